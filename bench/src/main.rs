@@ -1,0 +1,2 @@
+//! The `hippodrome` binary.
+fn main() {}

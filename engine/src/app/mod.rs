@@ -1,0 +1,45 @@
+//! Applications: what the replicated state machine does with an operation.
+//!
+//! Shipped: [null] (a result of a fixed size, as in the 0/0, 4/0 and 0/4 micro-benchmarks of Castro & Liskov) and [kv] (a key-value
+//! store for YCSB-style mixes). [faulty] wraps another one and computes wrongly, for tests of the audit.
+
+use thiserror::Error;
+
+use crate::types::Digest;
+
+pub mod faulty;
+pub mod kv;
+pub mod null;
+
+/// Why an operation can not be executed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("invalid operation: {0}")]
+pub struct InvalidOperation(pub String);
+
+/// A deterministic state machine. Equal operations in equal order give equal results and equal digests on every replica.
+pub trait Application: Send {
+    /// Whether a replica should agree to order this operation. Must not depend on anything but the operation.
+    ///
+    /// # Errors
+    /// What is wrong with the operation.
+    fn validate(&self, operation: &[u8]) -> Result<(), InvalidOperation>;
+
+    /// Executes an operation and appends its result (at most [`crate::limits::RESULT_BYTES_MAX`] bytes) to `result`. An operation that does
+    /// not validate still gets a result that says so: every replica must give the same one.
+    fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>);
+
+    /// Answers a read-only operation without changing the state. `false`: this operation needs ordering.
+    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> bool;
+
+    /// The digest of the state. Costs in proportion to what changed since the last call.
+    fn digest(&mut self) -> Digest;
+
+    /// Chunk `index` of a snapshot of the present state, or `None` past the last one.
+    fn snapshot_chunk(&self, index: usize) -> Option<Vec<u8>>;
+
+    /// Replaces the state by that of these chunks, given in order.
+    ///
+    /// # Errors
+    /// If the chunks are no snapshot of this application.
+    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), InvalidOperation>;
+}

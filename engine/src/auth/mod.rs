@@ -1,0 +1,75 @@
+//! Authentication: strategies chosen at run time for each class of links.
+//!
+//! Everything that is authenticated is first reduced to an [`AuthBlock`] of 64 bytes, one BLAKE3 block, so that whole frames of tags are
+//! computed side by side ([wide]). In order: [keys] (identities and pairwise keys), [wide] (SIMD over many blocks), [mac], [signature] (one acceptance
+//! rule for single and batch verification), [verifier] (checks), [sealer] (makes proofs).
+
+use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp, View};
+
+/// What a proof is about. Part of what is authenticated, so that no proof can be taken for another kind's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum BlockKind {
+    /// A client's request.
+    Request = 1,
+    /// A frame of replies.
+    Replies = 2,
+    /// A pre-prepare.
+    PrePrepare = 3,
+    /// A prepare.
+    Prepare = 4,
+    /// A commit.
+    Commit = 5,
+    /// A checkpoint.
+    Checkpoint = 6,
+    /// A status message.
+    Status = 7,
+    /// Forwarded requests.
+    Forward = 8,
+    /// A claim that a batch is committed-local.
+    Committed = 9,
+    /// A batch's body.
+    Body = 10,
+}
+
+/// The 64 bytes that a MAC or a signature covers: kind, version, sender, view, sequence number, cluster, digest. MACs bind the receiver by their key, which belongs to
+/// one pair and one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct AuthBlock(pub [u8; 64]);
+
+/// Version of the layout of [`AuthBlock`].
+pub const BLOCK_VERSION: u8 = 1;
+
+impl AuthBlock {
+    fn new(kind: BlockKind, sender: u32, view: u64, sequence: u64, cluster: [u8; 8], digest: &Digest) -> Self {
+        let mut block = [0; 64];
+        block[0] = kind as u8;
+        block[1] = BLOCK_VERSION;
+        block[4..8].copy_from_slice(&sender.to_le_bytes());
+        block[8..16].copy_from_slice(&view.to_le_bytes());
+        block[16..24].copy_from_slice(&sequence.to_le_bytes());
+        block[24..32].copy_from_slice(&cluster);
+        block[32..64].copy_from_slice(&digest.0);
+        Self(block)
+    }
+
+    /// The block of one request. `digest` covers client, timestamp and operation.
+    #[must_use]
+    pub fn request(cluster: [u8; 8], client: ClientId, timestamp: Timestamp, digest: &Digest) -> Self {
+        Self::new(BlockKind::Request, client.0, 0, timestamp.0, cluster, digest)
+    }
+
+    /// The block of a replica's message at a position (0 where it has none). `digest` covers everything else in it.
+    #[must_use]
+    pub fn message(
+        kind: BlockKind,
+        cluster: [u8; 8],
+        sender: ReplicaId,
+        view: View,
+        sequence: SequenceNumber,
+        digest: &Digest,
+    ) -> Self {
+        Self::new(kind, u32::from(sender.0), view.0, sequence.0, cluster, digest)
+    }
+}

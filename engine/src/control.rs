@@ -1,0 +1,115 @@
+//! What a replica tells about itself through its control port: one JSON object a line in, one out.
+//!
+//! The port is for whoever runs the cluster, not for peers: it listens on loopback unless told otherwise and never changes the protocol's state.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{NodeId, ReplicaId, SequenceNumber, View};
+
+/// A question, one line of JSON, for example `{"ask":"status"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Question {
+    /// Answered with a [`ReplicaReport`].
+    Status,
+    /// The ledger digests at these sequence numbers (at most 1024), answered with a [`LedgerAnswer`].
+    Ledger {
+        /// Which.
+        sequences: Vec<SequenceNumber>,
+    },
+    /// How often each client's operations were executed, answered with a [`ClientsAnswer`].
+    Clients,
+    /// Stop orderly. Answered with `{}` before the process ends.
+    Stop,
+}
+
+/// A replica's state and counters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaReport {
+    /// Which replica.
+    pub id: ReplicaId,
+    /// Its process.
+    pub pid: u32,
+    /// Its view.
+    pub view: View,
+    /// Operations executed, null requests and duplicates not counted.
+    pub executed_ops: u64,
+    /// Highest executed sequence number.
+    pub executed_sequence: SequenceNumber,
+    /// Ledger digest (hex) after it: the hash chain over executed batches and their results.
+    pub ledger_digest: String,
+    /// Low watermark.
+    pub stable_checkpoint: SequenceNumber,
+    /// Set when this replica's state differed from what a quorum vouched for, in words.
+    pub diverged: Option<String>,
+    /// Set when this replica fell behind what the others still keep, in words.
+    pub left_behind: Option<String>,
+    /// Frames sent to peers and clients.
+    pub messages_sent: u64,
+    /// Bytes handed to the kernel.
+    pub bytes_sent: u64,
+    /// Bytes taken from the kernel.
+    pub bytes_received: u64,
+    /// Reads and writes that moved bytes.
+    pub socket_calls: u64,
+    /// What was refused or ignored, by reason.
+    pub ignored: BTreeMap<String, u64>,
+    /// User and system CPU time of the process so far, µs.
+    pub cpu_us: u64,
+    /// Resident memory now, bytes.
+    pub resident_bytes: u64,
+    /// Peers and client connections that stand.
+    pub connected: Vec<NodeId>,
+    /// Which transport runs, and why.
+    pub transport: String,
+    /// Which placement runs, and why.
+    pub placement: String,
+    /// Stages with their utilisation and queues.
+    pub stages: Vec<StageReport>,
+    /// Time between phases, as seen by this replica when it is the primary.
+    pub phases: BTreeMap<String, PhaseReport>,
+    /// Batches executed and requests in them.
+    pub batches: u64,
+}
+
+/// How busy one stage was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// Its name: ingress, verify-0, order, execute, egress.
+    pub name: String,
+    /// The core its thread is pinned to.
+    pub core: Option<usize>,
+    /// The thread that runs it (stages with the same thread are fused).
+    pub thread: String,
+    /// Share of the time since the process started that this stage worked, percent.
+    pub busy_percent: f64,
+    /// 99th percentile of the length of its input queue, as found at each visit (batches).
+    pub queue_p99: u64,
+}
+
+/// Time that batches took to reach a phase from the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PhaseReport {
+    /// Median, µs.
+    pub p50: f64,
+    /// 99th percentile, µs.
+    pub p99: f64,
+}
+
+/// Ledger digests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerAnswer {
+    /// For each sequence number asked for, the digest in hex, or `None` if it was not executed yet or is no longer kept.
+    pub digests: Vec<Option<String>>,
+}
+
+/// What was executed for each logical client, in order of their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientsAnswer {
+    /// Operations executed.
+    pub executed: Vec<u64>,
+    /// Timestamp of the last one. Timestamps count up from 1, so it equals `executed` when each was executed exactly once.
+    pub last_timestamp: Vec<u64>,
+}

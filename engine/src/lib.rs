@@ -1,0 +1,20 @@
+//! The engine: a pipelined, thread-per-core PBFT replica.
+//!
+//! In data-path order: [transport] moves bytes, [wire] frames them, [auth] proves who sent them, [requests] is the unit that travels, [protocol] orders
+//! it, [execute] applies it to an [app]; [pipeline] puts these on threads, joined by [ring]s; [settings], [quorum], [types] and [limits] are what
+//! they share.
+
+pub mod app;
+pub mod auth;
+pub mod control;
+pub mod execute;
+pub mod limits;
+pub mod pipeline;
+pub mod protocol;
+pub mod quorum;
+pub mod requests;
+pub mod ring;
+pub mod settings;
+pub mod transport;
+pub mod types;
+pub mod wire;

@@ -1,0 +1,214 @@
+//! Replication protocols as pure state machines: `step(now, input, &mut outputs)`.
+//!
+//! Nothing in this folder does I/O, reads a clock, starts a thread or draws a random number, so that the simulator and the replica
+//! run the very same code. A protocol has two pure halves, [`Replica`](Protocol) and [client], behind which the pipeline, the load
+//! generator and the reports do not care which protocol runs.
+//!
+//! In data-path order: [message] (what replicas say to each other), [pbft] (the replica half), [client] (the client half).
+
+use std::sync::Arc;
+
+use crate::requests::{Batch, RequestTable};
+use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
+
+pub mod client;
+pub mod message;
+pub mod pbft;
+
+pub use message::{Authentic, Message};
+
+/// What the world tells a protocol.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Authenticated requests, straight from clients or forwarded by a backup. Digests are computed.
+    Requests(Arc<RequestTable>),
+    /// An authenticated message of another replica.
+    Message(Authentic),
+    /// A timer set by [`Output::SetTimer`] has expired.
+    Timer(Timer),
+    /// The batch at this sequence number has been executed.
+    Executed(SequenceNumber),
+    /// After executing this sequence number (a multiple of the checkpoint interval) the state has this digest.
+    CheckpointTaken(SequenceNumber, Digest),
+    /// Of the requests of an [`Output::Recall`], these have not been executed yet.
+    NotExecuted(Arc<RequestTable>),
+}
+
+/// What a protocol wants done, in order. A closed list: whoever runs a protocol handles every kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send to one replica.
+    Send(ReplicaId, Arc<Message>),
+    /// Send to all other replicas.
+    Broadcast(Arc<Message>),
+    /// Execute this batch: it is committed, and every lower sequence number has been handed out before.
+    Execute(Execution),
+    /// Undo executions above this sequence number (speculative protocols; PBFT's normal case never asks).
+    RollBack(SequenceNumber),
+    /// These requests came again: answer the executed ones from the reply cache and hand back the others as
+    /// [`Input::NotExecuted`].
+    Recall(Arc<RequestTable>),
+    /// Set this timer, replacing an earlier setting of it.
+    SetTimer(Timer, Time),
+    /// Forget this timer.
+    CancelTimer(Timer),
+    /// This checkpoint has become stable; it is proven by these replicas.
+    StableCheckpoint(StableCheckpoint),
+    /// This replica's own state at a checkpoint differs from what a quorum vouches for.
+    Diverged {
+        /// Where.
+        sequence: SequenceNumber,
+        /// This replica's own digest.
+        own: Digest,
+        /// The quorum's.
+        quorum: Digest,
+    },
+    /// The log below this checkpoint is gone everywhere: state must be fetched.
+    FetchState {
+        /// The checkpoint to fetch.
+        sequence: SequenceNumber,
+        /// What a weak quorum vouches for.
+        digest: Digest,
+    },
+    /// An input was ignored.
+    Ignored(Ignored),
+}
+
+/// A committed batch on its way to the executor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// Its place in the order.
+    pub sequence: SequenceNumber,
+    /// The view in which it committed (replies carry it, so that clients learn the primary).
+    pub view: View,
+    /// What to execute.
+    pub batch: Arc<Batch>,
+    /// When it reached each phase at this replica.
+    pub stamps: Stamps,
+}
+
+/// When a batch reached each phase at one replica. A phase that was skipped (a batch repaired from others) holds the time of the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamps {
+    /// Its oldest request reached the order stage (primary), or its pre-prepare did (backup).
+    pub received: Time,
+    /// The pre-prepare was sent (primary) or accepted (backup).
+    pub pre_prepared: Time,
+    /// The batch was prepared.
+    pub prepared: Time,
+    /// The batch was committed-local.
+    pub committed: Time,
+}
+
+/// Proof that Q replicas share one state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StableCheckpoint {
+    /// The checkpoint's sequence number.
+    pub sequence: SequenceNumber,
+    /// The state's digest.
+    pub digest: Digest,
+    /// Who vouched, each with its signature where replicas sign.
+    pub proof: Vec<(ReplicaId, Option<message::Signature>)>,
+}
+
+/// The timers of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Timer {
+    /// A partial batch has waited long enough.
+    Batch,
+    /// Tell the others where this replica stands.
+    Status,
+}
+
+macro_rules! ignored {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why an input was ignored. Each reason is counted under its name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Ignored { $($(#[$doc])* $name,)* }
+
+        impl Ignored {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The reason's name in reports.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+ignored! {
+    /// From a view before the current one.
+    OldView = "old_view",
+    /// From a view after the current one.
+    FutureView = "future_view",
+    /// At or below the low watermark.
+    BelowLowWatermark = "below_low_watermark",
+    /// Above the high watermark, and the bounded buffer for early messages is full or does not reach that far.
+    AboveHighWatermark = "above_high_watermark",
+    /// A pre-prepare from a replica that is not the view's primary.
+    NotFromPrimary = "not_from_primary",
+    /// A prepare from the primary: its pre-prepare is its only prepare-phase vote.
+    PrepareFromPrimary = "prepare_from_primary",
+    /// The same vote again.
+    DuplicateVote = "duplicate_vote",
+    /// A second, different vote of one replica in the same view, sequence number and phase.
+    ConflictingVote = "conflicting_vote",
+    /// A second, different pre-prepare for one view and sequence number.
+    ConflictingPrePrepare = "conflicting_pre_prepare",
+    /// The same pre-prepare again.
+    DuplicatePrePrepare = "duplicate_pre_prepare",
+    /// The sender is not a replica of the cluster, or is this replica itself.
+    UnknownSender = "unknown_sender",
+    /// A request whose client already has a newer one in progress or executed, or that is in progress itself.
+    RequestInProgress = "request_in_progress",
+    /// More requests are waiting than there are clients.
+    RequestQueueFull = "request_queue_full",
+    /// A body that nobody vouches for, or that this replica does not miss.
+    UnwantedBody = "unwanted_body",
+    /// A checkpoint message for a sequence number that is no multiple of the checkpoint interval.
+    MisalignedCheckpoint = "misaligned_checkpoint",
+    /// An execution result that was not asked for.
+    UnexpectedExecution = "unexpected_execution",
+}
+
+/// The replica half of a protocol.
+pub trait Protocol: Send {
+    /// Handles one input. `now` never goes backwards. What is to be done is appended to `outputs`, in order.
+    fn step(&mut self, now: Time, input: Input, outputs: &mut Vec<Output>);
+
+    /// Where this replica stands, for reports.
+    fn position(&self) -> Position;
+}
+
+/// Where a replica stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The current view.
+    pub view: View,
+    /// The highest sequence number handed to the executor.
+    pub committed: SequenceNumber,
+    /// The highest executed sequence number.
+    pub executed: SequenceNumber,
+    /// The low watermark.
+    pub stable_checkpoint: SequenceNumber,
+    /// Requests waiting for a batch.
+    pub waiting_requests: usize,
+}
+
+/// A reply as the client half of a protocol sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply<'a> {
+    /// Who answered.
+    pub replica: ReplicaId,
+    /// The replica's view.
+    pub view: View,
+    /// The client that asked.
+    pub client: ClientId,
+    /// Which of its operations.
+    pub timestamp: Timestamp,
+    /// The result.
+    pub result: &'a [u8],
+}

@@ -1,0 +1,263 @@
+//! The unit that travels: a table of requests in columns, made once when a frame is parsed and carried by reference from
+//! verify to egress. No stage handles a request as an object of its own, so digests and tags are computed side by side.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::limits::{SIGNATURE_BYTES, TAG_BYTES};
+use crate::types::{ClientId, Digest, Timestamp};
+
+/// What proves, request by request, that its client sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proofs {
+    /// The crypto-free baseline.
+    None,
+    /// Authenticators, column by column: `columns` × len tags of [`TAG_BYTES`]. From a client there is one column for each replica,
+    /// in order of their ids; a pre-prepare carries its receiver's column alone.
+    Tags {
+        /// How many columns there are: n, or 1.
+        columns: u16,
+        /// Column-major tags.
+        bytes: Bytes,
+    },
+    /// One Ed25519 signature of [`SIGNATURE_BYTES`] a request.
+    Signatures(Bytes),
+}
+
+/// Requests in columns; all columns have the same length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestTable {
+    /// Who asked.
+    pub clients: Vec<ClientId>,
+    /// Each client's own counter.
+    pub timestamps: Vec<Timestamp>,
+    /// Where each operation ends in `operations` (it starts where the one before ends).
+    pub operation_ends: Vec<u32>,
+    /// The operations, one after the other.
+    pub operations: Bytes,
+    /// Each request's digest (see `auth::digest_requests`). Empty until computed; never taken from the wire.
+    pub digests: Vec<Digest>,
+    /// The clients' authenticators.
+    pub proofs: Proofs,
+}
+
+impl RequestTable {
+    /// A table without requests.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            clients: Vec::new(),
+            timestamps: Vec::new(),
+            operation_ends: Vec::new(),
+            operations: Bytes::new(),
+            digests: Vec::new(),
+            proofs: Proofs::None,
+        }
+    }
+
+    /// How many requests there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// The operation of request `index`.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    #[must_use]
+    pub fn operation(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.operation_ends[index - 1] as usize };
+        &self.operations[start..self.operation_ends[index] as usize]
+    }
+
+    /// The requests at `indices`, in that order, with their digests and proofs.
+    #[must_use]
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let mut builder = TableBuilder::default();
+        for &index in indices {
+            builder.push(self, index);
+        }
+        builder.finish()
+    }
+}
+
+/// Gathers requests from several tables into one.
+#[derive(Debug, Default)]
+pub struct TableBuilder {
+    clients: Vec<ClientId>,
+    timestamps: Vec<Timestamp>,
+    operation_ends: Vec<u32>,
+    operations: Vec<u8>,
+    digests: Vec<Digest>,
+    tags: Vec<Vec<u8>>,
+    signatures: Vec<u8>,
+}
+
+impl TableBuilder {
+    /// How many requests were pushed.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether none was pushed.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Bytes of operations pushed.
+    #[must_use]
+    pub const fn operation_bytes(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Appends request `index` of `table`. All tables pushed into one builder must carry the same kind of proofs.
+    ///
+    /// # Panics
+    /// If `index` is out of range or the kinds of proofs differ: that would be our own error, not a peer's.
+    pub fn push(&mut self, table: &RequestTable, index: usize) {
+        self.clients.push(table.clients[index]);
+        self.timestamps.push(table.timestamps[index]);
+        self.operations.extend_from_slice(table.operation(index));
+        #[allow(clippy::cast_possible_truncation, reason = "tables are bounded by OPERATIONS_BYTES_MAX")]
+        self.operation_ends.push(self.operations.len() as u32);
+        if let Some(digest) = table.digests.get(index) {
+            self.digests.push(*digest);
+        }
+        match &table.proofs {
+            Proofs::None => {}
+            Proofs::Tags { columns, bytes } => {
+                self.tags.resize_with(usize::from(*columns), Vec::new);
+                for (column, tags) in self.tags.iter_mut().enumerate() {
+                    let at = (column * table.len() + index) * TAG_BYTES;
+                    tags.extend_from_slice(&bytes[at..at + TAG_BYTES]);
+                }
+            }
+            Proofs::Signatures(bytes) => {
+                self.signatures.extend_from_slice(&bytes[index * SIGNATURE_BYTES..(index + 1) * SIGNATURE_BYTES]);
+            }
+        }
+    }
+
+    /// The table of what was pushed; the builder is empty again.
+    ///
+    /// # Panics
+    /// If tables with different kinds of proofs were mixed.
+    #[must_use]
+    pub fn finish(&mut self) -> RequestTable {
+        let built = std::mem::take(self);
+        let len = built.clients.len();
+        let proofs = if !built.tags.is_empty() {
+            let bytes = built.tags.concat();
+            assert_eq!(bytes.len(), built.tags.len() * len * TAG_BYTES, "mixed proofs in one table");
+            #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX columns")]
+            Proofs::Tags { columns: built.tags.len() as u16, bytes: bytes.into() }
+        } else if !built.signatures.is_empty() {
+            assert_eq!(built.signatures.len(), len * SIGNATURE_BYTES, "mixed proofs in one table");
+            Proofs::Signatures(built.signatures.into())
+        } else {
+            Proofs::None
+        };
+        RequestTable {
+            clients: built.clients,
+            timestamps: built.timestamps,
+            operation_ends: built.operation_ends,
+            operations: built.operations.into(),
+            digests: built.digests,
+            proofs,
+        }
+    }
+}
+
+/// What one sequence number orders: a table of requests and its digest. A null request is a batch without requests.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Digest over the requests' digests, in order.
+    pub digest: Digest,
+    /// The requests.
+    pub requests: RequestTable,
+}
+
+impl Batch {
+    /// A batch of `requests`, whose digests must have been computed.
+    ///
+    /// # Panics
+    /// If the digests are missing.
+    #[must_use]
+    pub fn new(requests: RequestTable) -> Arc<Self> {
+        assert_eq!(requests.digests.len(), requests.len(), "digests are computed before a batch is made");
+        let mut hasher = blake3::Hasher::new();
+        for digest in &requests.digests {
+            hasher.update(&digest.0);
+        }
+        Arc::new(Self { digest: hasher.finalize().into(), requests })
+    }
+
+    /// The null request: executed as a no-op (Castro & Liskov, OSDI'99, section 4.4).
+    #[must_use]
+    pub fn null() -> Arc<Self> {
+        Self::new(RequestTable::empty())
+    }
+
+    /// Whether this is the null request.
+    #[must_use]
+    pub const fn is_null(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Roughly the bytes that this batch keeps in memory.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        let proofs = match &self.requests.proofs {
+            Proofs::None => 0,
+            Proofs::Tags { bytes, .. } | Proofs::Signatures(bytes) => bytes.len(),
+        };
+        self.requests.len() * 64 + self.requests.operations.len() + proofs
+    }
+}
+
+/// Replies of one replica to clients of one client node, in columns of the same length.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplyTable {
+    /// To whom.
+    pub clients: Vec<ClientId>,
+    /// Which of the client's operations was executed.
+    pub timestamps: Vec<Timestamp>,
+    /// Where each result ends in `results`.
+    pub result_ends: Vec<u32>,
+    /// The results, one after the other.
+    pub results: Bytes,
+}
+
+impl ReplyTable {
+    /// How many replies there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// The result of reply `index`.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    #[must_use]
+    pub fn result(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.result_ends[index - 1] as usize };
+        &self.results[start..self.result_ends[index] as usize]
+    }
+}

@@ -1,0 +1,8 @@
+//! Settings, parsed once into validated types. Those of the whole cluster ([cluster]) are fingerprinted: a handshake between nodes that
+//! differ is refused. Those of one process ([options]) may differ from node to node.
+
+pub mod cluster;
+pub mod options;
+
+pub use cluster::{ClusterFile, ClusterSettings, Node, Role, SettingsError};
+pub use options::{Authentication, Batching, OptionError, Placement, Strategy, TransportChoice, WaitChoice};

@@ -1,0 +1,126 @@
+//! Long-lived byte streams behind one small trait, with backends chosen at run time.
+//!
+//! One thread owns a transport and all of its sockets. Backends: [epoll] (everywhere) and [uring] (`tokio-uring`, where the kernel and the
+//! container allow `io_uring`); [probe] finds out which. Backend crates are named in their own file and nowhere else.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub mod epoll;
+pub mod probe;
+pub mod uring;
+
+/// A connection of one transport. Never reused while the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// What happened on the sockets.
+#[derive(Debug)]
+pub enum Event {
+    /// A stranger connected to the listener.
+    Accepted {
+        /// The new connection.
+        connection: ConnectionId,
+        /// Where it comes from.
+        address: SocketAddr,
+    },
+    /// A connection asked for by [`Transport::connect`] stands.
+    Connected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Bytes arrived, in order, cut anywhere.
+    Received {
+        /// On which connection.
+        connection: ConnectionId,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// The connection is gone (or could not be made); nothing more comes from it. Not reported for [`Transport::close`].
+    Closed {
+        /// Which.
+        connection: ConnectionId,
+        /// The error, or `None` for an orderly end.
+        error: Option<io::Error>,
+    },
+}
+
+/// What a transport has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes handed to the kernel.
+    pub bytes_sent: u64,
+    /// Bytes taken from the kernel.
+    pub bytes_received: u64,
+    /// Reads that gave bytes.
+    pub reads: u64,
+    /// Writes that took bytes.
+    pub writes: u64,
+}
+
+/// Streams of bytes. All calls are cheap but [`poll`](Transport::poll), which may wait.
+pub trait Transport {
+    /// Accepts connections from this listener.
+    ///
+    /// # Errors
+    /// If the listener can not be registered.
+    fn listen(&mut self, listener: TcpListener) -> io::Result<()>;
+
+    /// Starts to connect. The outcome is an [`Event::Connected`] or [`Event::Closed`]. TCP_NODELAY is set.
+    ///
+    /// # Errors
+    /// If no socket can be made.
+    fn connect(&mut self, address: SocketAddr) -> io::Result<ConnectionId>;
+
+    /// Queues bytes behind what was queued before. They leave at the next [`poll`](Transport::poll), many queued pieces in one system call.
+    /// Bytes for a connection that is gone are forgotten.
+    fn send(&mut self, connection: ConnectionId, bytes: Bytes);
+
+    /// Bytes queued for this connection that the kernel has not taken yet; 0 if it is gone.
+    fn queued_bytes(&self, connection: ConnectionId) -> usize;
+
+    /// Stops reading from every connection, so that peers feel it through TCP's flow control, or starts again.
+    fn set_reading(&mut self, reading: bool);
+
+    /// Closes a connection at once, forgetting what is queued.
+    fn close(&mut self, connection: ConnectionId);
+
+    /// Writes what is queued, then waits for at most `wait` (`Some(ZERO)`: not at all, `None`: until something happens or the waker is called), reads a bounded amount from each
+    /// readable connection and appends what happened to `events`.
+    ///
+    /// # Errors
+    /// Only for failures of the transport as a whole; those of one connection are events.
+    fn poll(&mut self, wait: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
+
+    /// What makes a waiting [`poll`](Transport::poll) return, from any thread.
+    fn waker(&self) -> Waker;
+
+    /// What was done so far.
+    fn counters(&self) -> Counters;
+}
+
+/// Wakes a transport that waits in [`Transport::poll`].
+#[derive(Clone)]
+pub struct Waker(Arc<dyn Fn() + Send + Sync>);
+
+impl Waker {
+    /// A waker that calls `wake`.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wake))
+    }
+
+    /// Wakes. May be called from any thread, any number of times; a call before the wait is not lost.
+    pub fn wake(&self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waker")
+    }
+}

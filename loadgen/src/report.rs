@@ -1,0 +1,79 @@
+//! What a load generator reports when it is done (`load.json`), and each second while it runs.
+
+use serde::{Deserialize, Serialize};
+
+/// One line of progress a second, and one row of the report's series.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SecondSample {
+    /// Seconds since the load began (warm-up included), at the end of this second.
+    pub second: u64,
+    /// Whether this second belongs to the measured window.
+    pub measured: bool,
+    /// Operations completed in it.
+    pub operations: u64,
+    /// Latency percentiles of those, µs; 0 if there were none.
+    pub p50_us: f64,
+    /// See `p50_us`.
+    pub p99_us: f64,
+    /// Longest latency, µs.
+    pub max_us: f64,
+    /// Requests sent again in it.
+    pub retransmissions: u64,
+}
+
+/// The outcome of one load generator's run. Latencies are in the interval log beside it, in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// Milliseconds since the Unix epoch when the measured window began.
+    pub started_unix_ms: u64,
+    /// `closed`, `constant` or `poisson`.
+    pub mode: String,
+    /// Logical clients.
+    pub clients: u32,
+    /// Connections to each replica.
+    pub connections: u32,
+    /// Threads.
+    pub threads: u32,
+    /// Which transport ran, and why.
+    pub transport: String,
+    /// Length of the measured window, s.
+    pub measured_s: f64,
+    /// Operations whose reply quorum was complete within the measured window.
+    pub operations: u64,
+    /// Operations per second that the schedule asked for (open loop).
+    pub offered_ops_per_s: Option<f64>,
+    /// Operations whose intended send time lay within the measured window (open loop).
+    pub offered_operations: u64,
+    /// Of those, how many were sent more than 1 ms after the intended time because the generator itself was late.
+    pub late_sends: u64,
+    /// Of those, how many had to wait because every logical client had an operation outstanding (counted in their latency).
+    pub waited_for_client: u64,
+    /// 99th percentile and maximum of how late the generator sent, µs (time spent waiting for a free client not counted).
+    pub lag_p99_us: f64,
+    /// See `lag_p99_us`.
+    pub lag_max_us: f64,
+    /// Scheduled operations that were never sent because the run ended (counted as not delivered).
+    pub unsent: u64,
+    /// Retransmissions in the measured window.
+    pub retransmissions: u64,
+    /// Operations that outlived the time-out in the measured window.
+    pub timeouts: u64,
+    /// Operations still without a reply quorum when the drain after the load ended.
+    pub unanswered: u64,
+    /// Replies whose authenticator did not hold.
+    pub bad_replies: u64,
+    /// Replies that contradicted the result that f+1 others agreed on, by replica.
+    pub wrong_replies: Vec<u64>,
+    /// Results that the workload knows to be impossible (kv: a value that was never written to that key).
+    pub wrong_results: u64,
+    /// User and system CPU time in the measured window, µs.
+    pub cpu_us: u64,
+    /// Highest share of the measured window that any one of its threads was on a CPU, percent.
+    pub busiest_thread_percent: f64,
+    /// Operations completed by each logical client over the whole run.
+    pub completed: Vec<u64>,
+    /// Operations begun by each logical client over the whole run.
+    pub begun: Vec<u64>,
+    /// Every second of the run.
+    pub seconds: Vec<SecondSample>,
+}
