@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{NodeId, ReplicaId, SequenceNumber, View};
 
+pub mod server;
+
 /// A question, one line of JSON, for example `{"ask":"status"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]

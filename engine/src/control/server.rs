@@ -1,0 +1,136 @@
+//! The server behind a replica's control port.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::control::{LedgerAnswer, Question, ReplicaReport};
+use crate::pipeline::board::{Questions, SharedBoard};
+use crate::platform;
+
+/// Longest question, bytes: 1024 sequence numbers of 20 digits fit.
+const QUESTION_BYTES_MAX: u64 = 32 << 10;
+/// Most sequence numbers in one question.
+const SEQUENCES_MAX: usize = 1024;
+/// Most connections at a time.
+const CONNECTIONS_MAX: usize = 16;
+/// A connection that says nothing for so long is closed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What the server answers from.
+#[derive(Clone)]
+pub struct Source {
+    /// The stages' counters.
+    pub board: SharedBoard,
+    /// The execute stage.
+    pub questions: Questions,
+    /// Set by [`Question::Stop`].
+    pub stop: Arc<AtomicBool>,
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    error: String,
+}
+
+/// Answers on `listener` from a thread of its own, until the process ends.
+///
+/// # Errors
+/// If no thread can be started.
+pub fn serve(listener: TcpListener, source: Source) -> std::io::Result<()> {
+    let open = Arc::new(AtomicUsize::new(0));
+    std::thread::Builder::new().name("control".into()).spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                // Out of file descriptors, most likely: do not spin on it.
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            };
+            if open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
+                open.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
+            let source = source.clone();
+            let guard = Open(Arc::clone(&open));
+            let spawned = std::thread::Builder::new().name("control-client".into()).spawn(move || {
+                let _guard = guard;
+                // A broken connection concerns only whoever was at its other end.
+                let _ = converse(&stream, &source);
+            });
+            drop(spawned);
+        }
+    })?;
+    Ok(())
+}
+
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn converse(stream: &TcpStream, source: &Source) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(IDLE))?;
+    stream.set_write_timeout(Some(IDLE))?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        let read = reader.by_ref().take(QUESTION_BYTES_MAX).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            return Ok(());
+        }
+        if line.last() != Some(&b'\n') && read as u64 == QUESTION_BYTES_MAX {
+            return say(stream, &Refusal { error: format!("a question has at most {QUESTION_BYTES_MAX} bytes") });
+        }
+        match serde_json::from_slice::<Question>(&line) {
+            Ok(question) => answer(stream, question, source)?,
+            Err(error) => say(stream, &Refusal { error: format!("not a question: {error}") })?,
+        }
+    }
+}
+
+fn answer(stream: &TcpStream, question: Question, source: &Source) -> std::io::Result<()> {
+    let silent = || Refusal { error: "the execute stage does not answer".into() };
+    match question {
+        Question::Status => say(stream, &status(source)),
+        Question::Ledger { sequences } if sequences.len() > SEQUENCES_MAX => {
+            say(stream, &Refusal { error: format!("at most {SEQUENCES_MAX} sequence numbers at a time") })
+        }
+        Question::Ledger { sequences } => match source.questions.ledger(sequences) {
+            Some(digests) => {
+                let digests = digests.into_iter().map(|digest| digest.map(|digest| digest.to_string())).collect();
+                say(stream, &LedgerAnswer { digests })
+            }
+            None => say(stream, &silent()),
+        },
+        Question::Clients => match source.questions.clients() {
+            Some(clients) => say(stream, &clients),
+            None => say(stream, &silent()),
+        },
+        Question::Stop => {
+            say(stream, &serde_json::json!({}))?;
+            source.stop.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+}
+
+fn status(source: &Source) -> ReplicaReport {
+    let mut report = source.board.lock().report();
+    report.pid = std::process::id();
+    report.cpu_us = platform::process_cpu_us();
+    report.resident_bytes = platform::resident_bytes();
+    report
+}
+
+fn say(mut stream: &TcpStream, answer: &impl Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}

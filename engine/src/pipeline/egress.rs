@@ -1,0 +1,254 @@
+//! The egress stage: seals and encodes what leaves, one byte string for each destination.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+
+use crate::auth::{Keyring, Sealer};
+use crate::pipeline::board::Board;
+use crate::pipeline::clock::Clock;
+use crate::pipeline::execute::Answers;
+use crate::pipeline::link::{Receiver, Sender};
+use crate::pipeline::order::{Outbound, phase_histogram, phase_report};
+use crate::pipeline::stage::{Counts, Stage, count};
+use crate::protocol::Message;
+use crate::requests::ReplyTable;
+use crate::types::{ClientId, NodeId, ReplicaId, Time, View};
+use crate::wire::messages::{encode_for_all, encode_message};
+use crate::wire::replies::encode_replies;
+
+/// Where bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Another replica.
+    Replica(ReplicaId),
+    /// A client node, over the connection that carries this logical client.
+    Client(NodeId, ClientId),
+}
+
+/// Sealed frames for one destination.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Where they go.
+    pub to: Destination,
+    /// The frames.
+    pub bytes: Bytes,
+}
+
+/// Most link items that one step takes of each kind.
+const ITEMS_PER_STEP: usize = 16;
+
+/// The links of the egress stage.
+pub struct EgressLinks {
+    /// From the order stage.
+    pub outbound: Receiver<Vec<Outbound>>,
+    /// From the execute stage.
+    pub answers: Receiver<Vec<Answers>>,
+    /// To the network.
+    pub outgoing: Sender<Vec<Outgoing>>,
+}
+
+/// The stage's context.
+pub struct Egress {
+    own: ReplicaId,
+    keyring: Arc<Keyring>,
+    sealer: Sealer,
+    clock: Clock,
+    routes: super::network::Routes,
+    links: EgressLinks,
+    outgoing: Vec<Outgoing>,
+    replied: Histogram<u64>,
+    messages: u64,
+    refused: Counts,
+}
+
+impl Egress {
+    /// Seals for replica `own`; `routes` tells how many connections each client node has.
+    #[must_use]
+    pub fn new(
+        own: ReplicaId,
+        keyring: Arc<Keyring>,
+        clock: Clock,
+        routes: super::network::Routes,
+        links: EgressLinks,
+    ) -> Self {
+        Self {
+            own,
+            sealer: Sealer::new(Arc::clone(&keyring)),
+            keyring,
+            clock,
+            routes,
+            links,
+            outgoing: Vec::new(),
+            replied: phase_histogram(),
+            messages: 0,
+            refused: Counts::new(),
+        }
+    }
+
+    fn send(&mut self, to: Destination, bytes: Bytes) {
+        self.messages += 1;
+        self.outgoing.push(Outgoing { to, bytes });
+    }
+
+    fn seal_outbound(&mut self, outbound: &Outbound) {
+        match outbound {
+            Outbound::To(to, message) => self.send_message(*to, message),
+            Outbound::All(message) => {
+                let shared = encode_for_all(message, self.own, &self.sealer);
+                for replica in 0..self.keyring.quorums().n() {
+                    #[allow(clippy::cast_possible_truncation, reason = "n <= REPLICAS_MAX")]
+                    let to = ReplicaId(replica as u16);
+                    if to == self.own {
+                        continue;
+                    }
+                    match &shared {
+                        Some(bytes) => self.send(Destination::Replica(to), bytes.clone()),
+                        None => self.send_message(to, message),
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_message(&mut self, to: ReplicaId, message: &Message) {
+        let bytes = encode_message(message, self.own, to, &self.sealer);
+        self.send(Destination::Replica(to), bytes);
+    }
+
+    fn seal_answers(&mut self, answers: Answers) {
+        let Some(range) = self.keyring.clients_of(answers.node) else {
+            count(&mut self.refused, "reply_to_unknown_node");
+            return;
+        };
+        let connections = self.routes.connections(answers.node);
+        let now = self.clock.now();
+        self.replied.saturating_record(now.since(answers.executed));
+        if connections <= 1 {
+            let first = answers.replies.clients.first().copied().unwrap_or_default();
+            self.seal_replies(answers.node, first, answers.view, &answers.replies);
+            return;
+        }
+        for part in split_by_connection(&answers.replies, &range, connections) {
+            self.seal_replies(answers.node, part.clients[0], answers.view, &part);
+        }
+    }
+
+    fn seal_replies(&mut self, node: NodeId, client: ClientId, view: View, replies: &ReplyTable) {
+        let bytes = encode_replies(replies, view, self.own, node, &self.sealer);
+        self.send(Destination::Client(node, client), bytes);
+    }
+}
+
+/// The connection, of `connections`, that carries `client` of a node that owns `range`: contiguous shares, so that a thread of the load generator owns
+/// neighbouring clients.
+#[must_use]
+pub fn connection_of(client: ClientId, range: &Range<u32>, connections: u32) -> u32 {
+    let index = u64::from(client.0.saturating_sub(range.start));
+    let count = u64::from(range.end - range.start).max(1);
+    #[allow(clippy::cast_possible_truncation, reason = "less than connections")]
+    let connection = (index * u64::from(connections) / count) as u32;
+    connection
+}
+
+/// One table for each connection that has replies.
+fn split_by_connection(replies: &ReplyTable, range: &Range<u32>, connections: u32) -> Vec<ReplyTable> {
+    let mut parts: Vec<(ReplyTable, Vec<u8>)> = Vec::new();
+    parts.resize_with(connections as usize, Default::default);
+    for index in 0..replies.len() {
+        let client = replies.clients[index];
+        let (part, results) = &mut parts[connection_of(client, range, connections) as usize];
+        part.clients.push(client);
+        part.timestamps.push(replies.timestamps[index]);
+        results.extend_from_slice(replies.result(index));
+        #[allow(clippy::cast_possible_truncation, reason = "no longer than the table it comes from")]
+        part.result_ends.push(results.len() as u32);
+    }
+    parts
+        .into_iter()
+        .filter(|(part, _)| !part.is_empty())
+        .map(|(part, results)| ReplyTable { results: results.into(), ..part })
+        .collect()
+}
+
+impl Stage for Egress {
+    fn name(&self) -> &'static str {
+        "egress"
+    }
+
+    fn step(&mut self, _now: Time) -> bool {
+        if !self.links.outgoing.flush() {
+            return false;
+        }
+        let mut any = false;
+        for _ in 0..ITEMS_PER_STEP {
+            let outbound = self.links.outbound.receive();
+            let answers = self.links.answers.receive();
+            if outbound.is_none() && answers.is_none() {
+                break;
+            }
+            any = true;
+            for item in outbound.into_iter().flatten() {
+                self.seal_outbound(&item);
+            }
+            for item in answers.into_iter().flatten() {
+                self.seal_answers(item);
+            }
+        }
+        if !self.outgoing.is_empty() {
+            self.links.outgoing.send(std::mem::take(&mut self.outgoing));
+        }
+        any
+    }
+
+    fn has_work(&self) -> bool {
+        !self.links.outbound.is_empty() || !self.links.answers.is_empty()
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.links.outgoing.is_held()
+    }
+
+    fn queue_len(&self) -> usize {
+        self.links.outbound.len() + self.links.answers.len()
+    }
+
+    fn post(&mut self, board: &mut Board) {
+        board.report.messages_sent = self.messages;
+        board.report.phases.insert("replied".into(), phase_report(&self.replied));
+        board.post_ignored("egress", &self.refused);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Timestamp;
+
+    #[test]
+    fn every_client_has_one_connection_and_shares_are_contiguous() {
+        for (count, connections) in [(10, 3), (4, 4), (1000, 7), (3, 5)] {
+            let range = 100..100 + count;
+            let of: Vec<u32> = range.clone().map(|id| connection_of(ClientId(id), &range, connections)).collect();
+            assert!(of.is_sorted());
+            assert!(of.iter().all(|connection| *connection < connections));
+        }
+    }
+
+    #[test]
+    fn splitting_keeps_every_reply_with_its_result() {
+        let replies = ReplyTable {
+            clients: vec![ClientId(9), ClientId(0), ClientId(5)],
+            timestamps: vec![Timestamp(1), Timestamp(2), Timestamp(3)],
+            result_ends: vec![1, 3, 3],
+            results: Bytes::from_static(b"abb"),
+        };
+        let parts = split_by_connection(&replies, &(0..10), 2);
+        assert_eq!(parts.len(), 2);
+        assert_eq!((parts[0].clients[0], parts[0].result(0)), (ClientId(0), &b"bb"[..]));
+        assert_eq!(parts[1].clients, [ClientId(9), ClientId(5)]);
+        assert_eq!((parts[1].result(0), parts[1].result(1)), (&b"a"[..], &b""[..]));
+    }
+}

@@ -1,0 +1,191 @@
+//! The execute stage: applies committed batches in order and answers clients.
+
+use std::sync::mpsc::Receiver as Queries;
+
+use hdrhistogram::Histogram;
+
+use crate::execute::{Done, Executor};
+use crate::pipeline::board::{Board, Query};
+use crate::pipeline::clock::Clock;
+use crate::pipeline::link::{Receiver, Sender};
+use crate::pipeline::order::{Feedback, Work, phase_histogram, phase_report};
+use crate::pipeline::stage::Stage;
+use crate::protocol::Stamps;
+use crate::requests::ReplyTable;
+use crate::types::{NodeId, SequenceNumber, Time, View};
+
+/// Replies of one batch to one client node, on their way to the egress stage.
+#[derive(Debug)]
+pub struct Answers {
+    /// The client node.
+    pub node: NodeId,
+    /// The view in which the batch committed.
+    pub view: View,
+    /// When the batch was executed.
+    pub executed: Time,
+    /// The replies.
+    pub replies: ReplyTable,
+}
+
+/// Most link items that one step takes.
+const ITEMS_PER_STEP: usize = 16;
+
+/// The stage's context.
+pub struct Execute {
+    executor: Executor,
+    clock: Clock,
+    input: Receiver<Vec<Work>>,
+    feedback: Sender<Vec<Feedback>>,
+    answers: Sender<Vec<Answers>>,
+    queries: Queries<Query>,
+    done: Vec<Done>,
+    phases: Phases,
+    executed: SequenceNumber,
+}
+
+/// Time between phases, ns.
+struct Phases {
+    pre_prepare: Histogram<u64>,
+    prepared: Histogram<u64>,
+    committed: Histogram<u64>,
+    executed: Histogram<u64>,
+}
+
+impl Phases {
+    fn note(&mut self, stamps: Stamps, executed: Time) {
+        self.pre_prepare.saturating_record(stamps.pre_prepared.since(stamps.received));
+        self.prepared.saturating_record(stamps.prepared.since(stamps.pre_prepared));
+        self.committed.saturating_record(stamps.committed.since(stamps.prepared));
+        self.executed.saturating_record(executed.since(stamps.committed));
+    }
+}
+
+impl Execute {
+    /// Executes what comes over `input`.
+    #[must_use]
+    pub fn new(
+        executor: Executor,
+        clock: Clock,
+        input: Receiver<Vec<Work>>,
+        feedback: Sender<Vec<Feedback>>,
+        answers: Sender<Vec<Answers>>,
+        queries: Queries<Query>,
+    ) -> Self {
+        Self {
+            executor,
+            clock,
+            input,
+            feedback,
+            answers,
+            queries,
+            done: Vec::new(),
+            phases: Phases {
+                pre_prepare: phase_histogram(),
+                prepared: phase_histogram(),
+                committed: phase_histogram(),
+                executed: phase_histogram(),
+            },
+            executed: SequenceNumber(0),
+        }
+    }
+
+    fn work(&mut self, work: Vec<Work>) {
+        for item in work {
+            match item {
+                Work::Execute(execution) => {
+                    self.executor.execute(&execution, &mut self.done);
+                    self.executed = execution.sequence;
+                    self.phases.note(execution.stamps, self.clock.now());
+                }
+                Work::Recall(view, table) => self.executor.recall(view, &table, &mut self.done),
+            }
+        }
+        self.hand_on();
+    }
+
+    fn hand_on(&mut self) {
+        let executed = self.clock.now();
+        let mut feedback = Vec::new();
+        let mut answers = Vec::new();
+        for done in self.done.drain(..) {
+            match done {
+                Done::Replies { node, view, replies } => answers.push(Answers { node, view, executed, replies }),
+                Done::Executed(sequence) => feedback.push(Feedback::Executed(sequence)),
+                Done::Checkpoint(sequence, digest) => feedback.push(Feedback::Checkpoint(sequence, digest)),
+                Done::NotExecuted(table) => feedback.push(Feedback::NotExecuted(table)),
+            }
+        }
+        if !feedback.is_empty() {
+            self.feedback.send(feedback);
+        }
+        if !answers.is_empty() {
+            self.answers.send(answers);
+        }
+    }
+
+    fn answer_queries(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(query) = self.queries.try_recv() {
+            any = true;
+            // Whoever asked may have given up waiting: then nobody misses the answer.
+            let _ = match query {
+                Query::Ledger(sequences, answer) => {
+                    answer.send(sequences.iter().map(|sequence| self.executor.ledger_at(*sequence)).collect()).is_ok()
+                }
+                Query::Clients(answer) => answer.send(self.executor.clients()).is_ok(),
+            };
+        }
+        any
+    }
+}
+
+impl Stage for Execute {
+    fn name(&self) -> &'static str {
+        "execute"
+    }
+
+    fn step(&mut self, _now: Time) -> bool {
+        let mut any = self.answer_queries();
+        if !(self.feedback.flush() & self.answers.flush()) {
+            return any;
+        }
+        for _ in 0..ITEMS_PER_STEP {
+            let Some(work) = self.input.receive() else { break };
+            any = true;
+            self.work(work);
+            if self.is_stalled() {
+                break;
+            }
+        }
+        any
+    }
+
+    fn has_work(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.feedback.is_held() || self.answers.is_held()
+    }
+
+    fn queue_len(&self) -> usize {
+        self.input.len()
+    }
+
+    fn post(&mut self, board: &mut Board) {
+        let report = &mut board.report;
+        report.executed_ops = self.executor.executed_ops();
+        report.batches = self.executor.batches();
+        report.executed_sequence = self.executed;
+        report.ledger_digest = self.executor.ledger_digest().to_string();
+        let phases = [
+            ("pre_prepare", &self.phases.pre_prepare),
+            ("prepared", &self.phases.prepared),
+            ("committed", &self.phases.committed),
+            ("executed", &self.phases.executed),
+        ];
+        for (name, histogram) in phases {
+            report.phases.insert(name.into(), phase_report(histogram));
+        }
+    }
+}

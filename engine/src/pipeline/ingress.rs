@@ -1,0 +1,218 @@
+//! Ingress: reassembles frames and admits only whom the handshake has proven. It never parses the bodies of other frames.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::auth::keys::{Keyring, NodeKey};
+use crate::limits::{CONNECTIONS_MAX, FRAME_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX};
+use crate::pipeline::stage::{Counts, count};
+use crate::transport::ConnectionId;
+use crate::types::{NodeId, Time};
+use crate::wire::handshake::{Established, Handshake};
+use crate::wire::{Frame, FrameReader};
+
+/// Who this node is, for handshakes.
+pub struct Identity {
+    /// Its keys and those of the others.
+    pub keyring: Arc<Keyring>,
+    /// Its identity.
+    pub key: NodeKey,
+    /// What both sides must agree on, by name.
+    pub agreement: Vec<(String, String)>,
+}
+
+impl Identity {
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.keyring.own()
+    }
+}
+
+/// Most connections that have not proven who they are.
+const STRANGERS_MAX: usize = 256;
+/// How long a stranger may take to prove who it is.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whether a connection may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may.
+    Keep,
+    /// It did something wrong, which was counted.
+    Close,
+}
+
+/// What a handshake asks of the network.
+#[derive(Debug)]
+pub enum Arrival {
+    /// Send this.
+    Answer(Bytes),
+    /// The other side has proven to be this node.
+    Established {
+        /// Who.
+        node: NodeId,
+        /// Which of its connections.
+        index: u32,
+        /// Of how many.
+        connections: u32,
+    },
+}
+
+enum State {
+    Stranger { handshake: Box<Handshake>, until: Time },
+    Proven(NodeId),
+}
+
+struct Connection {
+    reader: FrameReader,
+    state: State,
+}
+
+/// The connections and what they have proven.
+pub struct Ingress {
+    identity: Identity,
+    connections: HashMap<ConnectionId, Connection>,
+    strangers: usize,
+    refused: Counts,
+}
+
+impl Ingress {
+    /// No connections yet.
+    #[must_use]
+    pub fn new(identity: Identity) -> Self {
+        Self { identity, connections: HashMap::new(), strangers: 0, refused: Counts::new() }
+    }
+
+    /// A stranger has connected. False: there are too many of them, close it.
+    pub fn on_accepted(&mut self, now: Time, connection: ConnectionId) -> bool {
+        if self.strangers >= STRANGERS_MAX {
+            count(&mut self.refused, "too_many_strangers");
+            return false;
+        }
+        let Identity { keyring, key, agreement } = &self.identity;
+        let handshake = Handshake::accept(Arc::clone(keyring), key, rand::random(), agreement);
+        self.add(now, connection, handshake);
+        true
+    }
+
+    /// A connection to `peer`, number `index` of `connections`, stands: returns what to say first.
+    pub fn on_connected(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        peer: NodeId,
+        (index, connections): (u32, u32),
+    ) -> Bytes {
+        let Identity { keyring, key, agreement } = &self.identity;
+        let nonce = rand::random();
+        let (handshake, hello) =
+            Handshake::initiate(Arc::clone(keyring), key, peer, index, connections, nonce, agreement);
+        self.add(now, connection, handshake);
+        hello
+    }
+
+    fn add(&mut self, now: Time, connection: ConnectionId, handshake: Handshake) {
+        self.strangers += 1;
+        let until = now.after(u64::try_from(HANDSHAKE_WITHIN.as_nanos()).unwrap_or(u64::MAX));
+        let state = State::Stranger { handshake: Box::new(handshake), until };
+        self.connections.insert(connection, Connection { reader: FrameReader::new(HELLO_BODY_BYTES_MAX), state });
+    }
+
+    /// Bytes came in. Whole frames of a proven node go to `frames`, a handshake's consequences to `arrivals`.
+    pub fn on_bytes(
+        &mut self,
+        connection: ConnectionId,
+        bytes: Bytes,
+        frames: &mut Vec<Frame>,
+        arrivals: &mut Vec<Arrival>,
+    ) -> Admission {
+        let Some(entry) = self.connections.get_mut(&connection) else { return Admission::Keep };
+        entry.reader.push(bytes);
+        let outcome = loop {
+            let frame = match entry.reader.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.name()),
+            };
+            match &mut entry.state {
+                State::Proven(node) if frame.sender == *node => frames.push(frame),
+                State::Proven(_) => break Err("wrong_sender"),
+                State::Stranger { handshake, .. } => {
+                    let step = match handshake.on_frame(&frame) {
+                        Ok(step) => step,
+                        Err(error) => {
+                            eprintln!("replica {}: handshake refused: {error}", self.identity.node());
+                            arrivals.extend(handshake.refusal(&error).map(Arrival::Answer));
+                            break Err(error.name());
+                        }
+                    };
+                    arrivals.extend(step.reply.map(Arrival::Answer));
+                    let Some(Established { peer, connection: index, connections }) = step.established else { continue };
+                    if connections == 0 || connections > CONNECTIONS_MAX || index >= connections {
+                        break Err("bad_connection_index");
+                    }
+                    entry.state = State::Proven(peer);
+                    entry.reader.set_body_max(FRAME_BODY_BYTES_MAX);
+                    self.strangers -= 1;
+                    arrivals.push(Arrival::Established { node: peer, index, connections });
+                }
+            }
+        };
+        match outcome {
+            Ok(()) => Admission::Keep,
+            Err(reason) => {
+                count(&mut self.refused, reason);
+                self.on_closed(connection);
+                Admission::Close
+            }
+        }
+    }
+
+    /// A connection is gone.
+    pub fn on_closed(&mut self, connection: ConnectionId) {
+        if let Some(Connection { state: State::Stranger { .. }, .. }) = self.connections.remove(&connection) {
+            self.strangers -= 1;
+        }
+    }
+
+    /// Forgets strangers that took too long; they are to be closed.
+    pub fn expire(&mut self, now: Time) -> Vec<ConnectionId> {
+        if self.strangers == 0 {
+            return Vec::new();
+        }
+        let late: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, entry)| matches!(entry.state, State::Stranger { until, .. } if until <= now))
+            .map(|(connection, _)| *connection)
+            .collect();
+        for connection in &late {
+            count(&mut self.refused, "handshake_timeout");
+            self.on_closed(*connection);
+        }
+        late
+    }
+
+    /// When the next stranger's time is up.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        if self.strangers == 0 {
+            return None;
+        }
+        let until = |entry: &Connection| match entry.state {
+            State::Stranger { until, .. } => Some(until),
+            State::Proven(_) => None,
+        };
+        self.connections.values().filter_map(until).min()
+    }
+
+    /// What was refused so far.
+    #[must_use]
+    pub const fn refused(&self) -> &Counts {
+        &self.refused
+    }
+}

@@ -1,0 +1,342 @@
+//! The network: the one thread that owns a replica's sockets, both ways. Frames go up to the verify stages, sealed bytes come down from egress.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::limits::{CLIENT_QUEUE_BYTES_MAX, PEER_QUEUE_BYTES_MAX};
+use crate::pipeline::board::Board;
+use crate::pipeline::clock::Clock;
+use crate::pipeline::egress::{Destination, Outgoing, connection_of};
+use crate::pipeline::ingress::{Admission, Arrival, Identity, Ingress};
+use crate::pipeline::link::{Receiver, Sender};
+use crate::pipeline::stage::{Counts, count};
+use crate::pipeline::verify::Frames;
+use crate::transport::{ConnectionId, Event, Transport};
+use crate::types::{NodeId, ReplicaId, Time};
+
+/// How many connections each client node has, told by the network to egress, so that replies take the connection that their client's load
+/// generator thread reads.
+#[derive(Clone, Debug)]
+pub struct Routes(Arc<[AtomicU32]>);
+
+impl Routes {
+    /// Routes for `nodes` nodes, no connections yet.
+    #[must_use]
+    pub fn new(nodes: usize) -> Self {
+        Self((0..nodes).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    /// How many connections `node` has announced.
+    #[must_use]
+    pub fn connections(&self, node: NodeId) -> u32 {
+        self.0.get(usize::from(node.0)).map_or(0, |connections| connections.load(Ordering::Relaxed))
+    }
+
+    fn announce(&self, node: NodeId, connections: u32) {
+        if let Some(slot) = self.0.get(usize::from(node.0)) {
+            slot.store(connections, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How soon a lost connection to a peer is made again, doubling up to the maximum.
+const RECONNECT_FIRST: Duration = Duration::from_millis(20);
+const RECONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// The standing connection to another replica, and when to try for a new one.
+struct Peer {
+    address: SocketAddr,
+    /// Whether this replica is the one that connects: the higher id does.
+    we_connect: bool,
+    connection: Option<ConnectionId>,
+    /// A connection that is being made.
+    attempt: Option<ConnectionId>,
+    retry_at: Time,
+    backoff: Duration,
+}
+
+/// A client node's standing connections, by their index.
+struct ClientNode {
+    clients: std::ops::Range<u32>,
+    connections: Vec<Option<ConnectionId>>,
+}
+
+/// What the network needs from whoever starts it; can cross threads, unlike a transport.
+pub struct NetworkParts {
+    /// Who this replica is, for handshakes.
+    pub identity: Identity,
+    /// Where it accepts.
+    pub listener: TcpListener,
+    /// The addresses of all replicas, in order of their ids.
+    pub addresses: Vec<SocketAddr>,
+    /// Each client node and its logical clients.
+    pub client_nodes: Vec<(NodeId, std::ops::Range<u32>)>,
+    /// To the verify stages.
+    pub frames: Vec<Sender<Frames>>,
+    /// From egress.
+    pub outgoing: Receiver<Vec<Outgoing>>,
+    /// Shared with egress.
+    pub routes: Routes,
+}
+
+/// The network's context.
+pub struct Network {
+    own: ReplicaId,
+    transport: Box<dyn Transport>,
+    ingress: Ingress,
+    peers: Vec<Peer>,
+    client_nodes: HashMap<NodeId, ClientNode>,
+    frames: Vec<Sender<Frames>>,
+    next_verify: usize,
+    outgoing: Receiver<Vec<Outgoing>>,
+    routes: Routes,
+    events: Vec<Event>,
+    reading: bool,
+    dropped: Counts,
+}
+
+impl Network {
+    /// Sockets of one replica over `transport`.
+    ///
+    /// # Errors
+    /// If the listener can not be registered.
+    pub fn new(parts: NetworkParts, mut transport: Box<dyn Transport>) -> std::io::Result<Self> {
+        transport.listen(parts.listener)?;
+        let own = ReplicaId(parts.identity.node().0);
+        let peers = parts.addresses.iter().enumerate().map(|(id, address)| Peer {
+            address: *address,
+            we_connect: id < usize::from(own.0),
+            connection: None,
+            attempt: None,
+            retry_at: Time(0),
+            backoff: RECONNECT_FIRST,
+        });
+        let client_nodes = parts
+            .client_nodes
+            .into_iter()
+            .map(|(node, clients)| (node, ClientNode { clients, connections: Vec::new() }))
+            .collect();
+        Ok(Self {
+            own,
+            transport,
+            ingress: Ingress::new(parts.identity),
+            peers: peers.collect(),
+            client_nodes,
+            frames: parts.frames,
+            next_verify: 0,
+            outgoing: parts.outgoing,
+            routes: parts.routes,
+            events: Vec::new(),
+            reading: true,
+            dropped: Counts::new(),
+        })
+    }
+
+    /// Writes what is queued, waits at most `wait` for the sockets and hands on the frames that came. Returns how long it worked, ns, 0 if nothing happened.
+    ///
+    /// # Errors
+    /// If the transport fails as a whole.
+    pub fn step(&mut self, wait: Duration, clock: &Clock) -> std::io::Result<u64> {
+        self.connect_where_due(clock.now());
+        let flushed = self.frames.iter_mut().fold(true, |clear, link| link.flush() & clear);
+        if flushed != self.reading {
+            self.reading = flushed;
+            self.transport.set_reading(flushed);
+        }
+        let wait = if self.is_stalled() { wait.min(Duration::from_micros(50)) } else { wait };
+        let mut events = std::mem::take(&mut self.events);
+        self.transport.poll(Some(wait), &mut events)?;
+        let now = clock.now();
+        let any = !events.is_empty();
+        for event in events.drain(..) {
+            self.on_event(now, event);
+        }
+        self.events = events;
+        for connection in self.ingress.expire(now) {
+            self.transport.close(connection);
+        }
+        Ok(if any { clock.now().since(now).max(1) } else { 0 })
+    }
+
+    fn on_event(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Accepted { connection, .. } => {
+                if !self.ingress.on_accepted(now, connection) {
+                    self.transport.close(connection);
+                }
+            }
+            Event::Connected { connection } => {
+                let Some(peer) = self.peers.iter().position(|peer| peer.attempt == Some(connection)) else {
+                    self.transport.close(connection);
+                    return;
+                };
+                #[allow(clippy::cast_possible_truncation, reason = "n <= REPLICAS_MAX")]
+                let hello = self.ingress.on_connected(now, connection, NodeId(peer as u16), (0, 1));
+                self.transport.send(connection, hello);
+            }
+            Event::Received { connection, bytes } => self.on_bytes(now, connection, bytes),
+            Event::Closed { connection, .. } => {
+                self.ingress.on_closed(connection);
+                self.forget(now, connection);
+            }
+        }
+    }
+
+    fn on_bytes(&mut self, now: Time, connection: ConnectionId, bytes: Bytes) {
+        let mut frames = Vec::new();
+        let mut arrivals = Vec::new();
+        let admission = self.ingress.on_bytes(connection, bytes, &mut frames, &mut arrivals);
+        for arrival in arrivals {
+            match arrival {
+                Arrival::Answer(bytes) => self.transport.send(connection, bytes),
+                Arrival::Established { node, index, connections } => {
+                    self.establish(connection, node, index, connections);
+                }
+            }
+        }
+        if !frames.is_empty() {
+            self.next_verify = (self.next_verify + 1) % self.frames.len();
+            self.frames[self.next_verify].send(Frames { received: now, frames });
+        }
+        if admission == Admission::Close {
+            // What was queued, a refusal that says why, still leaves: poll writes before it closes.
+            let _ = self.transport.poll(Some(Duration::ZERO), &mut self.events);
+            self.transport.close(connection);
+            self.forget(now, connection);
+        }
+    }
+
+    fn establish(&mut self, connection: ConnectionId, node: NodeId, index: u32, connections: u32) {
+        let replaced = if let Some(peer) = self.peers.get_mut(usize::from(node.0)) {
+            peer.attempt = None;
+            peer.backoff = RECONNECT_FIRST;
+            peer.connection.replace(connection)
+        } else if let Some(client) = self.client_nodes.get_mut(&node) {
+            client.connections.resize(connections as usize, None);
+            self.routes.announce(node, connections);
+            client.connections[index as usize].replace(connection)
+        } else {
+            Some(connection)
+        };
+        if let Some(replaced) = replaced {
+            self.ingress.on_closed(replaced);
+            self.transport.close(replaced);
+        }
+    }
+
+    fn forget(&mut self, now: Time, connection: ConnectionId) {
+        for peer in &mut self.peers {
+            if peer.connection == Some(connection) {
+                peer.connection = None;
+                peer.retry_at = now;
+            }
+            if peer.attempt == Some(connection) {
+                peer.attempt = None;
+                peer.retry_at = now.after(u64::try_from(peer.backoff.as_nanos()).unwrap_or(u64::MAX));
+                peer.backoff = (peer.backoff * 2).min(RECONNECT_MAX);
+            }
+        }
+        for client in self.client_nodes.values_mut() {
+            for slot in &mut client.connections {
+                if *slot == Some(connection) {
+                    *slot = None;
+                }
+            }
+        }
+    }
+
+    fn connect_where_due(&mut self, now: Time) {
+        for peer in &mut self.peers {
+            if peer.we_connect && peer.connection.is_none() && peer.attempt.is_none() && peer.retry_at <= now {
+                match self.transport.connect(peer.address) {
+                    Ok(connection) => peer.attempt = Some(connection),
+                    Err(_) => peer.retry_at = now.after(u64::try_from(RECONNECT_MAX.as_nanos()).unwrap_or(u64::MAX)),
+                }
+            }
+        }
+    }
+
+    /// Queues what egress has sealed. What has no connection, or whose queue is full, is dropped and counted: the status exchange and the clients'
+    /// retransmissions repair that, while waiting would let one slow reader stop everybody.
+    pub fn take_outgoing(&mut self) {
+        while let Some(items) = self.outgoing.receive() {
+            for Outgoing { to, bytes } in items {
+                let (connection, limit) = match to {
+                    Destination::Replica(replica) => {
+                        (self.peers.get(usize::from(replica.0)).and_then(|peer| peer.connection), PEER_QUEUE_BYTES_MAX)
+                    }
+                    Destination::Client(node, client) => {
+                        let connection = self.client_nodes.get(&node).and_then(|node| {
+                            let connections = u32::try_from(node.connections.len()).unwrap_or(0);
+                            let index = connection_of(client, &node.clients, connections);
+                            node.connections.get(index as usize).copied().flatten()
+                        });
+                        (connection, CLIENT_QUEUE_BYTES_MAX)
+                    }
+                };
+                match connection {
+                    None => count(&mut self.dropped, "dropped_not_connected"),
+                    Some(connection) if self.transport.queued_bytes(connection) > limit => {
+                        count(&mut self.dropped, "dropped_queue_full");
+                    }
+                    Some(connection) => self.transport.send(connection, bytes),
+                }
+            }
+        }
+    }
+
+    /// Whether egress has sealed something that was not taken yet.
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether frames are held back because a verify stage's link is full.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.frames.iter().any(Sender::is_held)
+    }
+
+    /// How many items wait to be written.
+    #[must_use]
+    pub fn queue_len(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    /// When a connection must be tried again or a handshake given up.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        let retry = self
+            .peers
+            .iter()
+            .filter(|peer| peer.we_connect && peer.connection.is_none() && peer.attempt.is_none())
+            .map(|peer| peer.retry_at)
+            .min();
+        [retry, self.ingress.deadline()].into_iter().flatten().min()
+    }
+
+    /// Posts counters.
+    pub fn post(&mut self, board: &mut Board) {
+        let counters = self.transport.counters();
+        board.report.id = self.own;
+        board.report.bytes_sent = counters.bytes_sent;
+        board.report.bytes_received = counters.bytes_received;
+        board.report.socket_calls = counters.reads + counters.writes;
+        board.report.connected = self.connected();
+        board.post_ignored("ingress", self.ingress.refused());
+        board.post_ignored("network", &self.dropped);
+    }
+
+    fn connected(&self) -> Vec<NodeId> {
+        let replicas = (0u16..).zip(&self.peers).filter(|(_, peer)| peer.connection.is_some()).map(|(id, _)| NodeId(id));
+        let clients = self.client_nodes.iter().filter(|(_, node)| node.connections.iter().any(Option::is_some));
+        let mut connected: Vec<NodeId> = replicas.chain(clients.map(|(node, _)| *node)).collect();
+        connected.sort_unstable();
+        connected
+    }
+}

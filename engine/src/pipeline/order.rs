@@ -1,0 +1,253 @@
+//! The order stage: drives the protocol core. Single writer, no locks, no I/O.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hdrhistogram::Histogram;
+
+use crate::control::PhaseReport;
+use crate::pipeline::board::Board;
+use crate::pipeline::link::{Receiver, Sender};
+use crate::pipeline::stage::{Counts, Stage, count};
+use crate::pipeline::verify::Verified;
+use crate::protocol::{Execution, Input, Message, Output, Protocol, Timer};
+use crate::requests::RequestTable;
+use crate::types::{Digest, ReplicaId, SequenceNumber, Time, View};
+
+/// What the execute stage is asked to do.
+#[derive(Debug)]
+pub enum Work {
+    /// Execute a committed batch.
+    Execute(Execution),
+    /// Answer these from the reply cache, hand back those that were not executed.
+    Recall(View, Arc<RequestTable>),
+}
+
+/// What the execute stage tells.
+#[derive(Debug)]
+pub enum Feedback {
+    /// This sequence number has been executed.
+    Executed(SequenceNumber),
+    /// The state after this sequence number has this digest.
+    Checkpoint(SequenceNumber, Digest),
+    /// These were recalled and have not been executed.
+    NotExecuted(Arc<RequestTable>),
+}
+
+/// A message of the protocol on its way to the egress stage.
+#[derive(Debug)]
+pub enum Outbound {
+    /// To one replica.
+    To(ReplicaId, Arc<Message>),
+    /// To all others.
+    All(Arc<Message>),
+}
+
+/// Most link items that one step takes.
+const ITEMS_PER_STEP: usize = 16;
+
+/// The links of the order stage.
+pub struct OrderLinks {
+    /// One from each verify stage.
+    pub verified: Vec<Receiver<Verified>>,
+    /// From the execute stage.
+    pub feedback: Receiver<Vec<Feedback>>,
+    /// To the execute stage.
+    pub work: Sender<Vec<Work>>,
+    /// To the egress stage.
+    pub outbound: Sender<Vec<Outbound>>,
+}
+
+/// The stage's context.
+pub struct Order {
+    own: ReplicaId,
+    protocol: Box<dyn Protocol>,
+    links: OrderLinks,
+    timers: BTreeMap<Timer, Time>,
+    outputs: Vec<Output>,
+    work: Vec<Work>,
+    outbound: Vec<Outbound>,
+    ignored: Counts,
+    diverged: Option<String>,
+    left_behind: Option<String>,
+    ingress_verify: Histogram<u64>,
+    next: usize,
+}
+
+impl Order {
+    /// Drives `protocol`; `first` are the outputs of its construction.
+    #[must_use]
+    pub fn new(own: ReplicaId, protocol: Box<dyn Protocol>, first: Vec<Output>, links: OrderLinks) -> Self {
+        let mut order = Self {
+            own,
+            protocol,
+            links,
+            timers: BTreeMap::new(),
+            outputs: first,
+            work: Vec::new(),
+            outbound: Vec::new(),
+            ignored: Counts::new(),
+            diverged: None,
+            left_behind: None,
+            ingress_verify: phase_histogram(),
+            next: 0,
+        };
+        order.dispatch();
+        order.hand_on();
+        order
+    }
+
+    fn feed(&mut self, now: Time, input: Input) {
+        self.protocol.step(now, input, &mut self.outputs);
+        self.dispatch();
+    }
+
+    fn dispatch(&mut self) {
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Send(to, message) => self.outbound.push(Outbound::To(to, message)),
+                Output::Broadcast(message) => self.outbound.push(Outbound::All(message)),
+                Output::Execute(execution) => self.work.push(Work::Execute(execution)),
+                Output::Recall(table) => self.work.push(Work::Recall(self.protocol.position().view, table)),
+                Output::SetTimer(timer, at) => {
+                    self.timers.insert(timer, at);
+                }
+                Output::CancelTimer(timer) => {
+                    self.timers.remove(&timer);
+                }
+                Output::StableCheckpoint(_) => {}
+                Output::Diverged { sequence, own, quorum } => {
+                    let text = format!("at checkpoint {sequence} its state is {own:?}, a quorum's is {quorum:?}");
+                    eprintln!("replica {}: diverged: {text}", self.own);
+                    self.diverged = Some(text);
+                }
+                Output::FetchState { sequence, .. } => {
+                    let text = format!("the others have stable checkpoint {sequence} and no longer keep what precedes it");
+                    eprintln!("replica {}: left behind: {text}", self.own);
+                    self.left_behind = Some(text);
+                }
+                // Speculative protocols ask for this; those that exist so far never do.
+                Output::RollBack(to) => unreachable!("no protocol here rolls back (to {to})"),
+                Output::Ignored(reason) => count(&mut self.ignored, reason.name()),
+            }
+        }
+    }
+
+    fn hand_on(&mut self) {
+        if !self.work.is_empty() {
+            self.links.work.send(std::mem::take(&mut self.work));
+        }
+        if !self.outbound.is_empty() {
+            self.links.outbound.send(std::mem::take(&mut self.outbound));
+        }
+    }
+
+    /// Taken even while output is held back: what is between this stage and execute is bounded by the window, and stopping here would lock both up.
+    fn take_feedback(&mut self, now: Time) -> bool {
+        let mut any = false;
+        while let Some(items) = self.links.feedback.receive() {
+            any = true;
+            for item in items {
+                let input = match item {
+                    Feedback::Executed(sequence) => Input::Executed(sequence),
+                    Feedback::Checkpoint(sequence, digest) => Input::CheckpointTaken(sequence, digest),
+                    Feedback::NotExecuted(table) => Input::NotExecuted(table),
+                };
+                self.feed(now, input);
+            }
+        }
+        any
+    }
+
+    fn take_verified(&mut self, now: Time) -> bool {
+        let mut any = false;
+        let links = self.links.verified.len();
+        for _ in 0..ITEMS_PER_STEP {
+            let mut item = None;
+            for _ in 0..links {
+                self.next = (self.next + 1) % links;
+                item = self.links.verified[self.next].receive();
+                if item.is_some() {
+                    break;
+                }
+            }
+            let Some(Verified { received, inputs }) = item else { break };
+            any = true;
+            self.ingress_verify.saturating_record(now.since(received));
+            for input in inputs {
+                self.feed(now, input);
+            }
+        }
+        any
+    }
+
+    fn fire_timers(&mut self, now: Time) -> bool {
+        let due: Vec<Timer> = self.timers.iter().filter(|(_, at)| **at <= now).map(|(timer, _)| *timer).collect();
+        for timer in &due {
+            self.timers.remove(timer);
+            self.feed(now, Input::Timer(*timer));
+        }
+        !due.is_empty()
+    }
+}
+
+impl Stage for Order {
+    fn name(&self) -> &'static str {
+        "order"
+    }
+
+    fn step(&mut self, now: Time) -> bool {
+        let flushed = self.links.work.flush() & self.links.outbound.flush();
+        let mut any = self.take_feedback(now);
+        any |= self.fire_timers(now);
+        if flushed {
+            any |= self.take_verified(now);
+        }
+        self.hand_on();
+        any
+    }
+
+    fn has_work(&self) -> bool {
+        !self.links.feedback.is_empty() || self.links.verified.iter().any(|link| !link.is_empty())
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.links.work.is_held() || self.links.outbound.is_held()
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.timers.values().min().copied()
+    }
+
+    fn queue_len(&self) -> usize {
+        self.links.verified.iter().map(Receiver::len).sum()
+    }
+
+    fn post(&mut self, board: &mut Board) {
+        let position = self.protocol.position();
+        board.report.id = self.own;
+        board.report.view = position.view;
+        board.report.stable_checkpoint = position.stable_checkpoint;
+        board.report.diverged.clone_from(&self.diverged);
+        board.report.left_behind.clone_from(&self.left_behind);
+        board.report.phases.insert("ingress_verify".into(), phase_report(&self.ingress_verify));
+        board.post_ignored("order", &self.ignored);
+    }
+}
+
+/// A histogram for times between phases, ns.
+#[must_use]
+pub fn phase_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("constant bounds are valid")
+}
+
+/// A phase's percentiles, µs.
+#[must_use]
+#[allow(clippy::cast_precision_loss, reason = "nanoseconds below a minute are exact in f64")]
+pub fn phase_report(histogram: &Histogram<u64>) -> PhaseReport {
+    let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+    if histogram.is_empty() {
+        return PhaseReport::default();
+    }
+    PhaseReport { p50: us(0.5), p99: us(0.99) }
+}

@@ -1,0 +1,270 @@
+//! The topology: every link of a replica, its depth, and the thread at each of its ends.
+//!
+//! ```text
+//!            frames ×k           verified ×k          work                answers
+//! network ────────────▶ verify ────────────▶ order ─────────▶ execute ─────────────▶ egress
+//!    ▲                                        │  ▲               │                     ▲ │
+//!    │                                        │  └── feedback ───┘                     │ │
+//!    │                                        └─────────────── outbound ───────────────┘ │
+//!    └──────────────────────────────── outgoing ─────────────────────────────────────────┘
+//! ```
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use crate::auth::keys::Keyring;
+use crate::execute::Executor;
+use crate::pipeline::board::Questions;
+use crate::pipeline::egress::{Egress, EgressLinks};
+use crate::pipeline::execute::Execute;
+use crate::pipeline::link::{Receiver, Sender};
+use crate::pipeline::network::{Network, NetworkParts, Routes};
+use crate::pipeline::order::{Order, OrderLinks};
+use crate::pipeline::placement::{Plan, Role, Thread};
+use crate::pipeline::stage::Stage;
+use crate::pipeline::verify::Verify;
+use crate::pipeline::worker::{Common, Sleep, Worker};
+use crate::protocol::{Output, Protocol};
+use crate::ring::{Doorbell, ring};
+use crate::settings::TransportChoice;
+use crate::transport::{Transport, Waker, probe};
+use crate::types::ReplicaId;
+
+/// Depth of each link, in items. An item is a batch: what one step of the stage before produced.
+mod depth {
+    /// Network to each verify stage: about one read of each connection.
+    pub(super) const FRAMES: usize = 64;
+    /// Each verify stage to order.
+    pub(super) const VERIFIED: usize = 64;
+    /// Order to execute.
+    pub(super) const WORK: usize = 256;
+    /// Execute to order.
+    pub(super) const FEEDBACK: usize = 256;
+    /// Order to egress.
+    pub(super) const OUTBOUND: usize = 256;
+    /// Execute to egress.
+    pub(super) const ANSWERS: usize = 256;
+    /// Egress to network.
+    pub(super) const OUTGOING: usize = 256;
+}
+
+/// A stage that can be sent to its thread.
+type SendStage = Box<dyn Stage + Send>;
+
+/// What the stages are made of.
+pub struct Parts {
+    /// This replica.
+    pub own: ReplicaId,
+    /// Its keys.
+    pub keyring: Arc<Keyring>,
+    /// The protocol core.
+    pub protocol: Box<dyn Protocol>,
+    /// Outputs of its construction.
+    pub first: Vec<Output>,
+    /// The executor.
+    pub executor: Executor,
+    /// The network's own parts, made with the links that it is given.
+    pub network: Box<dyn FnOnce(Vec<Sender<super::verify::Frames>>, Receiver<Vec<super::egress::Outgoing>>) -> NetworkParts>,
+    /// Shared by network and egress.
+    pub routes: Routes,
+    /// Which transport to open.
+    pub transport: TransportChoice,
+}
+
+/// The running threads.
+pub struct Running {
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    bells: Vec<Doorbell>,
+    /// How to ask the execute stage.
+    pub questions: Questions,
+}
+
+/// Wires all links and starts all threads.
+///
+/// # Errors
+/// If a thread can not be started or its transport not be opened.
+pub fn start(parts: Parts, plan: &Plan, common: &Common) -> io::Result<Running> {
+    let mut sleeps = Sleeps::new(plan);
+    let (stages, network, questions) = wire(parts, plan, common, &sleeps);
+    let mut stages: HashMap<Role, SendStage> = stages;
+    let mut network = Some(network);
+    let mut threads = Vec::new();
+    let mut openings = Vec::new();
+    for (index, thread) in plan.threads.iter().enumerate() {
+        let mine: Vec<SendStage> = thread.roles.iter().filter_map(|role| stages.remove(role)).collect();
+        let network = if thread.roles.contains(&Role::Network) { network.take() } else { None };
+        let (opened, opening) = channel();
+        let start = ThreadStart {
+            thread: thread.clone(),
+            common: common.clone(),
+            sleep: sleeps.take(index),
+            waker: Arc::clone(&sleeps.network_waker),
+            stages: mine,
+            network,
+            opened,
+        };
+        let builder = std::thread::Builder::new().name(thread.name.clone());
+        threads.push(builder.spawn(move || start.run())?);
+        openings.push(opening);
+    }
+    let running = Running { threads, bells: sleeps.bells, questions };
+    for opening in openings {
+        if let Ok(Err(error)) = opening.recv() {
+            common.stop.store(true, Ordering::Relaxed);
+            let _ = running.join();
+            return Err(error);
+        }
+    }
+    Ok(running)
+}
+
+/// The bells and parkers of all threads. A thread with sockets sleeps in its transport, which exists only once the thread runs: its waker is filled in then.
+struct Sleeps {
+    bells: Vec<Doorbell>,
+    sleeps: Vec<Option<Sleep>>,
+    network_waker: Arc<OnceLock<Waker>>,
+    thread_of: HashMap<Role, usize>,
+}
+
+impl Sleeps {
+    fn new(plan: &Plan) -> Self {
+        let network_waker: Arc<OnceLock<Waker>> = Arc::default();
+        let mut bells = Vec::new();
+        let mut sleeps = Vec::new();
+        let mut thread_of = HashMap::new();
+        for (index, thread) in plan.threads.iter().enumerate() {
+            let (parker_bell, parker) = Doorbell::parker();
+            let bell = if thread.roles.contains(&Role::Network) {
+                let waker = Arc::clone(&network_waker);
+                Doorbell::new(Waker::new(move || {
+                    if let Some(waker) = waker.get() {
+                        waker.wake();
+                    }
+                }))
+            } else {
+                parker_bell
+            };
+            bells.push(bell.clone());
+            sleeps.push(Some(Sleep { bell, parker }));
+            thread_of.extend(thread.roles.iter().map(|role| (*role, index)));
+        }
+        Self { bells, sleeps, network_waker, thread_of }
+    }
+
+    fn bell(&self, role: Role) -> Doorbell {
+        self.bells[self.thread_of[&role]].clone()
+    }
+
+    fn take(&mut self, index: usize) -> Sleep {
+        self.sleeps[index].take().expect("each thread is started once")
+    }
+
+    /// A link to the stage with this role.
+    fn link<T>(&self, to: Role, depth: usize) -> (Sender<T>, Receiver<T>) {
+        let (producer, consumer) = ring(depth);
+        (Sender::new(producer, self.bell(to)), Receiver::new(consumer))
+    }
+}
+
+type NetworkStart = (NetworkParts, TransportChoice);
+
+fn wire(
+    parts: Parts,
+    plan: &Plan,
+    common: &Common,
+    sleeps: &Sleeps,
+) -> (HashMap<Role, SendStage>, NetworkStart, Questions) {
+    let mut stages: HashMap<Role, SendStage> = HashMap::new();
+    let mut frames = Vec::new();
+    let mut verified = Vec::new();
+    for index in 0..plan.verify_stages() {
+        let role = Role::Verify(index);
+        let (frames_in, frames_out) = sleeps.link(role, depth::FRAMES);
+        let (verified_in, verified_out) = sleeps.link(Role::Order, depth::VERIFIED);
+        frames.push(frames_in);
+        verified.push(verified_out);
+        stages.insert(role, Box::new(Verify::new(index, Arc::clone(&parts.keyring), frames_out, verified_in)));
+    }
+    let (work_in, work_out) = sleeps.link(Role::Execute, depth::WORK);
+    let (feedback_in, feedback_out) = sleeps.link(Role::Order, depth::FEEDBACK);
+    let (outbound_in, outbound_out) = sleeps.link(Role::Egress, depth::OUTBOUND);
+    let (answers_in, answers_out) = sleeps.link(Role::Egress, depth::ANSWERS);
+    let (outgoing_in, outgoing_out) = sleeps.link(Role::Network, depth::OUTGOING);
+    let links = OrderLinks { verified, feedback: feedback_out, work: work_in, outbound: outbound_in };
+    stages.insert(Role::Order, Box::new(Order::new(parts.own, parts.protocol, parts.first, links)));
+    let (queries_in, queries_out) = channel();
+    let execute = Execute::new(parts.executor, common.clock, work_out, feedback_in, answers_in, queries_out);
+    stages.insert(Role::Execute, Box::new(execute));
+    let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
+    let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, parts.routes, links);
+    stages.insert(Role::Egress, Box::new(egress));
+    let network = (parts.network)(frames, outgoing_out);
+    (stages, (network, parts.transport), Questions::new(queries_in, sleeps.bell(Role::Execute)))
+}
+
+/// What a thread needs to begin.
+struct ThreadStart {
+    thread: Thread,
+    common: Common,
+    sleep: Sleep,
+    waker: Arc<OnceLock<Waker>>,
+    stages: Vec<SendStage>,
+    network: Option<NetworkStart>,
+    opened: std::sync::mpsc::Sender<io::Result<()>>,
+}
+
+impl ThreadStart {
+    fn run(self) -> io::Result<()> {
+        let Thread { name, core, .. } = self.thread;
+        // A core that can not be had (outside the process's set) is a fact for the report, not an error.
+        let core = core.filter(|id| core_affinity::set_for_current(core_affinity::CoreId { id: *id }));
+        let network = match self.network.map(|network| open(network, &self.waker, &self.common)).transpose() {
+            Ok(network) => network,
+            Err(error) => {
+                let _ = self.opened.send(Err(io::Error::new(error.kind(), error.to_string())));
+                return Err(error);
+            }
+        };
+        let _ = self.opened.send(Ok(()));
+        let stages = self.stages.into_iter().map(|stage| stage as Box<dyn Stage>).collect();
+        Worker::new(name, core, &self.common, network, self.sleep, stages).run()
+    }
+}
+
+fn open((parts, choice): NetworkStart, waker: &OnceLock<Waker>, common: &Common) -> io::Result<Network> {
+    let (transport, opened): (Box<dyn Transport>, probe::Opened) = probe::open(choice)?;
+    let _ = waker.set(transport.waker());
+    common.board.lock().report.transport = format!("{}: {}", opened.kind, opened.why);
+    Network::new(parts, transport)
+}
+
+impl Running {
+    /// Whether a thread has ended, which none does unless told to or by an error.
+    #[must_use]
+    pub fn any_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Wakes all threads, so that they see that they are to stop, and waits for them.
+    ///
+    /// # Errors
+    /// The first error that a thread ended with, or that it panicked.
+    pub fn join(self) -> io::Result<()> {
+        let mut result = Ok(());
+        for bell in &self.bells {
+            bell.ring();
+        }
+        for thread in self.threads {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other(format!("thread {name} panicked"))));
+            if result.is_ok() {
+                result = ended;
+            }
+        }
+        result
+    }
+}

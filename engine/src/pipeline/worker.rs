@@ -1,0 +1,210 @@
+//! One thread of a replica: the run loop that drives its stages.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam::sync::Parker;
+
+use crate::pipeline::board::SharedBoard;
+use crate::pipeline::clock::Clock;
+use crate::pipeline::network::Network;
+use crate::pipeline::stage::{Meter, Stage};
+use crate::ring::Doorbell;
+use crate::settings::WaitChoice;
+use crate::types::Time;
+
+/// How often a thread posts its counters, and so the longest that it sleeps.
+const POST_INTERVAL: Duration = Duration::from_millis(100);
+/// How soon a thread asks again whether a full link has room: nobody wakes it for that.
+const STALL_RETRY: Duration = Duration::from_micros(50);
+/// Rounds over the stages before a thread looks at its sockets again.
+const ROUNDS_MAX: usize = 8;
+
+/// How a thread waits when it has no sockets.
+pub struct Sleep {
+    /// Its bell, which its producers ring.
+    pub bell: Doorbell,
+    /// What it sleeps on.
+    pub parker: Parker,
+}
+
+/// A thread and its stages, in data-path order.
+pub struct Worker {
+    name: String,
+    core: Option<usize>,
+    clock: Clock,
+    wait: WaitChoice,
+    network: Option<Network>,
+    bell: Doorbell,
+    parker: Option<Parker>,
+    stages: Vec<(Box<dyn Stage>, Meter)>,
+    network_meter: Meter,
+    board: SharedBoard,
+    stop: Arc<AtomicBool>,
+    posted: Time,
+}
+
+/// What every worker of one replica shares.
+#[derive(Clone)]
+pub struct Common {
+    /// The replica's clock.
+    pub clock: Clock,
+    /// What to do when idle; never `Auto` here.
+    pub wait: WaitChoice,
+    /// Where counters go.
+    pub board: SharedBoard,
+    /// Set to end all threads.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Worker {
+    /// A thread called `name`, pinned to `core` by whoever starts it. It waits in the network's poll if it has one, else on its parker.
+    #[must_use]
+    pub fn new(
+        name: String,
+        core: Option<usize>,
+        common: &Common,
+        network: Option<Network>,
+        sleep: Sleep,
+        stages: Vec<Box<dyn Stage>>,
+    ) -> Self {
+        Self {
+            name,
+            core,
+            clock: common.clock,
+            wait: common.wait,
+            parker: network.is_none().then_some(sleep.parker),
+            network,
+            bell: sleep.bell,
+            stages: stages.into_iter().map(|stage| (stage, Meter::default())).collect(),
+            network_meter: Meter::default(),
+            board: common.board.clone(),
+            stop: Arc::clone(&common.stop),
+            posted: Time(0),
+        }
+    }
+
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// If the transport fails as a whole.
+    pub fn run(mut self) -> std::io::Result<()> {
+        let mut wait = Duration::ZERO;
+        while !self.stop.load(Ordering::Relaxed) {
+            self.poll_network(wait)?;
+            let busy = self.step_stages();
+            if let Some(network) = &mut self.network {
+                network.take_outgoing();
+            }
+            self.post_if_due();
+            wait = if busy { Duration::ZERO } else { self.idle() };
+        }
+        self.post();
+        Ok(())
+    }
+
+    fn poll_network(&mut self, wait: Duration) -> std::io::Result<()> {
+        let Some(network) = &mut self.network else { return Ok(()) };
+        let worked_ns = network.step(wait, &self.clock)?;
+        self.bell.awake();
+        if worked_ns > 0 {
+            self.network_meter.note(worked_ns, network.queue_len());
+        }
+        Ok(())
+    }
+
+    /// Steps the stages until none has anything to do, at most [`ROUNDS_MAX`] times. True if the last round did something.
+    fn step_stages(&mut self) -> bool {
+        let mut now = self.clock.now();
+        for _ in 0..ROUNDS_MAX {
+            let mut any = false;
+            for (stage, meter) in &mut self.stages {
+                let queue = stage.queue_len();
+                if stage.step(now) {
+                    any = true;
+                    let end = self.clock.now();
+                    meter.note(end.since(now), queue);
+                    now = end;
+                }
+            }
+            if !any {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Nothing to do: waits by the chosen strategy, or, on a thread with sockets, says how long the next poll may wait.
+    fn idle(&mut self) -> Duration {
+        match self.wait {
+            WaitChoice::Spin => {
+                std::hint::spin_loop();
+                return Duration::ZERO;
+            }
+            WaitChoice::Yield => {
+                std::thread::yield_now();
+                return Duration::ZERO;
+            }
+            WaitChoice::Park | WaitChoice::Auto => {}
+        }
+        self.bell.prepare_sleep();
+        let now = self.clock.now();
+        let mut longest = POST_INTERVAL;
+        let mut has_work = self.network.as_ref().is_some_and(Network::has_outgoing);
+        for (stage, _) in &self.stages {
+            if stage.is_stalled() {
+                longest = longest.min(STALL_RETRY);
+            } else {
+                has_work |= stage.has_work();
+            }
+            if let Some(deadline) = stage.deadline() {
+                longest = longest.min(Duration::from_nanos(deadline.since(now)));
+            }
+        }
+        if let Some(network) = &self.network {
+            if network.is_stalled() {
+                longest = longest.min(STALL_RETRY);
+            }
+            if let Some(deadline) = network.deadline() {
+                longest = longest.min(Duration::from_nanos(deadline.since(now)));
+            }
+        }
+        if has_work || longest.is_zero() {
+            self.bell.awake();
+            return Duration::ZERO;
+        }
+        if let Some(parker) = &self.parker {
+            parker.park_timeout(longest);
+            self.bell.awake();
+        }
+        longest
+    }
+
+    fn post_if_due(&mut self) {
+        if self.clock.now().since(self.posted) >= u64::try_from(POST_INTERVAL.as_nanos()).unwrap_or(u64::MAX) {
+            self.post();
+        }
+    }
+
+    fn post(&mut self) {
+        let now = self.clock.now();
+        self.posted = now;
+        let mut board = self.board.lock();
+        let mut reports = Vec::new();
+        if let Some(network) = &mut self.network {
+            network.post(&mut board);
+            reports.push(self.network_meter.report("ingress", &self.name, self.core, now.0));
+        }
+        for (stage, meter) in &mut self.stages {
+            stage.post(&mut board);
+            reports.push(meter.report(stage.name(), &self.name, self.core, now.0));
+        }
+        for report in reports {
+            match board.report.stages.iter_mut().find(|stage| stage.name == report.name) {
+                Some(stage) => *stage = report,
+                None => board.report.stages.push(report),
+            }
+        }
+    }
+}

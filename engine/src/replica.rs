@@ -1,0 +1,169 @@
+//! A replica: assembled from its parts, run until it is told to stop.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::app::{self, Application};
+use crate::auth::keys::{KeyError, Keyring, NodeKey};
+use crate::control::server::{self, Source};
+use crate::execute::{Executor, ExecutorConfig};
+use crate::pipeline::board::SharedBoard;
+use crate::pipeline::clock::Clock;
+use crate::pipeline::ingress::Identity;
+use crate::pipeline::network::{NetworkParts, Routes};
+use crate::pipeline::placement::Plan;
+use crate::pipeline::topology::{self, Parts};
+use crate::pipeline::worker::Common;
+use crate::platform;
+use crate::protocol::pbft::{Config, Pbft};
+use crate::settings::{Batching, ClusterFile, Placement, TransportChoice, WaitChoice};
+use crate::types::{NodeId, ReplicaId};
+
+/// How often a replica considers telling the others where it stands.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What one replica's process is told.
+pub struct ReplicaOptions {
+    /// The cluster, validated.
+    pub cluster: ClusterFile,
+    /// This node's identity.
+    pub key: NodeKey,
+    /// Which replica it is.
+    pub id: ReplicaId,
+    /// Where peers and clients connect.
+    pub listener: TcpListener,
+    /// Where whoever runs the cluster asks.
+    pub control: TcpListener,
+    /// When this replica, as primary, closes a batch.
+    pub batching: Batching,
+    /// Which transport to open.
+    pub transport: TransportChoice,
+    /// Which stages share a thread.
+    pub placement: Placement,
+    /// How threads wait.
+    pub wait: WaitChoice,
+    /// How many replicas share this machine.
+    pub machine_replicas: usize,
+    /// For tests of the audit: from this operation on, this replica computes wrongly.
+    pub wrong_from: Option<u64>,
+    /// Set to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Why a replica can not run.
+#[derive(Debug, Error)]
+pub enum ReplicaError {
+    /// The keys do not fit the cluster file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The id is not that of a voter.
+    #[error("replica id {id}: allowed: 0 to {}", n - 1)]
+    UnknownReplica {
+        /// What was asked for.
+        id: ReplicaId,
+        /// How many there are.
+        n: usize,
+    },
+    /// The application is not shipped.
+    #[error("settings.application = {0}: allowed: null, kv")]
+    UnknownApplication(String),
+    /// A socket, a thread or a transport failed.
+    #[error("{what}: {error}")]
+    Io {
+        /// While doing what.
+        what: &'static str,
+        /// The error.
+        error: std::io::Error,
+    },
+}
+
+/// Runs a replica until its stop flag is set, or asked to stop over its control port.
+///
+/// # Errors
+/// Anything that keeps it from running, by name. Nothing that a peer or a client sends is one.
+pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
+    let io = |what| move |error| ReplicaError::Io { what, error };
+    let cores = platform::cores();
+    let plan = Plan::new(
+        &options.placement,
+        options.wait,
+        &cores,
+        options.machine_replicas,
+        usize::from(options.id.0),
+    );
+    let common = Common {
+        clock: Clock::start(),
+        wait: plan.wait,
+        board: SharedBoard::default(),
+        stop: Arc::clone(&options.stop),
+    };
+    common.board.lock().report.placement.clone_from(&plan.explanation);
+    eprintln!("replica {}: placement {}", options.id, plan.explanation);
+    let (board, stop, control) = (common.board.clone(), Arc::clone(&options.stop), options.control.try_clone());
+    let running = topology::start(parts(options, &common)?, &plan, &common).map_err(io("start"))?;
+    eprintln!("transport {}", board.lock().report.transport);
+    let source = Source { board, questions: running.questions.clone(), stop: Arc::clone(&stop) };
+    server::serve(control.map_err(io("control port"))?, source).map_err(io("control port"))?;
+    while !stop.load(Ordering::Relaxed) && !running.any_ended() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    stop.store(true, Ordering::Relaxed);
+    running.join().map_err(io("run"))
+}
+
+fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError> {
+    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, .. } = options;
+    let quorums = cluster.quorums();
+    if usize::from(id.0) >= quorums.n() {
+        return Err(ReplicaError::UnknownReplica { id, n: quorums.n() });
+    }
+    let keyring = Keyring::new(&cluster, NodeId::of(id), &key)?;
+    let client_nodes: Vec<_> = cluster.client_nodes().collect();
+    let settings = &cluster.settings;
+    let config = Config {
+        quorums,
+        own: id,
+        window: settings.window,
+        checkpoint_interval: settings.checkpoint_interval,
+        batching,
+        clients: cluster.clients(),
+        status_interval_ns: u64::try_from(STATUS_INTERVAL.as_nanos()).unwrap_or(u64::MAX),
+    };
+    let mut first = Vec::new();
+    let protocol = Box::new(Pbft::new(config, common.clock.now(), &mut first));
+    let executor_config = ExecutorConfig {
+        own: id,
+        client_nodes: client_nodes.clone(),
+        checkpoint_interval: settings.checkpoint_interval,
+    };
+    let executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
+    let routes = Routes::new(cluster.nodes.len());
+    let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
+    let identity = Identity { keyring: Arc::clone(&keyring), key, agreement: cluster.agreement() };
+    let network_routes = routes.clone();
+    let network = Box::new(move |frames, outgoing| NetworkParts {
+        identity,
+        listener,
+        addresses,
+        client_nodes,
+        frames,
+        outgoing,
+        routes: network_routes,
+    });
+    Ok(Parts { own: id, keyring, protocol, first, executor, network, routes, transport })
+}
+
+fn application(cluster: &ClusterFile, wrong_from: Option<u64>) -> Result<Box<dyn Application>, ReplicaError> {
+    let settings = &cluster.settings;
+    let reply_bytes = usize::try_from(settings.reply_bytes).unwrap_or(usize::MAX);
+    let inner = app::open(&settings.application, reply_bytes)
+        .ok_or_else(|| ReplicaError::UnknownApplication(settings.application.clone()))?;
+    Ok(match wrong_from {
+        Some(from) => Box::new(app::faulty::Wrong::new(inner, from)),
+        None => inner,
+    })
+}

@@ -1,0 +1,460 @@
+//! One thread of the load generator: its clients, its connections and its clock.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use hippodrome_engine::auth::keys::Keyring;
+use hippodrome_engine::auth::{Check, Digester, LinkClass, Sealer, Verifier};
+use hippodrome_engine::pipeline::clock::Clock;
+use hippodrome_engine::pipeline::egress::connection_of;
+use hippodrome_engine::platform;
+use hippodrome_engine::protocol::Reply;
+use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome, retransmit_after_ns, retransmit_to};
+use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp};
+use hippodrome_engine::wire::replies::{DecodedReplies, decode_replies};
+use hippodrome_engine::wire::{Frame, FrameKind};
+
+use crate::links::Links;
+use crate::outbox::Outbox;
+use crate::pacing::{Due, Pacing};
+use crate::recorder::Recorder;
+use crate::workload::Workload;
+
+/// Longest wait in one poll.
+const WAIT_MAX: Duration = Duration::from_millis(20);
+/// Sends later than this, by the generator's own fault, are counted as late.
+const LATE_NS: u64 = 1_000_000;
+
+/// When things happen, on the clock that all threads share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timetable {
+    /// The load begins.
+    pub(crate) start: Time,
+    /// The measured window begins.
+    pub(crate) measure_from: Time,
+    /// The measured window ends, and with it the load.
+    pub(crate) measure_until: Time,
+    /// Whoever has not answered by then is counted as unanswered.
+    pub(crate) drain_until: Time,
+    /// An operation that takes longer is counted as timed out.
+    pub(crate) timeout_ns: u64,
+}
+
+impl Timetable {
+    fn measures(&self, time: Time) -> bool {
+        self.measure_from <= time && time < self.measure_until
+    }
+}
+
+/// What a thread tells once a second.
+pub(crate) struct ThreadSecond {
+    /// Which second since the start, from 0.
+    pub(crate) second: u64,
+    /// Latencies of operations completed in it, ns.
+    pub(crate) latencies: Recorder,
+    /// Latencies of those that belong to the measured window.
+    pub(crate) measured: Recorder,
+    /// Requests sent again in it.
+    pub(crate) retransmissions: u64,
+}
+
+/// What a thread tells when it is done.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadSummary {
+    pub(crate) operations: u64,
+    pub(crate) offered_operations: u64,
+    pub(crate) late_sends: u64,
+    pub(crate) waited_for_client: u64,
+    pub(crate) lag: Recorder,
+    pub(crate) unsent: u64,
+    pub(crate) retransmissions: u64,
+    pub(crate) timeouts: u64,
+    pub(crate) unanswered: u64,
+    pub(crate) bad_replies: u64,
+    pub(crate) wrong_replies: Vec<u64>,
+    pub(crate) wrong_results: u64,
+    pub(crate) busy_percent: f64,
+    pub(crate) completed: Vec<u64>,
+    pub(crate) begun: Vec<u64>,
+}
+
+/// One logical client.
+#[derive(Default)]
+struct Slot {
+    timestamp: u64,
+    completed: u64,
+    outstanding: bool,
+    timed_out: bool,
+    intended: Time,
+    sent: Time,
+    /// Kept for retransmission; the buffer is reused.
+    operation: Vec<u8>,
+}
+
+/// A retransmission that falls due unless the operation completes before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Retry {
+    due: Time,
+    client: u32,
+    timestamp: u64,
+    attempt: u32,
+}
+
+/// What a driver is made of.
+pub(crate) struct DriverParts {
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) clock: Clock,
+    pub(crate) links: Links,
+    pub(crate) table: ClientTable,
+    /// The node's whole range of clients, and how many connections it has to each replica.
+    pub(crate) node_clients: Range<u32>,
+    pub(crate) connections: u32,
+    /// This thread's share of both.
+    pub(crate) clients: Range<u32>,
+    pub(crate) owned: Range<u32>,
+    pub(crate) workload: Box<dyn Workload>,
+    pub(crate) pacing: Pacing,
+    pub(crate) timetable: Timetable,
+    pub(crate) seconds: Sender<ThreadSecond>,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// The thread's context.
+pub(crate) struct Driver {
+    parts: DriverParts,
+    own: NodeId,
+    sealer: Sealer,
+    verifier: Verifier,
+    digester: Digester,
+    slots: Vec<Slot>,
+    outboxes: Vec<Outbox>,
+    first_retries: VecDeque<Retry>,
+    later_retries: BinaryHeap<Reverse<Retry>>,
+    second: u64,
+    latencies: Recorder,
+    measured: Recorder,
+    second_retransmissions: u64,
+    summary: ThreadSummary,
+}
+
+impl Driver {
+    /// A thread's driver, ready to [`run`](Self::run).
+    pub(crate) fn new(parts: DriverParts) -> Self {
+        let slots = parts.clients.clone().map(|_| Slot::default()).collect();
+        let outboxes = parts.owned.clone().map(|_| Outbox::default()).collect();
+        Self {
+            own: parts.keyring.own(),
+            sealer: Sealer::new(Arc::clone(&parts.keyring)),
+            verifier: Verifier::new(Arc::clone(&parts.keyring)),
+            digester: Digester::default(),
+            slots,
+            outboxes,
+            first_retries: VecDeque::new(),
+            later_retries: BinaryHeap::new(),
+            second: 0,
+            latencies: Recorder::default(),
+            measured: Recorder::default(),
+            second_retransmissions: 0,
+            summary: ThreadSummary::default(),
+            parts,
+        }
+    }
+
+    /// Drives the load to its end and waits for what is outstanding.
+    ///
+    /// # Errors
+    /// If the transport fails as a whole.
+    pub(crate) fn run(mut self) -> std::io::Result<ThreadSummary> {
+        let table = self.parts.timetable;
+        self.wait_for(table.start)?;
+        if matches!(self.parts.pacing, Pacing::Closed) {
+            self.begin_all(table.start);
+        }
+        let (mut cpu_from, mut cpu_until) = (None, None);
+        let mut frames = Vec::new();
+        loop {
+            let now = self.parts.clock.now();
+            self.rotate_second(now);
+            if cpu_from.is_none() && now >= table.measure_from {
+                cpu_from = Some(platform::thread_cpu_ns());
+            }
+            if cpu_until.is_none() && now >= table.measure_until {
+                cpu_until = Some(platform::thread_cpu_ns());
+            }
+            if self.is_done(now) {
+                break;
+            }
+            self.send_due(now);
+            self.retransmit_due(now);
+            self.flush();
+            let wait = self.wait(now);
+            self.parts.links.poll(now, wait, &mut frames)?;
+            for frame in frames.drain(..) {
+                self.on_frame(&frame);
+            }
+        }
+        let cpu_ns = cpu_until.unwrap_or(0).saturating_sub(cpu_from.unwrap_or(0));
+        let window_ns = table.measure_until.since(table.measure_from).max(1);
+        #[allow(clippy::cast_precision_loss, reason = "a percentage")]
+        let busy_percent = 100.0 * cpu_ns as f64 / window_ns as f64;
+        Ok(self.summarise(busy_percent))
+    }
+
+    /// Keeps the connections alive until `start`, when all threads begin.
+    fn wait_for(&mut self, start: Time) -> std::io::Result<()> {
+        let mut frames = Vec::new();
+        while self.parts.clock.now() < start && !self.stopped() {
+            let wait = self.parts.clock.until(start).min(WAIT_MAX);
+            self.parts.links.poll(self.parts.clock.now(), wait, &mut frames)?;
+            frames.clear();
+        }
+        Ok(())
+    }
+
+    fn stopped(&self) -> bool {
+        self.parts.stop.load(Ordering::Relaxed)
+    }
+
+    fn is_done(&self, now: Time) -> bool {
+        let table = &self.parts.timetable;
+        self.stopped()
+            || now >= table.drain_until
+            || (now >= table.measure_until && self.slots.iter().all(|slot| !slot.outstanding))
+    }
+
+    fn begin_all(&mut self, now: Time) {
+        for client in 0..self.slots.len() {
+            #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
+            self.begin(client as u32, now, now);
+        }
+    }
+
+    /// Begins the next operation of a client (by its index in this thread), intended for `intended`.
+    fn begin(&mut self, client: u32, intended: Time, now: Time) {
+        let slot = &mut self.slots[client as usize];
+        let id = ClientId(self.parts.clients.start + client);
+        slot.timestamp += 1;
+        let timestamp = Timestamp(slot.timestamp);
+        slot.outstanding = true;
+        slot.timed_out = false;
+        slot.intended = intended;
+        slot.sent = now;
+        slot.operation.clear();
+        self.parts.workload.next(id, timestamp, &mut slot.operation);
+        self.parts.table.begin(id, timestamp);
+        let due = now.after(retransmit_after_ns(0));
+        self.first_retries.push_back(Retry { due, client, timestamp: timestamp.0, attempt: 0 });
+        self.enqueue(client, Recipients::Primary);
+    }
+
+    /// Puts a client's operation into the outbox of its connection, which is sent when full.
+    fn enqueue(&mut self, client: u32, to: Recipients) {
+        let id = ClientId(self.parts.clients.start + client);
+        let index = connection_of(id, &self.parts.node_clients, self.parts.connections) - self.parts.owned.start;
+        let bytes = self.slots[client as usize].operation.len();
+        if self.outboxes[index as usize].is_full(bytes) {
+            self.flush_one(index, to);
+        }
+        let slot = &self.slots[client as usize];
+        self.outboxes[index as usize].push(id, Timestamp(slot.timestamp), &slot.operation);
+    }
+
+    fn flush(&mut self) {
+        for index in 0..self.parts.owned.len() {
+            #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
+            self.flush_one(index as u32, Recipients::Primary);
+        }
+    }
+
+    fn flush_one(&mut self, index: u32, to: Recipients) {
+        let outbox = &mut self.outboxes[index as usize];
+        if outbox.is_empty() {
+            return;
+        }
+        let bytes = outbox.seal(self.own, &mut self.digester, &self.sealer);
+        let connection = self.parts.owned.start + index;
+        match to {
+            Recipients::Primary => self.parts.links.send(self.parts.table.primary(), connection, bytes),
+            Recipients::All => {
+                for replica in 0..self.parts.keyring.quorums().n() {
+                    #[allow(clippy::cast_possible_truncation, reason = "n <= REPLICAS_MAX")]
+                    self.parts.links.send(ReplicaId(replica as u16), connection, bytes.clone());
+                }
+            }
+        }
+    }
+
+    fn send_due(&mut self, now: Time) {
+        loop {
+            let Pacing::Open(open) = &mut self.parts.pacing else { return };
+            let Some((client, Due { intended, lag_ns, waited })) = open.take_due(now) else { return };
+            if self.parts.timetable.measures(intended) {
+                self.summary.offered_operations += 1;
+                self.summary.late_sends += u64::from(lag_ns > LATE_NS);
+                self.summary.waited_for_client += u64::from(waited);
+                self.summary.lag.record(lag_ns);
+            }
+            self.begin(client, intended, now);
+        }
+    }
+
+    fn retransmit_due(&mut self, now: Time) {
+        let mut due = Vec::new();
+        while let Some(retry) = self.first_retries.front() {
+            if retry.due > now {
+                break;
+            }
+            due.extend(self.first_retries.pop_front());
+        }
+        while let Some(Reverse(retry)) = self.later_retries.peek() {
+            if retry.due > now {
+                break;
+            }
+            due.extend(self.later_retries.pop().map(|Reverse(retry)| retry));
+        }
+        due.retain(|retry| {
+            let slot = &self.slots[retry.client as usize];
+            slot.outstanding && slot.timestamp == retry.timestamp
+        });
+        if due.is_empty() {
+            return;
+        }
+        // New operations leave first: what follows may go to other recipients.
+        self.flush();
+        for recipients in [Recipients::Primary, Recipients::All] {
+            for retry in due.iter().filter(|retry| retransmit_to(retry.attempt) == recipients) {
+                self.enqueue(retry.client, recipients);
+            }
+            for index in 0..self.parts.owned.len() {
+                #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
+                self.flush_one(index as u32, recipients);
+            }
+        }
+        for retry in due {
+            self.note_retry(now, retry);
+        }
+    }
+
+    fn note_retry(&mut self, now: Time, retry: Retry) {
+        self.second_retransmissions += 1;
+        let slot = &mut self.slots[retry.client as usize];
+        let measures = self.parts.timetable.measures(now);
+        self.summary.retransmissions += u64::from(measures);
+        if !slot.timed_out && now.since(slot.sent) >= self.parts.timetable.timeout_ns {
+            slot.timed_out = true;
+            self.summary.timeouts += u64::from(measures);
+        }
+        let attempt = retry.attempt.saturating_add(1);
+        let due = now.after(retransmit_after_ns(attempt));
+        self.later_retries.push(Reverse(Retry { due, attempt, ..retry }));
+    }
+
+    /// How long the next poll may wait.
+    fn wait(&mut self, now: Time) -> Duration {
+        let mut until = now.after(u64::try_from(WAIT_MAX.as_nanos()).unwrap_or(u64::MAX));
+        if let Some(retry) = self.first_retries.front() {
+            until = until.min(retry.due);
+        }
+        if let Some(Reverse(retry)) = self.later_retries.peek() {
+            until = until.min(retry.due);
+        }
+        // Sends that fall due within the wait are announced by the ticker, which wakes the transport.
+        Duration::from_nanos(until.since(now))
+    }
+
+    fn on_frame(&mut self, frame: &Frame) {
+        if frame.kind != FrameKind::Replies {
+            self.summary.bad_replies += 1;
+            return;
+        }
+        let replica = ReplicaId(frame.sender.0);
+        let proof_bytes = self.sealer.proof_bytes(LinkClass::ReplicaToClient);
+        let decoded = decode_replies(frame.body.clone(), replica, self.parts.keyring.cluster_tag(), proof_bytes);
+        let Ok(DecodedReplies { view, replies, block, proof }) = decoded else {
+            self.summary.bad_replies += 1;
+            return;
+        };
+        let mut good = Vec::with_capacity(1);
+        let check = Check { signer: frame.sender, block, proof: &proof };
+        self.verifier.verify(LinkClass::ReplicaToClient, &[check], &mut good);
+        if good != [true] {
+            self.summary.bad_replies += replies.len() as u64;
+            return;
+        }
+        let now = self.parts.clock.now();
+        for index in 0..replies.len() {
+            let client = replies.clients[index];
+            let timestamp = replies.timestamps[index];
+            let reply = Reply { replica, view, client, timestamp, result: replies.result(index) };
+            if self.parts.table.on_reply(&reply) == ReplyOutcome::Completed {
+                self.complete(now, client, timestamp);
+            }
+        }
+    }
+
+    fn complete(&mut self, now: Time, id: ClientId, timestamp: Timestamp) {
+        let client = id.0 - self.parts.clients.start;
+        let table = self.parts.timetable;
+        let slot = &mut self.slots[client as usize];
+        slot.outstanding = false;
+        slot.completed += 1;
+        let latency_ns = now.since(slot.intended);
+        let result = self.parts.table.result(id).unwrap_or_default();
+        if !self.parts.workload.check(id, timestamp, result) {
+            self.summary.wrong_results += 1;
+        }
+        self.summary.operations += u64::from(table.measures(now));
+        // An open loop measures what was intended in the window, however late it completes; a closed loop what completed in it.
+        let counts = match self.parts.pacing {
+            Pacing::Closed => table.measures(now),
+            Pacing::Open(_) => table.measures(slot.intended),
+        };
+        if counts {
+            self.measured.record(latency_ns);
+        } else {
+            self.latencies.record(latency_ns);
+        }
+        match &mut self.parts.pacing {
+            Pacing::Closed if now < table.measure_until => self.begin(client, now, now),
+            Pacing::Closed => {}
+            Pacing::Open(open) => open.release(now, client),
+        }
+    }
+
+    fn rotate_second(&mut self, now: Time) {
+        let second = now.since(self.parts.timetable.start) / 1_000_000_000;
+        while self.second < second {
+            self.hand_in_second();
+        }
+    }
+
+    fn hand_in_second(&mut self) {
+        let measured = std::mem::take(&mut self.measured);
+        let mut latencies = std::mem::take(&mut self.latencies);
+        latencies.merge(&measured);
+        let retransmissions = std::mem::take(&mut self.second_retransmissions);
+        // Nobody listens any more only when the run was given up.
+        let _ = self.parts.seconds.send(ThreadSecond { second: self.second, latencies, measured, retransmissions });
+        self.second += 1;
+    }
+
+    fn summarise(mut self, busy_percent: f64) -> ThreadSummary {
+        self.hand_in_second();
+        let mut summary = self.summary;
+        if let Pacing::Open(open) = &mut self.parts.pacing {
+            summary.unsent = open.unsent();
+            summary.offered_operations += summary.unsent;
+        }
+        summary.unanswered = self.slots.iter().filter(|slot| slot.outstanding).count() as u64;
+        summary.wrong_replies = self.parts.table.wrong_replies().to_vec();
+        summary.busy_percent = busy_percent;
+        summary.completed = self.slots.iter().map(|slot| slot.completed).collect();
+        summary.begun = self.slots.iter().map(|slot| slot.timestamp).collect();
+        summary
+    }
+}

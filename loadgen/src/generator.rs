@@ -1,0 +1,558 @@
+//! The load generator: connects, drives the load on its threads, and merges what they measured.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hippodrome_engine::auth::keys::{KeyError, Keyring, NodeKey};
+use hippodrome_engine::limits::CONNECTIONS_MAX;
+use hippodrome_engine::pipeline::clock::Clock;
+use hippodrome_engine::pipeline::ingress::Identity;
+use hippodrome_engine::platform;
+use hippodrome_engine::protocol::client::ClientTable;
+use hippodrome_engine::settings::{ClusterFile, TransportChoice};
+use hippodrome_engine::transport::{Waker, probe};
+use hippodrome_engine::types::{ClientId, NodeId, Time};
+use thiserror::Error;
+
+use crate::driver::{Driver, DriverParts, ThreadSecond, ThreadSummary, Timetable};
+use crate::links::Links;
+use crate::pacing::{OpenLoop, Pacing};
+use crate::recorder::{IntervalLog, Recorder};
+use crate::report::{LoadReport, SecondSample};
+use crate::schedule::Schedule;
+use crate::workload::WorkloadOptions;
+
+/// How long the generator tries to reach the replicas.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How long it waits for the last replica once all but f are reached.
+const CONNECT_ALL_WITHIN: Duration = Duration::from_secs(2);
+/// How long outstanding operations are waited for after the load has ended.
+const DRAIN: Duration = Duration::from_secs(3);
+/// Between "everybody is connected" and the start of the load.
+const HEAD_START: Duration = Duration::from_millis(20);
+/// How often an open loop looks for sends that have fallen due. Coarser than a send interval at high rates, far finer than what counts as late.
+const TICK: Duration = Duration::from_micros(100);
+
+/// When operations are sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    /// Each client sends as soon as its last operation is complete. Understates the tail: a slow cluster is asked less.
+    Closed,
+    /// At a constant rate, operations per second, whatever the cluster does.
+    Constant(f64),
+    /// Poisson arrivals at this mean rate, operations per second.
+    Poisson(f64),
+}
+
+impl Mode {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Constant(_) => "constant",
+            Self::Poisson(_) => "poisson",
+        }
+    }
+
+    const fn rate(self) -> Option<f64> {
+        match self {
+            Self::Closed => None,
+            Self::Constant(rate) | Self::Poisson(rate) => Some(rate),
+        }
+    }
+}
+
+/// What one load generator's process is told.
+pub struct LoadOptions {
+    /// The cluster, validated.
+    pub cluster: ClusterFile,
+    /// This node's identity.
+    pub key: NodeKey,
+    /// Which client node it is.
+    pub node: NodeId,
+    /// Connections to each replica; at least as many as threads.
+    pub connections: u32,
+    /// Threads.
+    pub threads: u32,
+    /// When operations are sent.
+    pub mode: Mode,
+    /// Load before the measured window.
+    pub warmup: Duration,
+    /// The measured window.
+    pub duration: Duration,
+    /// What is sent.
+    pub workload: WorkloadOptions,
+    /// An operation that takes longer is counted as timed out (and goes on being retransmitted).
+    pub timeout: Duration,
+    /// Which transport to open.
+    pub transport: TransportChoice,
+    /// Seeds the schedule and the workload.
+    pub seed: u64,
+    /// Where the interval log goes.
+    pub hlog: PathBuf,
+    /// Set to stop early.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Why a load can not be driven.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The keys do not fit the cluster file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The node has no logical clients in the cluster file.
+    #[error("node {0} is no client node of the cluster file")]
+    NotAClient(NodeId),
+    /// A number is out of range.
+    #[error("{option} = {value}: allowed: {allowed}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        value: String,
+        /// What may be given.
+        allowed: String,
+    },
+    /// Too few replicas answer.
+    #[error("only {connected} of {n} replicas could be reached within {CONNECT_WITHIN:?}, {needed} are needed{why}")]
+    Unreachable {
+        /// How many were reached.
+        connected: usize,
+        /// How many there are.
+        n: usize,
+        /// How many are needed.
+        needed: usize,
+        /// What was refused, if anything was.
+        why: String,
+    },
+    /// A file, a thread or a transport failed.
+    #[error("{what}: {error}")]
+    Io {
+        /// While doing what.
+        what: String,
+        /// The error.
+        error: std::io::Error,
+    },
+}
+
+fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> LoadError {
+    let what = what.into();
+    move |error| LoadError::Io { what, error }
+}
+
+/// Drives a load and reports what it took. `on_second` is called once a second.
+///
+/// # Errors
+/// Anything that keeps the load from being driven, by name. What the cluster does wrong is in the report instead.
+pub fn run(options: &LoadOptions, on_second: &mut dyn FnMut(&SecondSample)) -> Result<LoadReport, LoadError> {
+    let setup = Setup::new(options)?;
+    let mut log = IntervalLog::create(&options.hlog).map_err(io(options.hlog.display().to_string()))?;
+    let (ready_in, ready) = channel();
+    let (go, seconds, threads) = setup.spawn(&ready_in)?;
+    drop(ready_in);
+    let transport = setup.await_connections(&ready)?;
+    let timetable = setup.timetable();
+    let started = SystemTime::now() + Duration::from_nanos(timetable.measure_from.since(setup.clock.now()));
+    for start in &go {
+        // A thread that is gone reports its error when it is joined.
+        let _ = start.send(timetable);
+    }
+    let sampler = Sampler::new(setup.threads, timetable);
+    let outcome = sampler.sample(&setup, &seconds, &mut log, on_second);
+    let mut summaries = Vec::new();
+    for thread in threads {
+        let summary = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a load thread panicked")));
+        summaries.push(summary.map_err(io("load thread"))?);
+    }
+    log.finish().map_err(io(options.hlog.display().to_string()))?;
+    let outcome = outcome.map_err(io(options.hlog.display().to_string()))?;
+    Ok(setup.report(started, transport, outcome, summaries))
+}
+
+/// The validated options.
+struct Setup<'a> {
+    options: &'a LoadOptions,
+    keyring: Arc<Keyring>,
+    clients: Range<u32>,
+    threads: u32,
+    clock: Clock,
+}
+
+/// What a thread tells once it has tried to connect: how many replicas it reached, what it was refused, its transport.
+type Ready = std::io::Result<(usize, String, String)>;
+/// Starts of threads, their seconds, and themselves.
+type Spawned =
+    (Vec<std::sync::mpsc::Sender<Timetable>>, Receiver<ThreadSecond>, Vec<JoinHandle<std::io::Result<ThreadSummary>>>);
+
+impl<'a> Setup<'a> {
+    fn new(options: &'a LoadOptions) -> Result<Self, LoadError> {
+        let keyring = Keyring::new(&options.cluster, options.node, &options.key)?;
+        let clients = keyring.clients_of(options.node).ok_or(LoadError::NotAClient(options.node))?;
+        let count = clients.end - clients.start;
+        let range = |option, value: u32, max: u32| {
+            if (1..=max).contains(&value) {
+                return Ok(());
+            }
+            Err(LoadError::Option { option, value: value.to_string(), allowed: format!("1 to {max}") })
+        };
+        range("connections", options.connections, CONNECTIONS_MAX.min(count))?;
+        range("load-threads", options.threads, options.connections)?;
+        if let Some(rate) = options.mode.rate()
+            && !(rate > 0.0 && rate <= 1e9)
+        {
+            let allowed = "more than 0, at most 1000000000 operations per second".into();
+            return Err(LoadError::Option { option: "rate", value: rate.to_string(), allowed });
+        }
+        Ok(Self { options, keyring, clients, threads: options.threads, clock: Clock::start() })
+    }
+
+    fn timetable(&self) -> Timetable {
+        let after = |time: Time, duration: Duration| time.after(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        let start = after(self.clock.now(), HEAD_START);
+        let measure_from = after(start, self.options.warmup);
+        let measure_until = after(measure_from, self.options.duration);
+        let drain_until = after(measure_until, DRAIN);
+        let timeout_ns = u64::try_from(self.options.timeout.as_nanos()).unwrap_or(u64::MAX);
+        Timetable { start, measure_from, measure_until, drain_until, timeout_ns }
+    }
+
+    /// Thread `index`'s share of the connection numbers: contiguous, as even as can be.
+    fn owned(&self, index: u32) -> Range<u32> {
+        let at = |i: u32| i * self.options.connections / self.threads;
+        at(index)..at(index + 1)
+    }
+
+    /// The clients that those connections carry. Inverse of [`hippodrome_engine::pipeline::egress::connection_of`].
+    fn clients_of(&self, owned: &Range<u32>) -> Range<u32> {
+        let count = u64::from(self.clients.end - self.clients.start);
+        let connections = u64::from(self.options.connections);
+        let first = |connection: u32| {
+            #[allow(clippy::cast_possible_truncation, reason = "at most count")]
+            let offset = (u64::from(connection) * count).div_ceil(connections) as u32;
+            self.clients.start + offset
+        };
+        first(owned.start)..first(owned.end)
+    }
+
+    fn spawn(&self, ready: &std::sync::mpsc::Sender<Ready>) -> Result<Spawned, LoadError> {
+        let (seconds_in, seconds) = channel();
+        let mut go = Vec::new();
+        let mut threads = Vec::new();
+        for index in 0..self.threads {
+            let (start, starts) = channel();
+            let thread = LoadThread {
+                index,
+                count: self.threads,
+                owned: self.owned(index),
+                clients: self.clients_of(&self.owned(index)),
+                node_clients: self.clients.clone(),
+                connections: self.options.connections,
+                keyring: Arc::clone(&self.keyring),
+                identity: Identity {
+                    keyring: Arc::clone(&self.keyring),
+                    key: self.options.key.clone(),
+                    agreement: self.options.cluster.agreement(),
+                },
+                replicas: self.options.cluster.voters().filter_map(|node| node.address).collect(),
+                mode: self.options.mode,
+                workload: self.options.workload.clone(),
+                seed: self.options.seed,
+                transport: self.options.transport,
+                clock: self.clock,
+                ready: ready.clone(),
+                starts,
+                seconds: seconds_in.clone(),
+                stop: Arc::clone(&self.options.stop),
+            };
+            let builder = std::thread::Builder::new().name(format!("load-{index}"));
+            threads.push(builder.spawn(move || thread.run()).map_err(io("load thread"))?);
+            go.push(start);
+        }
+        Ok((go, seconds, threads))
+    }
+
+    /// Waits until all threads have tried; returns the transport that runs.
+    fn await_connections(&self, ready: &Receiver<Ready>) -> Result<String, LoadError> {
+        let quorums = self.keyring.quorums();
+        let mut transport = String::new();
+        for _ in 0..self.threads {
+            let outcome = ready.recv().unwrap_or_else(|_| Err(std::io::Error::other("a load thread ended early")));
+            let (connected, refused, opened) = outcome.map_err(io("connect"))?;
+            let needed = quorums.n() - quorums.f();
+            if connected < needed {
+                let why = if refused.is_empty() { String::new() } else { format!("; refused: {refused}") };
+                return Err(LoadError::Unreachable { connected, n: quorums.n(), needed, why });
+            }
+            transport = opened;
+        }
+        Ok(transport)
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    fn report(
+        &self,
+        started: SystemTime,
+        transport: String,
+        outcome: Sampled,
+        summaries: Vec<ThreadSummary>,
+    ) -> LoadReport {
+        let mut report = LoadReport {
+            started_unix_ms: u64::try_from(started.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis())
+                .unwrap_or(u64::MAX),
+            mode: self.options.mode.name().into(),
+            clients: self.clients.end - self.clients.start,
+            connections: self.options.connections,
+            threads: self.threads,
+            transport,
+            measured_s: self.options.duration.as_secs_f64(),
+            offered_ops_per_s: self.options.mode.rate(),
+            cpu_us: outcome.cpu_us,
+            seconds: outcome.seconds,
+            wrong_replies: vec![0; self.keyring.quorums().n()],
+            ..LoadReport::default()
+        };
+        let mut lag = Recorder::default();
+        for summary in summaries {
+            report.operations += summary.operations;
+            report.offered_operations += summary.offered_operations;
+            report.late_sends += summary.late_sends;
+            report.waited_for_client += summary.waited_for_client;
+            report.unsent += summary.unsent;
+            report.retransmissions += summary.retransmissions;
+            report.timeouts += summary.timeouts;
+            report.unanswered += summary.unanswered;
+            report.bad_replies += summary.bad_replies;
+            report.wrong_results += summary.wrong_results;
+            for (total, wrong) in report.wrong_replies.iter_mut().zip(summary.wrong_replies) {
+                *total += wrong;
+            }
+            report.busiest_thread_percent = report.busiest_thread_percent.max(summary.busy_percent);
+            report.completed.extend(summary.completed);
+            report.begun.extend(summary.begun);
+            lag.merge(&summary.lag);
+        }
+        report.lag_p99_us = lag.quantile_us(0.99);
+        report.lag_max_us = lag.max_us();
+        report
+    }
+}
+
+/// What one thread is started with.
+struct LoadThread {
+    index: u32,
+    count: u32,
+    owned: Range<u32>,
+    clients: Range<u32>,
+    node_clients: Range<u32>,
+    connections: u32,
+    keyring: Arc<Keyring>,
+    identity: Identity,
+    replicas: Vec<SocketAddr>,
+    mode: Mode,
+    workload: WorkloadOptions,
+    seed: u64,
+    transport: TransportChoice,
+    clock: Clock,
+    ready: std::sync::mpsc::Sender<Ready>,
+    starts: Receiver<Timetable>,
+    seconds: std::sync::mpsc::Sender<ThreadSecond>,
+    stop: Arc<AtomicBool>,
+}
+
+impl LoadThread {
+    fn run(self) -> std::io::Result<ThreadSummary> {
+        let (transport, opened) = match probe::open(self.transport) {
+            Ok(opened) => opened,
+            Err(error) => {
+                let copy = std::io::Error::new(error.kind(), error.to_string());
+                let _ = self.ready.send(Err(error));
+                return Err(copy);
+            }
+        };
+        let waker = transport.waker();
+        let mut links = Links::new(transport, self.identity, &self.replicas, self.owned.clone(), self.connections);
+        let needed = self.keyring.quorums().n() - self.keyring.quorums().f();
+        let connected = connect(&mut links, self.clock, self.replicas.len(), needed)?;
+        let _ = self.ready.send(Ok((connected, links.refused(), format!("{}: {}", opened.kind, opened.why))));
+        drop(self.ready);
+        // Whoever gave the start is gone when too few replicas could be reached.
+        let Ok(timetable) = self.starts.recv() else { return Ok(ThreadSummary::default()) };
+        let pacing = pacing(self.mode, self.seed, (self.index, self.count), &timetable, self.clients.len());
+        let _ticker = matches!(pacing, Pacing::Open(_)).then(|| Ticker::start(waker));
+        let workload = self.workload.open(self.seed, self.index);
+        #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
+        let table =
+            ClientTable::new(self.keyring.quorums(), ClientId(self.clients.start), self.clients.len() as u32);
+        let driver = Driver::new(DriverParts {
+            keyring: self.keyring,
+            clock: self.clock,
+            links,
+            table,
+            node_clients: self.node_clients,
+            connections: self.connections,
+            clients: self.clients,
+            owned: self.owned,
+            workload,
+            pacing,
+            timetable,
+            seconds: self.seconds,
+            stop: self.stop,
+        });
+        driver.run()
+    }
+}
+
+fn pacing(mode: Mode, seed: u64, (index, count): (u32, u32), timetable: &Timetable, clients: usize) -> Pacing {
+    let schedule = match mode {
+        Mode::Closed => return Pacing::Closed,
+        Mode::Constant(rate) => Schedule::constant(rate),
+        Mode::Poisson(rate) => Schedule::poisson(rate, seed),
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
+    let free = (0..clients as u32).rev().collect();
+    Pacing::Open(OpenLoop::new(schedule.share(index, count), timetable.start, timetable.measure_until, free))
+}
+
+/// Tries to reach all replicas; gives up on the last ones once enough have been reached. Returns how many were.
+fn connect(links: &mut Links, clock: Clock, n: usize, needed: usize) -> std::io::Result<usize> {
+    let began = clock.now();
+    let mut frames = Vec::new();
+    loop {
+        let connected = links.replicas_connected();
+        let waited = Duration::from_nanos(clock.now().since(began));
+        if connected == n || waited > CONNECT_WITHIN || (connected >= needed && waited > CONNECT_ALL_WITHIN) {
+            return Ok(connected);
+        }
+        links.poll(clock.now(), Duration::from_millis(10), &mut frames)?;
+    }
+}
+
+/// Wakes a transport every [`TICK`], since waiting on sockets is too coarse to send on time.
+struct Ticker(Arc<AtomicBool>);
+
+impl Ticker {
+    fn start(waker: Waker) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(TICK);
+                waker.wake();
+            }
+        });
+        Self(stop)
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What was sampled over the run.
+#[derive(Debug, Default)]
+struct Sampled {
+    seconds: Vec<SecondSample>,
+    cpu_us: u64,
+}
+
+/// Merges the threads' seconds as they come in.
+struct Sampler {
+    threads: u32,
+    timetable: Timetable,
+}
+
+/// The threads' parts of one second.
+struct Second {
+    parts: u32,
+    latencies: Recorder,
+    measured: Recorder,
+    retransmissions: u64,
+}
+
+impl Sampler {
+    const fn new(threads: u32, timetable: Timetable) -> Self {
+        Self { threads, timetable }
+    }
+
+    fn sample(
+        &self,
+        setup: &Setup<'_>,
+        seconds: &Receiver<ThreadSecond>,
+        log: &mut IntervalLog,
+        on_second: &mut dyn FnMut(&SecondSample),
+    ) -> std::io::Result<Sampled> {
+        let mut sampled = Sampled::default();
+        let mut open: std::collections::BTreeMap<u64, Second> = std::collections::BTreeMap::new();
+        let (mut cpu_from, mut cpu_until) = (None, None);
+        loop {
+            let part = seconds.recv_timeout(Duration::from_millis(5));
+            let now = setup.clock.now();
+            if cpu_from.is_none() && now >= self.timetable.measure_from {
+                cpu_from = Some(platform::process_cpu_us());
+            }
+            if cpu_until.is_none() && now >= self.timetable.measure_until {
+                cpu_until = Some(platform::process_cpu_us());
+            }
+            match part {
+                Ok(part) => {
+                    if let Some((index, second)) = self.gather(&mut open, part) {
+                        log.write(index, &second.measured)?;
+                        let sample = self.row(index, &second);
+                        on_second(&sample);
+                        sampled.seconds.push(sample);
+                    }
+                }
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        sampled.cpu_us = cpu_until.unwrap_or(0).saturating_sub(cpu_from.unwrap_or(0));
+        // What the drain completed belongs to no whole second of its own thread: hand in what is left.
+        for (index, second) in open {
+            log.write(index, &second.measured)?;
+        }
+        Ok(sampled)
+    }
+
+    fn gather(
+        &self,
+        open: &mut std::collections::BTreeMap<u64, Second>,
+        part: ThreadSecond,
+    ) -> Option<(u64, Second)> {
+        let second = open.entry(part.second).or_insert_with(|| Second {
+            parts: 0,
+            latencies: Recorder::default(),
+            measured: Recorder::default(),
+            retransmissions: 0,
+        });
+        second.parts += 1;
+        second.latencies.merge(&part.latencies);
+        second.measured.merge(&part.measured);
+        second.retransmissions += part.retransmissions;
+        if second.parts < self.threads {
+            return None;
+        }
+        open.remove(&part.second).map(|second| (part.second, second))
+    }
+
+    fn row(&self, index: u64, second: &Second) -> SecondSample {
+        let start = self.timetable.start.after(index * 1_000_000_000);
+        let end = start.after(1_000_000_000);
+        SecondSample {
+            second: index + 1,
+            measured: start >= self.timetable.measure_from && end <= self.timetable.measure_until,
+            operations: second.latencies.count(),
+            p50_us: second.latencies.quantile_us(0.5),
+            p99_us: second.latencies.quantile_us(0.99),
+            max_us: second.latencies.max_us(),
+            retransmissions: second.retransmissions,
+        }
+    }
+}
