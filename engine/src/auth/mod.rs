@@ -1,10 +1,63 @@
 //! Authentication: strategies chosen at run time for each class of links.
 //!
-//! Everything that is authenticated is first reduced to an [`AuthBlock`] of 64 bytes, one BLAKE3 block, so that whole frames of tags are
-//! computed side by side ([wide]). In order: [keys] (identities and pairwise keys), [wide] (SIMD over many blocks), [mac], [signature] (one acceptance
-//! rule for single and batch verification), [verifier] (checks), [sealer] (makes proofs).
+//! Everything that is authenticated is first reduced to an [`AuthBlock`] of 64 bytes, one BLAKE3 block, so that whole
+//! frames of tags are computed side by side. In order: [keys] (identities and their files), [keyring] (who is who, and the
+//! pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [signature] (one acceptance rule for
+//! single and batch verification), [verifier] (checks proofs), [sealer] (makes them).
 
+use crate::limits::{SIGNATURE_BYTES, TAG_BYTES};
+use crate::settings::{Authentication, Strategy};
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp, View};
+
+pub mod digest;
+pub mod keyring;
+pub mod keys;
+pub mod sealer;
+pub mod signature;
+pub mod verifier;
+pub mod wide;
+
+pub use digest::Digester;
+pub use keyring::Keyring;
+pub use keys::{KeyError, NodeKey};
+pub use sealer::Sealer;
+pub use verifier::{Check, Verifier};
+
+/// A MAC: keyed BLAKE3 of an [`AuthBlock`], cut to 128 bits.
+pub type Tag = [u8; TAG_BYTES];
+
+/// The classes of links, each with a strategy of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkClass {
+    /// Requests: proven one by one, because they travel on to other replicas.
+    ClientToReplica,
+    /// What replicas say to each other: proven message by message.
+    ReplicaToReplica,
+    /// Replies: proven frame by frame.
+    ReplicaToClient,
+}
+
+impl LinkClass {
+    /// The strategy that `authentication` sets for this class.
+    #[must_use]
+    pub const fn strategy(self, authentication: &Authentication) -> Strategy {
+        match self {
+            Self::ClientToReplica => authentication.clients,
+            Self::ReplicaToReplica => authentication.replicas,
+            Self::ReplicaToClient => authentication.replies,
+        }
+    }
+}
+
+/// Bytes of one proof under `strategy`.
+#[must_use]
+pub const fn proof_bytes(strategy: Strategy) -> usize {
+    match strategy {
+        Strategy::None => 0,
+        Strategy::Mac => TAG_BYTES,
+        Strategy::Ed25519 | Strategy::Ed25519Batch => SIGNATURE_BYTES,
+    }
+}
 
 /// What a proof is about. Part of what is authenticated, so that no proof can be taken for another kind's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,3 +126,6 @@ impl AuthBlock {
         Self::new(kind, u32::from(sender.0), view.0, sequence.0, cluster, digest)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,126 @@
+//! Ed25519 signatures: one acceptance rule, for single and for batch verification.
+//!
+//! # The rule
+//! A signature (R, s) of message M by key A is good if and only if
+//! 1. A is a registered key: the canonical encoding of a point of prime order (checked when the keyring is made),
+//! 2. s is canonical: s < ℓ, as RFC 8032 demands,
+//! 3. R decodes to a point of the curve, and
+//! 4. 8·(s·B − k·A − R) = 0 with k = SHA-512(R ‖ A ‖ M), where R and A are hashed as they were encoded.
+//!
+//! That is RFC 8032's cofactored equation (section 5.1.7) with ZIP-215's treatment of R, for keys of prime order.
+//!
+//! # Why not ed25519-dalek's verdicts as they are
+//! Its `verify` and its `verify_batch` are both cofactorless, yet differ: the first compares encodings of R, the second
+//! checks one random linear combination, where torsion parts of several R can cancel out. A faulty client that makes R with
+//! a torsion part would so be believed by one replica and not by another, and by the same replica in one batch and not in
+//! the next. Chalkias, Garillot and Nikolaenko, "Taming the many EdDSAs" (2020), section 3, survey such disagreements.
+//!
+//! # Why the fast paths are safe
+//! Both are used as filters which accept only what the rule accepts; whatever they refuse is decided by the equation itself,
+//! one signature at a time. So every verdict is the rule's, whatever the batch was:
+//! - `verify` accepts: R is the encoding of s·B − k·A and s is canonical, so the difference in rule 4 is zero.
+//! - `verify_batch` accepts: every s is canonical, every R decodes, and Σ zᵢ·Dᵢ = 0 with Dᵢ = sᵢ·B − kᵢ·Aᵢ − Rᵢ and 128-bit zᵢ
+//!   drawn from a hash of the whole batch. Split each Dᵢ into its prime-order and its torsion part: the prime-order parts
+//!   of the sum vanish too, so all of them are zero but for a chance of 2⁻¹²⁸. What is left of Dᵢ is torsion, and 8·Dᵢ = 0.
+//!
+//! The price is that a signature with a torsion part, or a bad one, costs a slow path. Nobody but a faulty client makes them.
+
+use std::ops::Range;
+
+use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
+use curve25519_dalek::scalar::Scalar;
+use ed25519_dalek::{Digest as _, Sha512, Signature, Verifier as _, VerifyingKey};
+
+use crate::limits::SIGNATURE_BYTES;
+
+/// Up to here signatures are verified one by one: combining so few saves nothing.
+const SINGLES_MAX: usize = 2;
+/// Combined checks that may fail in one batch before the rest of it is verified one by one. Searching for one bad signature
+/// among 1,024 fails 9 checks and pays; among many bad ones it does not, and must not become a lever against the replica.
+const FAILURES_MAX: usize = 32;
+
+/// Whether `signature` of `message` by `key` is good.
+#[must_use]
+pub fn verify(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+    key.verify(message, &Signature::from_bytes(signature)).is_ok() || satisfies_equation(key, message, signature)
+}
+
+/// Rules 2 to 4, computed as they are written.
+fn satisfies_equation(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+    let (mut r_bytes, mut s_bytes) = ([0; 32], [0; 32]);
+    r_bytes.copy_from_slice(&signature[..32]);
+    s_bytes.copy_from_slice(&signature[32..]);
+    let Some(s) = Scalar::from_canonical_bytes(s_bytes).into_option() else { return false };
+    let Some(r) = CompressedEdwardsY(r_bytes).decompress() else { return false };
+    let hash = Sha512::new().chain_update(r_bytes).chain_update(key.as_bytes()).chain_update(message);
+    let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+    let difference = EdwardsPoint::vartime_double_scalar_mul_basepoint(&k, &-key.to_edwards(), &s) - r;
+    difference.is_small_order() // 8·D = 0
+}
+
+/// Many signatures to verify together, in columns.
+#[derive(Debug, Default)]
+pub struct SignatureBatch<'a> {
+    keys: Vec<VerifyingKey>,
+    messages: Vec<&'a [u8]>,
+    signatures: Vec<Signature>,
+    failures: usize,
+}
+
+impl<'a> SignatureBatch<'a> {
+    /// An empty batch with room for `capacity` signatures.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            keys: Vec::with_capacity(capacity),
+            messages: Vec::with_capacity(capacity),
+            signatures: Vec::with_capacity(capacity),
+            failures: 0,
+        }
+    }
+
+    /// Adds one signature.
+    pub fn push(&mut self, key: &VerifyingKey, message: &'a [u8], signature: &[u8; SIGNATURE_BYTES]) {
+        self.keys.push(*key);
+        self.messages.push(message);
+        self.signatures.push(Signature::from_bytes(signature));
+    }
+
+    /// One verdict for each signature, in the order in which they were added: those of [`verify`].
+    #[must_use]
+    pub fn verify(mut self) -> Vec<bool> {
+        let mut good = vec![true; self.keys.len()];
+        self.settle(0..self.keys.len(), false, &mut good);
+        good
+    }
+
+    /// Settles the verdicts of `range`: all at once if that succeeds, else by halves. `suspect`: a combined check is known
+    /// to fail here. Returns whether all are good.
+    fn settle(&mut self, range: Range<usize>, suspect: bool, good: &mut [bool]) -> bool {
+        if range.len() <= SINGLES_MAX || self.failures >= FAILURES_MAX {
+            for index in range.clone() {
+                good[index] = verify(&self.keys[index], self.messages[index], &self.signatures[index].to_bytes());
+            }
+            return good[range].iter().all(|&good| good);
+        }
+        if !suspect {
+            if self.all_good(range.clone()) {
+                return true;
+            }
+            self.failures += 1;
+        }
+        let middle = range.start + range.len() / 2;
+        let left = self.settle(range.start..middle, false, good);
+        // What failed as a whole and is good on the left fails on the right.
+        let right = self.settle(middle..range.end, left, good);
+        left && right
+    }
+
+    fn all_good(&self, range: Range<usize>) -> bool {
+        let (keys, messages) = (&self.keys[range.clone()], &self.messages[range.clone()]);
+        ed25519_dalek::verify_batch(messages, &self.signatures[range], keys).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! Clusters, keys and tables for tests.
+
+use std::sync::Arc;
+
+use super::{Digester, Keyring, NodeKey};
+use crate::requests::{Proofs, RequestTable};
+use crate::settings::{ClusterFile, ClusterSettings, Node, Role};
+use crate::types::{ClientId, NodeId, Timestamp};
+
+/// The key of node `node` in every test cluster.
+pub(crate) fn key(node: u16) -> NodeKey {
+    let mut seed = [0x51; 32];
+    seed[..2].copy_from_slice(&node.to_le_bytes());
+    NodeKey::from_seed(seed)
+}
+
+/// A cluster of `n` replicas and one client node for each entry of `clients`, which says for how many clients it speaks.
+pub(crate) fn cluster(authentication: &str, n: u16, clients: &[u32]) -> ClusterFile {
+    let node = |id: u16, role, clients| Node {
+        id: NodeId(id),
+        role,
+        address: (role == Role::Voter).then(|| ([127, 0, 0, 1], 7000 + id).into()),
+        public_key: key(id).public_hex(),
+        group: 0,
+        clients,
+    };
+    let replicas = (0..n).map(|id| node(id, Role::Voter, 0));
+    let client_nodes = (n..).zip(clients).map(|(id, &clients)| node(id, Role::Client, clients));
+    let file = ClusterFile {
+        settings: ClusterSettings { authentication: authentication.parse().unwrap(), ..ClusterSettings::default() },
+        nodes: replicas.chain(client_nodes).collect(),
+    };
+    file.validate().unwrap();
+    file
+}
+
+/// The keyring of one node of a test cluster.
+pub(crate) fn keyring(file: &ClusterFile, node: u16) -> Arc<Keyring> {
+    Keyring::new(file, NodeId(node), &key(node)).unwrap()
+}
+
+/// A table of requests with these clients, timestamps and operations, digests computed, without proofs.
+pub(crate) fn table(requests: &[(u32, u64, Vec<u8>)]) -> RequestTable {
+    let mut table = RequestTable::empty();
+    let mut operations = Vec::new();
+    for (client, timestamp, operation) in requests {
+        table.clients.push(ClientId(*client));
+        table.timestamps.push(Timestamp(*timestamp));
+        operations.extend_from_slice(operation);
+        table.operation_ends.push(u32::try_from(operations.len()).unwrap());
+    }
+    table.operations = operations.into();
+    table.proofs = Proofs::None;
+    Digester::default().digest(&mut table);
+    table
+}
