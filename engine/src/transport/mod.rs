@@ -1,7 +1,10 @@
 //! Long-lived byte streams behind one small trait, with backends chosen at run time.
 //!
 //! One thread owns a transport and all of its sockets. Backends: [epoll] (everywhere) and [uring] (`tokio-uring`, where the kernel and the
-//! container allow `io_uring`); [probe] finds out which. Backend crates are named in their own file and nowhere else.
+//! container allow `io_uring`); [probe] finds out which and opens it. Backend crates are named in their own file and nowhere else.
+//!
+//! Shared by the backends: `outbound` queues what is to be sent, `inbound` cuts what was read, `table` finds a connection's state by its number, `sys`
+//! makes the few system calls that no backend crate offers.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,8 +14,20 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub mod epoll;
+mod inbound;
+mod outbound;
 pub mod probe;
+mod sys;
+mod table;
+#[cfg(not(loom))]
 pub mod uring;
+
+/// Most bytes read from one connection in one poll, so that a fast peer does not keep the others waiting.
+const CONNECTION_BUDGET_BYTES: usize = 256 << 10;
+/// Most bytes read in one poll, about: bounds what a poll's events hold in memory however many connections there are.
+const POLL_BUDGET_BYTES: usize = 4 << 20;
+/// How long a listener rests after an error, such as no file descriptor being left: the error would come again at once.
+const LISTENER_REST: Duration = Duration::from_millis(50);
 
 /// A connection of one transport. Never reused while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
