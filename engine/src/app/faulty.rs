@@ -1,1 +1,81 @@
-//! (to come)
+//! An application that computes wrongly, for tests of the audit: clients must outvote it and its ledger must not pass.
+
+use super::{Application, InvalidOperation};
+use crate::types::Digest;
+
+/// Another application whose results are wrong from some operation on. The state itself stays right.
+pub struct Wrong {
+    inner: Box<dyn Application>,
+    from_operation: u64,
+    executed: u64,
+}
+
+impl Wrong {
+    /// Wraps `inner`: the results of its operations `from_operation` (counted from 1) and later are wrong; with 0 or 1 all of them.
+    #[must_use]
+    pub const fn new(inner: Box<dyn Application>, from_operation: u64) -> Self {
+        Self { inner, from_operation, executed: 0 }
+    }
+}
+
+impl Application for Wrong {
+    fn validate(&self, operation: &[u8]) -> Result<(), InvalidOperation> {
+        self.inner.validate(operation)
+    }
+
+    fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>) {
+        let start = result.len();
+        self.inner.execute(operation, result);
+        self.executed += 1;
+        if self.executed >= self.from_operation {
+            falsify(start, result);
+        }
+    }
+
+    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> bool {
+        let start = result.len();
+        let answered = self.inner.query(operation, result);
+        if answered && self.executed + 1 >= self.from_operation {
+            falsify(start, result);
+        }
+        answered
+    }
+
+    fn digest(&mut self) -> Digest {
+        self.inner.digest()
+    }
+
+    fn snapshot_chunk(&self, index: usize) -> Option<Vec<u8>> {
+        self.inner.snapshot_chunk(index)
+    }
+
+    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), InvalidOperation> {
+        self.inner.restore(chunks)
+    }
+}
+
+/// Changes the result that begins at `start` in any case: an empty one gets a byte, another one's last byte is inverted.
+fn falsify(start: usize, result: &mut Vec<u8>) {
+    match result[start..].last_mut() {
+        Some(byte) => *byte = !*byte,
+        None => result.push(0xBA),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::null::{self, Null};
+
+    #[test]
+    fn results_are_wrong_from_the_given_operation_on() {
+        for reply_bytes in [0, 16] {
+            let mut wrong = Wrong::new(Box::new(Null::new(reply_bytes)), 3);
+            for operation in 1..=5 {
+                let mut result = Vec::new();
+                wrong.execute(b"", &mut result);
+                assert_eq!(result != null::result(reply_bytes), operation >= 3, "operation {operation}");
+            }
+        }
+    }
+}

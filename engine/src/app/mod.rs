@@ -11,6 +11,20 @@ pub mod faulty;
 pub mod kv;
 pub mod null;
 
+/// The shipped application with this name, as the cluster file gives it; `None` if there is none. `reply_bytes` is the size of the results of `null`;
+/// `kv` starts with [`kv::RECORDS`] records of [`kv::VALUE_BYTES`] bytes.
+///
+/// # Panics
+/// If `reply_bytes` is more than [`crate::limits::RESULT_BYTES_MAX`]: the cluster file was not validated.
+#[must_use]
+pub fn open(name: &str, reply_bytes: u64) -> Option<Box<dyn Application>> {
+    match name {
+        "null" => Some(Box::new(null::Null::new(usize::try_from(reply_bytes).unwrap_or(usize::MAX)))),
+        "kv" => Some(Box::new(kv::Kv::with_records(kv::RECORDS, kv::VALUE_BYTES))),
+        _ => None,
+    }
+}
+
 /// Why an operation can not be executed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("invalid operation: {0}")]

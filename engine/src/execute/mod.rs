@@ -1,1 +1,296 @@
-//! (to come)
+//! Execution: applies committed batches in order, exactly once per request, and answers for the result.
+//!
+//! The executor owns everything that a checkpoint covers: the application, the client table with its cached replies, and the ledger. It is as
+//! deterministic as the application: replicas that execute the same batches send the same replies and reach the same digests.
+//!
+//! In data-path order: `client_table` (what was executed for whom), `replies` (what goes back, in columns by client node), `ledger` (the hash
+//! chain that the audit compares).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::app::Application;
+use crate::limits::RESULT_BYTES_MAX;
+use crate::protocol::Execution;
+use crate::requests::{ReplyTable, RequestTable};
+use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
+
+mod client_table;
+mod ledger;
+mod replies;
+#[cfg(test)]
+mod tests;
+
+pub use client_table::{Admission, ClientTable};
+pub use ledger::{LEDGER_RETAINED, Ledger};
+use replies::Replies;
+
+/// Results gathered before they are hashed, cached and replied: bounds the scratch memory whatever a batch computes.
+const SETTLE_BYTES: usize = RESULT_BYTES_MAX;
+/// Stands in the length column of a batch's outcome for a request that was not executed.
+const NOT_EXECUTED: u32 = u32::MAX;
+
+const _: () =
+    assert!(RESULT_BYTES_MAX < NOT_EXECUTED as usize && SETTLE_BYTES + RESULT_BYTES_MAX < NOT_EXECUTED as usize);
+
+/// What an executor has to know of its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutorConfig {
+    /// The replica that executes; named when an invariant breaks.
+    pub own: ReplicaId,
+    /// Each client node with the logical clients that it owns; the ranges follow each other without gaps, from 0
+    /// (`ClusterFile::client_nodes`).
+    pub client_nodes: Vec<(NodeId, Range<u32>)>,
+    /// K: a checkpoint is taken after each sequence number that is a multiple of it.
+    pub checkpoint_interval: u64,
+}
+
+/// What the executor hands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Replies for the clients of one node, in the order in which they were executed. A batch gives one for each node (more only where their
+    /// results would not fit one frame).
+    Replies {
+        /// The client node that owns these clients.
+        node: NodeId,
+        /// The view in which the batch committed.
+        view: View,
+        /// The replies; never empty.
+        replies: ReplyTable,
+    },
+    /// The batch at this sequence number has been executed.
+    Executed(SequenceNumber),
+    /// After this sequence number (a multiple of the checkpoint interval) the state has this digest.
+    Checkpoint(SequenceNumber, Digest),
+    /// Of recalled requests, these have not been executed yet (with their digests and proofs).
+    NotExecuted(Arc<RequestTable>),
+}
+
+/// What an executor has done since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Operations executed; null requests and duplicates do not count.
+    pub operations: u64,
+    /// Batches executed, null requests not counted: `operations / batches` is the mean batch size.
+    pub batches: u64,
+    /// Requests answered from the cache, in batches and recalls.
+    pub resent: u64,
+    /// Requests dropped because their client has moved on.
+    pub outdated: u64,
+    /// Requests dropped because nobody owns their client.
+    pub unknown: u64,
+}
+
+impl Counters {
+    /// Counts a request that was not executed.
+    const fn passed_over(&mut self, admission: Admission) {
+        match admission {
+            Admission::New => {}
+            Admission::Repeated => self.resent += 1,
+            Admission::Outdated => self.outdated += 1,
+            Admission::Unknown => self.unknown += 1,
+        }
+    }
+}
+
+/// Applies committed batches to an application.
+pub struct Executor {
+    own: ReplicaId,
+    checkpoint_interval: u64,
+    app: Box<dyn Application>,
+    clients: ClientTable,
+    ledger: Ledger,
+    replies: Replies,
+    counters: Counters,
+    // Scratch columns, one row per request of the batch in hand; kept to be used again.
+    admissions: Vec<Admission>,
+    result_lengths: Vec<u32>,
+    results: Vec<u8>,
+    length_bytes: Vec<u8>,
+}
+
+impl Executor {
+    /// An executor in the initial state: nothing executed, `app` as it is.
+    ///
+    /// # Panics
+    /// If the ranges of clients leave gaps or the checkpoint interval is 0: the cluster file was not validated.
+    #[must_use]
+    pub fn new(config: ExecutorConfig, app: Box<dyn Application>) -> Self {
+        assert!(config.checkpoint_interval > 0, "the checkpoint interval is at least 1");
+        let clients = config.client_nodes.last().map_or(0, |(_, range)| range.end);
+        Self {
+            own: config.own,
+            checkpoint_interval: config.checkpoint_interval,
+            app,
+            clients: ClientTable::new(clients),
+            ledger: Ledger::default(),
+            replies: Replies::new(config.client_nodes),
+            counters: Counters::default(),
+            admissions: Vec::new(),
+            result_lengths: Vec::new(),
+            results: Vec::new(),
+            length_bytes: Vec::new(),
+        }
+    }
+
+    /// Executes the next batch and appends what follows from it to `out`: replies, [`Done::Executed`], and [`Done::Checkpoint`] where one is due.
+    ///
+    /// A request is executed if its timestamp is higher than the last one executed for its client; one that comes again is answered from
+    /// the cache, an older one is dropped (Castro & Liskov, OSDI'99, section 4.1).
+    ///
+    /// # Panics
+    /// If the batch is not the next one: executing out of order would be our own error.
+    pub fn execute(&mut self, execution: &Execution, out: &mut Vec<Done>) {
+        let sequence = execution.sequence;
+        assert_eq!(sequence, self.executed().next(), "replica {}: batch out of order", self.own);
+        let batch = &execution.batch;
+        self.admit(&batch.requests);
+        let outcome = self.apply(&batch.requests, execution.view, out);
+        self.replies.finish(execution.view, out);
+        self.ledger.append(sequence, &batch.digest, &outcome);
+        self.counters.batches += u64::from(!batch.is_null());
+        out.push(Done::Executed(sequence));
+        if sequence.0.is_multiple_of(self.checkpoint_interval) {
+            out.push(Done::Checkpoint(sequence, self.state_digest()));
+        }
+    }
+
+    /// Answers those of these requests that were executed from the cache, with `view` as the replica's view, and hands back those that were
+    /// not, if any. Requests that are older than their client's last one have no answer any more.
+    pub fn recall(&mut self, view: View, table: &RequestTable, out: &mut Vec<Done>) {
+        let mut not_executed = Vec::new();
+        for (index, (&client, &timestamp)) in table.clients.iter().zip(&table.timestamps).enumerate() {
+            let admission = self.clients.probe(client, timestamp);
+            self.counters.passed_over(admission);
+            match admission {
+                Admission::New => not_executed.push(index),
+                Admission::Repeated => {
+                    self.replies.push(client, timestamp, self.clients.result(client), view, out);
+                }
+                Admission::Outdated | Admission::Unknown => {}
+            }
+        }
+        self.replies.finish(view, out);
+        if !not_executed.is_empty() {
+            out.push(Done::NotExecuted(Arc::new(table.select(&not_executed))));
+        }
+    }
+
+    /// The highest executed sequence number.
+    #[must_use]
+    pub const fn executed(&self) -> SequenceNumber {
+        self.ledger.sequence()
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The ledger digest after the last executed batch.
+    #[must_use]
+    pub fn ledger(&self) -> Digest {
+        self.ledger.digest()
+    }
+
+    /// The ledger digest after `sequence`; `None` if that was not executed yet or is more than [`LEDGER_RETAINED`] sequence numbers ago.
+    #[must_use]
+    pub fn ledger_at(&self, sequence: SequenceNumber) -> Option<Digest> {
+        self.ledger.digest_at(sequence)
+    }
+
+    /// For each logical client, in order of their ids: how many of its operations were executed, and the timestamp of the last one.
+    #[must_use]
+    pub fn clients(&self) -> (Vec<u64>, Vec<u64>) {
+        self.clients.columns()
+    }
+
+    /// The digest of the whole state: ledger, client table with cached replies, application.
+    pub fn state_digest(&mut self) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("hippodrome 2026 replica state");
+        hasher.update(&self.ledger.digest().0);
+        hasher.update(&self.clients.digest().0);
+        hasher.update(&self.app.digest().0);
+        hasher.finalize().into()
+    }
+
+    /// Decides what happens to each request and takes note of those to execute. A loop of its own, because its loads are all independent of each other:
+    /// the rows of a whole batch are on their way from memory at once and are at hand when results are stored.
+    fn admit(&mut self, requests: &RequestTable) {
+        self.admissions.clear();
+        let rows = requests.clients.iter().zip(&requests.timestamps);
+        self.admissions.extend(rows.map(|(&client, &timestamp)| self.clients.admit(client, timestamp)));
+    }
+
+    /// Executes what was admitted, caches and replies. Returns the digest of the batch's outcome: which requests were executed and the result of each,
+    /// in order.
+    fn apply(&mut self, requests: &RequestTable, view: View, out: &mut Vec<Done>) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("hippodrome 2026 batch outcome");
+        self.result_lengths.clear();
+        let mut settled = 0;
+        for index in 0..requests.len() {
+            let length = match self.admissions[index] {
+                Admission::New => execute_one(self.app.as_mut(), requests.operation(index), &mut self.results),
+                _ => NOT_EXECUTED,
+            };
+            self.result_lengths.push(length);
+            if self.results.len() >= SETTLE_BYTES {
+                self.settle(requests, settled..index + 1, view, &mut hasher, out);
+                settled = index + 1;
+            }
+        }
+        self.settle(requests, settled..requests.len(), view, &mut hasher, out);
+
+        // The lengths come last and their number at the very end, so the input can be read back in one way only.
+        self.length_bytes.clear();
+        self.length_bytes.extend(self.result_lengths.iter().flat_map(|length| length.to_le_bytes()));
+        hasher.update(&self.length_bytes);
+        hasher.update(&(self.result_lengths.len() as u64).to_le_bytes());
+        hasher.finalize().into()
+    }
+
+    /// Hashes, caches and replies the results of the requests in `rows`, which are what `results` holds.
+    fn settle(
+        &mut self,
+        requests: &RequestTable,
+        rows: Range<usize>,
+        view: View,
+        hasher: &mut blake3::Hasher,
+        out: &mut Vec<Done>,
+    ) {
+        hasher.update(&self.results);
+        let mut rest = self.results.as_slice();
+        for index in rows {
+            let (client, timestamp, admission) =
+                (requests.clients[index], requests.timestamps[index], self.admissions[index]);
+            match admission {
+                Admission::New => {
+                    let (result, after) = rest.split_at(self.result_lengths[index] as usize);
+                    rest = after;
+                    self.clients.store(client, result);
+                    self.replies.push(client, timestamp, result, view, out);
+                    self.counters.operations += 1;
+                }
+                // In order, so the cache still holds what this very request gave, even if its client's next one follows in the same batch.
+                Admission::Repeated => self.replies.push(client, timestamp, self.clients.result(client), view, out),
+                Admission::Outdated | Admission::Unknown => {}
+            }
+            self.counters.passed_over(admission);
+        }
+        assert!(rest.is_empty(), "every result belongs to a request");
+        self.results.clear();
+    }
+}
+
+/// Executes one operation and returns how many bytes of result it appended.
+fn execute_one(app: &mut dyn Application, operation: &[u8], results: &mut Vec<u8>) -> u32 {
+    let start = results.len();
+    app.execute(operation, results);
+    let length = results.len().checked_sub(start).expect("an application only appends");
+    assert!(length <= RESULT_BYTES_MAX, "a result of {length} bytes: at most {RESULT_BYTES_MAX} are allowed");
+    #[allow(clippy::cast_possible_truncation, reason = "at most RESULT_BYTES_MAX")]
+    {
+        length as u32
+    }
+}

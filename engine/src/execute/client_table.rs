@@ -1,0 +1,235 @@
+//! What was executed for each logical client: the table that makes execution exactly-once, with the replies kept to be sent again.
+
+use crate::types::{ClientId, Digest, Timestamp};
+
+/// Clients whose rows are hashed together.
+const PAGE_CLIENTS: usize = 256;
+/// Results up to this size lie in the row itself; it makes a row one cache line.
+const INLINE_BYTES: usize = 44;
+
+/// What the table says of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Newer than all that its client had executed.
+    New,
+    /// The client's last executed one again: its reply is cached.
+    Repeated,
+    /// Older than that (or with timestamp 0, which no request has).
+    Outdated,
+    /// The client is not in the table.
+    Unknown,
+}
+
+/// A client's row. All of it is touched together, at random places of the table, hence one line and not one column each.
+#[derive(Clone)]
+#[repr(align(64))]
+struct Row {
+    last_timestamp: u64,
+    executed: u64,
+    result_length: u32,
+    inline: [u8; INLINE_BYTES],
+}
+
+const _: () = assert!(size_of::<Row>() == 64);
+
+/// The client table: one row per logical client, and a digest that costs in proportion to the pages that changed.
+///
+/// Part of the checkpointed state, cached results included: a replica that takes over a checkpoint must be able to answer what it did
+/// not execute itself. Memory: 90 bytes a client, and for clients whose results exceed 44 bytes their largest result so far.
+pub struct ClientTable {
+    rows: Vec<Row>,
+    /// Results longer than [`INLINE_BYTES`], by client; the buffers are used again and again.
+    long_results: Vec<Vec<u8>>,
+    /// Whether a page changed since its digest was computed.
+    dirty: Vec<bool>,
+    page_digests: Vec<Digest>,
+    /// A page in the form that is hashed; kept to be used again.
+    scratch: Vec<u8>,
+}
+
+impl ClientTable {
+    /// A table of `clients` clients, none of which had anything executed.
+    #[must_use]
+    pub fn new(clients: u32) -> Self {
+        let clients = clients as usize;
+        let pages = clients.div_ceil(PAGE_CLIENTS);
+        let row = Row { last_timestamp: 0, executed: 0, result_length: 0, inline: [0; INLINE_BYTES] };
+        Self {
+            rows: vec![row; clients],
+            long_results: vec![Vec::new(); clients],
+            dirty: vec![true; pages],
+            page_digests: vec![Digest::default(); pages],
+            scratch: Vec::new(),
+        }
+    }
+
+    /// What to do with a request.
+    #[must_use]
+    pub fn probe(&self, client: ClientId, timestamp: Timestamp) -> Admission {
+        self.rows.get(client.0 as usize).map_or(Admission::Unknown, |row| admission(row, timestamp))
+    }
+
+    /// What to do with a request; a [`Admission::New`] one is now the client's last. The caller owes its result: [`store`](Self::store) follows, in the
+    /// order of admission.
+    pub fn admit(&mut self, client: ClientId, timestamp: Timestamp) -> Admission {
+        let Some(row) = self.rows.get_mut(client.0 as usize) else { return Admission::Unknown };
+        let admission = admission(row, timestamp);
+        if admission == Admission::New {
+            row.last_timestamp = timestamp.0;
+            row.executed += 1;
+        }
+        admission
+    }
+
+    /// Keeps the result of an admitted request.
+    ///
+    /// # Panics
+    /// If the client is not in the table.
+    pub fn store(&mut self, client: ClientId, result: &[u8]) {
+        let index = client.0 as usize;
+        let row = &mut self.rows[index];
+        #[allow(clippy::cast_possible_truncation, reason = "at most RESULT_BYTES_MAX")]
+        {
+            row.result_length = result.len() as u32;
+        }
+        if let Some(inline) = row.inline.get_mut(..result.len()) {
+            inline.copy_from_slice(result);
+        } else {
+            let long = &mut self.long_results[index];
+            long.clear();
+            long.extend_from_slice(result);
+        }
+        self.dirty[index / PAGE_CLIENTS] = true;
+    }
+
+    /// The cached result of the client's last executed request; empty if there is none.
+    ///
+    /// # Panics
+    /// If the client is not in the table.
+    #[must_use]
+    pub fn result(&self, client: ClientId) -> &[u8] {
+        let index = client.0 as usize;
+        let row = &self.rows[index];
+        row.inline.get(..row.result_length as usize).unwrap_or(&self.long_results[index])
+    }
+
+    /// Two columns over all clients: operations executed, and the timestamp of the last one.
+    #[must_use]
+    pub fn columns(&self) -> (Vec<u64>, Vec<u64>) {
+        self.rows.iter().map(|row| (row.executed, row.last_timestamp)).unzip()
+    }
+
+    /// The digest over all rows and cached results: BLAKE3 over the digests of the pages. Only pages that changed since the last call are
+    /// hashed again.
+    pub fn digest(&mut self) -> Digest {
+        for page in 0..self.dirty.len() {
+            if std::mem::take(&mut self.dirty[page]) {
+                self.page_digests[page] = self.page_digest(page);
+            }
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("hippodrome 2026 client table");
+        hasher.update(&(self.rows.len() as u64).to_le_bytes());
+        for digest in &self.page_digests {
+            hasher.update(&digest.0);
+        }
+        hasher.finalize().into()
+    }
+
+    /// The digest of one page: fixed-width columns first (timestamps, executed operations, lengths), then the results.
+    fn page_digest(&mut self, page: usize) -> Digest {
+        let start = page * PAGE_CLIENTS;
+        let end = self.rows.len().min(start + PAGE_CLIENTS);
+        let rows = &self.rows[start..end];
+        let bytes = &mut self.scratch;
+        bytes.clear();
+        bytes.extend(rows.iter().flat_map(|row| row.last_timestamp.to_le_bytes()));
+        bytes.extend(rows.iter().flat_map(|row| row.executed.to_le_bytes()));
+        bytes.extend(rows.iter().flat_map(|row| row.result_length.to_le_bytes()));
+        for (row, long) in rows.iter().zip(&self.long_results[start..end]) {
+            bytes.extend_from_slice(row.inline.get(..row.result_length as usize).unwrap_or(long));
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("hippodrome 2026 client table page");
+        hasher.update(bytes);
+        hasher.finalize().into()
+    }
+}
+
+const fn admission(row: &Row, timestamp: Timestamp) -> Admission {
+    if timestamp.0 > row.last_timestamp {
+        Admission::New
+    } else if timestamp.0 == row.last_timestamp && timestamp.0 > 0 {
+        Admission::Repeated
+    } else {
+        Admission::Outdated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn execute(table: &mut ClientTable, client: u32, timestamp: u64, result: &[u8]) {
+        assert_eq!(table.admit(ClientId(client), Timestamp(timestamp)), Admission::New);
+        table.store(ClientId(client), result);
+    }
+
+    #[test]
+    fn a_request_is_new_then_repeated_then_outdated() {
+        let mut table = ClientTable::new(3);
+        let client = ClientId(2);
+        execute(&mut table, 2, 5, b"five");
+        assert_eq!(table.probe(client, Timestamp(5)), Admission::Repeated);
+        assert_eq!(table.admit(client, Timestamp(5)), Admission::Repeated);
+        assert_eq!(table.admit(client, Timestamp(4)), Admission::Outdated);
+        assert_eq!(table.probe(client, Timestamp(6)), Admission::New);
+        assert_eq!(table.result(client), b"five");
+        assert_eq!(table.columns(), (vec![0, 0, 1], vec![0, 0, 5]));
+    }
+
+    #[test]
+    fn timestamp_zero_and_unknown_clients_are_never_executed() {
+        let mut table = ClientTable::new(1);
+        assert_eq!(table.admit(ClientId(0), Timestamp(0)), Admission::Outdated);
+        assert_eq!(table.admit(ClientId(1), Timestamp(1)), Admission::Unknown);
+        assert_eq!(table.probe(ClientId(u32::MAX), Timestamp(1)), Admission::Unknown);
+    }
+
+    #[test]
+    fn everything_in_a_row_shows_in_the_digest() {
+        let digest = |timestamp, result: &[u8]| {
+            let mut table = ClientTable::new(300);
+            execute(&mut table, 299, timestamp, result);
+            table.digest()
+        };
+        let long = [7; INLINE_BYTES + 1];
+        let mut digests = vec![digest(1, b""), digest(2, b""), digest(1, b"\0"), digest(1, b"\0\0"), digest(1, &long)];
+        digests.push(ClientTable::new(300).digest());
+        digests.push(ClientTable::new(301).digest());
+        let all = digests.len();
+        digests.sort();
+        digests.dedup();
+        assert_eq!(digests.len(), all);
+    }
+
+    proptest! {
+        /// Long and short results in turn, digests taken in between: the incremental digest equals one from scratch, and the last result is kept.
+        #[test]
+        fn the_incremental_digest_equals_one_from_scratch(
+            steps in prop::collection::vec((0u32..600, prop::collection::vec(any::<u8>(), 0..100), any::<bool>()), 1..80),
+        ) {
+            let mut table = ClientTable::new(600);
+            let mut scratch = ClientTable::new(600);
+            for (timestamp, (client, result, take_digest)) in (1..).zip(&steps) {
+                execute(&mut table, *client, timestamp, result);
+                execute(&mut scratch, *client, timestamp, result);
+                prop_assert_eq!(table.result(ClientId(*client)), result);
+                if *take_digest {
+                    table.digest();
+                }
+            }
+            prop_assert_eq!(table.digest(), scratch.digest());
+        }
+    }
+}
