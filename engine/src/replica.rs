@@ -8,7 +8,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::app::{self, Application};
-use crate::auth::keys::{KeyError, Keyring, NodeKey};
+use crate::auth::keyring::Keyring;
+use crate::auth::keys::{KeyError, NodeKey};
 use crate::control::server::{self, Source};
 use crate::execute::{Executor, ExecutorConfig};
 use crate::pipeline::board::SharedBoard;
@@ -143,7 +144,7 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
     let executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
     let routes = Routes::new(cluster.nodes.len());
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
-    let identity = Identity { keyring: Arc::clone(&keyring), key, agreement: cluster.agreement() };
+    let identity = Identity { keyring: Arc::clone(&keyring) };
     let network_routes = routes.clone();
     let network = Box::new(move |frames, outgoing| NetworkParts {
         identity,
@@ -159,8 +160,7 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
 
 fn application(cluster: &ClusterFile, wrong_from: Option<u64>) -> Result<Box<dyn Application>, ReplicaError> {
     let settings = &cluster.settings;
-    let reply_bytes = usize::try_from(settings.reply_bytes).unwrap_or(usize::MAX);
-    let inner = app::open(&settings.application, reply_bytes)
+    let inner = app::open(&settings.application, settings.reply_bytes)
         .ok_or_else(|| ReplicaError::UnknownApplication(settings.application.clone()))?;
     Ok(match wrong_from {
         Some(from) => Box::new(app::faulty::Wrong::new(inner, from)),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use hippodrome_engine::auth::keys::Keyring;
+use hippodrome_engine::auth::keyring::Keyring;
 use hippodrome_engine::auth::{Check, Digester, LinkClass, Sealer, Verifier};
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::pipeline::egress::connection_of;
@@ -374,7 +374,7 @@ impl Driver {
         }
         let replica = ReplicaId(frame.sender.0);
         let proof_bytes = self.sealer.proof_bytes(LinkClass::ReplicaToClient);
-        let decoded = decode_replies(frame.body.clone(), replica, self.parts.keyring.cluster_tag(), proof_bytes);
+        let decoded = decode_replies(frame.body.clone(), replica, self.parts.keyring.cluster(), proof_bytes);
         let Ok(DecodedReplies { view, replies, block, proof }) = decoded else {
             self.summary.bad_replies += 1;
             return;

@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hippodrome_engine::auth::keys::{KeyError, Keyring, NodeKey};
+use hippodrome_engine::auth::keyring::Keyring;
+use hippodrome_engine::auth::keys::{KeyError, NodeKey};
 use hippodrome_engine::limits::CONNECTIONS_MAX;
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::pipeline::ingress::Identity;
@@ -253,11 +254,7 @@ impl<'a> Setup<'a> {
                 node_clients: self.clients.clone(),
                 connections: self.options.connections,
                 keyring: Arc::clone(&self.keyring),
-                identity: Identity {
-                    keyring: Arc::clone(&self.keyring),
-                    key: self.options.key.clone(),
-                    agreement: self.options.cluster.agreement(),
-                },
+                identity: Identity { keyring: Arc::clone(&self.keyring) },
                 replicas: self.options.cluster.voters().filter_map(|node| node.address).collect(),
                 mode: self.options.mode,
                 workload: self.options.workload.clone(),

@@ -1,6 +1,7 @@
 //! Who is who: every node's public key, the pairwise keys of this node, and which node speaks for which logical clients.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use curve25519_dalek::edwards::CompressedEdwardsY;
@@ -127,6 +128,14 @@ impl Keyring {
     pub fn owner(&self, client: ClientId) -> Option<NodeId> {
         let range = self.client_ends.partition_point(|&(end, _)| end <= client.0);
         self.client_ends.get(range).map(|&(_, node)| node)
+    }
+
+    /// The logical clients that `node` speaks for; `None` if it is no client node.
+    #[must_use]
+    pub fn clients_of(&self, node: NodeId) -> Option<Range<u32>> {
+        let at = self.client_ends.iter().position(|&(_, owner)| owner == node)?;
+        let start = if at == 0 { 0 } else { self.client_ends[at - 1].0 };
+        Some(start..self.client_ends[at].0)
     }
 
     /// The public key of `node`; `None` outside the cluster.

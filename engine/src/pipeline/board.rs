@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::control::{ClientsAnswer, ReplicaReport};
 use crate::pipeline::stage::Counts;
-use crate::ring::Doorbell;
+use crate::ring::doorbell::Doorbell;
 use crate::types::{Digest, SequenceNumber};
 
 /// What all stages have posted.

@@ -4,15 +4,16 @@ use std::sync::mpsc::Receiver as Queries;
 
 use hdrhistogram::Histogram;
 
+use crate::control::ClientsAnswer;
 use crate::execute::{Done, Executor};
 use crate::pipeline::board::{Board, Query};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::order::{Feedback, Work, phase_histogram, phase_report};
-use crate::pipeline::stage::Stage;
+use crate::pipeline::stage::{Counts, Stage, count_many};
 use crate::protocol::Stamps;
 use crate::requests::ReplyTable;
-use crate::types::{NodeId, SequenceNumber, Time, View};
+use crate::types::{NodeId, Time, View};
 
 /// Replies of one batch to one client node, on their way to the egress stage.
 #[derive(Debug)]
@@ -40,7 +41,6 @@ pub struct Execute {
     queries: Queries<Query>,
     done: Vec<Done>,
     phases: Phases,
-    executed: SequenceNumber,
 }
 
 /// Time between phases, ns.
@@ -85,7 +85,6 @@ impl Execute {
                 committed: phase_histogram(),
                 executed: phase_histogram(),
             },
-            executed: SequenceNumber(0),
         }
     }
 
@@ -94,7 +93,6 @@ impl Execute {
             match item {
                 Work::Execute(execution) => {
                     self.executor.execute(&execution, &mut self.done);
-                    self.executed = execution.sequence;
                     self.phases.note(execution.stamps, self.clock.now());
                 }
                 Work::Recall(view, table) => self.executor.recall(view, &table, &mut self.done),
@@ -132,7 +130,10 @@ impl Execute {
                 Query::Ledger(sequences, answer) => {
                     answer.send(sequences.iter().map(|sequence| self.executor.ledger_at(*sequence)).collect()).is_ok()
                 }
-                Query::Clients(answer) => answer.send(self.executor.clients()).is_ok(),
+                Query::Clients(answer) => {
+                    let (executed, last_timestamp) = self.executor.clients();
+                    answer.send(ClientsAnswer { executed, last_timestamp }).is_ok()
+                },
             };
         }
         any
@@ -174,10 +175,11 @@ impl Stage for Execute {
 
     fn post(&mut self, board: &mut Board) {
         let report = &mut board.report;
-        report.executed_ops = self.executor.executed_ops();
-        report.batches = self.executor.batches();
-        report.executed_sequence = self.executed;
-        report.ledger_digest = self.executor.ledger_digest().to_string();
+        let counters = self.executor.counters();
+        report.executed_ops = counters.operations;
+        report.batches = counters.batches;
+        report.executed_sequence = self.executor.executed();
+        report.ledger_digest = self.executor.ledger().to_string();
         let phases = [
             ("pre_prepare", &self.phases.pre_prepare),
             ("prepared", &self.phases.prepared),
@@ -187,5 +189,12 @@ impl Stage for Execute {
         for (name, histogram) in phases {
             report.phases.insert(name.into(), phase_report(histogram));
         }
+        let passed_over =
+            [("reply_resent", counters.resent), ("request_outdated", counters.outdated), ("client_unknown", counters.unknown)];
+        let mut ignored = Counts::new();
+        for (reason, many) in passed_over {
+            count_many(&mut ignored, reason, many);
+        }
+        board.post_ignored("execute", &ignored);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::auth::keys::{Keyring, NodeKey};
+use crate::auth::keyring::Keyring;
 use crate::limits::{CONNECTIONS_MAX, FRAME_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX};
 use crate::pipeline::stage::{Counts, count};
 use crate::transport::ConnectionId;
@@ -18,10 +18,6 @@ use crate::wire::{Frame, FrameReader};
 pub struct Identity {
     /// Its keys and those of the others.
     pub keyring: Arc<Keyring>,
-    /// Its identity.
-    pub key: NodeKey,
-    /// What both sides must agree on, by name.
-    pub agreement: Vec<(String, String)>,
 }
 
 impl Identity {

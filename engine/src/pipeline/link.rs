@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::ring::{Consumer, Doorbell, Producer};
+use crate::ring::doorbell::Doorbell;
+use crate::ring::{Consumer, Producer};
 
 /// The sending end. Owned by one stage.
 #[derive(Debug)]

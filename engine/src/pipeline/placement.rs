@@ -1,5 +1,6 @@
 //! Placement: which stages share a thread, and which core each thread is pinned to.
 
+use crate::ring::wait::Wait;
 use crate::settings::{Placement, WaitChoice};
 
 /// A stage by its role.
@@ -33,8 +34,8 @@ pub struct Thread {
 pub struct Plan {
     /// The threads; exactly one holds [`Role::Network`].
     pub threads: Vec<Thread>,
-    /// How threads wait; never `Auto`.
-    pub wait: WaitChoice,
+    /// How threads wait.
+    pub wait: Wait,
     /// What was chosen and why, for a person.
     pub explanation: String,
 }
@@ -73,7 +74,7 @@ impl Plan {
             },
         };
         let wait = resolve_wait(wait, &threads);
-        let explanation = format!("{what}; {} thread(s), waiting by {wait}", threads.len());
+        let explanation = format!("{what}; {} thread(s), waiting by {wait:?}", threads.len());
         Self { threads, wait, explanation }
     }
 
@@ -85,11 +86,13 @@ impl Plan {
 }
 
 /// Spinning pays only for a thread that has a core to itself; anywhere else it takes the core that its neighbour needs.
-fn resolve_wait(choice: WaitChoice, threads: &[Thread]) -> WaitChoice {
+fn resolve_wait(choice: WaitChoice, threads: &[Thread]) -> Wait {
+    let core_each = threads.len() > 1 && threads.iter().all(|thread| thread.core.is_some());
     match choice {
-        WaitChoice::Auto if threads.len() > 1 && threads.iter().all(|thread| thread.core.is_some()) => WaitChoice::Spin,
-        WaitChoice::Auto => WaitChoice::Park,
-        chosen => chosen,
+        WaitChoice::Spin => Wait::Spin,
+        WaitChoice::Yield => Wait::Yield,
+        WaitChoice::Auto if core_each => Wait::Spin,
+        WaitChoice::Auto | WaitChoice::Park => Wait::Park,
     }
 }
 
@@ -177,7 +180,7 @@ mod tests {
             check(&plan);
             assert_eq!(plan.threads.len(), 1);
             assert_eq!(plan.threads[0].core, None);
-            assert_eq!(plan.wait, WaitChoice::Park);
+            assert_eq!(plan.wait, Wait::Park);
         }
     }
 
@@ -187,7 +190,7 @@ mod tests {
         for index in 0..4 {
             let plan = plan(&Placement::Auto, 32, 4, index);
             check(&plan);
-            assert_eq!(plan.wait, WaitChoice::Spin);
+            assert_eq!(plan.wait, Wait::Spin);
             assert_eq!(plan.verify_stages(), 3);
             used.extend(plan.threads.iter().map(|thread| thread.core.unwrap()));
         }

@@ -16,7 +16,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use crate::auth::keys::Keyring;
+use crate::auth::keyring::Keyring;
 use crate::execute::Executor;
 use crate::pipeline::board::Questions;
 use crate::pipeline::egress::{Egress, EgressLinks};
@@ -29,7 +29,8 @@ use crate::pipeline::stage::Stage;
 use crate::pipeline::verify::Verify;
 use crate::pipeline::worker::{Common, Sleep, Worker};
 use crate::protocol::{Output, Protocol};
-use crate::ring::{Doorbell, ring};
+use crate::ring::doorbell::Doorbell;
+use crate::ring::ring;
 use crate::settings::TransportChoice;
 use crate::transport::{Transport, Waker, probe};
 use crate::types::ReplicaId;

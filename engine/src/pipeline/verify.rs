@@ -83,7 +83,7 @@ impl Verify {
                 frame.kind,
                 replica,
                 frame.body,
-                self.keyring.cluster_tag(),
+                self.keyring.cluster(),
                 self.proof_bytes,
                 &mut self.digester,
             ) {

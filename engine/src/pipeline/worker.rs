@@ -10,8 +10,8 @@ use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::network::Network;
 use crate::pipeline::stage::{Meter, Stage};
-use crate::ring::Doorbell;
-use crate::settings::WaitChoice;
+use crate::ring::doorbell::Doorbell;
+use crate::ring::wait::Wait;
 use crate::types::Time;
 
 /// How often a thread posts its counters, and so the longest that it sleeps.
@@ -34,7 +34,7 @@ pub struct Worker {
     name: String,
     core: Option<usize>,
     clock: Clock,
-    wait: WaitChoice,
+    wait: Wait,
     network: Option<Network>,
     bell: Doorbell,
     parker: Option<Parker>,
@@ -50,8 +50,8 @@ pub struct Worker {
 pub struct Common {
     /// The replica's clock.
     pub clock: Clock,
-    /// What to do when idle; never `Auto` here.
-    pub wait: WaitChoice,
+    /// What to do when idle.
+    pub wait: Wait,
     /// Where counters go.
     pub board: SharedBoard,
     /// Set to end all threads.
@@ -136,49 +136,40 @@ impl Worker {
     }
 
     /// Nothing to do: waits by the chosen strategy, or, on a thread with sockets, says how long the next poll may wait.
-    fn idle(&mut self) -> Duration {
-        match self.wait {
-            WaitChoice::Spin => {
-                std::hint::spin_loop();
-                return Duration::ZERO;
-            }
-            WaitChoice::Yield => {
-                std::thread::yield_now();
-                return Duration::ZERO;
-            }
-            WaitChoice::Park | WaitChoice::Auto => {}
-        }
-        self.bell.prepare_sleep();
-        let now = self.clock.now();
-        let mut longest = POST_INTERVAL;
-        let mut has_work = self.network.as_ref().is_some_and(Network::has_outgoing);
-        for (stage, _) in &self.stages {
-            if stage.is_stalled() {
-                longest = longest.min(STALL_RETRY);
-            } else {
-                has_work |= stage.has_work();
-            }
-            if let Some(deadline) = stage.deadline() {
-                longest = longest.min(Duration::from_nanos(deadline.since(now)));
-            }
-        }
-        if let Some(network) = &self.network {
-            if network.is_stalled() {
-                longest = longest.min(STALL_RETRY);
-            }
-            if let Some(deadline) = network.deadline() {
-                longest = longest.min(Duration::from_nanos(deadline.since(now)));
-            }
-        }
-        if has_work || longest.is_zero() {
-            self.bell.awake();
+    fn idle(&self) -> Duration {
+        let longest = self.longest_sleep();
+        if let Some(parker) = &self.parker {
+            self.wait.idle(&self.bell, parker, longest, || self.has_work());
             return Duration::ZERO;
         }
-        if let Some(parker) = &self.parker {
-            parker.park_timeout(longest);
-            self.bell.awake();
+        match self.wait {
+            Wait::Spin => std::hint::spin_loop(),
+            Wait::Yield => std::thread::yield_now(),
+            Wait::Park => {
+                self.bell.prepare_sleep();
+                if !self.has_work() {
+                    return longest;
+                }
+                self.bell.awake();
+            }
         }
-        longest
+        Duration::ZERO
+    }
+
+    /// Whether there is anything to do now. What a stalled stage has to do it can not do yet.
+    fn has_work(&self) -> bool {
+        self.network.as_ref().is_some_and(Network::has_outgoing)
+            || self.stages.iter().any(|(stage, _)| !stage.is_stalled() && stage.has_work())
+    }
+
+    fn longest_sleep(&self) -> Duration {
+        let now = self.clock.now();
+        let stages = self.stages.iter().map(|(stage, _)| (stage.is_stalled(), stage.deadline()));
+        let network = self.network.iter().map(|network| (network.is_stalled(), network.deadline()));
+        stages.chain(network).fold(POST_INTERVAL, |longest, (stalled, deadline)| {
+            let longest = if stalled { longest.min(STALL_RETRY) } else { longest };
+            deadline.map_or(longest, |deadline| longest.min(Duration::from_nanos(deadline.since(now))))
+        })
     }
 
     fn post_if_due(&mut self) {
