@@ -14,7 +14,6 @@ use crate::control::server::{self, Source};
 use crate::execute::{Executor, ExecutorConfig};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
-use crate::pipeline::ingress::Identity;
 use crate::pipeline::network::{NetworkParts, Routes};
 use crate::pipeline::placement::Plan;
 use crate::pipeline::topology::{self, Parts};
@@ -144,10 +143,10 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
     let executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
     let routes = Routes::new(cluster.nodes.len());
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
-    let identity = Identity { keyring: Arc::clone(&keyring) };
+    let network_keyring = Arc::clone(&keyring);
     let network_routes = routes.clone();
     let network = Box::new(move |frames, outgoing| NetworkParts {
-        identity,
+        keyring: network_keyring,
         listener,
         addresses,
         client_nodes,

@@ -16,8 +16,7 @@ use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Reply;
 use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome, retransmit_after_ns, retransmit_to};
 use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp};
-use hippodrome_engine::wire::replies::{DecodedReplies, decode_replies};
-use hippodrome_engine::wire::{Frame, FrameKind};
+use hippodrome_engine::wire::{DecodedReplies, Frame, FrameKind, decode_replies};
 
 use crate::links::Links;
 use crate::outbox::Outbox;
@@ -276,7 +275,7 @@ impl Driver {
         if outbox.is_empty() {
             return;
         }
-        let bytes = outbox.seal(self.own, &mut self.digester, &self.sealer);
+        let bytes = outbox.seal(self.own, &mut self.digester, &mut self.sealer);
         let connection = self.parts.owned.start + index;
         match to {
             Recipients::Primary => self.parts.links.send(self.parts.table.primary(), connection, bytes),
@@ -374,7 +373,7 @@ impl Driver {
         }
         let replica = ReplicaId(frame.sender.0);
         let proof_bytes = self.sealer.proof_bytes(LinkClass::ReplicaToClient);
-        let decoded = decode_replies(frame.body.clone(), replica, self.parts.keyring.cluster(), proof_bytes);
+        let decoded = decode_replies(replica, frame.body.clone(), self.parts.keyring.cluster(), proof_bytes);
         let Ok(DecodedReplies { view, replies, block, proof }) = decoded else {
             self.summary.bad_replies += 1;
             return;
@@ -451,7 +450,7 @@ impl Driver {
             summary.offered_operations += summary.unsent;
         }
         summary.unanswered = self.slots.iter().filter(|slot| slot.outstanding).count() as u64;
-        summary.wrong_replies = self.parts.table.wrong_replies().to_vec();
+        summary.wrong_replies = self.parts.table.wrong().to_vec();
         summary.busy_percent = busy_percent;
         summary.completed = self.slots.iter().map(|slot| slot.completed).collect();
         summary.begun = self.slots.iter().map(|slot| slot.timestamp).collect();

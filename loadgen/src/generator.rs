@@ -13,7 +13,6 @@ use hippodrome_engine::auth::keyring::Keyring;
 use hippodrome_engine::auth::keys::{KeyError, NodeKey};
 use hippodrome_engine::limits::CONNECTIONS_MAX;
 use hippodrome_engine::pipeline::clock::Clock;
-use hippodrome_engine::pipeline::ingress::Identity;
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::client::ClientTable;
 use hippodrome_engine::settings::{ClusterFile, TransportChoice};
@@ -254,7 +253,6 @@ impl<'a> Setup<'a> {
                 node_clients: self.clients.clone(),
                 connections: self.options.connections,
                 keyring: Arc::clone(&self.keyring),
-                identity: Identity { keyring: Arc::clone(&self.keyring) },
                 replicas: self.options.cluster.voters().filter_map(|node| node.address).collect(),
                 mode: self.options.mode,
                 workload: self.options.workload.clone(),
@@ -348,7 +346,6 @@ struct LoadThread {
     node_clients: Range<u32>,
     connections: u32,
     keyring: Arc<Keyring>,
-    identity: Identity,
     replicas: Vec<SocketAddr>,
     mode: Mode,
     workload: WorkloadOptions,
@@ -372,7 +369,7 @@ impl LoadThread {
             }
         };
         let waker = transport.waker();
-        let mut links = Links::new(transport, self.identity, &self.replicas, self.owned.clone(), self.connections);
+        let mut links = Links::new(transport, Arc::clone(&self.keyring), &self.replicas, self.owned.clone(), self.connections);
         let needed = self.keyring.quorums().n() - self.keyring.quorums().f();
         let connected = connect(&mut links, self.clock, self.replicas.len(), needed)?;
         let _ = self.ready.send(Ok((connected, links.refused(), format!("{}: {}", opened.kind, opened.why))));

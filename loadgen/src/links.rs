@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hippodrome_engine::pipeline::ingress::{Admission, Arrival, Identity, Ingress};
+use hippodrome_engine::auth::Keyring;
+use hippodrome_engine::pipeline::ingress::{Admission, Arrival, Ingress};
 use hippodrome_engine::transport::{ConnectionId, Event, Transport};
 use hippodrome_engine::types::{NodeId, ReplicaId, Time};
 use hippodrome_engine::wire::Frame;
@@ -44,7 +46,7 @@ impl Links {
     /// Links to `replicas` for the connection numbers `owned`, of `connections` that the node has to each replica.
     pub(crate) fn new(
         transport: Box<dyn Transport>,
-        identity: Identity,
+        keyring: Arc<Keyring>,
         replicas: &[SocketAddr],
         owned: Range<u32>,
         connections: u32,
@@ -61,7 +63,7 @@ impl Links {
                 backoff: RECONNECT_FIRST,
             }));
         }
-        Self { transport, ingress: Ingress::new(identity), links, owned, connections, events: Vec::new() }
+        Self { transport, ingress: Ingress::new(keyring), links, owned, connections, events: Vec::new() }
     }
 
     /// How many replicas every owned connection number has a link to.

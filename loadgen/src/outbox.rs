@@ -5,7 +5,7 @@ use hippodrome_engine::auth::{Digester, Sealer};
 use hippodrome_engine::limits::{OPERATIONS_BYTES_MAX, REQUESTS_MAX};
 use hippodrome_engine::requests::{Proofs, RequestTable};
 use hippodrome_engine::types::{ClientId, NodeId, Timestamp};
-use hippodrome_engine::wire::requests::encode_requests;
+use hippodrome_engine::wire::encode_requests;
 
 /// Most requests in one frame: small enough that the primary can begin with the first frame while the next is being made.
 const FRAME_REQUESTS_MAX: usize = 512;
@@ -41,7 +41,7 @@ impl Outbox {
     }
 
     /// One frame of all that waits, with its authenticators; the outbox is empty again.
-    pub(crate) fn seal(&mut self, own: NodeId, digester: &mut Digester, sealer: &Sealer) -> Bytes {
+    pub(crate) fn seal(&mut self, own: NodeId, digester: &mut Digester, sealer: &mut Sealer) -> Bytes {
         let capacity = self.clients.len();
         let mut table = RequestTable {
             clients: std::mem::replace(&mut self.clients, Vec::with_capacity(capacity)),

@@ -13,11 +13,9 @@ use crate::pipeline::execute::Answers;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::order::{Outbound, phase_histogram, phase_report};
 use crate::pipeline::stage::{Counts, Stage, count};
-use crate::protocol::Message;
 use crate::requests::ReplyTable;
 use crate::types::{ClientId, NodeId, ReplicaId, Time, View};
-use crate::wire::messages::{encode_for_all, encode_message};
-use crate::wire::replies::encode_replies;
+use crate::wire;
 
 /// Where bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,27 +93,19 @@ impl Egress {
 
     fn seal_outbound(&mut self, outbound: &Outbound) {
         match outbound {
-            Outbound::To(to, message) => self.send_message(*to, message),
+            Outbound::To(to, message) => {
+                let bytes = wire::encode_message(message, *to, &self.sealer);
+                self.send(Destination::Replica(*to), bytes);
+            }
             Outbound::All(message) => {
-                let shared = encode_for_all(message, self.own, &self.sealer);
-                for replica in 0..self.keyring.quorums().n() {
-                    #[allow(clippy::cast_possible_truncation, reason = "n <= REPLICAS_MAX")]
-                    let to = ReplicaId(replica as u16);
-                    if to == self.own {
-                        continue;
-                    }
-                    match &shared {
-                        Some(bytes) => self.send(Destination::Replica(to), bytes.clone()),
-                        None => self.send_message(to, message),
-                    }
+                let mut sealed = wire::Outgoing::new(message, &self.sealer);
+                for replica in (0u16..).take(self.keyring.quorums().n()).map(ReplicaId).filter(|to| *to != self.own) {
+                    let bytes = sealed.for_receiver(replica);
+                    self.messages += 1;
+                    self.outgoing.push(Outgoing { to: Destination::Replica(replica), bytes });
                 }
             }
         }
-    }
-
-    fn send_message(&mut self, to: ReplicaId, message: &Message) {
-        let bytes = encode_message(message, self.own, to, &self.sealer);
-        self.send(Destination::Replica(to), bytes);
     }
 
     fn seal_answers(&mut self, answers: Answers) {
@@ -137,8 +127,9 @@ impl Egress {
     }
 
     fn seal_replies(&mut self, node: NodeId, client: ClientId, view: View, replies: &ReplyTable) {
-        let bytes = encode_replies(replies, view, self.own, node, &self.sealer);
-        self.send(Destination::Client(node, client), bytes);
+        for bytes in wire::encode_replies(replies, view, node, &self.sealer) {
+            self.send(Destination::Client(node, client), bytes);
+        }
     }
 }
 

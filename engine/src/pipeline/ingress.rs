@@ -14,20 +14,6 @@ use crate::types::{NodeId, Time};
 use crate::wire::handshake::{Established, Handshake};
 use crate::wire::{Frame, FrameReader};
 
-/// Who this node is, for handshakes.
-pub struct Identity {
-    /// Its keys and those of the others.
-    pub keyring: Arc<Keyring>,
-}
-
-impl Identity {
-    /// This node.
-    #[must_use]
-    pub fn node(&self) -> NodeId {
-        self.keyring.own()
-    }
-}
-
 /// Most connections that have not proven who they are.
 const STRANGERS_MAX: usize = 256;
 /// How long a stranger may take to prove who it is.
@@ -70,17 +56,17 @@ struct Connection {
 
 /// The connections and what they have proven.
 pub struct Ingress {
-    identity: Identity,
+    keyring: Arc<Keyring>,
     connections: HashMap<ConnectionId, Connection>,
     strangers: usize,
     refused: Counts,
 }
 
 impl Ingress {
-    /// No connections yet.
+    /// No connections yet. `keyring` proves who this node is and who others are.
     #[must_use]
-    pub fn new(identity: Identity) -> Self {
-        Self { identity, connections: HashMap::new(), strangers: 0, refused: Counts::new() }
+    pub fn new(keyring: Arc<Keyring>) -> Self {
+        Self { keyring, connections: HashMap::new(), strangers: 0, refused: Counts::new() }
     }
 
     /// A stranger has connected. False: there are too many of them, close it.
@@ -89,8 +75,7 @@ impl Ingress {
             count(&mut self.refused, "too_many_strangers");
             return false;
         }
-        let Identity { keyring, key, agreement } = &self.identity;
-        let handshake = Handshake::accept(Arc::clone(keyring), key, rand::random(), agreement);
+        let handshake = Handshake::accept(Arc::clone(&self.keyring), rand::random());
         self.add(now, connection, handshake);
         true
     }
@@ -103,10 +88,8 @@ impl Ingress {
         peer: NodeId,
         (index, connections): (u32, u32),
     ) -> Bytes {
-        let Identity { keyring, key, agreement } = &self.identity;
-        let nonce = rand::random();
-        let (handshake, hello) =
-            Handshake::initiate(Arc::clone(keyring), key, peer, index, connections, nonce, agreement);
+        let keyring = Arc::clone(&self.keyring);
+        let (handshake, hello) = Handshake::initiate(keyring, peer, index, connections, rand::random());
         self.add(now, connection, handshake);
         hello
     }
@@ -129,7 +112,7 @@ impl Ingress {
         let Some(entry) = self.connections.get_mut(&connection) else { return Admission::Keep };
         entry.reader.push(bytes);
         let outcome = loop {
-            let frame = match entry.reader.next() {
+            let frame = match entry.reader.next_frame() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.name()),
@@ -141,7 +124,7 @@ impl Ingress {
                     let step = match handshake.on_frame(&frame) {
                         Ok(step) => step,
                         Err(error) => {
-                            eprintln!("replica {}: handshake refused: {error}", self.identity.node());
+                            eprintln!("node {}: handshake refused: {error}", self.keyring.own());
                             arrivals.extend(handshake.refusal(&error).map(Arrival::Answer));
                             break Err(error.name());
                         }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::auth::Keyring;
 use crate::limits::{CLIENT_QUEUE_BYTES_MAX, PEER_QUEUE_BYTES_MAX};
 use crate::pipeline::board::Board;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::egress::{Destination, Outgoing, connection_of};
-use crate::pipeline::ingress::{Admission, Arrival, Identity, Ingress};
+use crate::pipeline::ingress::{Admission, Arrival, Ingress};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::stage::{Counts, count};
 use crate::pipeline::verify::Frames;
@@ -68,8 +69,8 @@ struct ClientNode {
 
 /// What the network needs from whoever starts it; can cross threads, unlike a transport.
 pub struct NetworkParts {
-    /// Who this replica is, for handshakes.
-    pub identity: Identity,
+    /// Who this replica is, and who the others are, for handshakes.
+    pub keyring: Arc<Keyring>,
     /// Where it accepts.
     pub listener: TcpListener,
     /// The addresses of all replicas, in order of their ids.
@@ -107,7 +108,7 @@ impl Network {
     /// If the listener can not be registered.
     pub fn new(parts: NetworkParts, mut transport: Box<dyn Transport>) -> std::io::Result<Self> {
         transport.listen(parts.listener)?;
-        let own = ReplicaId(parts.identity.node().0);
+        let own = ReplicaId(parts.keyring.own().0);
         let peers = parts.addresses.iter().enumerate().map(|(id, address)| Peer {
             address: *address,
             we_connect: id < usize::from(own.0),
@@ -124,7 +125,7 @@ impl Network {
         Ok(Self {
             own,
             transport,
-            ingress: Ingress::new(parts.identity),
+            ingress: Ingress::new(parts.keyring),
             peers: peers.collect(),
             client_nodes,
             frames: parts.frames,

@@ -10,9 +10,7 @@ use crate::protocol::message::PrePrepare;
 use crate::protocol::{Authentic, Input, Message};
 use crate::requests::RequestTable;
 use crate::types::{NodeId, ReplicaId, Time};
-use crate::wire::messages::{Decoded, decode_message};
-use crate::wire::requests::decode_requests;
-use crate::wire::{Frame, FrameKind};
+use crate::wire::{Decoded, Frame, FrameKind, decode_message, decode_requests};
 
 /// Frames of one connection, as the network read them.
 #[derive(Debug)]
