@@ -3,7 +3,7 @@
 #![cfg(loom)]
 
 use hippodrome_engine::ring::doorbell::Doorbell;
-use hippodrome_engine::ring::ring;
+use hippodrome_engine::ring::{Consumer, ring};
 use hippodrome_engine::transport::Waker;
 use loom::sync::Arc;
 
@@ -78,35 +78,45 @@ fn everything_pushed_is_seen_before_the_producer_is_gone() {
 /// The consumer sleeps until its waker is called and for no other reason: a wake-up that was lost is a deadlock, which loom reports.
 #[test]
 fn no_wake_up_is_lost() {
-    for producers in 1..=2 {
-        loom::model(move || {
-            let woken = Arc::new(loom::sync::Notify::new());
-
-            let waker = Arc::clone(&woken);
-            let doorbell = Doorbell::new(Waker::new(move || waker.notify()));
-            let mut consumers = Vec::new();
-            for number in 0..producers {
-                let (mut producer, consumer) = ring::<usize>(1);
-                consumers.push(consumer);
-                let bell = doorbell.clone();
-                thread::spawn(move || {
-                    producer.push(number).unwrap();
-                    bell.ring();
-                });
-            }
-            let mut taken = 0;
-            while taken < producers {
-                taken += consumers.iter_mut().filter_map(ring_pop).count();
-                doorbell.prepare_sleep();
-                if taken < producers && consumers.iter().all(hippodrome_engine::ring::Consumer::is_empty) {
-                    woken.wait();
-                }
-                doorbell.awake();
-            }
-        });
-    }
+    hand_over_to_a_sleeper(1, 2, None);
 }
 
-fn ring_pop(consumer: &mut hippodrome_engine::ring::Consumer<usize>) -> Option<usize> {
-    consumer.pop()
+#[test]
+fn no_wake_up_is_lost_among_several_producers() {
+    // With more switches between threads than this it takes minutes.
+    hand_over_to_a_sleeper(2, 1, Some(2));
+}
+
+fn hand_over_to_a_sleeper(producers: usize, items_each: usize, preemptions_max: Option<usize>) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = preemptions_max;
+    model.check(move || {
+        let woken = Arc::new(loom::sync::Notify::new());
+        let waker = Arc::clone(&woken);
+        let doorbell = Doorbell::new(Waker::new(move || waker.notify()));
+        let mut consumers: Vec<Consumer<usize>> = Vec::new();
+        for _ in 0..producers {
+            let (mut producer, consumer) = ring(items_each);
+            consumers.push(consumer);
+            let bell = doorbell.clone();
+            thread::spawn(move || {
+                for number in 0..items_each {
+                    producer.push(number).unwrap();
+                    bell.ring();
+                }
+            });
+        }
+        let mut taken = 0;
+        loop {
+            taken += consumers.iter_mut().map(|consumer| std::iter::from_fn(|| consumer.pop()).count()).sum::<usize>();
+            if taken == producers * items_each {
+                return;
+            }
+            doorbell.prepare_sleep();
+            if consumers.iter().all(Consumer::is_empty) {
+                woken.wait();
+            }
+            doorbell.awake();
+        }
+    });
 }

@@ -64,6 +64,19 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The connection that it happened to.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionId {
+        match self {
+            Self::Accepted { connection, .. }
+            | Self::Connected { connection }
+            | Self::Received { connection, .. }
+            | Self::Closed { connection, .. } => *connection,
+        }
+    }
+}
+
 /// What a transport has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {

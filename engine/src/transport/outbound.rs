@@ -91,6 +91,20 @@ impl Outbound {
     }
 }
 
+/// Forgets the first `written` bytes of pieces that were [taken](Outbound::take).
+pub(super) fn skip(pieces: &mut Vec<Bytes>, mut written: usize) {
+    let whole = pieces.iter().take_while(|piece| {
+        let gone = piece.len() <= written;
+        written -= if gone { piece.len() } else { 0 };
+        gone
+    });
+    let whole = whole.count();
+    pieces.drain(..whole);
+    if let Some(first) = pieces.first_mut() {
+        first.advance(written);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -139,6 +153,13 @@ mod tests {
         let mut pieces = Vec::new();
         assert_eq!(outbound.take(&mut pieces), 2000);
         assert_eq!((pieces.len(), outbound.bytes()), (1, 0));
+        skip(&mut pieces, 1999);
+        assert_eq!(pieces, [&999_u16.to_le_bytes()[1..]]);
+        pieces.extend([Bytes::from_static(b"abc"), Bytes::from_static(b"def")]);
+        skip(&mut pieces, 4);
+        assert_eq!(pieces, ["def"]);
+        skip(&mut pieces, 3);
+        assert!(pieces.is_empty());
         outbound.push(Bytes::from_static(b"x"));
         outbound.clear();
         assert_eq!(outbound.bytes(), 0);

@@ -1,8 +1,13 @@
 //! Chooses a backend by trying it out.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
-use super::{Transport, epoll::Epoll};
+use bytes::Bytes;
+
+use super::epoll::Epoll;
+use super::{Event, Transport};
 use crate::settings::options::TransportChoice;
 
 /// What was opened, for logs and the run's manifest.
@@ -14,11 +19,117 @@ pub struct Opened {
     pub why: String,
 }
 
-pub fn probe() -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
+/// Longest that the probe waits for its few bytes over loopback.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+const PROBE_BYTES: &[u8] = b"hippodrome";
+
+/// Opens the backend that was chosen, or the better one that works here.
+///
+/// # Errors
+/// If the chosen backend does not work here, saying what to choose instead, or if the process has no file descriptor left.
+pub fn open(choice: TransportChoice) -> io::Result<(Box<dyn Transport>, Opened)> {
+    open_as_probed(choice, probe)
 }
 
-pub fn open(choice: TransportChoice) -> io::Result<(Box<dyn Transport>, Opened)> {
-    let _ = choice;
-    Ok((Box::new(Epoll::new()?), Opened { kind: "epoll", why: String::new() }))
+/// [`open`] with another probe, such as one that fails, for tests of what follows from it. The probe is asked only if the choice depends on it.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_as_probed(
+    choice: TransportChoice,
+    probe: impl FnOnce() -> io::Result<()>,
+) -> io::Result<(Box<dyn Transport>, Opened)> {
+    match choice {
+        TransportChoice::Epoll => epoll("epoll: chosen".to_owned()),
+        TransportChoice::TokioUring => match probe().and_then(|()| uring("tokio-uring: chosen")) {
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!(
+                    "transport: 'tokio-uring' does not work here: io_uring is refused ({error}); use 'epoll' or 'auto'"
+                ),
+            )),
+            opened => opened,
+        },
+        TransportChoice::Auto => match probe().and_then(|()| uring("tokio-uring: io_uring works here")) {
+            Err(error) => epoll(format!("epoll: io_uring is refused here ({error})")),
+            opened => opened,
+        },
+    }
+}
+
+/// Finds out whether io_uring works here: makes a ring and moves bytes through it, for a kernel or a container may allow the one and not the other.
+///
+/// # Errors
+/// What failed.
+pub fn probe() -> io::Result<()> {
+    let (mut transport, _) = uring("")?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    transport.listen(listener)?;
+    let connection = transport.connect(address)?;
+    transport.send(connection, Bytes::from_static(PROBE_BYTES));
+    let end = Instant::now() + PROBE_PATIENCE;
+    let mut received = Vec::new();
+    let mut events = Vec::new();
+    while received != PROBE_BYTES {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(ErrorKind::TimedOut, "bytes sent over loopback do not arrive"));
+        }
+        transport.poll(Some(left), &mut events)?;
+        for event in events.drain(..) {
+            match event {
+                Event::Received { bytes, .. } => received.extend_from_slice(&bytes),
+                Event::Closed { error, .. } => return Err(error.unwrap_or(ErrorKind::ConnectionAborted.into())),
+                Event::Accepted { .. } | Event::Connected { .. } => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn epoll(why: String) -> io::Result<(Box<dyn Transport>, Opened)> {
+    Ok((Box::new(Epoll::new()?), Opened { kind: TransportChoice::Epoll.name(), why }))
+}
+
+#[cfg(not(loom))]
+fn uring(why: &str) -> io::Result<(Box<dyn Transport>, Opened)> {
+    let transport = super::uring::Uring::new()?;
+    Ok((Box::new(transport), Opened { kind: TransportChoice::TokioUring.name(), why: why.to_owned() }))
+}
+
+#[cfg(loom)]
+fn uring(_: &str) -> io::Result<(Box<dyn Transport>, Opened)> {
+    Err(ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused() -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::EPERM))
+    }
+
+    #[test]
+    fn auto_falls_back_and_says_so() {
+        let (_, opened) = open_as_probed(TransportChoice::Auto, refused).unwrap();
+        assert_eq!(opened.kind, "epoll");
+        assert_eq!(opened.why, "epoll: io_uring is refused here (Operation not permitted (os error 1))");
+    }
+
+    #[test]
+    fn a_chosen_backend_that_is_refused_is_an_error_that_helps() {
+        let Err(error) = open_as_probed(TransportChoice::TokioUring, refused) else { panic!("it was refused") };
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        for part in ["transport", "'tokio-uring'", "Operation not permitted", "'epoll'", "'auto'"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn epoll_needs_no_probe() {
+        let (_, opened) = open_as_probed(TransportChoice::Epoll, || unreachable!("it is not asked")).unwrap();
+        assert_eq!((opened.kind, opened.why.as_str()), ("epoll", "epoll: chosen"));
+    }
 }

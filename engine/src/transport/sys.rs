@@ -1,8 +1,9 @@
 //! System calls that the backend crates do not offer.
 #![allow(unsafe_code)] // system calls on raw memory
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -21,11 +22,53 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut BytesMut) -> io::Resu
 /// Waits until something can be read from `file` or `wait` is over; to the microsecond, where epoll counts in milliseconds. A signal ends the wait too.
 pub(super) fn wait_readable(file: RawFd, wait: Duration) {
     let mut polled = libc::pollfd { fd: file, events: libc::POLLIN, revents: 0 };
-    let wait = libc::timespec {
-        tv_sec: wait.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-        tv_nsec: wait.subsec_nanos().into(),
-    };
+    let wait = timespec(wait);
     // SAFETY: both pointers are to values on the stack that outlive the call; a null signal mask leaves the thread's own in place. Failing is the same
     // as not waiting: who calls looks at the file again in any case.
     unsafe { libc::ppoll(&raw mut polled, 1, &raw const wait, std::ptr::null()) };
+}
+
+/// A timer that is read from like a file.
+pub(super) struct Timer(OwnedFd);
+
+impl Timer {
+    /// What a read gives: how often the timer went off.
+    pub(super) const COUNT_BYTES: usize = 8;
+
+    /// A timer that is not set.
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: no memory is passed.
+        let file = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC) };
+        if file < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(file) }))
+    }
+
+    /// Another handle of it, to read from.
+    pub(super) fn file(&self) -> io::Result<File> {
+        Ok(File::from(self.0.try_clone()?))
+    }
+
+    /// Makes it go off once, after `wait`, instead of when it was to go off before.
+    pub(super) fn set(&self, wait: Duration) -> io::Result<()> {
+        // A time of zero would stop it.
+        let once = libc::itimerspec {
+            it_interval: timespec(Duration::ZERO),
+            it_value: timespec(wait.max(Duration::from_nanos(1))),
+        };
+        // SAFETY: `once` outlives the call, and the old setting is not asked for.
+        match unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &raw const once, std::ptr::null_mut()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
 }

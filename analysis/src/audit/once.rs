@@ -1,0 +1,115 @@
+//! Point 2: every counted operation had a correct reply quorum, and each logical client's operations were executed exactly once.
+
+use super::{Evidence, Findings, LoadEvidence, ReplicaState, id, percent};
+
+/// More operations than this without a reply quorum, percent of those begun, and the cluster was not live.
+pub const UNANSWERED_PERCENT_MAX: f64 = 0.1;
+
+/// So many violations of one kind are spelt out.
+const EXAMPLES: usize = 3;
+
+pub(super) fn check(evidence: &Evidence, load: &LoadEvidence, findings: &mut Findings) {
+    findings.audit.operations_begun = load.begun.iter().sum();
+    findings.audit.operations_completed = load.completed.iter().sum();
+    replies(load, findings);
+    if load.completed.len() != load.begun.len() {
+        let (completed, begun) = (load.completed.len(), load.begun.len());
+        findings.reason(format!(
+            "the load generator counted completed operations of {completed} clients, begun of {begun}"
+        ));
+        return;
+    }
+    let top = evidence.up().map(|(_, state)| state.executed_sequence).max().unwrap_or(0);
+    for (index, state) in evidence.up() {
+        if state.executed_sequence < top {
+            let behind = top - state.executed_sequence;
+            findings.note(format!("replica {index} is {behind} sequence numbers behind: its clients were not checked"));
+            continue;
+        }
+        findings.audit.replicas_up_to_date.push(id(index));
+        findings.audit.operations_executed = state.executed_ops;
+        clients(index, state, load, findings);
+    }
+    findings.audit.clients_checked = load.begun.len() as u64;
+    let up_to_date = findings.audit.replicas_up_to_date.len();
+    if up_to_date <= evidence.f {
+        let needed = evidence.f + 1;
+        findings.reason(format!(
+            "only {up_to_date} replicas had executed everything when the run ended; f + 1 = {needed} are needed to check it"
+        ));
+    }
+}
+
+fn replies(load: &LoadEvidence, findings: &mut Findings) {
+    if load.operations == 0 {
+        findings.reason("no operation was completed in the measured window");
+    }
+    for (replica, &count) in load.wrong_replies.iter().enumerate().filter(|(_, count)| **count > 0) {
+        findings.reason(format!("replica {replica} sent {count} replies that contradict the agreed result"));
+    }
+    if load.wrong_results > 0 {
+        let count = load.wrong_results;
+        findings.reason(format!("{count} agreed results are impossible: they were never written"));
+    }
+    if load.bad_replies > 0 {
+        findings.note(format!("{} replies had an authenticator that does not hold", load.bad_replies));
+    }
+    if load.unanswered > 0 {
+        let share = percent(load.unanswered, load.begun.iter().sum());
+        let text = format!("{} operations ({share:.2} %) never got a reply quorum", load.unanswered);
+        if share > UNANSWERED_PERCENT_MAX { findings.reason(text) } else { findings.note(text) }
+    }
+    if load.timeouts > 0 {
+        findings.note(format!("{} operations outlived the time-out", load.timeouts));
+    }
+}
+
+/// Checks one up-to-date replica's client table against the load generator's counts.
+fn clients(index: usize, state: &ReplicaState, load: &LoadEvidence, findings: &mut Findings) {
+    let (known, expected) = (state.executed.len(), load.begun.len());
+    if known != expected || state.last_timestamp.len() != expected {
+        findings.reason(format!("replica {index} knows {known} logical clients, the load generator {expected}"));
+        return;
+    }
+    let total: u64 = state.executed.iter().sum();
+    if total != state.executed_ops {
+        let counted = state.executed_ops;
+        findings.reason(format!("replica {index} executed {counted} operations, but {total} by its client table"));
+    }
+    let executed = |client: usize| state.executed[client];
+    violations(findings, expected, |client| {
+        let last = state.last_timestamp[client];
+        (executed(client) != last).then(|| {
+            let count = executed(client);
+            format!("replica {index}: client {client}: {count} operations executed, but the last timestamp is {last}")
+        })
+    });
+    violations(findings, expected, |client| {
+        let completed = load.completed[client];
+        (completed > executed(client)).then(|| {
+            let count = executed(client);
+            format!("replica {index}: client {client}: {completed} operations completed, but only {count} executed")
+        })
+    });
+    violations(findings, expected, |client| {
+        let begun = load.begun[client];
+        (executed(client) > begun).then(|| {
+            let count = executed(client);
+            format!("replica {index}: client {client}: {count} operations executed, but only {begun} begun")
+        })
+    });
+}
+
+/// Adds a reason for each client that violates a rule; past the first few only their number.
+fn violations(findings: &mut Findings, clients: usize, rule: impl Fn(usize) -> Option<String>) {
+    let mut count = 0;
+    for text in (0..clients).filter_map(rule) {
+        count += 1;
+        if count <= EXAMPLES {
+            findings.reason(text);
+        }
+    }
+    if count > EXAMPLES {
+        findings.reason(format!(".. and so for {} more clients", count - EXAMPLES));
+    }
+}

@@ -1,0 +1,227 @@
+//! Each point of the verdict, with a sound run as the base and one thing wrong at a time.
+
+use super::*;
+
+/// Four replicas, two clients, everything in order.
+fn sound() -> Evidence {
+    let state = ReplicaState {
+        executed_sequence: 10,
+        executed_ops: 1000,
+        ledger: [(10, "aa".to_owned())].into(),
+        executed: vec![600, 400],
+        last_timestamp: vec![600, 400],
+        ..ReplicaState::default()
+    };
+    Evidence {
+        release_build: true,
+        f: 1,
+        quorum: 3,
+        replicas: vec![ReplicaEvidence::Up(state); 4],
+        load: LoadOutcome::Finished(LoadEvidence {
+            measured_s: 8.0,
+            operations: 800,
+            busiest_thread_percent: 50.0,
+            completed: vec![600, 399],
+            begun: vec![600, 401],
+            wrong_replies: vec![0; 4],
+            ..LoadEvidence::default()
+        }),
+        per_second: vec![100.0; 8],
+        latencies: 800,
+        steal_percent: 0.5,
+    }
+}
+
+fn state(evidence: &mut Evidence, index: usize) -> &mut ReplicaState {
+    match &mut evidence.replicas[index] {
+        ReplicaEvidence::Up(state) => state,
+        other => panic!("replica {index}: {other:?}"),
+    }
+}
+
+fn load(evidence: &mut Evidence) -> &mut LoadEvidence {
+    match &mut evidence.load {
+        LoadOutcome::Finished(load) => load,
+        LoadOutcome::Failed(why) => panic!("{why}"),
+    }
+}
+
+/// The reasons after one change to a sound run.
+fn reasons(change: impl FnOnce(&mut Evidence)) -> Vec<String> {
+    let mut evidence = sound();
+    change(&mut evidence);
+    let (verdict, _) = judge(&evidence);
+    assert_eq!(verdict.valid, verdict.reasons.is_empty());
+    verdict.reasons
+}
+
+/// Exactly one reason, which holds all of `parts`.
+fn only(reasons: &[String], parts: &[&str]) {
+    assert_eq!(reasons.len(), 1, "{reasons:#?}");
+    for part in parts {
+        assert!(reasons[0].contains(part), "'{}' lacks '{part}'", reasons[0]);
+    }
+}
+
+#[test]
+fn sound_run_is_valid_and_says_what_was_compared() {
+    let (verdict, audit) = judge(&sound());
+    assert_eq!(verdict, Verdict { valid: true, reasons: vec![] });
+    assert_eq!((audit.common_sequence, audit.ledger_digest.as_deref()), (Some(10), Some("aa")));
+    assert_eq!((audit.replicas_compared, audit.replicas_up_to_date), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
+    assert_eq!((audit.clients_checked, audit.operations_executed), (2, 1000));
+    assert!(audit.notes.is_empty());
+}
+
+#[test]
+fn a_dead_or_silent_backup_is_a_note_more_than_f_are_a_reason() {
+    let mut evidence = sound();
+    evidence.replicas[2] = ReplicaEvidence::Ended("killed by signal 9".into());
+    let (verdict, audit) = judge(&evidence);
+    assert!(verdict.valid, "{:?}", verdict.reasons);
+    assert_eq!(audit.notes, ["replica 2 ended before the load did: killed by signal 9"]);
+
+    evidence.replicas[3] = ReplicaEvidence::Silent("timed out".into());
+    let (verdict, _) = judge(&evidence);
+    assert!(verdict.reasons[0].contains("2 of 4 replicas (2, 3) ended or did not answer, more than f = 1"));
+}
+
+#[test]
+fn a_different_ledger_names_replica_and_sequence_number_once() {
+    let reasons = reasons(|evidence| {
+        state(evidence, 1).ledger = [(8, "bb".into()), (10, "cc".into())].into();
+        for index in [0, 2, 3] {
+            state(evidence, index).ledger.insert(8, "xx".into());
+        }
+    });
+    only(
+        &reasons,
+        &["replica 1's ledger differs from the majority's at sequence number 8: bb instead of xx (replicas 0, 2, 3)"],
+    );
+}
+
+#[test]
+fn two_sides_of_equal_size_are_both_named() {
+    let reasons = reasons(|evidence| {
+        for index in [1, 3] {
+            state(evidence, index).ledger.insert(10, "bb".into());
+        }
+    });
+    assert!(reasons[0].contains("replicas 0, 2: aa; replicas 1, 3: bb"), "{reasons:?}");
+    assert!(reasons[1].contains("quorum (3)"), "{reasons:?}");
+}
+
+#[test]
+fn a_laggard_is_compared_where_it_stands_and_only_noted() {
+    let mut evidence = sound();
+    *state(&mut evidence, 3) = ReplicaState {
+        executed_sequence: 7,
+        executed_ops: 700,
+        ledger: [(7, "77".into())].into(),
+        left_behind: Some("at 7".into()),
+        ..ReplicaState::default()
+    };
+    let (verdict, audit) = judge(&evidence);
+    assert!(verdict.valid, "{:?}", verdict.reasons);
+    assert_eq!((audit.replicas_compared, audit.replicas_up_to_date), (vec![0, 1, 2], vec![0, 1, 2]));
+    assert!(audit.notes.iter().any(|note| note.contains("no other replica keeps a digest")), "{:?}", audit.notes);
+
+    state(&mut evidence, 0).ledger.insert(7, "other".into());
+    assert!(!judge(&evidence).0.valid, "the laggard's ledger contradicts replica 0's");
+}
+
+#[test]
+fn a_confessed_divergence_is_a_reason() {
+    let reasons = reasons(|evidence| state(evidence, 2).diverged = Some("checkpoint 128".into()));
+    only(&reasons, &["replica 2", "checkpoint 128"]);
+}
+
+#[test]
+fn exactly_once_is_checked_client_by_client() {
+    only(
+        &reasons(|e| state(e, 0).last_timestamp[1] = 401),
+        &["replica 0: client 1: 400 operations executed", "timestamp is 401"],
+    );
+    let lost = reasons(|e| load(e).completed[1] = 401);
+    assert_eq!(lost.len(), 4, "one for each replica: {lost:?}");
+    assert!(lost[0].contains("client 1: 401 operations completed, but only 400 executed"));
+    let invented = reasons(|e| load(e).begun[0] = 599);
+    assert!(invented[0].contains("client 0: 600 operations executed, but only 599 begun"), "{invented:?}");
+    only(&reasons(|e| state(e, 3).executed_ops = 999), &["replica 3 executed 999 operations, but 1000"]);
+    only(&reasons(|e| state(e, 3).executed.truncate(1)), &["replica 3 knows 1 logical clients, the load generator 2"]);
+}
+
+#[test]
+fn many_violations_are_summed_up() {
+    let reasons = reasons(|evidence| {
+        *evidence = sound();
+        for replica in 0..4 {
+            let state = state(evidence, replica);
+            (state.executed, state.last_timestamp, state.executed_ops) = (vec![1; 10], vec![1; 10], 10);
+        }
+        state(evidence, 1).last_timestamp = vec![2; 10];
+        (load(evidence).completed, load(evidence).begun) = (vec![1; 10], vec![1; 10]);
+    });
+    assert_eq!(reasons.len(), 4);
+    assert_eq!(reasons[3], ".. and so for 7 more clients");
+}
+
+#[test]
+fn replies_must_be_correct_and_complete() {
+    only(&reasons(|e| load(e).wrong_replies[2] = 5), &["replica 2 sent 5 replies that contradict"]);
+    only(&reasons(|e| load(e).wrong_results = 1), &["impossible"]);
+    only(&reasons(|e| load(e).unanswered = 2), &["2 operations (0.20 %) never got a reply quorum"]);
+    let few = reasons(|e| {
+        load(e).unanswered = 1;
+    });
+    assert!(few.is_empty(), "0.1 % is allowed: {few:?}");
+    let none = reasons(|e| (load(e).operations, e.latencies) = (0, 0));
+    only(&none, &["no operation was completed"]);
+}
+
+#[test]
+fn generator_must_be_honest() {
+    only(&reasons(|e| load(e).busiest_thread_percent = 95.0), &["busy 95 %", "--load-threads"]);
+    only(&reasons(|e| load(e).unsent = 3), &["3 scheduled operations were never sent"]);
+    only(&reasons(|e| e.latencies = 700), &["800 operations were counted, but 700 latencies"]);
+    let open = |change: fn(&mut LoadEvidence)| {
+        reasons(|e| {
+            let load = load(e);
+            (load.offered_ops_per_s, load.offered_operations) = (Some(100.0), 800);
+            change(load);
+        })
+    };
+    assert!(open(|_| {}).is_empty());
+    only(&open(|load| load.late_sends = 8), &["1.00 % of the sends were late"]);
+    assert!(open(|load| load.late_sends = 7).is_empty());
+    only(&open(|load| load.offered_operations = 780), &["held 780 operations", "ask for 800"]);
+    assert!(open(|load| (load.offered_operations, load.random_arrivals) = (780, true)).is_empty());
+    let overload = reasons(|e| {
+        let load = load(e);
+        (load.offered_ops_per_s, load.offered_operations) = (Some(100.0), 800);
+        (load.operations, e.latencies) = (700, 700);
+    });
+    only(&overload, &["overload: 700 operations were completed of 800 offered (87.5 %"]);
+}
+
+#[test]
+fn window_must_be_steady() {
+    only(&reasons(|e| e.per_second[3] = 0.0), &["1 seconds of the measured window", ": 4"]);
+    only(&reasons(|e| e.per_second = vec![100.0, 100.0, 80.0, 80.0, 60.0, 60.0]), &["drifted by -40 %"]);
+    assert!(reasons(|e| e.per_second = vec![100.0, 100.0, 30.0, 30.0, 30.0]).is_empty(), "too short to judge");
+    only(&reasons(|e| e.per_second.clear()), &["no whole second"]);
+}
+
+#[test]
+fn build_steal_and_load_failures_are_told() {
+    only(&reasons(|e| e.release_build = false), &["debug build"]);
+    only(
+        &reasons(|e| e.load = LoadOutcome::Failed("exit status: 101".into())),
+        &["load generator failed: exit status: 101"],
+    );
+    let mut evidence = sound();
+    evidence.steal_percent = 12.0;
+    let (verdict, audit) = judge(&evidence);
+    assert!(verdict.valid);
+    assert!(audit.notes[0].contains("12.0 %"));
+}

@@ -1,0 +1,151 @@
+//! The results directory: which files a run leaves behind. Whatever reads results reads only these.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::report::{Report, SCHEMA};
+
+/// The report.
+pub const REPORT: &str = "report.json";
+/// The resolved settings, usable as `--config` of another run.
+pub const CONFIG: &str = "config.toml";
+/// The run second by second.
+pub const SERIES: &str = "series.csv";
+/// The load generator's own report.
+pub const LOAD: &str = "load.json";
+/// The load generator's latencies.
+pub const LATENCY: &str = "latency.hlog";
+/// The cluster file, without keys.
+pub const CLUSTER: &str = "cluster.toml";
+/// The folder of every process's log.
+pub const LOGS: &str = "logs";
+
+/// A results directory that can not be used.
+#[derive(Debug, Error)]
+pub enum ResultsError {
+    /// A file can not be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file is not what its name says.
+    #[error("{path}: {error}")]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+    /// The directory already holds something.
+    #[error("{path} is not empty (it holds '{holds}'); results are never overwritten: choose another --out")]
+    NotEmpty {
+        /// Which.
+        path: PathBuf,
+        /// One of the things in it.
+        holds: String,
+    },
+}
+
+impl ResultsError {
+    fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::File { path: path.to_owned(), error }
+    }
+}
+
+/// Makes a fresh results directory with its folder for logs. An empty directory is taken as it is.
+///
+/// # Errors
+/// If the directory holds anything, or can not be made.
+pub fn create(directory: &Path) -> Result<(), ResultsError> {
+    match std::fs::read_dir(directory) {
+        Ok(mut entries) => {
+            if let Some(entry) = entries.next() {
+                let holds = entry.map_err(ResultsError::file(directory))?.file_name().to_string_lossy().into_owned();
+                return Err(ResultsError::NotEmpty { path: directory.to_owned(), holds });
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(ResultsError::file(directory)(error)),
+    }
+    let logs = directory.join(LOGS);
+    std::fs::create_dir_all(&logs).map_err(ResultsError::file(&logs))
+}
+
+/// Writes one file of the directory.
+///
+/// # Errors
+/// Names the file that can not be written.
+pub fn write(directory: &Path, name: &str, content: &str) -> Result<(), ResultsError> {
+    let path = directory.join(name);
+    std::fs::write(&path, content).map_err(ResultsError::file(&path))
+}
+
+/// The report as the text of `report.json`.
+///
+/// # Panics
+/// Never: every field has a JSON form.
+#[must_use]
+pub fn to_json(report: &Report) -> String {
+    let mut text = serde_json::to_string_pretty(report).expect("reports serialise");
+    text.push('\n');
+    text
+}
+
+/// Reads a directory's `report.json`.
+///
+/// # Errors
+/// Names the file, and what is wrong with it: missing, no report, or of another schema.
+pub fn read_report(directory: &Path) -> Result<Report, ResultsError> {
+    let path = directory.join(REPORT);
+    let text = std::fs::read_to_string(&path).map_err(ResultsError::file(&path))?;
+    let content = |error: String| ResultsError::Content { path: path.clone(), error };
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| content(error.to_string()))?;
+    match value.get("schema").and_then(serde_json::Value::as_str) {
+        Some(SCHEMA) => {}
+        Some(other) => return Err(content(format!("schema '{other}' is not known to this version; known: {SCHEMA}"))),
+        None => return Err(content(format!("no report: it has no schema (expected {SCHEMA})"))),
+    }
+    serde_json::from_value(value).map_err(|error| content(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fresh_directories_are_made_and_used_ones_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path().join("a/b");
+        create(&directory).unwrap();
+        assert!(directory.join(LOGS).is_dir());
+        let error = create(&directory).unwrap_err().to_string();
+        assert!(error.contains("a/b is not empty (it holds 'logs')"), "{error}");
+        let file = temporary.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(create(&file).unwrap_err().to_string().contains("file"));
+    }
+
+    #[test]
+    fn reports_read_back_and_foreign_ones_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let report = Report { schema: SCHEMA.into(), ..Report::default() };
+        write(directory.path(), REPORT, &to_json(&report)).unwrap();
+        assert_eq!(read_report(directory.path()).unwrap(), report);
+        for (text, part) in [
+            ("{}", "no schema"),
+            ("[", "EOF"),
+            (r#"{"schema":"hippodrome/run/9"}"#, "schema 'hippodrome/run/9' is not known"),
+            (r#"{"schema":"hippodrome/run/1"}"#, "missing field"),
+        ] {
+            write(directory.path(), REPORT, text).unwrap();
+            let error = read_report(directory.path()).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains(REPORT), "{error}");
+        }
+        assert!(read_report(&directory.path().join("none")).unwrap_err().to_string().contains("none/report.json"));
+    }
+}

@@ -1,0 +1,289 @@
+//! A report as text that explains itself: the verdict first, then the numbers with what they mean.
+
+use std::fmt::{self, Write as _};
+
+use crate::report::{Replica, Report};
+
+/// How the text is decorated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Plain text.
+    Plain,
+    /// With ANSI colours, for terminals.
+    Colour,
+}
+
+impl Style {
+    fn paint(self, code: &str, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Colour => format!("\x1b[{code}m{text}\x1b[0m"),
+        }
+    }
+}
+
+/// The phases in data-path order; others follow by name.
+const PHASES: &[&str] = &["ingress_verify", "pre_prepare", "prepared", "committed", "executed", "replied"];
+
+/// The summary of a report; `place` is where the results lie, as it is to be shown.
+#[must_use]
+pub fn render(report: &Report, place: &str, style: Style) -> String {
+    let mut page = Page { text: String::new(), style };
+    page.verdict(report);
+    page.throughput(report);
+    page.latency(report);
+    page.cpu(report);
+    page.generator(report);
+    page.batches(report);
+    page.phases(report);
+    page.stages(report);
+    page.refusals(report);
+    page.faults(report);
+    page.audit(report);
+    page.environment(report);
+    page.line("Results", format_args!("{place}"));
+    page.text
+}
+
+struct Page {
+    text: String,
+    style: Style,
+}
+
+impl Page {
+    /// One line with a label in the left column; an empty label continues the line before.
+    fn line(&mut self, label: &str, rest: fmt::Arguments<'_>) {
+        let label = format!("{label:<12}");
+        let label = if label.trim().is_empty() { label } else { self.style.paint("1", &label) };
+        let _ = writeln!(self.text, "{label} {rest}");
+    }
+
+    fn verdict(&mut self, report: &Report) {
+        if report.verdict.valid {
+            let _ = writeln!(self.text, "{}", self.style.paint("1;32", "VALID"));
+            return;
+        }
+        let _ = writeln!(self.text, "{} (do not use these numbers)", self.style.paint("1;31", "INVALID"));
+        for reason in &report.verdict.reasons {
+            let _ = writeln!(self.text, "  - {reason}");
+        }
+    }
+
+    fn throughput(&mut self, report: &Report) {
+        let t = &report.throughput;
+        self.line("Throughput", format_args!("{} ops/s over {} s", count(t.ops_per_s), t.measured_s.round()));
+        if let Some([low, high]) = t.ci95 {
+            self.line("", format_args!("95 % interval {} to {} ops/s (this run only)", count(low), count(high)));
+        }
+        if let Some(offered) = t.offered_ops_per_s {
+            self.line("", format_args!("offered {} ops/s", count(offered)));
+        }
+        if let Some(drift) = t.drift_percent {
+            self.line("", format_args!("drift {drift:+.1} % from the first to the last third"));
+        }
+    }
+
+    fn latency(&mut self, report: &Report) {
+        let l = &report.latency_us;
+        if l.count == 0 {
+            return self.line("Latency", format_args!("no operation was recorded"));
+        }
+        let (p50, p90, p99) = (time(l.p50), time(l.p90), time(l.p99));
+        self.line("Latency", format_args!("p50 {p50}  p90 {p90}  p99 {p99}"));
+        let (p99_9, p99_99, max) = (time(l.p99_9), time(l.p99_99), time(l.max));
+        self.line("", format_args!("p99.9 {p99_9}  p99.99 {p99_99}  max {max}  mean {}", time(l.mean)));
+        #[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
+        let recorded = count(l.count as f64);
+        match report.generator.mode.as_str() {
+            "closed" => self.line("", format_args!("{recorded} operations, closed loop: it understates the tail")),
+            _ => self.line("", format_args!("{recorded} operations, open loop: from the intended send")),
+        }
+    }
+
+    fn cpu(&mut self, report: &Report) {
+        let c = &report.cpu;
+        let (total, replicas, clients) = (c.us_per_op_total, c.us_per_op_replicas, c.us_per_op_clients);
+        self.line("CPU", format_args!("{total:.2} µs/op: replicas {replicas:.2}, clients {clients:.2}"));
+        self.line("", format_args!("{:.1} % stolen by the host", c.steal_percent));
+    }
+
+    fn generator(&mut self, report: &Report) {
+        let g = &report.generator;
+        let (clients, connections, threads) = (g.clients, g.connections, g.threads);
+        self.line(
+            "Generator",
+            format_args!("clients {clients}, connections to each replica {connections}, threads {threads}"),
+        );
+        let (busiest, share) = (g.busiest_thread_percent, g.cpu_share_percent);
+        self.line("", format_args!("busiest thread {busiest:.0} %, {share:.0} % of all CPU time"));
+        if g.mode != "closed" {
+            let (late, waited, unsent) = (g.late_sends, g.waited_for_client, g.unsent);
+            let (p99, max) = (time(g.lag_p99_us), time(g.lag_max_us));
+            self.line(
+                "",
+                format_args!("late {late}, waited for a client {waited}, unsent {unsent}; lag p99 {p99}, max {max}"),
+            );
+        }
+        let (again, timeouts, unanswered) = (g.retransmissions, g.timeouts, g.unanswered);
+        self.line("", format_args!("retransmissions {again}, time-outs {timeouts}, unanswered {unanswered}"));
+    }
+
+    fn batches(&mut self, report: &Report) {
+        let b = &report.batches;
+        if b.count > 0 {
+            self.line("Batches", format_args!("{} with {:.1} requests each on average", b.count, b.mean_requests));
+        }
+    }
+
+    fn phases(&mut self, report: &Report) {
+        let mut label = "Phases";
+        let rank = |name: &str| PHASES.iter().position(|known| *known == name).unwrap_or(PHASES.len());
+        let mut phases: Vec<_> = report.phases_us.iter().collect();
+        phases.sort_by_key(|(name, _)| rank(name));
+        for (name, phase) in phases {
+            let (p50, p99) = (time(phase.p50), time(phase.p99));
+            self.line(label, format_args!("{name:<16} p50 {p50:>9}  p99 {p99:>9}"));
+            label = "";
+        }
+    }
+
+    fn stages(&mut self, report: &Report) {
+        let mut label = "Stages";
+        for replica in report.replicas.iter().filter(|replica| !replica.stages.is_empty()) {
+            self.line(label, format_args!("replica {}: {}", replica.id, stages(replica)));
+            label = "";
+        }
+    }
+
+    fn refusals(&mut self, report: &Report) {
+        let mut label = "Ignored";
+        for replica in report.replicas.iter().filter(|replica| !replica.ignored.is_empty()) {
+            let reasons: Vec<String> = replica.ignored.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+            self.line(label, format_args!("replica {}: {}", replica.id, reasons.join(", ")));
+            label = "";
+        }
+    }
+
+    fn faults(&mut self, report: &Report) {
+        let mut label = "Faults";
+        for fault in &report.faults {
+            let who = fault.replica.map_or_else(String::new, |id| format!(" of replica {id}"));
+            self.line(label, format_args!("at {:.1} s: {}{who}: {}", fault.at_s, fault.kind, fault.detail));
+            label = "";
+        }
+    }
+
+    fn audit(&mut self, report: &Report) {
+        let a = &report.audit;
+        if let Some(sequence) = a.common_sequence {
+            let (replicas, clients) = (a.replicas_compared.len(), a.clients_checked);
+            self.line(
+                "Audit",
+                format_args!("{replicas} ledgers compared up to sequence number {sequence}, {clients} clients checked"),
+            );
+        }
+        let mut label = "Notes";
+        for note in &a.notes {
+            self.line(label, format_args!("{note}"));
+            label = "";
+        }
+    }
+
+    fn environment(&mut self, report: &Report) {
+        let e = &report.environment;
+        self.line("Machine", format_args!("{}, {} cores, Linux {}", e.cpu, e.cores, e.kernel));
+        self.line("Build", format_args!("{} {}, commit {}", e.version, e.build_profile, e.git_commit));
+        for (label, text) in [("Transport", &e.transport), ("Placement", &e.placement)] {
+            if !text.is_empty() {
+                self.line(label, format_args!("{text}"));
+            }
+        }
+    }
+}
+
+/// `order 41 %, execute 12 %`, with the core where there is one.
+fn stages(replica: &Replica) -> String {
+    let stages = replica.stages.iter().map(|stage| {
+        let core = stage.core.map_or_else(String::new, |core| format!(" (core {core})"));
+        format!("{} {:.0} %{core}", stage.name, stage.busy_percent)
+    });
+    stages.collect::<Vec<_>>().join(", ")
+}
+
+/// A whole number with commas: `1,234,567`.
+fn count(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::new();
+    if value <= -0.5 {
+        text.push('-');
+    }
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Microseconds in the unit that reads best, with three digits.
+#[must_use]
+pub fn time(us: f64) -> String {
+    let (value, unit) = if us < 999.5 {
+        (us, "µs")
+    } else if us < 999_500.0 {
+        (us / 1e3, "ms")
+    } else {
+        (us / 1e6, "s")
+    };
+    let decimals = if value >= 99.95 {
+        0
+    } else if value >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.decimals$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::read_report;
+
+    /// The golden results directory beside this crate's sources.
+    fn golden(name: &str) -> (Report, String) {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
+        let expected = std::fs::read_to_string(directory.join("summary.txt")).unwrap();
+        (read_report(&directory).unwrap(), expected)
+    }
+
+    #[test]
+    fn golden_reports_print_as_ever() {
+        for name in ["valid", "invalid"] {
+            let (report, expected) = golden(name);
+            assert_eq!(render(&report, "results/golden", Style::Plain), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn colours_are_the_only_difference() {
+        let (report, expected) = golden("invalid");
+        let coloured = render(&report, "results/golden", Style::Colour);
+        assert!(coloured.contains("\x1b[1;31mINVALID\x1b[0m"));
+        let plain = ["\x1b[1;31m", "\x1b[1m", "\x1b[0m"].iter().fold(coloured, |text, code| text.replace(code, ""));
+        assert_eq!(plain, expected);
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(
+            [0.0, 999.0, 1000.0, 1_234_567.4, -5_000.0].map(count),
+            ["0", "999", "1,000", "1,234,567", "-5,000"]
+        );
+        assert_eq!(
+            [0.5, 12.34, 999.6, 45_678.0, 2.5e6].map(time),
+            ["0.50 µs", "12.3 µs", "1.00 ms", "45.7 ms", "2.50 s"]
+        );
+    }
+}
