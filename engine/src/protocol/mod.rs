@@ -54,13 +54,13 @@ pub enum Output {
     CancelTimer(Timer),
     /// This checkpoint has become stable; it is proven by these replicas.
     StableCheckpoint(StableCheckpoint),
-    /// This replica's own state at a checkpoint differs from what a quorum vouches for.
+    /// This replica's own state at a checkpoint differs from what f + 1 others vouch for. Said once.
     Diverged {
         /// Where.
         sequence: SequenceNumber,
         /// This replica's own digest.
         own: Digest,
-        /// The quorum's.
+        /// The others'.
         quorum: Digest,
     },
     /// The log below this checkpoint is gone everywhere: state must be fetched.
@@ -172,6 +172,14 @@ ignored! {
     MisalignedCheckpoint = "misaligned_checkpoint",
     /// An execution result that was not asked for.
     UnexpectedExecution = "unexpected_execution",
+    /// A claim, body or pre-prepare for a sequence number that is committed here already.
+    AlreadyCommitted = "already_committed",
+    /// Forwarded requests for a replica that is not the primary.
+    NotPrimary = "not_primary",
+    /// Forwarded requests of which some did not prove themselves.
+    UnprovenRequests = "unproven_requests",
+    /// A request of a client that the cluster does not have.
+    UnknownClient = "unknown_client",
 }
 
 /// The replica half of a protocol.

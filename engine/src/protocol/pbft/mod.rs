@@ -1,1 +1,225 @@
-//! (to come)
+//! PBFT's normal case (Castro & Liskov, OSDI'99, sections 4.2 and 4.3; TOCS'02): three phases between two watermarks, checkpoints, and repair of
+//! whatever gets lost.
+//!
+//! In data-path order: [`batching`] (requests that wait, and when they leave), [`primary`] (admission and proposals), [`backup`] (the three
+//! phases, at every replica), [`checkpoint`] (states that are shared, and the low watermark), [`repair`] (the status exchange). They work
+//! on the [`log`], a ring of [`slot`]s whose phases follow one table of [`transitions`]; [`votes`] counts them, and [`early`] keeps
+//! messages that are one window ahead.
+//!
+//! The view is 0 throughout: a primary that fails stops the cluster. A slot keeps what a view change will need.
+
+mod backup;
+mod batching;
+mod checkpoint;
+mod early;
+mod log;
+mod primary;
+mod repair;
+mod slot;
+mod transitions;
+mod votes;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use batching::Queue;
+use checkpoint::Checkpoints;
+use early::Early;
+use log::Log;
+use primary::Admission;
+use repair::Repair;
+
+use crate::limits::CLIENTS_MAX;
+use crate::protocol::{Authentic, Ignored, Input, Message, Output, Position, Protocol, Timer};
+use crate::quorum::Quorums;
+use crate::requests::RequestTable;
+use crate::settings::options::Batching;
+use crate::types::{ReplicaId, SequenceNumber, Time, View};
+
+/// What one replica needs to know of its cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The sizes of quorums; with them n.
+    pub quorums: Quorums,
+    /// Which replica this is.
+    pub own: ReplicaId,
+    /// L, the size of the watermark window: at least twice the checkpoint interval.
+    pub window: u64,
+    /// K: a checkpoint is taken every K sequence numbers.
+    pub checkpoint_interval: u64,
+    /// When the primary closes a batch.
+    pub batching: Batching,
+    /// How many logical clients the cluster has, numbered densely from 0.
+    pub clients: u32,
+    /// How often a replica tells the others where it stands, while there is anything to tell.
+    pub status_interval_ns: u64,
+}
+
+/// A replica of PBFT. See [`Protocol`] for how it is driven.
+#[derive(Debug)]
+pub struct Pbft {
+    config: Config,
+    view: View,
+    log: Log,
+    checkpoints: Checkpoints,
+    early: Early,
+    repair: Repair,
+    diverged: bool,
+    /// Primary: what was admitted of each client.
+    admission: Admission,
+    /// Primary: what waits for a batch.
+    queue: Queue,
+    /// Primary: the next sequence number to assign.
+    next: SequenceNumber,
+    /// Primary: when the batch timer expires, if it is set.
+    batch_timer: Option<Time>,
+}
+
+/// One step's time and outputs, passed down to the handlers.
+struct Turn<'a> {
+    now: Time,
+    outputs: &'a mut Vec<Output>,
+}
+
+impl Turn<'_> {
+    fn send(&mut self, to: ReplicaId, message: Message) {
+        self.outputs.push(Output::Send(to, Arc::new(message)));
+    }
+
+    fn broadcast(&mut self, message: Message) {
+        self.outputs.push(Output::Broadcast(Arc::new(message)));
+    }
+}
+
+impl Pbft {
+    /// A replica at the initial state, in view 0. Sets the status timer, by way of `outputs`.
+    ///
+    /// # Panics
+    /// If the configuration is out of the ranges that [`crate::settings`] enforces.
+    #[must_use]
+    pub fn new(config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
+        let n = config.quorums.n();
+        assert!(usize::from(config.own.0) < n, "own id out of range");
+        assert!(config.checkpoint_interval > 0, "checkpoint interval is 0");
+        assert!(config.window >= 2 * config.checkpoint_interval, "window below two checkpoint intervals");
+        assert!(config.clients <= CLIENTS_MAX, "too many clients");
+        assert!(config.status_interval_ns > 0, "status interval is 0");
+        let status_due = now.after(config.status_interval_ns);
+        outputs.push(Output::SetTimer(Timer::Status, status_due));
+        Self {
+            view: View(0),
+            log: Log::new(config.window),
+            checkpoints: Checkpoints::new(n, config.checkpoint_interval, config.window),
+            early: Early::new(n),
+            repair: Repair::new(n, status_due),
+            diverged: false,
+            admission: Admission::new(config.clients),
+            queue: Queue::new(config.batching),
+            next: SequenceNumber(1),
+            batch_timer: None,
+            config,
+        }
+    }
+
+    const fn primary(&self) -> ReplicaId {
+        self.config.quorums.primary(self.view)
+    }
+
+    fn is_primary(&self) -> bool {
+        self.primary() == self.config.own
+    }
+
+    /// Handles a message and reports why, if it was ignored.
+    fn on_message(&mut self, authentic: Authentic, turn: &mut Turn<'_>) {
+        if let Err(reason) = self.dispatch(authentic, turn) {
+            turn.outputs.push(Output::Ignored(reason));
+        }
+    }
+
+    fn dispatch(&mut self, authentic: Authentic, turn: &mut Turn<'_>) -> Result<(), Ignored> {
+        let sender = authentic.sender;
+        if usize::from(sender.0) >= self.config.quorums.n() || sender == self.config.own {
+            return Err(Ignored::UnknownSender);
+        }
+        match &authentic.message {
+            Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_) => self.on_phase_message(authentic, turn),
+            Message::Checkpoint(message) => self.on_checkpoint(sender, *message, authentic.signature, turn),
+            Message::Status(status) => self.on_status(sender, status, turn),
+            Message::Forward(table) => self.on_forward(table, authentic.requests_authentic, turn),
+            Message::Committed(vote) => self.on_committed(sender, *vote, turn),
+            Message::Body(body) => self.on_body(sender, body, turn),
+        }
+    }
+
+    /// Requests straight from clients. A backup asks its executor first: a reply may have been lost.
+    fn on_requests(&mut self, table: Arc<RequestTable>, turn: &mut Turn<'_>) {
+        if self.is_primary() {
+            self.on_requests_at_primary(table, turn);
+        } else if !table.is_empty() {
+            turn.outputs.push(Output::Recall(table));
+        }
+    }
+
+    /// Requests that a backup passes on to the primary.
+    fn on_forward(&mut self, table: &Arc<RequestTable>, proven: bool, turn: &mut Turn<'_>) -> Result<(), Ignored> {
+        if !self.is_primary() {
+            return Err(Ignored::NotPrimary);
+        }
+        if !proven {
+            return Err(Ignored::UnprovenRequests);
+        }
+        self.on_requests_at_primary(Arc::clone(table), turn);
+        Ok(())
+    }
+
+    /// Requests that came again and have not been executed: under way at the primary, perhaps unknown to it at a backup.
+    fn on_not_executed(&self, table: Arc<RequestTable>, turn: &mut Turn<'_>) -> Result<(), Ignored> {
+        if self.is_primary() {
+            return Err(Ignored::RequestInProgress);
+        }
+        turn.send(self.primary(), Message::Forward(table));
+        Ok(())
+    }
+}
+
+impl Protocol for Pbft {
+    fn step(&mut self, now: Time, input: Input, outputs: &mut Vec<Output>) {
+        let turn = &mut Turn { now, outputs };
+        let handled = match input {
+            Input::Requests(table) => {
+                self.on_requests(table, turn);
+                Ok(())
+            }
+            Input::Message(authentic) => {
+                self.on_message(authentic, turn);
+                Ok(())
+            }
+            Input::Timer(Timer::Batch) => {
+                self.on_batch_timer(turn);
+                Ok(())
+            }
+            Input::Timer(Timer::Status) => {
+                self.on_status_timer(turn);
+                Ok(())
+            }
+            Input::Executed(sequence) => self.on_executed(sequence, turn),
+            Input::CheckpointTaken(sequence, digest) => self.on_checkpoint_taken(sequence, digest, turn),
+            Input::NotExecuted(table) => self.on_not_executed(table, turn),
+        };
+        if let Err(reason) = handled {
+            turn.outputs.push(Output::Ignored(reason));
+        }
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            view: self.view,
+            committed: self.log.committed,
+            executed: self.log.executed,
+            stable_checkpoint: self.log.low(),
+            waiting_requests: self.queue.len(),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The log: a ring of slots between the watermarks, and the decided batches below them that are kept for laggards.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::slot::Slot;
+use super::transitions::Event;
+use crate::limits::{HISTORY_BYTES_MAX, WINDOW_MAX};
+use crate::requests::Batch;
+use crate::types::{SequenceNumber, Time};
+
+/// Most executed batches kept below the low watermark, whatever their size.
+const HISTORY_BATCHES_MAX: usize = 4 * WINDOW_MAX as usize;
+
+/// Where a sequence number lies (Castro & Liskov, OSDI'99, section 4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At or below the low watermark h.
+    Below,
+    /// In (h, h + L].
+    Window,
+    /// In (h + L, h + 2L]: a replica that is one window behind its peers hears of these.
+    Early,
+    /// Above h + 2L.
+    Above,
+}
+
+/// Slots of the sequence numbers in (h, h + L], at index sequence mod L.
+#[derive(Debug)]
+pub(super) struct Log {
+    slots: Vec<Slot>,
+    /// The low watermark h: the own stable checkpoint.
+    low: SequenceNumber,
+    /// The highest sequence number that anything was recorded for.
+    highest: SequenceNumber,
+    /// The highest sequence number handed to the executor.
+    pub(super) committed: SequenceNumber,
+    /// The highest sequence number that the executor is done with.
+    pub(super) executed: SequenceNumber,
+    history: History,
+}
+
+impl Log {
+    /// An empty log with room for `window` sequence numbers.
+    pub(super) fn new(window: u64) -> Self {
+        assert!((1..=WINDOW_MAX).contains(&window), "window out of range");
+        Self {
+            slots: (0..window).map(|_| Slot::default()).collect(),
+            low: SequenceNumber(0),
+            highest: SequenceNumber(0),
+            committed: SequenceNumber(0),
+            executed: SequenceNumber(0),
+            history: History::default(),
+        }
+    }
+
+    /// L, the size of the window.
+    pub(super) const fn window(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
+    /// The low watermark h.
+    pub(super) const fn low(&self) -> SequenceNumber {
+        self.low
+    }
+
+    /// The high watermark h + L.
+    pub(super) const fn high(&self) -> SequenceNumber {
+        SequenceNumber(self.low.0.saturating_add(self.window()))
+    }
+
+    /// The highest sequence number that anything is known of.
+    pub(super) fn highest(&self) -> SequenceNumber {
+        self.highest.max(self.committed)
+    }
+
+    /// Where `sequence` lies.
+    pub(super) fn place(&self, sequence: SequenceNumber) -> Place {
+        match sequence.0.checked_sub(self.low.0) {
+            None | Some(0) => Place::Below,
+            Some(ahead) if ahead <= self.window() => Place::Window,
+            Some(ahead) if ahead <= 2 * self.window() => Place::Early,
+            Some(_) => Place::Above,
+        }
+    }
+
+    /// The slot of a sequence number in the window.
+    pub(super) fn slot(&self, sequence: SequenceNumber) -> &Slot {
+        debug_assert_eq!(self.place(sequence), Place::Window);
+        &self.slots[self.index(sequence)]
+    }
+
+    /// The slot of a sequence number in the window, to record something in it.
+    pub(super) fn slot_mut(&mut self, sequence: SequenceNumber) -> &mut Slot {
+        debug_assert_eq!(self.place(sequence), Place::Window);
+        self.highest = self.highest.max(sequence);
+        let index = self.index(sequence);
+        &mut self.slots[index]
+    }
+
+    /// The batch decided at `sequence`, if it was handed to the executor and is still kept.
+    pub(super) fn decided_batch(&self, sequence: SequenceNumber) -> Option<&Arc<Batch>> {
+        if sequence > self.committed {
+            return None;
+        }
+        if sequence > self.low { self.slot(sequence).batch.as_ref() } else { self.history.get(self.low, sequence) }
+    }
+
+    /// The lowest sequence number whose batch is still kept, one above the low watermark if none below is.
+    pub(super) fn oldest_kept(&self) -> SequenceNumber {
+        SequenceNumber(self.low.0 + 1 - self.history.batches.len() as u64)
+    }
+
+    /// Raises the low watermark to an executed sequence number; the batches up to it become history.
+    pub(super) fn advance(&mut self, stable: SequenceNumber, now: Time) {
+        assert!(stable > self.low && stable <= self.executed, "h advances only to executed states");
+        while self.low < stable {
+            let sequence = self.low.next();
+            let slot = self.slot_mut(sequence);
+            slot.enter(Event::Collect, now);
+            let batch = slot.clear().expect("an executed slot has its batch");
+            self.history.push(batch);
+            self.low = sequence;
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the remainder is below the window, at most WINDOW_MAX")]
+    const fn index(&self, sequence: SequenceNumber) -> usize {
+        (sequence.0 % self.slots.len() as u64) as usize
+    }
+}
+
+/// Decided batches up to the low watermark, newest last, bounded in number and bytes.
+#[derive(Debug, Default)]
+struct History {
+    batches: VecDeque<Arc<Batch>>,
+    bytes: usize,
+}
+
+impl History {
+    fn push(&mut self, batch: Arc<Batch>) {
+        self.bytes += batch.bytes();
+        self.batches.push_back(batch);
+        while self.bytes > HISTORY_BYTES_MAX || self.batches.len() > HISTORY_BATCHES_MAX {
+            let Some(oldest) = self.batches.pop_front() else { break };
+            self.bytes -= oldest.bytes();
+        }
+    }
+
+    fn get(&self, low: SequenceNumber, sequence: SequenceNumber) -> Option<&Arc<Batch>> {
+        let back = usize::try_from(low.0.checked_sub(sequence.0)?).ok()?;
+        self.batches.get(self.batches.len().checked_sub(back + 1)?)
+    }
+}

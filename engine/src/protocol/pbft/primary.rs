@@ -1,0 +1,139 @@
+//! The primary: admits requests and assigns them to sequence numbers (Castro & Liskov, OSDI'99, section 4.2).
+
+use std::sync::Arc;
+
+use super::transitions::Event;
+use super::{Pbft, Turn};
+use crate::protocol::message::PrePrepare;
+use crate::protocol::{Ignored, Message, Output, Timer};
+use crate::requests::{Batch, RequestTable};
+use crate::types::{ClientId, Timestamp};
+
+/// The newest request of each logical client that was given a place in the queue or in a batch.
+///
+/// Timestamps only rise and one request of a client waits at a time, so no batch holds a request twice and no client takes more than its
+/// share of the queue.
+#[derive(Debug)]
+pub(super) struct Admission {
+    clients: Vec<Admitted>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Admitted {
+    timestamp: Timestamp,
+    /// It is in the queue, not yet in a batch.
+    waiting: bool,
+}
+
+/// What became of the requests of one table.
+#[derive(Debug, Default)]
+struct Sorted {
+    /// New ones.
+    admitted: Vec<u32>,
+    /// Ones that were admitted before: executed, or under way.
+    again: Vec<usize>,
+    /// A client number was out of range.
+    unknown_client: bool,
+    /// A client has an older request waiting.
+    in_progress: bool,
+    /// The queue had no room.
+    queue_full: bool,
+}
+
+impl Admission {
+    /// Nothing admitted yet of `clients` logical clients.
+    pub(super) fn new(clients: u32) -> Self {
+        Self { clients: vec![Admitted::default(); clients as usize] }
+    }
+
+    fn sort(&mut self, table: &RequestTable, room: bool) -> Sorted {
+        let mut sorted = Sorted { admitted: Vec::with_capacity(table.len()), ..Sorted::default() };
+        for (index, (client, &timestamp)) in (0..).zip(table.clients.iter().zip(&table.timestamps)) {
+            match self.clients.get_mut(client.0 as usize) {
+                None => sorted.unknown_client = true,
+                Some(newest) if timestamp <= newest.timestamp => sorted.again.push(index as usize),
+                Some(newest) if newest.waiting => sorted.in_progress = true,
+                Some(_) if !room => sorted.queue_full = true,
+                Some(newest) => {
+                    *newest = Admitted { timestamp, waiting: true };
+                    sorted.admitted.push(index);
+                }
+            }
+        }
+        sorted
+    }
+
+    /// The requests of these clients have left the queue.
+    fn release(&mut self, clients: &[ClientId]) {
+        for client in clients {
+            self.clients[client.0 as usize].waiting = false;
+        }
+    }
+}
+
+impl Pbft {
+    /// Admits what is new and recalls what came again: a reply may have been lost.
+    pub(super) fn on_requests_at_primary(&mut self, table: Arc<RequestTable>, turn: &mut Turn<'_>) {
+        let sorted = self.admission.sort(&table, self.queue.has_room(&table));
+        for (ignored, reason) in [
+            (sorted.unknown_client, Ignored::UnknownClient),
+            (sorted.in_progress, Ignored::RequestInProgress),
+            (sorted.queue_full, Ignored::RequestQueueFull),
+        ] {
+            if ignored {
+                turn.outputs.push(Output::Ignored(reason));
+            }
+        }
+        if sorted.again.len() == table.len() && !table.is_empty() {
+            turn.outputs.push(Output::Recall(table));
+            return;
+        }
+        if !sorted.again.is_empty() {
+            turn.outputs.push(Output::Recall(Arc::new(table.select(&sorted.again))));
+        }
+        self.queue.push(table, sorted.admitted, turn.now);
+        self.propose(turn);
+    }
+
+    /// Proposes as many batches as the strategy and the high watermark allow. To be called whenever either may allow more: when requests
+    /// arrive, a batch was executed, the low watermark rose, or the batch timer expired.
+    pub(super) fn propose(&mut self, turn: &mut Turn<'_>) {
+        if !self.is_primary() {
+            return;
+        }
+        while self.next <= self.log.high() && self.queue.may_close(turn.now, self.next, self.log.executed) {
+            let (requests, oldest) = self.queue.take();
+            self.admission.release(&requests.clients);
+            let (sequence, batch) = (self.next, Batch::new(requests));
+            self.next = sequence.next();
+
+            // The primary's pre-prepare is its only vote of the prepare phase: no own prepare is recorded.
+            let slot = self.log.slot_mut(sequence);
+            slot.pre_prepared = Some(batch.digest);
+            slot.batch = Some(Arc::clone(&batch));
+            slot.stamps.received = oldest;
+            slot.enter(Event::Accept, turn.now);
+            turn.broadcast(Message::PrePrepare(PrePrepare { view: self.view, sequence, batch }));
+            self.progress(sequence, turn);
+        }
+        self.arm_batch_timer(turn);
+    }
+
+    /// Wakes up when the oldest partial batch is due. An earlier wake-up is left to come: it finds nothing due and sets the timer
+    /// again, which is cheaper than moving it with every arrival.
+    fn arm_batch_timer(&mut self, turn: &mut Turn<'_>) {
+        if self.next > self.log.high() || self.batch_timer.is_some() {
+            return; // blocked by the high watermark: the next stable checkpoint proposes what is due by then
+        }
+        if let Some(due) = self.queue.due() {
+            self.batch_timer = Some(due);
+            turn.outputs.push(Output::SetTimer(Timer::Batch, due));
+        }
+    }
+
+    /// A partial batch may be due.
+    pub(super) fn on_batch_timer(&mut self, turn: &mut Turn<'_>) {
+        self.batch_timer = None;
+        self.propose(turn);
+    }
+}
