@@ -14,14 +14,14 @@ use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::pipeline::egress::connection_of;
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Reply;
-use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome, retransmit_after_ns, retransmit_to};
+use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome};
 use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp};
 use hippodrome_engine::wire::{DecodedReplies, Frame, FrameKind, decode_replies};
 
 use crate::links::Links;
 use crate::outbox::Outbox;
 use crate::pacing::{Due, Pacing};
-use crate::recorder::Recorder;
+use crate::recorder::Interval;
 use crate::workload::Workload;
 
 /// Longest wait in one poll.
@@ -52,12 +52,10 @@ impl Timetable {
 
 /// What a thread tells once a second.
 pub(crate) struct ThreadSecond {
-    /// Which second since the start, from 0.
-    pub(crate) second: u64,
-    /// Latencies of operations completed in it, ns.
-    pub(crate) latencies: Recorder,
+    /// Latencies of the operations completed in it.
+    pub(crate) all: Interval,
     /// Latencies of those that belong to the measured window.
-    pub(crate) measured: Recorder,
+    pub(crate) measured: Interval,
     /// Requests sent again in it.
     pub(crate) retransmissions: u64,
 }
@@ -69,7 +67,7 @@ pub(crate) struct ThreadSummary {
     pub(crate) offered_operations: u64,
     pub(crate) late_sends: u64,
     pub(crate) waited_for_client: u64,
-    pub(crate) lag: Recorder,
+    pub(crate) lag: Option<Interval>,
     pub(crate) unsent: u64,
     pub(crate) retransmissions: u64,
     pub(crate) timeouts: u64,
@@ -101,6 +99,7 @@ struct Retry {
     due: Time,
     client: u32,
     timestamp: u64,
+    /// Which sending this will be; the first one has number 0.
     attempt: u32,
 }
 
@@ -134,9 +133,10 @@ pub(crate) struct Driver {
     outboxes: Vec<Outbox>,
     first_retries: VecDeque<Retry>,
     later_retries: BinaryHeap<Reverse<Retry>>,
-    second: u64,
-    latencies: Recorder,
-    measured: Recorder,
+    /// Of the current second: operations outside the measured window, and inside it.
+    unmeasured: Interval,
+    measured: Interval,
+    lag: Interval,
     second_retransmissions: u64,
     summary: ThreadSummary,
 }
@@ -155,9 +155,9 @@ impl Driver {
             outboxes,
             first_retries: VecDeque::new(),
             later_retries: BinaryHeap::new(),
-            second: 0,
-            latencies: Recorder::default(),
-            measured: Recorder::default(),
+            unmeasured: Interval::new(0),
+            measured: Interval::new(0),
+            lag: Interval::new(0),
             second_retransmissions: 0,
             summary: ThreadSummary::default(),
             parts,
@@ -246,8 +246,8 @@ impl Driver {
         slot.operation.clear();
         self.parts.workload.next(id, timestamp, &mut slot.operation);
         self.parts.table.begin(id, timestamp);
-        let due = now.after(retransmit_after_ns(0));
-        self.first_retries.push_back(Retry { due, client, timestamp: timestamp.0, attempt: 0 });
+        let due = now.after(ClientTable::retransmit_after_ns(0));
+        self.first_retries.push_back(Retry { due, client, timestamp: timestamp.0, attempt: 1 });
         self.enqueue(client, Recipients::Primary);
     }
 
@@ -296,7 +296,7 @@ impl Driver {
                 self.summary.offered_operations += 1;
                 self.summary.late_sends += u64::from(lag_ns > LATE_NS);
                 self.summary.waited_for_client += u64::from(waited);
-                self.summary.lag.record(lag_ns);
+                self.lag.record(lag_ns);
             }
             self.begin(client, intended, now);
         }
@@ -326,7 +326,7 @@ impl Driver {
         // New operations leave first: what follows may go to other recipients.
         self.flush();
         for recipients in [Recipients::Primary, Recipients::All] {
-            for retry in due.iter().filter(|retry| retransmit_to(retry.attempt) == recipients) {
+            for retry in due.iter().filter(|retry| ClientTable::retransmit_to(retry.attempt) == recipients) {
                 self.enqueue(retry.client, recipients);
             }
             for index in 0..self.parts.owned.len() {
@@ -348,9 +348,8 @@ impl Driver {
             slot.timed_out = true;
             self.summary.timeouts += u64::from(measures);
         }
-        let attempt = retry.attempt.saturating_add(1);
-        let due = now.after(retransmit_after_ns(attempt));
-        self.later_retries.push(Reverse(Retry { due, attempt, ..retry }));
+        let due = now.after(ClientTable::retransmit_after_ns(retry.attempt));
+        self.later_retries.push(Reverse(Retry { due, attempt: retry.attempt.saturating_add(1), ..retry }));
     }
 
     /// How long the next poll may wait.
@@ -416,7 +415,7 @@ impl Driver {
         if counts {
             self.measured.record(latency_ns);
         } else {
-            self.latencies.record(latency_ns);
+            self.unmeasured.record(latency_ns);
         }
         match &mut self.parts.pacing {
             Pacing::Closed if now < table.measure_until => self.begin(client, now, now),
@@ -427,24 +426,25 @@ impl Driver {
 
     fn rotate_second(&mut self, now: Time) {
         let second = now.since(self.parts.timetable.start) / 1_000_000_000;
-        while self.second < second {
+        while self.measured.second < second {
             self.hand_in_second();
         }
     }
 
     fn hand_in_second(&mut self) {
-        let measured = std::mem::take(&mut self.measured);
-        let mut latencies = std::mem::take(&mut self.latencies);
-        latencies.merge(&measured);
+        let next = self.measured.second + 1;
+        let measured = std::mem::replace(&mut self.measured, Interval::new(next));
+        let mut all = std::mem::replace(&mut self.unmeasured, Interval::new(next));
+        all.add(&measured);
         let retransmissions = std::mem::take(&mut self.second_retransmissions);
         // Nobody listens any more only when the run was given up.
-        let _ = self.parts.seconds.send(ThreadSecond { second: self.second, latencies, measured, retransmissions });
-        self.second += 1;
+        let _ = self.parts.seconds.send(ThreadSecond { all, measured, retransmissions });
     }
 
     fn summarise(mut self, busy_percent: f64) -> ThreadSummary {
         self.hand_in_second();
         let mut summary = self.summary;
+        summary.lag = Some(self.lag);
         if let Pacing::Open(open) = &mut self.parts.pacing {
             summary.unsent = open.unsent();
             summary.offered_operations += summary.unsent;

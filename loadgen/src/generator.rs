@@ -23,10 +23,13 @@ use thiserror::Error;
 use crate::driver::{Driver, DriverParts, ThreadSecond, ThreadSummary, Timetable};
 use crate::links::Links;
 use crate::pacing::{OpenLoop, Pacing};
-use crate::recorder::{IntervalLog, Recorder};
+use crate::recorder::{Interval, IntervalLog};
 use crate::report::{LoadReport, SecondSample};
-use crate::schedule::Schedule;
-use crate::workload::WorkloadOptions;
+use crate::schedule::{RateError, Schedule};
+use crate::workload::Workload;
+use crate::workload::fixed::Fixed;
+use crate::workload::ycsb::{Ycsb, YcsbConfig, YcsbError};
+pub use crate::workload::ycsb::WorkloadKind;
 
 /// How long the generator tries to reach the replicas.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -65,6 +68,25 @@ impl Mode {
             Self::Constant(rate) | Self::Poisson(rate) => Some(rate),
         }
     }
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum WorkloadOptions {
+    /// Operations of a fixed size for the `null` application.
+    Null {
+        /// Bytes of each operation.
+        request_bytes: usize,
+    },
+    /// A YCSB mix for the `kv` application.
+    Kv {
+        /// Which mix.
+        kind: WorkloadKind,
+        /// Exponent of the distribution of keys.
+        zipf: f64,
+        /// Bytes of each value written.
+        value_bytes: usize,
+    },
 }
 
 /// What one load generator's process is told.
@@ -108,6 +130,12 @@ pub enum LoadError {
     /// The node has no logical clients in the cluster file.
     #[error("node {0} is no client node of the cluster file")]
     NotAClient(NodeId),
+    /// The rate can not be scheduled.
+    #[error(transparent)]
+    Rate(#[from] RateError),
+    /// The workload can not be made.
+    #[error(transparent)]
+    Workload(#[from] YcsbError),
     /// A number is out of range.
     #[error("{option} = {value}: allowed: {allowed}")]
     Option {
@@ -151,13 +179,14 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> LoadError {
 /// Anything that keeps the load from being driven, by name. What the cluster does wrong is in the report instead.
 pub fn run(options: &LoadOptions, on_second: &mut dyn FnMut(&SecondSample)) -> Result<LoadReport, LoadError> {
     let setup = Setup::new(options)?;
-    let mut log = IntervalLog::create(&options.hlog).map_err(io(options.hlog.display().to_string()))?;
     let (ready_in, ready) = channel();
     let (go, seconds, threads) = setup.spawn(&ready_in)?;
     drop(ready_in);
     let transport = setup.await_connections(&ready)?;
     let timetable = setup.timetable();
-    let started = SystemTime::now() + Duration::from_nanos(timetable.measure_from.since(setup.clock.now()));
+    let started = SystemTime::now() + setup.clock.until(timetable.start);
+    let log = IntervalLog::create(&options.hlog, started);
+    let mut log = log.map_err(io(options.hlog.display().to_string()))?;
     for start in &go {
         // A thread that is gone reports its error when it is joined.
         let _ = start.send(timetable);
@@ -171,7 +200,7 @@ pub fn run(options: &LoadOptions, on_second: &mut dyn FnMut(&SecondSample)) -> R
     }
     log.finish().map_err(io(options.hlog.display().to_string()))?;
     let outcome = outcome.map_err(io(options.hlog.display().to_string()))?;
-    Ok(setup.report(started, transport, outcome, summaries))
+    Ok(setup.report(started + options.warmup, transport, outcome, summaries))
 }
 
 /// The validated options.
@@ -202,12 +231,8 @@ impl<'a> Setup<'a> {
         };
         range("connections", options.connections, CONNECTIONS_MAX.min(count))?;
         range("load-threads", options.threads, options.connections)?;
-        if let Some(rate) = options.mode.rate()
-            && !(rate > 0.0 && rate <= 1e9)
-        {
-            let allowed = "more than 0, at most 1000000000 operations per second".into();
-            return Err(LoadError::Option { option: "rate", value: rate.to_string(), allowed });
-        }
+        // Made once here so that a rate that can not be is refused before anything starts.
+        schedule(options.mode, options.seed)?;
         Ok(Self { options, keyring, clients, threads: options.threads, clock: Clock::start() })
     }
 
@@ -243,7 +268,7 @@ impl<'a> Setup<'a> {
         let (seconds_in, seconds) = channel();
         let mut go = Vec::new();
         let mut threads = Vec::new();
-        for index in 0..self.threads {
+        for (index, workload) in (0..self.threads).zip(self.workloads()?) {
             let (start, starts) = channel();
             let thread = LoadThread {
                 index,
@@ -255,7 +280,7 @@ impl<'a> Setup<'a> {
                 keyring: Arc::clone(&self.keyring),
                 replicas: self.options.cluster.voters().filter_map(|node| node.address).collect(),
                 mode: self.options.mode,
-                workload: self.options.workload.clone(),
+                workload,
                 seed: self.options.seed,
                 transport: self.options.transport,
                 clock: self.clock,
@@ -269,6 +294,33 @@ impl<'a> Setup<'a> {
             go.push(start);
         }
         Ok((go, seconds, threads))
+    }
+
+    /// One workload for each thread.
+    fn workloads(&self) -> Result<Vec<Box<dyn Workload>>, LoadError> {
+        let cluster = &self.options.cluster;
+        Ok(match self.options.workload {
+            WorkloadOptions::Null { request_bytes } => {
+                let reply_bytes = usize::try_from(cluster.settings.reply_bytes).unwrap_or(usize::MAX);
+                let fixed = || Box::new(Fixed::new(request_bytes, reply_bytes)) as Box<dyn Workload>;
+                (0..self.threads).map(|_| fixed()).collect()
+            }
+            WorkloadOptions::Kv { kind, zipf, value_bytes } => {
+                let nodes: Vec<NodeId> = cluster.client_nodes().map(|(node, _)| node).collect();
+                let position = nodes.iter().position(|node| *node == self.options.node).unwrap_or(0);
+                let config = YcsbConfig {
+                    theta: zipf,
+                    value_bytes,
+                    clients: self.clients.clone(),
+                    node: u32::try_from(position).unwrap_or(0),
+                    nodes: u32::try_from(nodes.len()).unwrap_or(1),
+                    seed: self.options.seed,
+                    ..YcsbConfig::new(kind, cluster.clients())
+                };
+                let threads = Ycsb::for_threads(&config, self.threads)?;
+                threads.into_iter().map(|workload| Box::new(workload) as Box<dyn Workload>).collect()
+            }
+        })
     }
 
     /// Waits until all threads have tried; returns the transport that runs.
@@ -311,7 +363,7 @@ impl<'a> Setup<'a> {
             wrong_replies: vec![0; self.keyring.quorums().n()],
             ..LoadReport::default()
         };
-        let mut lag = Recorder::default();
+        let mut lag = Interval::new(0);
         for summary in summaries {
             report.operations += summary.operations;
             report.offered_operations += summary.offered_operations;
@@ -329,10 +381,12 @@ impl<'a> Setup<'a> {
             report.busiest_thread_percent = report.busiest_thread_percent.max(summary.busy_percent);
             report.completed.extend(summary.completed);
             report.begun.extend(summary.begun);
-            lag.merge(&summary.lag);
+            if let Some(part) = &summary.lag {
+                lag.add(part);
+            }
         }
         report.lag_p99_us = lag.quantile_us(0.99);
-        report.lag_max_us = lag.max_us();
+        report.lag_max_us = lag.max_ns as f64 / 1e3;
         report
     }
 }
@@ -348,7 +402,7 @@ struct LoadThread {
     keyring: Arc<Keyring>,
     replicas: Vec<SocketAddr>,
     mode: Mode,
-    workload: WorkloadOptions,
+    workload: Box<dyn Workload>,
     seed: u64,
     transport: TransportChoice,
     clock: Clock,
@@ -378,7 +432,6 @@ impl LoadThread {
         let Ok(timetable) = self.starts.recv() else { return Ok(ThreadSummary::default()) };
         let pacing = pacing(self.mode, self.seed, (self.index, self.count), &timetable, self.clients.len());
         let _ticker = matches!(pacing, Pacing::Open(_)).then(|| Ticker::start(waker));
-        let workload = self.workload.open(self.seed, self.index);
         #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
         let table =
             ClientTable::new(self.keyring.quorums(), ClientId(self.clients.start), self.clients.len() as u32);
@@ -391,7 +444,7 @@ impl LoadThread {
             connections: self.connections,
             clients: self.clients,
             owned: self.owned,
-            workload,
+            workload: self.workload,
             pacing,
             timetable,
             seconds: self.seconds,
@@ -401,15 +454,21 @@ impl LoadThread {
     }
 }
 
+/// The whole schedule of an open loop.
+fn schedule(mode: Mode, seed: u64) -> Result<Option<Schedule>, RateError> {
+    match mode {
+        Mode::Closed => Ok(None),
+        Mode::Constant(rate) => Schedule::constant(rate).map(Some),
+        Mode::Poisson(rate) => Schedule::poisson(rate, seed).map(Some),
+    }
+}
+
 fn pacing(mode: Mode, seed: u64, (index, count): (u32, u32), timetable: &Timetable, clients: usize) -> Pacing {
-    let schedule = match mode {
-        Mode::Closed => return Pacing::Closed,
-        Mode::Constant(rate) => Schedule::constant(rate),
-        Mode::Poisson(rate) => Schedule::poisson(rate, seed),
-    };
+    let Ok(Some(schedule)) = schedule(mode, seed) else { return Pacing::Closed };
     #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
     let free = (0..clients as u32).rev().collect();
-    Pacing::Open(OpenLoop::new(schedule.share(index, count), timetable.start, timetable.measure_until, free))
+    let part = schedule.part(index as usize, count as usize);
+    Pacing::Open(OpenLoop::new(part, timetable.start, timetable.measure_until, free))
 }
 
 /// Tries to reach all replicas; gives up on the last ones once enough have been reached. Returns how many were.
@@ -462,11 +521,14 @@ struct Sampler {
     timetable: Timetable,
 }
 
+/// The interval log on disk.
+type Log = IntervalLog<std::io::BufWriter<std::fs::File>>;
+
 /// The threads' parts of one second.
 struct Second {
     parts: u32,
-    latencies: Recorder,
-    measured: Recorder,
+    all: Interval,
+    measured: Interval,
     retransmissions: u64,
 }
 
@@ -479,7 +541,7 @@ impl Sampler {
         &self,
         setup: &Setup<'_>,
         seconds: &Receiver<ThreadSecond>,
-        log: &mut IntervalLog,
+        log: &mut Log,
         on_second: &mut dyn FnMut(&SecondSample),
     ) -> std::io::Result<Sampled> {
         let mut sampled = Sampled::default();
@@ -497,7 +559,7 @@ impl Sampler {
             match part {
                 Ok(part) => {
                     if let Some((index, second)) = self.gather(&mut open, part) {
-                        log.write(index, &second.measured)?;
+                        log.write(&second.measured)?;
                         let sample = self.row(index, &second);
                         on_second(&sample);
                         sampled.seconds.push(sample);
@@ -509,8 +571,8 @@ impl Sampler {
         }
         sampled.cpu_us = cpu_until.unwrap_or(0).saturating_sub(cpu_from.unwrap_or(0));
         // What the drain completed belongs to no whole second of its own thread: hand in what is left.
-        for (index, second) in open {
-            log.write(index, &second.measured)?;
+        for (_, second) in open {
+            log.write(&second.measured)?;
         }
         Ok(sampled)
     }
@@ -520,33 +582,27 @@ impl Sampler {
         open: &mut std::collections::BTreeMap<u64, Second>,
         part: ThreadSecond,
     ) -> Option<(u64, Second)> {
-        let second = open.entry(part.second).or_insert_with(|| Second {
+        let index = part.measured.second;
+        let second = open.entry(index).or_insert_with(|| Second {
             parts: 0,
-            latencies: Recorder::default(),
-            measured: Recorder::default(),
+            all: Interval::new(index),
+            measured: Interval::new(index),
             retransmissions: 0,
         });
         second.parts += 1;
-        second.latencies.merge(&part.latencies);
-        second.measured.merge(&part.measured);
+        second.all.add(&part.all);
+        second.measured.add(&part.measured);
         second.retransmissions += part.retransmissions;
         if second.parts < self.threads {
             return None;
         }
-        open.remove(&part.second).map(|second| (part.second, second))
+        open.remove(&index).map(|second| (index, second))
     }
 
     fn row(&self, index: u64, second: &Second) -> SecondSample {
         let start = self.timetable.start.after(index * 1_000_000_000);
         let end = start.after(1_000_000_000);
-        SecondSample {
-            second: index + 1,
-            measured: start >= self.timetable.measure_from && end <= self.timetable.measure_until,
-            operations: second.latencies.count(),
-            p50_us: second.latencies.quantile_us(0.5),
-            p99_us: second.latencies.quantile_us(0.99),
-            max_us: second.latencies.max_us(),
-            retransmissions: second.retransmissions,
-        }
+        let measured = start >= self.timetable.measure_from && end <= self.timetable.measure_until;
+        second.all.sample(measured, second.retransmissions)
     }
 }

@@ -82,7 +82,7 @@ mod tests {
 
     fn open_loop(free: Vec<u32>) -> OpenLoop {
         // One operation every millisecond.
-        OpenLoop::new(Schedule::constant(1000.0), Time(0), Time(10_000_000), free)
+        OpenLoop::new(Schedule::constant(1000.0).unwrap(), Time(0), Time(10_000_000), free)
     }
 
     #[test]
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn what_was_never_sent_is_counted() {
         let mut open = open_loop(Vec::new());
-        let scheduled = Schedule::constant(1000.0).take_while(|time| *time < 10_000_000).count();
+        let scheduled = Schedule::constant(1000.0).unwrap().take_while(|time| *time < 10_000_000).count();
         assert_eq!(open.unsent(), scheduled as u64);
     }
 }

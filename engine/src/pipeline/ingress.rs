@@ -125,7 +125,7 @@ impl Ingress {
                         Ok(step) => step,
                         Err(error) => {
                             eprintln!("node {}: handshake refused: {error}", self.keyring.own());
-                            arrivals.extend(handshake.refusal(&error).map(Arrival::Answer));
+                            arrivals.extend(error.refusal(self.keyring.own()).map(Arrival::Answer));
                             break Err(error.name());
                         }
                     };

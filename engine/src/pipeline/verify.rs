@@ -89,11 +89,8 @@ impl Verify {
                 Err(error) => count(&mut self.refused, error.name()),
             }
         } else if frame.kind == FrameKind::Requests {
-            match decode_requests(&frame.body) {
-                Ok(mut table) if self.owns_all(sender, &table) => {
-                    self.digester.digest(&mut table);
-                    self.parsed.push(Parsed::Requests(table));
-                }
+            match decode_requests(frame.body, &mut self.digester) {
+                Ok(table) if self.owns_all(sender, &table) => self.parsed.push(Parsed::Requests(table)),
                 Ok(_) => count(&mut self.refused, "foreign_client"),
                 Err(error) => count(&mut self.refused, error.name()),
             }
