@@ -125,7 +125,7 @@ mod tests {
         message.extend(u32::try_from(operation.len()).unwrap().to_le_bytes());
         message.extend(timestamp.to_le_bytes());
         message.extend(operation);
-        while message.len() % 64 != 0 {
+        while !message.len().is_multiple_of(64) {
             message.push(0);
         }
         blake3::hash(&message).into()

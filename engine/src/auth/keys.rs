@@ -100,13 +100,13 @@ impl NodeKey {
     /// # Errors
     /// If the operating system gives none.
     pub fn generate() -> Result<Self, KeyError> {
-        Ok(Self(SigningKey::from_bytes(&*Zeroizing::new(fresh_nonce()?))))
+        Ok(Self(SigningKey::from_bytes(&Zeroizing::new(fresh_nonce()?))))
     }
 
     /// The identity of a seed: RFC 8032's 32-byte secret key. For tests and reproducible runs.
     #[must_use]
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(&*Zeroizing::new(seed)))
+        Self(SigningKey::from_bytes(&Zeroizing::new(seed)))
     }
 
     /// The public key as the cluster file writes it: 32 bytes in hex.

@@ -1,1 +1,53 @@
-//! (to come)
+//! What nodes say to each other, as bytes. `docs/wire.md` is the layout's description.
+//!
+//! In data-path order: [frame] (the 16-byte header, and frames out of a stream of chunks), [handshake] (who is at the other
+//! end of a connection), [requests] (tables of requests), [messages] (replica to replica), [replies] (tables of replies).
+//!
+//! Everything here takes bytes that anybody may have sent: nothing panics, nothing is allocated by a length that was only
+//! claimed, and every refusal has a name to be counted by. Integers are little endian. What is decoded is not yet
+//! authenticated: decoding hands on the [`AuthBlock`](crate::auth::AuthBlock) and the proof for `auth` to check.
+
+/// Why bytes were refused: an enum of names, each counted under its own.
+macro_rules! named_reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The reason's name in reports.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl std::error::Error for $name {}
+    };
+}
+
+pub mod frame;
+pub mod handshake;
+pub mod messages;
+mod reader;
+pub mod replies;
+pub mod requests;
+
+#[cfg(test)]
+mod golden;
+
+pub use frame::{Frame, FrameError, FrameKind, FrameReader};
+pub use handshake::{Established, Handshake, HandshakeError, Step};
+pub use messages::{Decoded, Outgoing, decode_message, encode_message};
+pub use reader::DecodeError;
+pub use replies::{DecodedReplies, decode_replies, encode_replies};
+pub use requests::{decode_requests, encode_requests};

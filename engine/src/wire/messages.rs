@@ -1,0 +1,295 @@
+//! Messages between replicas. Each ends with the proof of its sender, of as many bytes as the strategy says.
+//!
+//! | kind | body before the proof |
+//! |---|---|
+//! | pre-prepare | view (8), sequence number (8), table |
+//! | prepare, commit, committed | view (8), sequence number (8), batch digest (32) |
+//! | checkpoint | sequence number (8), state digest (32) |
+//! | status | view (8), stable (8), committed (8), count of slots (4), per slot: prepares (8), commits (8), flags (1) |
+//! | forward | table |
+//! | body | sequence number (8), table without proofs |
+//!
+//! Proofs do not cover these bytes but the [`AuthBlock`] of what they say, whose digest is always recomputed: over the
+//! requests' digests where there are requests, over the body's bytes for a status message.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::frame::{FrameKind, SharedFrame};
+use super::reader::{DecodeError, Reader};
+use super::requests::{self, ProofColumns, bytes_before_proofs, decode_table, encode_before_proofs};
+use crate::auth::{AuthBlock, BlockKind, Digester, LinkClass, Sealer};
+use crate::limits::STATUS_SLOTS_MAX;
+use crate::protocol::message::{Body, Checkpoint, Message, PrePrepare, SlotStatus, Status, Vote};
+use crate::requests::{Batch, Proofs, RequestTable};
+use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
+
+/// Bytes of a slot of a status message.
+const SLOT_BYTES: usize = 8 + 8 + 1;
+const PRE_PREPARED: u8 = 1;
+const PREPARED: u8 = 1 << 1;
+const COMMITTED: u8 = 1 << 2;
+
+/// A decoded message, not yet authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// What is said.
+    pub message: Message,
+    /// What the proof is about.
+    pub block: AuthBlock,
+    /// The sender's proof.
+    pub proof: Bytes,
+}
+
+/// Decodes a message whose proof takes `proof_bytes`. Digests are recomputed; operations and proofs are slices of `body`.
+///
+/// # Errors
+/// If the frame is no message between replicas, or not one within the limits.
+pub fn decode_message(
+    kind: FrameKind,
+    sender: ReplicaId,
+    body: Bytes,
+    cluster: [u8; 8],
+    proof_bytes: usize,
+    digester: &mut Digester,
+) -> Result<Decoded, DecodeError> {
+    let mut reader = Reader::new(body);
+    let proof = reader.trailer(proof_bytes)?;
+    // Of a status message the digest covers the bytes; every other kind has a digest of its content.
+    let status_digest = if kind == FrameKind::Status { blake3::hash(reader.rest()).into() } else { Digest::default() };
+    let message = match kind {
+        FrameKind::PrePrepare => Message::PrePrepare(PrePrepare {
+            view: View(reader.u64()?),
+            sequence: SequenceNumber(reader.u64()?),
+            batch: Batch::new(decode_table(&mut reader, digester)?),
+        }),
+        FrameKind::Prepare => Message::Prepare(decode_vote(&mut reader)?),
+        FrameKind::Commit => Message::Commit(decode_vote(&mut reader)?),
+        FrameKind::Committed => Message::Committed(decode_vote(&mut reader)?),
+        FrameKind::Checkpoint => {
+            Message::Checkpoint(Checkpoint { sequence: SequenceNumber(reader.u64()?), digest: reader.digest()? })
+        }
+        FrameKind::Status => Message::Status(decode_status(&mut reader)?),
+        FrameKind::Forward => Message::Forward(Arc::new(decode_table(&mut reader, digester)?)),
+        FrameKind::Body => Message::Body(decode_body(&mut reader, digester)?),
+        FrameKind::Hello
+        | FrameKind::Welcome
+        | FrameKind::Proof
+        | FrameKind::Refusal
+        | FrameKind::Requests
+        | FrameKind::Replies => return Err(DecodeError::NotAMessage),
+    };
+    reader.finish()?;
+    let block = block(&message, cluster, sender, || status_digest);
+    Ok(Decoded { message, block, proof })
+}
+
+fn decode_vote(reader: &mut Reader) -> Result<Vote, DecodeError> {
+    Ok(Vote { view: View(reader.u64()?), sequence: SequenceNumber(reader.u64()?), digest: reader.digest()? })
+}
+
+fn decode_status(reader: &mut Reader) -> Result<Status, DecodeError> {
+    let (view, stable) = (View(reader.u64()?), SequenceNumber(reader.u64()?));
+    let committed = SequenceNumber(reader.u64()?);
+    let count = reader.u32()? as usize;
+    if count > STATUS_SLOTS_MAX {
+        return Err(DecodeError::TooManySlots);
+    }
+    let mut slots = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (prepares, commits, flags) = (reader.u64()?, reader.u64()?, reader.u8()?);
+        if flags & !(PRE_PREPARED | PREPARED | COMMITTED) != 0 {
+            return Err(DecodeError::UnknownFlags);
+        }
+        slots.push(SlotStatus {
+            pre_prepared: flags & PRE_PREPARED != 0,
+            prepared: flags & PREPARED != 0,
+            committed: flags & COMMITTED != 0,
+            prepares,
+            commits,
+        });
+    }
+    Ok(Status { view, stable, committed, slots })
+}
+
+fn decode_body(reader: &mut Reader, digester: &mut Digester) -> Result<Body, DecodeError> {
+    let sequence = SequenceNumber(reader.u64()?);
+    let requests = decode_table(reader, digester)?;
+    if requests.proofs != Proofs::None {
+        return Err(DecodeError::UnexpectedProofs);
+    }
+    Ok(Body { sequence, batch: Batch::new(requests) })
+}
+
+/// One message as sealed frames for any number of receivers. What all of them get is encoded once.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    sealer: &'a Sealer,
+    block: AuthBlock,
+    /// The requests whose proofs follow, if the message carries requests with proofs.
+    proven: Option<(&'a RequestTable, ProofsFor)>,
+    frame: SharedFrame,
+    /// The one frame for all, once it was asked for, where all get the same.
+    shared: Option<Bytes>,
+}
+
+/// For whom the requests' proofs in a message are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProofsFor {
+    /// The receiver, who keeps the requests (pre-prepare).
+    Receiver,
+    /// The receiver and everybody it will send the requests to (forward).
+    Everybody,
+}
+
+impl ProofsFor {
+    const fn columns(self, to: ReplicaId) -> ProofColumns {
+        match self {
+            Self::Receiver => ProofColumns::Of(to),
+            Self::Everybody => ProofColumns::All,
+        }
+    }
+}
+
+impl<'a> Outgoing<'a> {
+    /// Prepares `message` of the sealer's node.
+    ///
+    /// # Panics
+    /// If the sealer's node is no replica: that would be our own error.
+    #[must_use]
+    pub fn new(message: &'a Message, sealer: &'a Sealer) -> Self {
+        let own = sealer.keyring().own();
+        assert!(usize::from(own.0) < sealer.keyring().quorums().n(), "replicas send messages");
+        let (kind, proven) = match message {
+            Message::PrePrepare(m) => (FrameKind::PrePrepare, Some((&m.batch.requests, ProofsFor::Receiver))),
+            Message::Prepare(_) => (FrameKind::Prepare, None),
+            Message::Commit(_) => (FrameKind::Commit, None),
+            Message::Checkpoint(_) => (FrameKind::Checkpoint, None),
+            Message::Status(_) => (FrameKind::Status, None),
+            Message::Forward(table) => (FrameKind::Forward, Some((&**table, ProofsFor::Everybody))),
+            Message::Committed(_) => (FrameKind::Committed, None),
+            Message::Body(_) => (FrameKind::Body, None),
+        };
+        let body = encode_before_tail(message);
+        let block = block(message, sealer.keyring().cluster(), ReplicaId(own.0), || blake3::hash(&body).into());
+        // Every replica's column has the same length.
+        let proofs_bytes =
+            proven.map_or(0, |(table, proofs)| requests::selected(table, proofs.columns(ReplicaId(0))).2.len());
+        let tail_bytes = proofs_bytes + sealer.proof_bytes(LinkClass::ReplicaToReplica);
+        Self { sealer, block, proven, frame: SharedFrame::new(kind, own, body, tail_bytes), shared: None }
+    }
+
+    /// The sealed frame for replica `to`.
+    ///
+    /// # Panics
+    /// If `to` is no replica of the cluster: that would be our own error.
+    #[must_use]
+    pub fn for_receiver(&mut self, to: ReplicaId) -> Bytes {
+        if let Some(frame) = &self.shared {
+            return frame.clone();
+        }
+        let frame = self.frame.with_tail(|out| {
+            if let Some((table, proofs)) = self.proven {
+                out.extend_from_slice(requests::selected(table, proofs.columns(to)).2);
+            }
+            self.sealer.seal(LinkClass::ReplicaToReplica, NodeId::of(to), &self.block, out);
+        });
+        if self.same_for_all() {
+            self.shared = Some(frame.clone());
+        }
+        frame
+    }
+
+    /// Whether all receivers get the same frame.
+    #[must_use]
+    pub fn same_for_all(&self) -> bool {
+        let own_column = |(table, proofs): (&RequestTable, ProofsFor)| {
+            proofs == ProofsFor::Receiver && matches!(&table.proofs, Proofs::Tags { columns, .. } if *columns > 1)
+        };
+        self.sealer.same_for_all(LinkClass::ReplicaToReplica) && !self.proven.is_some_and(own_column)
+    }
+}
+
+/// The sealed frame of one message for one replica.
+///
+/// # Panics
+/// As [`Outgoing`] does.
+#[must_use]
+pub fn encode_message(message: &Message, to: ReplicaId, sealer: &Sealer) -> Bytes {
+    Outgoing::new(message, sealer).for_receiver(to)
+}
+
+/// The body up to what differs from receiver to receiver: the requests' proofs and the sender's.
+fn encode_before_tail(message: &Message) -> Vec<u8> {
+    let mut out = Vec::new();
+    match message {
+        Message::PrePrepare(PrePrepare { view, sequence, batch }) => {
+            out.reserve(16 + bytes_before_proofs(&batch.requests));
+            out.extend_from_slice(&view.0.to_le_bytes());
+            out.extend_from_slice(&sequence.0.to_le_bytes());
+            encode_before_proofs(&mut out, &batch.requests, ProofColumns::Of(ReplicaId(0)));
+        }
+        Message::Prepare(vote) | Message::Commit(vote) | Message::Committed(vote) => {
+            out.reserve(48);
+            out.extend_from_slice(&vote.view.0.to_le_bytes());
+            out.extend_from_slice(&vote.sequence.0.to_le_bytes());
+            out.extend_from_slice(&vote.digest.0);
+        }
+        Message::Checkpoint(Checkpoint { sequence, digest }) => {
+            out.extend_from_slice(&sequence.0.to_le_bytes());
+            out.extend_from_slice(&digest.0);
+        }
+        Message::Status(status) => encode_status(&mut out, status),
+        Message::Forward(table) => encode_before_proofs(&mut out, table, ProofColumns::All),
+        Message::Body(Body { sequence, batch }) => {
+            out.extend_from_slice(&sequence.0.to_le_bytes());
+            encode_before_proofs(&mut out, &batch.requests, ProofColumns::None);
+        }
+    }
+    out
+}
+
+fn encode_status(out: &mut Vec<u8>, status: &Status) {
+    assert!(status.slots.len() <= STATUS_SLOTS_MAX, "status messages are bounded");
+    out.reserve(28 + status.slots.len() * SLOT_BYTES);
+    for number in [status.view.0, status.stable.0, status.committed.0] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "checked above")]
+    out.extend_from_slice(&(status.slots.len() as u32).to_le_bytes());
+    for slot in &status.slots {
+        out.extend_from_slice(&slot.prepares.to_le_bytes());
+        out.extend_from_slice(&slot.commits.to_le_bytes());
+        out.push(
+            u8::from(slot.pre_prepared) * PRE_PREPARED
+                | u8::from(slot.prepared) * PREPARED
+                | u8::from(slot.committed) * COMMITTED,
+        );
+    }
+}
+
+/// What the proof of `message` is about. `status` gives the digest of a status message's body.
+fn block(message: &Message, cluster: [u8; 8], sender: ReplicaId, status: impl FnOnce() -> Digest) -> AuthBlock {
+    let zero = SequenceNumber(0);
+    let (kind, view, sequence, digest) = match message {
+        Message::PrePrepare(m) => (BlockKind::PrePrepare, m.view, m.sequence, m.batch.digest),
+        Message::Prepare(vote) => (BlockKind::Prepare, vote.view, vote.sequence, vote.digest),
+        Message::Commit(vote) => (BlockKind::Commit, vote.view, vote.sequence, vote.digest),
+        Message::Committed(vote) => (BlockKind::Committed, vote.view, vote.sequence, vote.digest),
+        Message::Checkpoint(m) => (BlockKind::Checkpoint, View(0), m.sequence, m.digest),
+        Message::Status(m) => (BlockKind::Status, m.view, zero, status()),
+        Message::Forward(table) => (BlockKind::Forward, View(0), zero, digest_of_digests(table)),
+        Message::Body(m) => (BlockKind::Body, View(0), m.sequence, m.batch.digest),
+    };
+    AuthBlock::message(kind, cluster, sender, view, sequence, &digest)
+}
+
+/// The digest that a batch of these requests has (see [`Batch::new`]).
+fn digest_of_digests(table: &RequestTable) -> Digest {
+    assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are forwarded");
+    blake3::hash(table.digests.iter().map(|digest| digest.0).collect::<Vec<_>>().as_flattened()).into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! Tables of replies: one replica to the clients of one client node, proven frame by frame.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 8 | the replica's view |
+//! | 4 | count of replies |
+//! | 4 × count | clients |
+//! | 8 × count | timestamps |
+//! | 4 × count | lengths of results |
+//! | their sum | results |
+//! | 0, 16 or 64 | proof |
+
+use bytes::Bytes;
+
+use super::frame::{FrameKind, encode_frame};
+use super::reader::{DecodeError, Reader, put_column, put_lengths};
+use crate::auth::{AuthBlock, BlockKind, LinkClass, Sealer};
+use crate::limits::{FRAME_BODY_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX, SIGNATURE_BYTES};
+use crate::requests::ReplyTable;
+use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
+
+const HEAD_BYTES: usize = 8 + 4;
+/// Bytes of one reply's columns: client, timestamp, length.
+const COLUMNS_BYTES: usize = 4 + 8 + 4;
+/// Bytes of replies, columns included, that always fit in one frame.
+const REPLIES_BYTES_MAX: usize = FRAME_BODY_BYTES_MAX - HEAD_BYTES - SIGNATURE_BYTES;
+
+const _: () = assert!(COLUMNS_BYTES + RESULT_BYTES_MAX <= REPLIES_BYTES_MAX);
+
+/// A decoded frame of replies, not yet authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodedReplies {
+    /// The replica's view, from which clients learn the primary.
+    pub view: View,
+    /// The replies.
+    pub replies: ReplyTable,
+    /// What the proof is about.
+    pub block: AuthBlock,
+    /// The proof.
+    pub proof: Bytes,
+}
+
+/// The sealed frames of `replies` for client node `to`: one, unless results are so long that they need several. No
+/// replies, no frame.
+///
+/// # Panics
+/// If the sealer's node is no replica, or a result is longer than [`RESULT_BYTES_MAX`]: that would be our own error.
+#[must_use]
+pub fn encode_replies(replies: &ReplyTable, view: View, to: NodeId, sealer: &Sealer) -> Vec<Bytes> {
+    let own = sealer.keyring().own();
+    assert!(usize::from(own.0) < sealer.keyring().quorums().n(), "replicas reply");
+    let mut frames = Vec::new();
+    let mut start = 0;
+    while start < replies.len() {
+        let (end, len) = fitting(replies, start);
+        let len = HEAD_BYTES + len + sealer.proof_bytes(LinkClass::ReplicaToClient);
+        frames.push(encode_frame(FrameKind::Replies, own, len, |out| {
+            let body_at = out.len();
+            encode_range(out, replies, view, start, end);
+            let digest = blake3::hash(&out[body_at..]).into();
+            let block = block(sealer.keyring().cluster(), ReplicaId(own.0), view, &digest);
+            sealer.seal(LinkClass::ReplicaToClient, to, &block, out);
+        }));
+        start = end;
+    }
+    frames
+}
+
+/// How far replies from `start` fit in one frame, and the bytes that they take.
+fn fitting(replies: &ReplyTable, start: usize) -> (usize, usize) {
+    let mut bytes = 0;
+    let mut end = start;
+    while end < replies.len() && end - start < REQUESTS_MAX {
+        let more = COLUMNS_BYTES + replies.result(end).len();
+        assert!(more <= COLUMNS_BYTES + RESULT_BYTES_MAX, "results are bounded");
+        if bytes + more > REPLIES_BYTES_MAX {
+            break;
+        }
+        bytes += more;
+        end += 1;
+    }
+    (end, bytes)
+}
+
+fn encode_range(out: &mut Vec<u8>, replies: &ReplyTable, view: View, start: usize, end: usize) {
+    out.extend_from_slice(&view.0.to_le_bytes());
+    #[allow(clippy::cast_possible_truncation, reason = "bounded by REQUESTS_MAX")]
+    out.extend_from_slice(&((end - start) as u32).to_le_bytes());
+    put_column(out, &replies.clients[start..end], |client| client.0.to_le_bytes());
+    put_column(out, &replies.timestamps[start..end], |timestamp| timestamp.0.to_le_bytes());
+    let from = if start == 0 { 0 } else { replies.result_ends[start - 1] };
+    let to = replies.result_ends[end - 1];
+    put_lengths(out, from, &replies.result_ends[start..end]);
+    out.extend_from_slice(&replies.results[from as usize..to as usize]);
+}
+
+/// Decodes a body whose proof takes `proof_bytes`. Results and proof are slices of it.
+///
+/// # Errors
+/// If the body is not a table of replies within the limits.
+pub fn decode_replies(
+    sender: ReplicaId,
+    body: Bytes,
+    cluster: [u8; 8],
+    proof_bytes: usize,
+) -> Result<DecodedReplies, DecodeError> {
+    let mut reader = Reader::new(body);
+    let proof = reader.trailer(proof_bytes)?;
+    let digest = blake3::hash(reader.rest()).into();
+    let view = View(reader.u64()?);
+    let count = reader.u32()? as usize;
+    if count > REQUESTS_MAX {
+        return Err(DecodeError::TooManyReplies);
+    }
+    let clients = reader.column(count, |bytes| ClientId(u32::from_le_bytes(bytes)))?;
+    let timestamps = reader.column(count, |bytes| Timestamp(u64::from_le_bytes(bytes)))?;
+    let result_ends = reader.ends(
+        count,
+        (RESULT_BYTES_MAX, DecodeError::ResultTooLong),
+        (FRAME_BODY_BYTES_MAX, DecodeError::ResultTooLong),
+    )?;
+    let results = reader.take(result_ends.last().map_or(0, |&end| end as usize))?;
+    reader.finish()?;
+    let block = block(cluster, sender, view, &digest);
+    Ok(DecodedReplies { view, replies: ReplyTable { clients, timestamps, result_ends, results }, block, proof })
+}
+
+/// The block of a frame of replies: its digest covers the body up to the proof.
+fn block(cluster: [u8; 8], sender: ReplicaId, view: View, digest: &Digest) -> AuthBlock {
+    AuthBlock::message(BlockKind::Replies, cluster, sender, view, SequenceNumber(0), digest)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::auth::testing::{cluster, keyring};
+use crate::auth::{Check, Verifier};
+use crate::limits::FRAME_HEADER_BYTES;
+use crate::settings::Authentication;
+use crate::wire::FrameReader;
+
+fn replies(entries: &[(u32, u64, Vec<u8>)]) -> ReplyTable {
+    let mut table = ReplyTable::default();
+    let mut results = Vec::new();
+    for (client, timestamp, result) in entries {
+        table.clients.push(ClientId(*client));
+        table.timestamps.push(Timestamp(*timestamp));
+        results.extend_from_slice(result);
+        table.result_ends.push(u32::try_from(results.len()).unwrap());
+    }
+    table.results = results.into();
+    table
+}
+
+fn sealer(strategy: &str) -> Sealer {
+    Sealer::new(keyring(&cluster(strategy, 4, &[9]), 1))
+}
+
+fn decode(body: Bytes, sealer: &Sealer) -> Result<DecodedReplies, DecodeError> {
+    let proof_bytes = sealer.proof_bytes(LinkClass::ReplicaToClient);
+    decode_replies(ReplicaId(1), body, sealer.keyring().cluster(), proof_bytes)
+}
+
+#[test]
+fn replies_are_authentic_at_their_client_node() {
+    for strategy in Authentication::PRESETS {
+        let sealer = sealer(strategy);
+        let sent = replies(&[(0, 7, b"yes".to_vec()), (3, 1, vec![])]);
+        let frames = encode_replies(&sent, View(2), NodeId(4), &sealer);
+        assert_eq!(frames.len(), 1);
+        let mut reader = FrameReader::new(1000);
+        reader.push(frames[0].clone());
+        let frame = reader.next_frame().unwrap().unwrap();
+        assert_eq!((frame.kind, frame.sender), (FrameKind::Replies, NodeId(1)));
+        let decoded = decode(frame.body, &sealer).unwrap();
+        assert_eq!((&decoded.replies, decoded.view), (&sent, View(2)));
+        let mut verifier = Verifier::new(keyring(&cluster(strategy, 4, &[9]), 4));
+        let mut good = Vec::new();
+        let check = Check { signer: NodeId(1), block: decoded.block, proof: &decoded.proof };
+        verifier.verify(LinkClass::ReplicaToClient, &[check], &mut good);
+        assert_eq!(good, [true], "{strategy}");
+    }
+}
+
+#[test]
+fn a_proof_covers_every_byte_of_the_body() {
+    let sealer = sealer("mac");
+    let frame = &encode_replies(&replies(&[(0, 7, b"yes".to_vec())]), View(2), NodeId(4), &sealer)[0];
+    let body = frame.slice(FRAME_HEADER_BYTES..);
+    let good = decode(body.clone(), &sealer).unwrap();
+    for at in 0..body.len() - TAG {
+        let mut bad = body.to_vec();
+        bad[at] ^= 1;
+        if let Ok(bad) = decode(bad.into(), &sealer) {
+            assert_ne!(bad.block, good.block, "byte {at}");
+        }
+    }
+}
+const TAG: usize = crate::limits::TAG_BYTES;
+
+#[test]
+fn replies_that_do_not_fit_in_one_frame_take_several() {
+    let sealer = sealer("ed25519");
+    let entries: Vec<_> = (0..40).map(|client| (client, 1, vec![client as u8; RESULT_BYTES_MAX])).collect();
+    let sent = replies(&entries);
+    let frames = encode_replies(&sent, View(0), NodeId(4), &sealer);
+    assert_eq!(frames.len(), 3, "15 results of 1 MiB fit in 16 MiB");
+    let mut clients = Vec::new();
+    for frame in frames {
+        let decoded = decode(frame.slice(FRAME_HEADER_BYTES..), &sealer).unwrap().replies;
+        for (index, client) in decoded.clients.iter().enumerate() {
+            assert_eq!(decoded.result(index), vec![client.0 as u8; RESULT_BYTES_MAX]);
+        }
+        clients.extend(decoded.clients);
+    }
+    assert_eq!(clients, sent.clients);
+    assert!(encode_replies(&ReplyTable::default(), View(0), NodeId(4), &sealer).is_empty());
+}
+
+#[test]
+fn each_defect_has_its_own_reason() {
+    let sealer = sealer("mac");
+    let frame = &encode_replies(&replies(&[(0, 7, b"yes".to_vec())]), View(2), NodeId(4), &sealer)[0];
+    let good = frame.slice(FRAME_HEADER_BYTES..);
+    for len in 0..good.len() {
+        assert_eq!(decode(good.slice(..len), &sealer), Err(DecodeError::Truncated), "{len}");
+    }
+    assert_eq!(decode([&good[..], &[0]].concat().into(), &sealer), Err(DecodeError::TrailingBytes));
+    let long = u32::try_from(RESULT_BYTES_MAX + 1).unwrap();
+    for (at, value, error) in [(8, 4097, DecodeError::TooManyReplies), (24, long, DecodeError::ResultTooLong)] {
+        let mut bad = good.to_vec();
+        bad[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        assert_eq!(decode(bad.into(), &sealer), Err(error));
+    }
+}
+
+proptest! {
+    #[test]
+    fn replies_survive_the_wire(
+        entries in prop::collection::vec((any::<u32>(), any::<u64>(), prop::collection::vec(any::<u8>(), 0..50)), 1..40),
+        view in any::<u64>(),
+    ) {
+        let sealer = sealer("mac");
+        let sent = replies(&entries);
+        let frames = encode_replies(&sent, View(view), NodeId(4), &sealer);
+        let decoded = decode(frames[0].slice(FRAME_HEADER_BYTES..), &sealer).unwrap();
+        prop_assert_eq!((decoded.view, decoded.replies), (View(view), sent));
+    }
+
+    #[test]
+    fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), count in 0u8..6) {
+        let sealer = sealer("mac");
+        let _ = decode(bytes.clone().into(), &sealer);
+        let _ = decode([&[0, 0, 0, 0, 0, 0, 0, 0, count, 0, 0, 0], &bytes[..]].concat().into(), &sealer);
+    }
+}

@@ -1,0 +1,124 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::auth::testing::table;
+use crate::limits::FRAME_HEADER_BYTES;
+
+fn decode(bytes: impl Into<Bytes>) -> Result<RequestTable, DecodeError> {
+    decode_requests(bytes.into(), &mut Digester::default())
+}
+
+fn encode(table: &RequestTable, columns: ProofColumns) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_table(&mut out, table, columns);
+    assert_eq!(out.len(), table_bytes(table, columns));
+    out
+}
+
+/// `columns` of tags that tell their place.
+fn with_tags(mut table: RequestTable, columns: u16) -> RequestTable {
+    let bytes: Vec<u8> = (0..usize::from(columns) * table.len()).flat_map(|at| [at as u8; TAG_BYTES]).collect();
+    table.proofs = Proofs::Tags { columns, bytes: bytes.into() };
+    table
+}
+
+fn two() -> RequestTable {
+    table(&[(1, 2, b"abc".to_vec()), (3, 4, vec![])])
+}
+
+#[test]
+fn a_receiver_gets_its_own_column() {
+    let sent = with_tags(two(), 4);
+    let Proofs::Tags { bytes, .. } = &sent.proofs else { panic!("tags") };
+    for replica in 0..4 {
+        let received = decode(encode(&sent, ProofColumns::Of(ReplicaId(replica)))).unwrap();
+        let own = bytes.slice(usize::from(replica) * 32..usize::from(replica + 1) * 32);
+        assert_eq!(received.proofs, Proofs::Tags { columns: 1, bytes: own });
+        // What is left is one replica's copy: nobody else can use its proofs.
+        let again = decode(encode(&received, ProofColumns::Of(ReplicaId(2)))).unwrap();
+        assert_eq!(again, RequestTable { proofs: Proofs::None, ..sent.clone() });
+    }
+    assert_eq!(decode(encode(&sent, ProofColumns::None)).unwrap().proofs, Proofs::None);
+    assert_eq!(decode(encode(&sent, ProofColumns::All)).unwrap(), sent);
+}
+
+#[test]
+fn operations_and_proofs_are_slices_of_the_input() {
+    let body = Bytes::from(encode(&with_tags(two(), 4), ProofColumns::All));
+    let decoded = decode(body.clone()).unwrap();
+    let Proofs::Tags { bytes, .. } = &decoded.proofs else { panic!("tags") };
+    assert!(body.as_ptr_range().contains(&decoded.operations.as_ptr()));
+    assert!(body.as_ptr_range().contains(&bytes.as_ptr()));
+}
+
+#[test]
+fn each_defect_has_its_own_reason() {
+    let good = encode(&with_tags(two(), 4), ProofColumns::All);
+    let lengths_at = 8 + 2 * 12;
+    let long = u32::try_from(OPERATION_BYTES_MAX + 1).unwrap().to_le_bytes();
+    let cases: [(usize, &[u8], DecodeError); 10] = [
+        (0, &4097u32.to_le_bytes(), DecodeError::TooManyRequests),
+        (0, &u32::MAX.to_le_bytes(), DecodeError::TooManyRequests),
+        (4, &[3], DecodeError::UnknownProofs),
+        (4, &[0], DecodeError::BadColumns),
+        (4, &[2], DecodeError::BadColumns),
+        (5, &[1], DecodeError::BadReserved),
+        (6, &0u16.to_le_bytes(), DecodeError::BadColumns),
+        (6, &65u16.to_le_bytes(), DecodeError::BadColumns),
+        (6, &5u16.to_le_bytes(), DecodeError::Truncated),
+        (lengths_at, &long, DecodeError::OperationTooLong),
+    ];
+    for (at, bytes, error) in cases {
+        let mut bad = good.clone();
+        bad[at..at + bytes.len()].copy_from_slice(bytes);
+        assert_eq!(decode(bad), Err(error), "byte {at}");
+    }
+    assert_eq!(decode([&good[..], &[0]].concat()), Err(DecodeError::TrailingBytes));
+    for len in 0..good.len() {
+        assert_eq!(decode(good[..len].to_vec()), Err(DecodeError::Truncated), "{len}");
+    }
+}
+
+#[test]
+fn lengths_are_bounded_together_too() {
+    let mut bytes = 5u32.to_le_bytes().to_vec();
+    bytes.extend([0; 4 + 5 * 12]);
+    bytes.extend([u32::try_from(OPERATION_BYTES_MAX).unwrap(); 5].map(u32::to_le_bytes).as_flattened());
+    assert_eq!(decode(bytes), Err(DecodeError::OperationsTooLong));
+}
+
+proptest! {
+    #[test]
+    fn tables_survive_the_wire(
+        requests in prop::collection::vec((any::<u32>(), any::<u64>(), prop::collection::vec(any::<u8>(), 0..100)), 0..40),
+        kind in 0..3,
+        columns in 1u16..8,
+    ) {
+        let mut sent = table(&requests);
+        match kind {
+            0 => {}
+            1 => sent = with_tags(sent, columns),
+            _ => sent.proofs = Proofs::Signatures(vec![5; sent.len() * SIGNATURE_BYTES].into()),
+        }
+        let frame = encode_requests(&sent, NodeId(9));
+        prop_assert_eq!(decode(frame.slice(FRAME_HEADER_BYTES..)).unwrap(), sent);
+    }
+
+    #[test]
+    fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), count in 0u8..6, kind in 0u8..4) {
+        let _ = decode(bytes.clone());
+        // With a head that gets further.
+        let _ = decode([&[count, 0, 0, 0, kind, 0, u8::from(kind == 1), 0], &bytes[..]].concat());
+    }
+
+    #[test]
+    fn what_decodes_encodes_to_the_same_bytes(at in any::<prop::sample::Index>(), mask in any::<u8>()) {
+        let mut bytes = encode(&with_tags(two(), 4), ProofColumns::All);
+        let at = at.index(bytes.len());
+        bytes[at] ^= mask;
+        if let Ok(table) = decode(bytes.clone()) {
+            prop_assert_eq!(encode(&table, ProofColumns::All), bytes);
+        }
+    }
+}
