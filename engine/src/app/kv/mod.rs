@@ -1,6 +1,7 @@
 //! A key-value store for YCSB-style mixes: records ordered by key, read, written and scanned.
 //!
-//! In data-path order: `operation` (operations and outcomes as bytes), this file (the store), `fingerprint` (its incremental digest).
+//! In data-path order: `operation` (operations and outcomes as bytes), this file (the store), `fingerprint` (its incremental digest); [pattern]
+//! makes the values of preloaded records.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,6 +11,7 @@ use crate::types::Digest;
 
 mod fingerprint;
 mod operation;
+pub mod pattern;
 #[cfg(test)]
 mod tests;
 
@@ -45,19 +47,12 @@ const _: () = {
     assert!(SNAPSHOT_RECORDS * (VALUE_BYTES_MAX + RECORD_HEADER_BYTES) + 1024 <= crate::limits::FRAME_BODY_BYTES_MAX);
 };
 
-/// The value that a preloaded store holds for `key`: well known, so that clients can check what they read.
+/// The value that a preloaded store holds for `key`: the [pattern] of the key, so that clients can check what they read.
 #[must_use]
 pub fn preloaded_value(key: Key, value_bytes: usize) -> Vec<u8> {
-    let words = (1..=value_bytes.div_ceil(8) as u64).flat_map(|word| mix(key, word).to_le_bytes());
-    words.take(value_bytes).collect()
-}
-
-/// Output `word` of the SplitMix64 generator seeded with `key` (Steele et al., OOPSLA'14).
-const fn mix(key: Key, word: u64) -> u64 {
-    let mut z = key.wrapping_add(word.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    let mut value = vec![0; value_bytes];
+    pattern::fill(key, &mut value);
+    value
 }
 
 /// The store.
