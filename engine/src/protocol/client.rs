@@ -122,6 +122,13 @@ impl ClientTable {
         (operation.complete).then_some(&operation.result)
     }
 
+    /// The timestamp of the operation that `client` waits for, if it waits for one.
+    #[must_use]
+    pub fn outstanding(&self, client: ClientId) -> Option<Timestamp> {
+        let operation = self.operations.get(client.0.wrapping_sub(self.first.0) as usize)?;
+        (!operation.complete && operation.timestamp.0 > 0).then_some(operation.timestamp)
+    }
+
     /// The replica that is probably the primary. Follows the views that f + 1 replicas have reached, so that no single one can lead
     /// the clients astray.
     #[must_use]

@@ -40,7 +40,7 @@ pub(super) struct Repair {
     told: (SequenceNumber, SequenceNumber),
     /// Intervals since then.
     silent: u32,
-    /// Where this replica stood at the last interval, and for how many it has stood there.
+    /// Where this replica stood at the last interval, and for how many it has stood there although others vouch for a later state.
     standing: (SequenceNumber, u32),
     /// The checkpoint that was last asked for with [`Output::FetchState`].
     fetching: SequenceNumber,
@@ -170,13 +170,15 @@ impl Pbft {
     /// Asks for state when others vouch for a checkpoint that this replica does not get to by repairs: nobody keeps what it misses.
     fn check_reach(&mut self, turn: &mut Turn<'_>) {
         let committed = self.log.committed;
-        let (stood, intervals) = self.repair.standing;
-        self.repair.standing = (committed, if stood == committed { intervals + 1 } else { 0 });
-        if self.repair.standing.1 < FETCH_STATE_INTERVALS || self.repair.fetching > committed {
-            return;
-        }
         // f + 1 vouchers: one of them is correct, so the state exists.
-        if let Some(target) = self.checkpoints.vouched_above(committed, self.config.quorums.weak()) {
+        let target = self.checkpoints.vouched_above(committed, self.config.quorums.weak());
+        let (stood, intervals) = self.repair.standing;
+        let intervals = if stood == committed { intervals + u32::from(target.is_some()) } else { 0 };
+        self.repair.standing = (committed, intervals);
+        if let Some(target) = target
+            && intervals >= FETCH_STATE_INTERVALS
+            && self.repair.fetching <= committed
+        {
             self.repair.fetching = target.sequence;
             turn.outputs.push(Output::FetchState { sequence: target.sequence, digest: target.digest });
         }

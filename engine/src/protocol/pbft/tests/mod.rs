@@ -1,1 +1,176 @@
-//! Tests.
+//! Lists of inputs against lists of outputs, then whole clusters under a hostile network.
+//!
+//! `phases`, `primary`, `checkpoints` and `repair` drive one replica by hand; `properties` runs seeds of a `cluster`.
+
+mod checkpoints;
+mod cluster;
+mod phases;
+mod primary;
+mod properties;
+mod repair;
+
+use std::sync::Arc;
+
+use super::{Config, Pbft};
+use crate::protocol::message::{Authentic, Body, Checkpoint, Message, PrePrepare, Vote};
+use crate::protocol::{Ignored, Input, Output, Protocol, Timer};
+use crate::quorum::Quorums;
+use crate::requests::{Batch, Proofs, RequestTable};
+use crate::settings::options::Batching;
+use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
+
+/// The sizes of clusters that every rule about quorums is tested with.
+const SIZES: [usize; 5] = [4, 5, 6, 7, 10];
+const WINDOW: u64 = 8;
+const INTERVAL: u64 = 4;
+const STATUS_NS: u64 = 1_000_000;
+
+fn config(n: usize, own: u16) -> Config {
+    Config {
+        quorums: Quorums::new(n).unwrap(),
+        own: ReplicaId(own),
+        window: WINDOW,
+        checkpoint_interval: INTERVAL,
+        batching: Batching::None,
+        clients: 100,
+        status_interval_ns: STATUS_NS,
+    }
+}
+
+/// One replica, driven by hand.
+struct Replica {
+    core: Pbft,
+    now: Time,
+}
+
+impl Replica {
+    fn new(n: usize, own: u16) -> Self {
+        Self::with(config(n, own))
+    }
+
+    fn with(config: Config) -> Self {
+        let mut outputs = Vec::new();
+        let core = Pbft::new(config, Time(0), &mut outputs);
+        assert_eq!(outputs, [Output::SetTimer(Timer::Status, Time(config.status_interval_ns))]);
+        Self { core, now: Time(1) }
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        self.core.step(self.now, input, &mut outputs);
+        outputs
+    }
+
+    fn requests(&mut self, requests: &[(u32, u64)]) -> Vec<Output> {
+        self.step(Input::Requests(table(requests)))
+    }
+
+    /// What a message of `sender` leads to.
+    fn hear(&mut self, sender: u16, message: Message) -> Vec<Output> {
+        self.hear_as(sender, message, true)
+    }
+
+    fn hear_as(&mut self, sender: u16, message: Message, requests_authentic: bool) -> Vec<Output> {
+        let sender = ReplicaId(sender);
+        self.step(Input::Message(Authentic { sender, message, signature: None, requests_authentic }))
+    }
+
+    /// Commits and executes `sequence` by the claims of `f + 1` others and a body.
+    fn execute(&mut self, sequence: u64, batch: &Arc<Batch>) {
+        let weak = self.core.config.quorums.weak();
+        let own = self.core.config.own.0;
+        let others: Vec<u16> = (0..).filter(|&other| other != own).take(weak).collect();
+        for &other in &others {
+            self.hear(other, committed(sequence, batch));
+        }
+        self.hear(others[0], body(sequence, batch));
+        assert_eq!(self.core.position().committed, SequenceNumber(sequence));
+        assert_eq!(self.step(Input::Executed(SequenceNumber(sequence))), []);
+    }
+
+    /// Waits for the status timer `times` times and returns what came of it.
+    fn ticks(&mut self, times: u32) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        for _ in 0..times {
+            self.now = self.now.after(STATUS_NS);
+            outputs.extend(self.step(Input::Timer(Timer::Status)));
+        }
+        outputs
+    }
+}
+
+/// Requests of (client, timestamp), with an operation of four bytes.
+fn table(requests: &[(u32, u64)]) -> Arc<RequestTable> {
+    sized_table(requests, 4)
+}
+
+fn sized_table(requests: &[(u32, u64)], bytes: usize) -> Arc<RequestTable> {
+    let digest = |&(client, timestamp): &(u32, u64)| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&client.to_le_bytes()).update(&timestamp.to_le_bytes());
+        Digest::from(hasher.finalize())
+    };
+    Arc::new(RequestTable {
+        clients: requests.iter().map(|&(client, _)| ClientId(client)).collect(),
+        timestamps: requests.iter().map(|&(_, timestamp)| Timestamp(timestamp)).collect(),
+        operation_ends: (1..=requests.len()).map(|end| u32::try_from(end * bytes).unwrap()).collect(),
+        operations: vec![7; requests.len() * bytes].into(),
+        digests: requests.iter().map(digest).collect(),
+        proofs: Proofs::None,
+    })
+}
+
+fn batch(requests: &[(u32, u64)]) -> Arc<Batch> {
+    Batch::new(table(requests).as_ref().clone())
+}
+
+fn vote(sequence: u64, batch: &Batch) -> Vote {
+    Vote { view: View(0), sequence: SequenceNumber(sequence), digest: batch.digest }
+}
+
+fn pre_prepare(sequence: u64, batch: &Arc<Batch>) -> Message {
+    Message::PrePrepare(PrePrepare { view: View(0), sequence: SequenceNumber(sequence), batch: Arc::clone(batch) })
+}
+
+fn prepare(sequence: u64, batch: &Batch) -> Message {
+    Message::Prepare(vote(sequence, batch))
+}
+
+fn commit(sequence: u64, batch: &Batch) -> Message {
+    Message::Commit(vote(sequence, batch))
+}
+
+fn committed(sequence: u64, batch: &Batch) -> Message {
+    Message::Committed(vote(sequence, batch))
+}
+
+fn body(sequence: u64, batch: &Arc<Batch>) -> Message {
+    Message::Body(Body { sequence: SequenceNumber(sequence), batch: Arc::clone(batch) })
+}
+
+fn checkpoint(sequence: u64, state: u8) -> Message {
+    Message::Checkpoint(Checkpoint { sequence: SequenceNumber(sequence), digest: Digest([state; 32]) })
+}
+
+fn broadcast(message: Message) -> Output {
+    Output::Broadcast(Arc::new(message))
+}
+
+fn send(to: u16, message: Message) -> Output {
+    Output::Send(ReplicaId(to), Arc::new(message))
+}
+
+fn ignored(reason: Ignored) -> Vec<Output> {
+    vec![Output::Ignored(reason)]
+}
+
+/// The sequence numbers and digests handed to the executor.
+fn executions(outputs: &[Output]) -> Vec<(u64, Digest)> {
+    outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Execute(execution) => Some((execution.sequence.0, execution.batch.digest)),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,362 @@
+//! A small cluster in memory: replicas, executors, closed-loop clients and a network that delays, reorders, repeats and loses, all from one
+//! seed. (The simulator is the thorough one; this keeps the core honest on its own.)
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{Config, INTERVAL, Pbft, STATUS_NS, WINDOW, config, table};
+use crate::protocol::client::{ClientTable, Recipients, ReplyOutcome};
+use crate::protocol::message::{Authentic, Message};
+use crate::protocol::{Execution, Input, Output, Protocol, Reply, Timer};
+use crate::quorum::Quorums;
+use crate::requests::RequestTable;
+use crate::settings::options::Batching;
+use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
+
+/// How long a client waits before it sends again. Short: a lost request should not make the tests wait.
+const RETRY_NS: u64 = 4 * STATUS_NS;
+
+/// What the network does to a message.
+#[derive(Clone, Copy)]
+pub(super) struct Network {
+    pub(super) loss_percent: u64,
+    pub(super) repeat_percent: u64,
+    pub(super) delay_max_ns: u64,
+    /// Whether status messages get through.
+    pub(super) statuses: bool,
+}
+
+impl Network {
+    pub(super) const CALM: Self = Self { loss_percent: 0, repeat_percent: 0, delay_max_ns: 50_000, statuses: true };
+}
+
+enum Event {
+    Input(usize, Box<Input>),
+    Timer(usize, Timer),
+    /// The executor of a replica finishes a batch.
+    Finish(usize, Box<Execution>),
+    Reply(usize, ClientId, Timestamp, Vec<u8>),
+    Retry(ClientId, Timestamp, u32),
+}
+
+/// A fake executor: applies each request once, in order, to a hash chain.
+#[derive(Default)]
+struct Executor {
+    ledger: Vec<Digest>,
+    state: Digest,
+    newest: HashMap<ClientId, (Timestamp, Vec<u8>)>,
+    operations: u64,
+}
+
+pub(super) struct Cluster {
+    quorums: Quorums,
+    pub(super) network: Network,
+    /// Replicas that neither hear nor speak: crashed, or cut off for a while.
+    pub(super) silent: Vec<bool>,
+    /// Replicas for which the authenticators of client 0 do not hold.
+    pub(super) distrust: Vec<bool>,
+    replicas: Vec<Pbft>,
+    executors: Vec<Executor>,
+    timers: HashMap<(usize, Timer), Time>,
+    clients: ClientTable,
+    /// How many operations each client still has to ask for.
+    pub(super) to_do: u64,
+    pub(super) completed: u64,
+    begun: u64,
+    events: BTreeMap<(Time, u64), Event>,
+    order: u64,
+    pub(super) now: Time,
+    seed: u64,
+    /// How often state was asked for.
+    pub(super) fetches: usize,
+    /// Messages between replicas.
+    pub(super) messages: u64,
+}
+
+impl Cluster {
+    /// `n` replicas and `clients` clients, each of which asks for `operations` operations, one after the other.
+    pub(super) fn new(n: usize, clients: u32, operations: u64, batching: Batching, seed: u64) -> Self {
+        let quorums = Quorums::new(n).unwrap();
+        let mut cluster = Self {
+            quorums,
+            network: Network::CALM,
+            silent: vec![false; n],
+            distrust: vec![false; n],
+            replicas: Vec::new(),
+            executors: (0..n).map(|_| Executor::default()).collect(),
+            timers: HashMap::new(),
+            clients: ClientTable::new(quorums, ClientId(0), clients),
+            to_do: u64::from(clients) * (operations - 1),
+            completed: 0,
+            begun: u64::from(clients),
+            events: BTreeMap::new(),
+            order: 0,
+            now: Time(0),
+            seed,
+            fetches: 0,
+            messages: 0,
+        };
+        for own in 0..n {
+            let mut outputs = Vec::new();
+            let config = Config { clients, batching, ..config(n, u16::try_from(own).unwrap()) };
+            assert!(config.window == WINDOW && config.checkpoint_interval == INTERVAL);
+            cluster.replicas.push(Pbft::new(config, Time(0), &mut outputs));
+            cluster.act(own, outputs);
+        }
+        for client in 0..clients {
+            cluster.begin(ClientId(client), Timestamp(1));
+        }
+        cluster
+    }
+
+    /// Runs until nothing is left to be done by clients and all that are not silent stand at the same place, or until `deadline`. Says
+    /// whether it got there.
+    pub(super) fn settle(&mut self, deadline: Time) -> bool {
+        loop {
+            if self.completed == self.begun && self.to_do == 0 && self.is_level() {
+                return true;
+            }
+            if !self.run_one(deadline) {
+                return false;
+            }
+        }
+    }
+
+    /// Runs up to `deadline`.
+    pub(super) fn run(&mut self, deadline: Time) {
+        while self.run_one(deadline) {}
+        self.now = deadline;
+    }
+
+    fn run_one(&mut self, deadline: Time) -> bool {
+        let Some(entry) = self.events.first_entry() else { return false };
+        if entry.key().0 > deadline {
+            return false;
+        }
+        let ((now, _), event) = entry.remove_entry();
+        self.now = now;
+        self.handle(event);
+        true
+    }
+
+    /// Whether all replicas that can speak have executed the same and made the same checkpoint stable.
+    fn is_level(&self) -> bool {
+        let mut positions = (0..self.replicas.len()).filter(|&at| !self.silent[at]).map(|at| {
+            let position = self.replicas[at].position();
+            (position.executed, position.stable_checkpoint)
+        });
+        let first = positions.next();
+        positions.all(|position| Some(position) == first)
+    }
+
+    pub(super) fn executed(&self, replica: usize) -> u64 {
+        self.replicas[replica].position().executed.0
+    }
+
+    /// Agreement, and exactly-once execution.
+    pub(super) fn check(&self) {
+        for (replica, executor) in self.executors.iter().enumerate() {
+            for (other, reference) in self.executors.iter().enumerate() {
+                let common = executor.ledger.len().min(reference.ledger.len());
+                assert_eq!(executor.ledger[..common], reference.ledger[..common], "{replica} and {other} differ");
+            }
+        }
+        assert_eq!(self.clients.wrong().iter().sum::<u64>(), 0);
+        let longest = self.executors.iter().map(|executor| executor.operations).max();
+        assert!(longest <= Some(self.begun), "an operation was executed twice");
+        assert!(longest >= Some(self.completed), "an operation completed that nobody executed");
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Input(to, input) => self.step(to, *input),
+            Event::Timer(replica, timer) => {
+                if self.timers.get(&(replica, timer)) == Some(&self.now) {
+                    self.timers.remove(&(replica, timer));
+                    self.step(replica, Input::Timer(timer));
+                }
+            }
+            Event::Finish(replica, execution) => self.execute(replica, &execution),
+            Event::Reply(from, client, timestamp, result) => self.on_reply(from, client, timestamp, &result),
+            Event::Retry(client, timestamp, attempt) => self.request(client, timestamp, attempt),
+        }
+    }
+
+    fn step(&mut self, replica: usize, input: Input) {
+        let mut outputs = Vec::new();
+        self.replicas[replica].step(self.now, input, &mut outputs);
+        self.act(replica, outputs);
+    }
+
+    fn act(&mut self, replica: usize, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send(to, message) => self.send(replica, usize::from(to.0), &message),
+                Output::Broadcast(message) => {
+                    for to in (0..self.executors.len()).filter(|&to| to != replica) {
+                        self.send(replica, to, &message);
+                    }
+                }
+                Output::Execute(execution) => {
+                    // Batches finish in order: the same delay for all.
+                    self.at(self.now.after(20_000), Event::Finish(replica, Box::new(execution)));
+                }
+                Output::Recall(table) => self.recall(replica, &table),
+                Output::SetTimer(timer, due) => {
+                    self.timers.insert((replica, timer), due);
+                    self.at(due, Event::Timer(replica, timer));
+                }
+                Output::CancelTimer(timer) => drop(self.timers.remove(&(replica, timer))),
+                Output::FetchState { .. } => self.fetches += 1,
+                Output::StableCheckpoint(_) | Output::Ignored(_) => {}
+                Output::RollBack(_) | Output::Diverged { .. } => panic!("unexpected {output:?}"),
+            }
+        }
+    }
+
+    fn execute(&mut self, replica: usize, execution: &Execution) {
+        let executor = &mut self.executors[replica];
+        let requests = &execution.batch.requests;
+        let mut replies = Vec::new();
+        for index in 0..requests.len() {
+            let (client, timestamp) = (requests.clients[index], requests.timestamps[index]);
+            if executor.newest.get(&client).is_some_and(|(newest, _)| *newest >= timestamp) {
+                continue;
+            }
+            let result = timestamp.0.to_le_bytes().to_vec();
+            executor.newest.insert(client, (timestamp, result.clone()));
+            executor.operations += 1;
+            replies.push((client, timestamp, result));
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&executor.state.0).update(&execution.batch.digest.0);
+        executor.state = hasher.finalize().into();
+        executor.ledger.push(executor.state);
+        assert_eq!(executor.ledger.len() as u64, execution.sequence.0, "executed in order");
+
+        let state = executor.state;
+        for (client, timestamp, result) in replies {
+            self.reply(replica, client, timestamp, result);
+        }
+        self.step(replica, Input::Executed(execution.sequence));
+        if execution.sequence.0.is_multiple_of(INTERVAL) {
+            self.step(replica, Input::CheckpointTaken(execution.sequence, state));
+        }
+    }
+
+    fn recall(&mut self, replica: usize, table: &RequestTable) {
+        let mut missing = Vec::new();
+        for index in 0..table.len() {
+            let client = table.clients[index];
+            match self.executors[replica].newest.get(&client) {
+                Some((newest, result)) if *newest >= table.timestamps[index] => {
+                    let (timestamp, result) = (*newest, result.clone());
+                    self.reply(replica, client, timestamp, result);
+                }
+                _ => missing.push(index),
+            }
+        }
+        if !missing.is_empty() {
+            self.step(replica, Input::NotExecuted(Arc::new(table.select(&missing))));
+        }
+    }
+
+    fn begin(&mut self, client: ClientId, timestamp: Timestamp) {
+        self.clients.begin(client, timestamp);
+        self.request(client, timestamp, 0);
+    }
+
+    fn request(&mut self, client: ClientId, timestamp: Timestamp, attempt: u32) {
+        if self.clients.outstanding(client) != Some(timestamp) {
+            return; // it was answered in the meantime
+        }
+        let requests = table(&[(client.0, timestamp.0)]);
+        let to = match ClientTable::retransmit_to(attempt) {
+            Recipients::Primary => usize::from(self.clients.primary().0)..usize::from(self.clients.primary().0) + 1,
+            Recipients::All => 0..self.executors.len(),
+        };
+        for to in to {
+            if client == ClientId(0) && self.distrust[to] {
+                continue; // refused before it gets to the protocol
+            }
+            self.transmit(None, to, Event::Input(to, Box::new(Input::Requests(Arc::clone(&requests)))));
+        }
+        self.at(self.now.after(RETRY_NS), Event::Retry(client, timestamp, attempt + 1));
+    }
+
+    fn reply(&mut self, from: usize, client: ClientId, timestamp: Timestamp, result: Vec<u8>) {
+        self.transmit(Some(from), usize::MAX, Event::Reply(from, client, timestamp, result));
+    }
+
+    fn on_reply(&mut self, from: usize, client: ClientId, timestamp: Timestamp, result: &[u8]) {
+        let replica = ReplicaId(u16::try_from(from).unwrap());
+        let outcome = self.clients.on_reply(&Reply { replica, view: View(0), client, timestamp, result });
+        assert_ne!(outcome, ReplyOutcome::Unknown);
+        if outcome == ReplyOutcome::Completed {
+            assert_eq!(self.clients.result(client), Some(&timestamp.0.to_le_bytes()[..]));
+            self.completed += 1;
+            if self.to_do > 0 {
+                self.to_do -= 1;
+                self.begun += 1;
+                self.begin(client, Timestamp(timestamp.0 + 1));
+            }
+        }
+    }
+
+    fn send(&mut self, from: usize, to: usize, message: &Arc<Message>) {
+        self.messages += 1;
+        let sender = ReplicaId(u16::try_from(from).unwrap());
+        let message = message.as_ref().clone();
+        let requests_authentic = match &message {
+            Message::PrePrepare(message) => {
+                !(self.distrust[to] && message.batch.requests.clients.contains(&ClientId(0)))
+            }
+            Message::Status(_) if !self.network.statuses => return,
+            _ => true,
+        };
+        let authentic = Authentic { sender, message, signature: None, requests_authentic };
+        self.transmit(Some(from), to, Event::Input(to, Box::new(Input::Message(authentic))));
+    }
+
+    /// Puts a message on the network, which may lose it, repeat it and overtake it.
+    fn transmit(&mut self, from: Option<usize>, to: usize, event: Event) {
+        let silent = |at: usize| self.silent.get(at).copied().unwrap_or(false);
+        if from.is_some_and(silent) || silent(to) || self.random(100) < self.network.loss_percent {
+            return;
+        }
+        let repeat = match &event {
+            Event::Input(to, input) => Some(Event::Input(*to, input.clone())),
+            _ => None,
+        };
+        if let Some(repeat) = repeat.filter(|_| self.random(100) < self.network.repeat_percent) {
+            let later = self.now.after(1 + self.random(self.network.delay_max_ns));
+            self.at(later, repeat);
+        }
+        let later = self.now.after(1 + self.random(self.network.delay_max_ns));
+        self.at(later, event);
+    }
+
+    fn at(&mut self, time: Time, event: Event) {
+        self.order += 1;
+        self.events.insert((time, self.order), event);
+    }
+
+    /// splitmix64, below `bound`.
+    pub(super) fn random(&mut self, bound: u64) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.seed;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    /// The stable checkpoint of a replica.
+    pub(super) fn stable(&self, replica: usize) -> SequenceNumber {
+        self.replicas[replica].position().stable_checkpoint
+    }
+
+    /// How many replicas may be faulty.
+    pub(super) const fn f(&self) -> usize {
+        self.quorums.f()
+    }
+}
