@@ -1,7 +1,8 @@
 //! What the protocol core costs: a whole round of four replicas for one batch, and one reply at a client.
 //!
-//! No wire, no authentication, no threads: the pure state machines alone. A round is everything from the requests at the primary to the
-//! execution of the batch at all four replicas, checkpoints included, so a replica's share of it is a quarter.
+//! No wire, no authentication, no threads: the pure state machines alone. A round is everything from the requests at
+//! the primary to the execution of the batch at all four replicas, checkpoints included, so a replica's share of it is
+//! a quarter.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -78,7 +79,8 @@ impl Round {
     }
 }
 
-/// The next request of each of `requests` clients, 16 bytes each. Digests are made up: they cost the verify stage, not the core.
+/// The next request of each of `requests` clients, 16 bytes each. Digests are made up: they cost the verify stage, not
+/// the core.
 fn table(requests: usize, timestamp: u64) -> Arc<RequestTable> {
     let count = u32::try_from(requests).expect("small");
     Arc::new(RequestTable {

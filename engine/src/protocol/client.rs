@@ -1,6 +1,8 @@
-//! The client half of PBFT: what makes a reply quorum, and when and to whom to send again (Castro & Liskov, OSDI'99, section 4.1).
+//! The client half of PBFT: what makes a reply quorum, and when and to whom to send again (Castro & Liskov, OSDI'99,
+//! section 4.1).
 //!
-//! Pure, like the replica half: the load generator keeps time and sockets, this keeps one record for each logical client.
+//! Pure, like the replica half: the load generator keeps time and sockets, this keeps one record for each logical
+//! client.
 
 use crate::protocol::Reply;
 use crate::quorum::Quorums;
@@ -86,8 +88,8 @@ impl ClientTable {
 
     /// `client` asks for its next operation.
     ///
-    /// # Panics
-    /// If the client is out of range, has an operation outstanding, or `timestamp` does not rise: these are our own bugs.
+    /// # Panics If the client is out of range, has an operation outstanding, or `timestamp` does not rise: these are
+    /// our own bugs.
     pub fn begin(&mut self, client: ClientId, timestamp: Timestamp) {
         let operation = &mut self.operations[(client.0 - self.first.0) as usize];
         assert!(operation.complete || operation.timestamp.0 == 0, "one outstanding operation a client");
@@ -129,8 +131,8 @@ impl ClientTable {
         (!operation.complete && operation.timestamp.0 > 0).then_some(operation.timestamp)
     }
 
-    /// The replica that is probably the primary. Follows the views that f + 1 replicas have reached, so that no single one can lead
-    /// the clients astray.
+    /// The replica that is probably the primary. Follows the views that f + 1 replicas have reached, so that no single
+    /// one can lead the clients astray.
     #[must_use]
     pub const fn primary(&self) -> ReplicaId {
         self.quorums.primary(self.view)
@@ -142,7 +144,8 @@ impl ClientTable {
         if attempt == 0 { Recipients::Primary } else { Recipients::All }
     }
 
-    /// How long after sending number `attempt`, counted from 0, the request is sent again. Doubles up to [`RETRANSMIT_MAX_NS`].
+    /// How long after sending number `attempt`, counted from 0, the request is sent again. Doubles up to
+    /// [`RETRANSMIT_MAX_NS`].
     #[must_use]
     pub const fn retransmit_after_ns(attempt: u32) -> u64 {
         let exponent = if attempt < 16 { attempt } else { 16 };

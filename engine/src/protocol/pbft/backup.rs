@@ -101,8 +101,8 @@ impl Pbft {
         turn.broadcast(Message::Prepare(Vote { view, sequence, digest }));
     }
 
-    /// Takes every step that the votes on `sequence` allow by now. Called after anything was recorded there, so the order in which
-    /// messages arrive does not matter.
+    /// Takes every step that the votes on `sequence` allow by now. Called after anything was recorded there, so the
+    /// order in which messages arrive does not matter.
     pub(super) fn progress(&mut self, sequence: SequenceNumber, turn: &mut Turn<'_>) {
         let quorums = self.config.quorums;
         if self.log.slot(sequence).phase >= Phase::CommittedLocal {
@@ -114,7 +114,8 @@ impl Pbft {
         let (view, own) = (self.view, self.config.own);
         let slot = self.log.slot_mut(sequence);
         if let (Phase::PrePrepared, Some(digest)) = (slot.phase, slot.pre_prepared)
-            // The pre-prepare stands for the primary: with it, Q replicas agree. The own prepare is among them at a backup.
+            // The pre-prepare stands for the primary: with it, Q replicas agree. The own prepare is among them at a
+            // backup.
             && slot.prepares.count(digest) >= quorums.quorum() - 1
         {
             slot.enter(Event::Prepare, turn.now);
@@ -127,10 +128,14 @@ impl Pbft {
 
     /// Whether a held pre-prepare may be accepted although some requests do not prove themselves here.
     ///
-    /// f + 1 replicas must vouch for the digest: the primary by its pre-prepare, and f backups by their prepares. One of these is correct.
-    /// The first correct one among all who vouch can not have relied on f + 1 others, so it has verified every client's
-    /// authenticator itself (a correct primary admits nothing else): no request is made up. A faulty client can therefore not
-    /// split the correct replicas by authenticators that hold for some of them only (the "big MAC" attack, Aardvark, NSDI'09).
+    /// f + 1 replicas must vouch for the digest: the primary by its pre-prepare, and f backups by their prepares. One
+    /// of these is correct. The first correct one among all who vouch can not have relied on f + 1 others, so it has
+    /// verified every client's authenticator itself (a correct primary admits nothing else): no request is made up. A
+    /// faulty client can therefore not split the correct replicas by authenticators that hold for some of them only
+    /// (the "big MAC" attack, Aardvark, NSDI'09).
+    ///
+    /// Authenticators that hold at the primary and at fewer than f correct backups still stop the slot until a view
+    /// change: whoever must withstand that has clients sign their requests.
     fn is_vouched(&self, slot: &Slot) -> bool {
         let vouchers = |digest| 1 + slot.prepares.count(digest);
         slot.phase == Phase::Held
@@ -149,9 +154,9 @@ impl Pbft {
         let slot = self.log.slot_mut(sequence);
         let by_claims = slot.claims.count(digest) > 0;
         slot.enter(Event::Decide, turn.now);
-        // Votes that were not cast on the way are cast now, silently: only a replica that stays behind is ever sent them (see
-        // `repair`). They bind nothing new, since the decision stands: Q − f correct replicas have prepared it. A vote that was cast
-        // stays as it is, whatever it was for.
+        // Votes that were not cast on the way are cast now, silently: only a replica that stays behind is ever sent
+        // them (see `repair`). They bind nothing new, since the decision stands: Q − f correct replicas have prepared
+        // it. A vote that was cast stays as it is, whatever it was for.
         if backup {
             let _ = slot.prepares.record(own, digest, None);
         }

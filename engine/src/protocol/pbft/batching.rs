@@ -9,13 +9,14 @@ use crate::requests::{RequestTable, TableBuilder};
 use crate::settings::options::{Batching, FIXED_FLUSH};
 use crate::types::{SequenceNumber, Time};
 
-/// Most bytes of tables kept waiting. A table counts in full until its last waiting request has left, because it keeps its frame alive.
+/// Most bytes of tables kept waiting. A table counts in full until its last waiting request has left, because it keeps
+/// its frame alive.
 const WAITING_BYTES_MAX: usize = 16 * OPERATIONS_BYTES_MAX;
 
 /// The queue of admitted requests, in order of arrival.
 ///
-/// Requests wait in the tables that they came in. At most one request of a client waits (admission sees to that), so the
-/// queue is bounded by the number of clients, and by [`WAITING_BYTES_MAX`].
+/// Requests wait in the tables that they came in. At most one request of a client waits (admission sees to that), so
+/// the queue is bounded by the number of clients, and by [`WAITING_BYTES_MAX`].
 #[derive(Debug)]
 pub(super) struct Queue {
     batching: Batching,
@@ -110,7 +111,8 @@ impl Queue {
         }
     }
 
-    /// Takes out the next batch, bounded by the batch size and the limits of a table, and when its oldest request arrived.
+    /// Takes out the next batch, bounded by the batch size and the limits of a table, and when its oldest request
+    /// arrived.
     pub(super) fn take(&mut self) -> (RequestTable, Time) {
         let oldest = self.tables.front().map_or(self.last_arrival, |waiting| waiting.arrived);
         let batch = self.take_whole_table().unwrap_or_else(|| self.gather());

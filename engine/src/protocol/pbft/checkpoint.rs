@@ -127,8 +127,8 @@ impl Pbft {
         Ok(())
     }
 
-    /// Makes the checkpoint at `sequence` stable if Q replicas share this replica's own state there. Without an own matching state the
-    /// low watermark stays, whatever the others vouch for.
+    /// Makes the checkpoint at `sequence` stable if Q replicas share this replica's own state there. Without an own
+    /// matching state the low watermark stays, whatever the others vouch for.
     pub(super) fn stabilise(&mut self, sequence: SequenceNumber, turn: &mut Turn<'_>) {
         let low = self.log.low();
         if sequence <= low
@@ -154,9 +154,9 @@ impl Pbft {
 
     /// Reports, once, that the own state is not what f + 1 others have.
     ///
-    /// f + 1 and not Q: one of them is correct, so either this replica or the application's determinism is broken, and both must be
-    /// known. Waiting for Q would hide a state that differs between two halves of the correct replicas: no checkpoint would ever
-    /// become stable and the cluster would stop at its high watermark without a word.
+    /// f + 1 and not Q: one of them is correct, so either this replica or the application's determinism is broken, and
+    /// both must be known. Waiting for Q would hide a state that differs between two halves of the correct replicas: no
+    /// checkpoint would ever become stable and the cluster would stop at its high watermark without a word.
     fn check_divergence(&mut self, sequence: SequenceNumber, turn: &mut Turn<'_>) {
         let (own, weak) = (self.config.own, self.config.quorums.weak());
         let votes = self.checkpoints.votes(sequence);

@@ -1,8 +1,9 @@
 //! Messages for sequence numbers one window ahead, kept until the low watermark catches up.
 //!
-//! A replica that is a checkpoint behind its peers hears votes and pre-prepares above its high watermark. Dropping them would make it
-//! wait for a status exchange at every checkpoint. The buffer is bounded over all senders and for each of them, so that one faulty
-//! replica can not take the others' room; what does not fit is refused, counted and repaired by the status exchange.
+//! A replica that is a checkpoint behind its peers hears votes and pre-prepares above its high watermark. Dropping them
+//! would make it wait for a status exchange at every checkpoint. The buffer is bounded over all senders and for each of
+//! them, so that one faulty replica can not take the others' room; what does not fit is refused, counted and repaired
+//! by the status exchange.
 
 use crate::limits::{EARLY_MESSAGES_MAX, OPERATIONS_BYTES_MAX};
 use crate::protocol::{Authentic, Ignored, Message};

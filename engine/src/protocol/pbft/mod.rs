@@ -1,10 +1,10 @@
-//! PBFT's normal case (Castro & Liskov, OSDI'99, sections 4.2 and 4.3; TOCS'02): three phases between two watermarks, checkpoints, and repair of
-//! whatever gets lost.
+//! PBFT's normal case (Castro & Liskov, OSDI'99, sections 4.2 and 4.3; TOCS'02): three phases between two watermarks,
+//! checkpoints, and repair of whatever gets lost.
 //!
-//! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals), `backup` (the three
-//! phases, at every replica), `checkpoint` (states that are shared, and the low watermark), `repair` (the status exchange). They work
-//! on the `log`, a ring of `slot`s whose phases follow one table of `transitions`; `votes` counts them, and `early` keeps
-//! messages that are one window ahead.
+//! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
+//! `backup` (the three phases, at every replica), `checkpoint` (states that are shared, and the low watermark),
+//! `repair` (the status exchange). They work on the `log`, a ring of `slot`s whose phases follow one table of
+//! `transitions`; `votes` counts them, and `early` keeps messages that are one window ahead.
 //!
 //! The view is 0 throughout: a primary that fails stops the cluster. A slot keeps what a view change will need.
 
@@ -174,7 +174,8 @@ impl Pbft {
         Ok(())
     }
 
-    /// Requests that came again and have not been executed: under way at the primary, perhaps unknown to it at a backup.
+    /// Requests that came again and have not been executed: under way at the primary, perhaps unknown to it at a
+    /// backup.
     fn on_not_executed(&self, table: Arc<RequestTable>, turn: &mut Turn<'_>) -> Result<(), Ignored> {
         if self.is_primary() {
             return Err(Ignored::RequestInProgress);

@@ -11,8 +11,8 @@ use crate::types::{ClientId, Timestamp};
 
 /// The newest request of each logical client that was given a place in the queue or in a batch.
 ///
-/// Timestamps only rise and one request of a client waits at a time, so no batch holds a request twice and no client takes more than its
-/// share of the queue.
+/// Timestamps only rise and one request of a client waits at a time, so no batch holds a request twice and no client
+/// takes more than its share of the queue.
 #[derive(Debug)]
 pub(super) struct Admission {
     clients: Vec<Admitted>,
@@ -95,8 +95,8 @@ impl Pbft {
         self.propose(turn);
     }
 
-    /// Proposes as many batches as the strategy and the high watermark allow. To be called whenever either may allow more: when requests
-    /// arrive, a batch was executed, the low watermark rose, or the batch timer expired.
+    /// Proposes as many batches as the strategy and the high watermark allow. To be called whenever either may allow
+    /// more: when requests arrive, a batch was executed, the low watermark rose, or the batch timer expired.
     pub(super) fn propose(&mut self, turn: &mut Turn<'_>) {
         if !self.is_primary() {
             return;
@@ -119,8 +119,8 @@ impl Pbft {
         self.arm_batch_timer(turn);
     }
 
-    /// Wakes up when the oldest partial batch is due. An earlier wake-up is left to come: it finds nothing due and sets the timer
-    /// again, which is cheaper than moving it with every arrival.
+    /// Wakes up when the oldest partial batch is due. An earlier wake-up is left to come: it finds nothing due and sets
+    /// the timer again, which is cheaper than moving it with every arrival.
     fn arm_batch_timer(&mut self, turn: &mut Turn<'_>) {
         if self.next > self.log.high() || self.batch_timer.is_some() {
             return; // blocked by the high watermark: the next stable checkpoint proposes what is due by then

@@ -1,5 +1,5 @@
-//! Repair of loss by status exchange (Castro & Liskov, TOCS'02, section 5.2): every replica tells where it stands, and whoever can
-//! fill a gap sends exactly what is missing. Nothing here relies on the transport to deliver anything.
+//! Repair of loss by status exchange (Castro & Liskov, TOCS'02, section 5.2): every replica tells where it stands, and
+//! whoever can fill a gap sends exactly what is missing. Nothing here relies on the transport to deliver anything.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,7 +40,8 @@ pub(super) struct Repair {
     told: (SequenceNumber, SequenceNumber),
     /// Intervals since then.
     silent: u32,
-    /// Where this replica stood at the last interval, and for how many it has stood there although others vouch for a later state.
+    /// Where this replica stood at the last interval, and for how many it has stood there although others vouch for a
+    /// later state.
     standing: (SequenceNumber, u32),
     /// The checkpoint that was last asked for with [`Output::FetchState`].
     fetching: SequenceNumber,
@@ -95,7 +96,8 @@ impl Repair {
         Some(batch)
     }
 
-    /// Keeps a body until its decision is known: one for each sender and sequence number, bounded in bytes for each sender.
+    /// Keeps a body until its decision is known: one for each sender and sequence number, bounded in bytes for each
+    /// sender.
     fn keep_body(&mut self, sender: ReplicaId, body: &Body, committed: SequenceNumber) -> Result<(), Ignored> {
         self.bodies.retain(|(_, kept)| kept.sequence > committed);
         let of_sender = || self.bodies.iter().filter(|(from, _)| *from == sender).map(|(_, kept)| kept);
@@ -167,7 +169,8 @@ impl Pbft {
         }
     }
 
-    /// Asks for state when others vouch for a checkpoint that this replica does not get to by repairs: nobody keeps what it misses.
+    /// Asks for state when others vouch for a checkpoint that this replica does not get to by repairs: nobody keeps
+    /// what it misses.
     fn check_reach(&mut self, turn: &mut Turn<'_>) {
         let committed = self.log.committed;
         // f + 1 vouchers: one of them is correct, so the state exists.
@@ -184,8 +187,8 @@ impl Pbft {
         }
     }
 
-    /// Sends a peer what it lacks, unless that is probably on its way: only one that has not moved between two statuses, or is far
-    /// behind, gets anything.
+    /// Sends a peer what it lacks, unless that is probably on its way: only one that has not moved between two
+    /// statuses, or is far behind, gets anything.
     pub(super) fn on_status(&mut self, sender: ReplicaId, status: &Status, turn: &mut Turn<'_>) -> Result<(), Ignored> {
         self.check_view(status.view)?;
         let pause = self.config.status_interval_ns / ANSWER_FRACTION;
@@ -253,8 +256,8 @@ impl Pbft {
         let Some(batch) = self.log.decided_batch(sequence) else { return };
         let (view, digest) = (self.view, batch.digest);
         turn.send(answer.to, Message::Committed(Vote { view, sequence, digest }));
-        // A peer that has a body in spite of its status keeps one; it may be another than the decided one, so the body is sent again
-        // after a while.
+        // A peer that has a body in spite of its status keeps one; it may be another than the decided one, so the body
+        // is sent again after a while.
         let stuck = self.repair.peers[usize::from(answer.to.0)].committed_for >= VOTES_AFTER;
         if (!lacks.pre_prepared || stuck) && self.sends_body(answer.to, sequence) && answer.take(batch) {
             turn.send(answer.to, Message::Body(Body { sequence, batch: Arc::clone(batch) }));
@@ -295,7 +298,8 @@ impl Pbft {
         }
     }
 
-    /// Whether the body of `sequence` is this replica's to send in this round: one replica at a time, another one in the next round.
+    /// Whether the body of `sequence` is this replica's to send in this round: one replica at a time, another one in
+    /// the next round.
     fn sends_body(&self, to: ReplicaId, sequence: SequenceNumber) -> bool {
         let n = self.config.quorums.n() as u64;
         let round = self.repair.peers[usize::from(to.0)].round;

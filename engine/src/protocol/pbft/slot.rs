@@ -12,8 +12,8 @@ use crate::types::{Digest, Time};
 
 /// What this replica knows of one sequence number in the current view.
 ///
-/// With the pre-prepare's digest and the prepares it holds what a prepared certificate consists of, and the digests that were
-/// pre-prepared: what a view change needs.
+/// With the pre-prepare's digest and the prepares it holds what a prepared certificate consists of, and the digests
+/// that were pre-prepared: what a view change needs.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     pub(super) phase: Phase,
@@ -65,13 +65,15 @@ impl Slot {
 
     /// The digest that is decided here, as far as this replica can tell. Two sources prove a decision:
     ///
-    /// - *Q matching commits*, even where the own prepares were lost. At least Q − f ≥ f + 1 of the voters are correct and had
-    ///   prepared the batch, which is the paper's `committed(m, v, n)` (OSDI'99, section 4.2): every quorum of a later view
-    ///   change meets one of them, so no other batch can take this position. A claim counts as a commit of its sender: a correct
-    ///   replica makes it only where the decision stands already.
-    /// - *f + 1 matching claims.* One of the claimants is correct, and for a correct replica committed-local means decided.
+    /// - *Q matching commits*, even where the own prepares were lost. At least Q − f ≥ f + 1 of the voters are correct
+    ///   and had prepared the batch, which is the paper's `committed(m, v, n)` (OSDI'99, section 4.2): every quorum of
+    ///   a later view change meets one of them, so no other batch can take this position. A claim counts as a commit of
+    ///   its sender: a correct replica makes it only where the decision stands already.
+    /// - *f + 1 matching claims.* One of the claimants is correct, and for a correct replica committed-local means
+    ///   decided.
     ///
-    /// So a decision never rests on the word of faulty replicas alone. With at most f of them, two digests can not be decided.
+    /// So a decision never rests on the word of faulty replicas alone. With at most f of them, two digests can not be
+    /// decided.
     pub(super) fn decided(&self, quorums: Quorums) -> Option<Digest> {
         let by_commits = self
             .commits

@@ -1,15 +1,16 @@
-//! A small cluster in memory: replicas, executors, closed-loop clients and a network that delays, reorders, repeats and loses, all from one
-//! seed. (The simulator is the thorough one; this keeps the core honest on its own.)
+//! A small cluster in memory: replicas, executors, closed-loop clients and a network that delays, reorders, repeats and
+//! loses, all from one seed. (The simulator is the thorough one; this keeps the core honest on its own.)
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Config, INTERVAL, Pbft, STATUS_NS, WINDOW, config, table};
+use super::{Config, INTERVAL, Pbft, STATUS_NS, WINDOW, batch, config, table};
+use super::{body, checkpoint, commit, committed, pre_prepare, prepare};
 use crate::protocol::client::{ClientTable, Recipients, ReplyOutcome};
-use crate::protocol::message::{Authentic, Message};
+use crate::protocol::message::{Authentic, Message, SlotStatus, Status};
 use crate::protocol::{Execution, Input, Output, Protocol, Reply, Timer};
 use crate::quorum::Quorums;
-use crate::requests::RequestTable;
+use crate::requests::{Batch, RequestTable};
 use crate::settings::options::Batching;
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
@@ -109,8 +110,8 @@ impl Cluster {
         cluster
     }
 
-    /// Runs until nothing is left to be done by clients and all that are not silent stand at the same place, or until `deadline`. Says
-    /// whether it got there.
+    /// Runs until nothing is left to be done by clients and all that are not silent stand at the same place, or until
+    /// `deadline`. Says whether it got there.
     pub(super) fn settle(&mut self, deadline: Time) -> bool {
         loop {
             if self.completed == self.begun && self.to_do == 0 && self.is_level() {
@@ -316,6 +317,43 @@ impl Cluster {
         };
         let authentic = Authentic { sender, message, signature: None, requests_authentic };
         self.transmit(Some(from), to, Event::Input(to, Box::new(Input::Message(authentic))));
+    }
+
+    /// One of the `liars`, whose own replicas are silent, says something to one replica: well-formed, authentic and
+    /// made up.
+    pub(super) fn lie(&mut self, liars: &[u16]) {
+        let liar = liars[self.pick(liars.len())];
+        let to = self.pick(self.executors.len());
+        // Few batches, near positions, and mostly one story for each: so that lies meet each other and are believed by
+        // some.
+        let made_up = [Batch::null(), batch(&[(0, 1)]), batch(&[(1, 1), (2, 1)])];
+        let about = self.executed(to).saturating_sub(2) + self.random(2 * WINDOW + 4);
+        let story = usize::try_from(about).unwrap() + usize::from(self.random(5) == 0);
+        let chosen = &made_up[story % made_up.len()];
+        let message = match self.random(9) {
+            0 | 1 => pre_prepare(about, chosen),
+            2 => prepare(about, chosen),
+            3 => commit(about, chosen),
+            4 => committed(about, chosen),
+            5 => body(about, chosen),
+            6 => checkpoint(about / INTERVAL * INTERVAL, 1),
+            7 => checkpoint(about, 2),
+            _ => Message::Status(Status {
+                view: View(0),
+                stable: SequenceNumber(self.random(about + 1)),
+                committed: SequenceNumber(about),
+                slots: vec![SlotStatus::default(); self.pick(5)],
+            }),
+        };
+        let requests_authentic = self.random(4) > 0;
+        let authentic = Authentic { sender: ReplicaId(liar), message, signature: None, requests_authentic };
+        if !self.silent[to] {
+            self.step(to, Input::Message(authentic));
+        }
+    }
+
+    fn pick(&mut self, among: usize) -> usize {
+        usize::try_from(self.random(among as u64)).unwrap()
     }
 
     /// Puts a message on the network, which may lose it, repeat it and overtake it.

@@ -1,5 +1,5 @@
-//! What holds for whole clusters, seed by seed: agreement, exactly-once execution, liveness once the network behaves, and that a
-//! replica which was cut off catches up.
+//! What holds for whole clusters, seed by seed: agreement, exactly-once execution, liveness once the network behaves,
+//! and that a replica which was cut off catches up.
 
 use super::cluster::{Cluster, Network};
 use super::{SIZES, STATUS_NS, WINDOW};
@@ -35,6 +35,45 @@ fn clusters_agree_under_loss_and_finish_when_it_ends() {
         cluster.check();
         assert!(settled, "seed {seed}: {} operations completed", cluster.completed);
     }
+}
+
+#[test]
+fn lying_backups_neither_split_nor_stop_the_others() {
+    for seed in 0..100 {
+        let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
+        let mut cluster = Cluster::new(n, 6, 30, batching(seed), seed);
+        let f = cluster.f();
+        cluster.silent[n - f..].fill(true);
+        let liars: Vec<u16> = (n - f..n).map(|liar| u16::try_from(liar).unwrap()).collect();
+        cluster.network.loss_percent = 5;
+        for _ in 0..1000 {
+            cluster.run(cluster.now.after(20_000));
+            cluster.lie(&liars);
+        }
+        cluster.network = Network::CALM;
+        assert!(cluster.settle(cluster.now.after(2 * SECOND)), "seed {seed}: {} completed", cluster.completed);
+        assert_eq!(cluster.fetches, 0);
+        cluster.check();
+    }
+}
+
+#[test]
+fn a_lying_primary_splits_nobody() {
+    let mut executed = 0;
+    for seed in 0..200 {
+        let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
+        let mut cluster = Cluster::new(n, 3, 1, batching(seed), seed);
+        let f = cluster.f();
+        let liars: Vec<u16> = (0..f).map(|liar| u16::try_from(liar).unwrap()).collect();
+        cluster.silent[..f].fill(true);
+        for _ in 0..2000 {
+            cluster.run(cluster.now.after(20_000));
+            cluster.lie(&liars);
+        }
+        cluster.check();
+        executed += (f..n).map(|replica| cluster.executed(replica)).sum::<u64>();
+    }
+    assert!(executed > 1000, "{executed} batches executed: too few for a test of agreement");
 }
 
 /// The canary: were loss repaired by anything but the status exchange, the tests here would prove little.
