@@ -211,7 +211,8 @@ fn stages(replica: &Replica) -> String {
 }
 
 /// A whole number with commas: `1,234,567`.
-fn count(value: f64) -> String {
+#[must_use]
+pub fn count(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = String::new();
     if value <= -0.5 {
