@@ -109,6 +109,9 @@ impl Page {
 
     fn generator(&mut self, report: &Report) {
         let g = &report.generator;
+        if g.mode.is_empty() {
+            return self.line("Generator", format_args!("it did not report"));
+        }
         let (clients, connections, threads) = (g.clients, g.connections, g.threads);
         self.line(
             "Generator",

@@ -119,7 +119,7 @@ mod tests {
             ("replica = 4", &["unknown key 'replica'", "allowed: replicas, clients, auth"][..]),
             ("json = 1", &["unknown key 'json'"]),
             ("wrong_from = 1", &["unknown key 'wrong_from'"]),
-            ("replicas = 3", &["'3'", "--replicas", "4..=64"]),
+            ("replicas = 3", &["'3'", "--replicas", "a whole number from 4 to 64"]),
             ("batch = \"fixed:0\"", &["'fixed:0' is not allowed; allowed: none, fixed:N"]),
             ("duration = 10", &["'10'", "--duration", "whole seconds"]),
             ("clients = [1]", &["clients = [1]: a array is not allowed; allowed: a string or a number"]),

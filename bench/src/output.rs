@@ -34,7 +34,7 @@ fn style() -> Style {
 /// One second of progress as a row of a table.
 #[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
 pub(crate) fn progress_row(second: &Second) -> String {
-    let window = if second.measured { "measured" } else { "outside" };
+    let window = if second.measured { "measured    " } else { "not measured" };
     let (p50, p99, max) = (time(second.p50_us), time(second.p99_us), time(second.max_us));
     let again = match second.retransmissions {
         0 => String::new(),

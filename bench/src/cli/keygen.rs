@@ -6,6 +6,7 @@ use clap::Args;
 use hippodrome_engine::limits::{CLIENT_NODES_MAX, CLIENTS_MAX, REPLICAS_MAX, REPLICAS_MIN};
 
 use super::options::ClusterOptions;
+use super::values::whole;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -19,15 +20,15 @@ Writes cluster.toml, replica-N.key and client-N.key. Give every node cluster.tom
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {
     /// Replicas n, of which f = floor((n - 1) / 3) may be faulty, 4 to 64
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(REPLICAS_MIN as i64..=REPLICAS_MAX as i64))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = whole::<u16>(REPLICAS_MIN as u64, REPLICAS_MAX as u64))]
     pub(crate) replicas: u16,
 
     /// Logical clients over all client nodes, 1 to 1048576
-    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = whole::<u32>(1, u64::from(CLIENTS_MAX)))]
     pub(crate) clients: u32,
 
     /// Load generators that share the logical clients, 1 to 64
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=CLIENT_NODES_MAX as i64))]
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = whole::<u16>(1, CLIENT_NODES_MAX as u64))]
     pub(crate) client_nodes: u16,
 
     /// Where the replicas listen: HOST:PORT for consecutive ports on one host, or one HOST:PORT for each replica, by commas

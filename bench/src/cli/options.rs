@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::RangedU64ValueParser;
 use hippodrome_engine::limits::{CONNECTIONS_MAX, OPERATION_BYTES_MAX, RESULT_BYTES_MAX, WINDOW_MAX};
 use hippodrome_engine::settings::{
     Authentication, Batching, ClusterSettings, Placement, Strategy, TransportChoice, WaitChoice,
 };
 use serde::Serialize;
 
-use super::values::{App, Arrivals, Preset, Size, Span, Workload, real, size, span, whole_seconds};
+use super::values::{App, Arrivals, Preset, Size, Span, Workload, real, size, span, whole, whole_seconds};
 use crate::failure::Failure;
 use crate::glue::LoadMode;
 
@@ -44,11 +43,11 @@ pub(crate) struct ClusterOptions {
     pub(crate) auth_replies: Option<Strategy>,
 
     /// Watermark window L: sequence numbers past the stable checkpoint that may be in use, at least twice the checkpoint interval, at most 4096
-    #[arg(long, value_name = "L", default_value_t = 256, value_parser = RangedU64ValueParser::<u64>::new().range(2..=WINDOW_MAX))]
+    #[arg(long, value_name = "L", default_value_t = 256, value_parser = whole::<u64>(2, WINDOW_MAX))]
     pub(crate) window: u64,
 
     /// A checkpoint every K sequence numbers, 1 to 2048
-    #[arg(long, value_name = "K", default_value_t = 128, value_parser = RangedU64ValueParser::<u64>::new().range(1..=WINDOW_MAX / 2))]
+    #[arg(long, value_name = "K", default_value_t = 128, value_parser = whole::<u64>(1, WINDOW_MAX / 2))]
     pub(crate) checkpoint_interval: u64,
 
     /// The replicated application
@@ -150,11 +149,11 @@ pub(crate) struct LoadTuning {
     pub(crate) arrivals: Option<Arrivals>,
 
     /// Connections from the load generator to each replica, 1 to 1024
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, u64::from(CONNECTIONS_MAX)))]
     pub(crate) connections: u32,
 
     /// Threads of the load generator, 1 to 64
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, 64))]
     pub(crate) load_threads: u32,
 
     /// Size of each operation (null) or value (kv), 0 to 1MiB
@@ -170,7 +169,7 @@ pub(crate) struct LoadTuning {
     pub(crate) zipf: f64,
 
     /// kv: number of keys, 1 to 10000000
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = RangedU64ValueParser::<u64>::new().range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = whole::<u64>(1, 10_000_000))]
     pub(crate) records: u64,
 
     /// Send a request again to all replicas after this time without a reply quorum, 1ms to 1h
@@ -186,7 +185,7 @@ pub(crate) struct LoadTuning {
     pub(crate) timeout: Span,
 
     /// Of all random numbers of the load [default: a fresh one, reported]
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(0..=i64::MAX as u64))]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(0, i64::MAX as u64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
 }

@@ -7,6 +7,7 @@ use hippodrome_engine::limits::{CLIENTS_MAX, REPLICAS_MAX, REPLICAS_MIN};
 use serde::Serialize;
 
 use super::options::{ClusterOptions, LoadTuning, ReplicaTuning, TransportOptions};
+use super::values::whole;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -49,11 +50,11 @@ pub(crate) struct RunArgs {
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub(crate) struct RunOptions {
     /// Replicas n, of which f = floor((n - 1) / 3) may be faulty, 4 to 64
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(REPLICAS_MIN as i64..=REPLICAS_MAX as i64))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = whole::<u16>(REPLICAS_MIN as u64, REPLICAS_MAX as u64))]
     pub(crate) replicas: u16,
 
     /// Logical clients, each with one operation outstanding, 1 to 1048576
-    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = whole::<u32>(1, u64::from(CLIENTS_MAX)))]
     pub(crate) clients: u32,
 
     /// Tests only: replica 1 gives wrong results from this sequence number on

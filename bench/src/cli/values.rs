@@ -125,6 +125,15 @@ pub(crate) fn size(max: usize) -> impl Fn(&str) -> Result<Size, String> + Clone 
     }
 }
 
+/// Reads a whole number between `min` and `max`.
+pub(crate) fn whole<T: TryFrom<u64>>(min: u64, max: u64) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let value = text.replace('_', "").parse::<u64>().ok().filter(|value| (min..=max).contains(value));
+        let value = value.and_then(|value| T::try_from(value).ok());
+        value.ok_or_else(|| format!("allowed: a whole number from {min} to {max}"))
+    }
+}
+
 /// Reads a real number between `min` and `max`.
 pub(crate) fn real(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, String> + Clone {
     move |text| {

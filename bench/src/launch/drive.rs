@@ -51,7 +51,7 @@ pub(super) struct WindowCpu {
 ///
 /// # Errors
 /// If it can not be started, or the run is interrupted.
-pub(super) fn drive(setup: &Setup, fleet: &mut Fleet, stop: &Stop) -> Result<Driven, Failure> {
+pub(super) fn drive(setup: &mut Setup, fleet: &mut Fleet, stop: &Stop) -> Result<Driven, Failure> {
     let mut process = start(setup)?;
     let mut follower = Follower::new(fleet, &process);
     let timed_out = follower.follow(setup, fleet, &mut process, stop)?;
@@ -67,6 +67,7 @@ fn start(setup: &Setup) -> anyhow::Result<Process> {
     let name = "load".to_owned();
     let load = &setup.options.load;
     Process::start(name.clone(), setup.log_path(&name), Stdio::null(), |command| {
+        command.arg("load");
         let mut pair = |flag: &str, value: &dyn std::fmt::Display| {
             command.arg(format!("--{flag}={value}"));
         };
@@ -160,7 +161,7 @@ impl Follower {
     /// Until the load generator closes its output; true if it took too long.
     fn follow(
         &mut self,
-        setup: &Setup,
+        setup: &mut Setup,
         fleet: &mut Fleet,
         process: &mut Process,
         stop: &Stop,
@@ -170,7 +171,10 @@ impl Follower {
             stop.check()?;
             fleet.watch(self.started.elapsed().as_secs_f64());
             match process.lines.recv_timeout(TICK) {
-                Ok(line) => self.on_line(&line, fleet, process),
+                Ok(line) => {
+                    setup.remove_keys();
+                    self.on_line(&line, fleet, process);
+                }
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
                 Err(RecvTimeoutError::Timeout) => return Ok(true),
                 Err(RecvTimeoutError::Disconnected) => return Ok(false),

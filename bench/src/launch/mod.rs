@@ -41,8 +41,8 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let stop = Stop(signals::stop_flag()?);
     let setup = setup::Setup::prepare(arguments)?;
     eprintln!("{} replicas, results in {}", setup.options.replicas, setup.directory.display());
-    let (setup, mut fleet) = fleet::Fleet::start(setup, &stop)?;
-    let driven = drive::drive(&setup, &mut fleet, &stop)?;
+    let (mut setup, mut fleet) = fleet::Fleet::start(setup, &stop)?;
+    let driven = drive::drive(&mut setup, &mut fleet, &stop)?;
     let answers = collect::collect(&mut fleet, &stop)?;
     fleet.stop(&stop)?;
     let report = assemble::report(&setup, &driven, &answers, &fleet);

@@ -25,8 +25,9 @@ pub(super) struct Setup {
     pub(super) started_at: String,
     /// One bound listener for each replica, until it is handed over.
     pub(super) listeners: Vec<TcpListener>,
-    /// Cluster file and keys; removed when this is dropped, however the run ends.
+    /// Cluster file and keys; removed when everybody has read them, or when this is dropped, however the run ends.
     keys: TempDir,
+    keys_removed: bool,
 }
 
 impl Setup {
@@ -56,7 +57,7 @@ impl Setup {
         results::write(&directory, results::CLUSTER, &new.file.to_toml()).context("cluster file")?;
         let config = toml::to_string(&options).context("resolved options")?;
         results::write(&directory, results::CONFIG, &config).context("resolved options")?;
-        Ok(Self { options, cluster: new.file, directory, started_at, listeners, keys })
+        Ok(Self { options, cluster: new.file, directory, started_at, listeners, keys, keys_removed: false })
     }
 
     /// Where the cluster file lies.
@@ -67,6 +68,13 @@ impl Setup {
     /// Where a node's key lies: `replica-2.key`, `client-0.key`.
     pub(super) fn key_path(&self, name: &str) -> PathBuf {
         self.keys.path().join(format!("{name}.key"))
+    }
+
+    /// Removes the keys, once every process has read its own.
+    pub(super) fn remove_keys(&mut self) {
+        if !self.keys_removed {
+            self.keys_removed = std::fs::remove_dir_all(self.keys.path()).is_ok();
+        }
     }
 
     /// Where a process writes its log.
