@@ -109,6 +109,9 @@ impl Page {
 
     fn generator(&mut self, report: &Report) {
         let g = &report.generator;
+        if g.mode.is_empty() {
+            return self.line("Generator", format_args!("it did not report"));
+        }
         let (clients, connections, threads) = (g.clients, g.connections, g.threads);
         self.line(
             "Generator",
@@ -211,7 +214,8 @@ fn stages(replica: &Replica) -> String {
 }
 
 /// A whole number with commas: `1,234,567`.
-fn count(value: f64) -> String {
+#[must_use]
+pub fn count(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = String::new();
     if value <= -0.5 {

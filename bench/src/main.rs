@@ -1,2 +1,40 @@
-//! The `hippodrome` binary.
-fn main() {}
+//! `hippodrome`: runs PBFT clusters, drives load at them, and proves the result.
+//!
+//! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a run meets them: [cli] (what people
+//! type), [config] (what they put in files instead), [cluster] (keys and the cluster file), [launch] (the launcher of `run`), [commands] (everything
+//! else); [failure] says how any of them ends, and [glue] is the only place that names the entry points of the other crates.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+
+mod cli;
+mod cluster;
+mod commands;
+mod config;
+mod failure;
+mod glue;
+mod launch;
+mod output;
+mod signals;
+
+fn main() -> ExitCode {
+    match execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.exit(),
+    }
+}
+
+fn execute() -> Result<(), Failure> {
+    let arguments = config::with_file(std::env::args_os().collect())?;
+    match Cli::try_parse_from(arguments)?.command {
+        Command::Run(arguments) => launch::run(&arguments),
+        Command::Replica(arguments) => commands::replica::run(arguments),
+        Command::Load(arguments) => commands::load::run(arguments),
+        Command::Keygen(arguments) => commands::keygen::run(&arguments),
+        Command::Report(arguments) => commands::report::run(&arguments),
+    }
+}

@@ -1,0 +1,53 @@
+//! `hippodrome load`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::options::{LoadTuning, TransportOptions};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  hippodrome load --cluster race/cluster.toml --key race/client-0.key --out load-0 --duration 30s
+  hippodrome load --cluster race/cluster.toml --key race/client-0.key --out load-1 --rate 20000 --arrivals poisson
+
+Writes load.json (counts, the generator's honesty figures, every second) and latency.hlog (HdrHistogram interval log, ns).";
+
+/// Drives load at a running cluster with all logical clients of one client node.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The cluster file that keygen wrote
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster: PathBuf,
+
+    /// This client node's key file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+
+    /// Directory for load.json and latency.hlog; made if missing, never overwritten
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// How each second is told on stdout
+    #[arg(long, value_enum, default_value_t = Progress::Table)]
+    pub(crate) progress: Progress,
+
+    #[command(flatten)]
+    pub(crate) tuning: LoadTuning,
+
+    #[command(flatten)]
+    pub(crate) transport: TransportOptions,
+
+    /// The launcher's: exit when this process is no longer the parent
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) parent: Option<u32>,
+}
+
+/// How progress is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// Rows for people
+    Table,
+    /// One JSON object a line
+    Json,
+}

@@ -1,0 +1,67 @@
+//! What people type. One file for each command, and [options] for what commands share.
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::EXIT_CODES;
+
+pub(crate) mod keygen;
+pub(crate) mod load;
+pub(crate) mod options;
+pub(crate) mod replica;
+pub(crate) mod report;
+pub(crate) mod run;
+pub(crate) mod values;
+
+#[cfg(test)]
+mod tests;
+
+/// The commit that this binary was built from.
+pub(crate) const GIT_COMMIT: &str = env!("HIPPODROME_GIT_COMMIT");
+/// `release` or `debug`.
+pub(crate) const BUILD_PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };
+
+/// The race track for Byzantine fault-tolerant replication
+///
+/// Runs PBFT clusters at speed, drives load at them, and proves that the numbers may be used: every run audits the replicas' ledgers, checks that each
+/// client's operations were executed exactly once, and judges its own load generator.
+///
+/// `hippodrome run` does all of it on this machine. For several machines: `keygen` once, then `replica` on each, then `load`.
+#[derive(Debug, Parser)]
+#[command(name = "hippodrome", version, long_version = LONG_VERSION, after_long_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  hippodrome run                              four replicas, closed loop, 10 s
+  hippodrome run --rate 50000 --arrivals poisson --auth ed25519-batch
+  hippodrome report results/20260102-030405   the same results again";
+
+/// What `--version` adds to the version: without it a result can not be traced to what was run.
+const LONG_VERSION: &str = if cfg!(debug_assertions) {
+    concat!(env!("CARGO_PKG_VERSION"), " (debug, commit ", env!("HIPPODROME_GIT_COMMIT"), ")")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), " (release, commit ", env!("HIPPODROME_GIT_COMMIT"), ")")
+};
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole cluster with its load on this machine and judge the result
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", run::EXAMPLES))]
+    Run(Box<run::RunArgs>),
+    /// Run one replica until it is stopped
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", replica::EXAMPLES))]
+    Replica(replica::ReplicaArgs),
+    /// Drive load at a running cluster
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", load::EXAMPLES))]
+    Load(load::LoadArgs),
+    /// Write a cluster file and a key file for each node
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", keygen::EXAMPLES))]
+    Keygen(keygen::KeygenArgs),
+    /// Print the results of a run again
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", report::EXAMPLES))]
+    Report(report::ReportArgs),
+}

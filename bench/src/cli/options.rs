@@ -1,0 +1,222 @@
+//! Options that several commands share. Their fields' names are also the keys of configuration files.
+
+use std::time::Duration;
+
+use clap::Args;
+use hippodrome_engine::limits::{CONNECTIONS_MAX, OPERATION_BYTES_MAX, RESULT_BYTES_MAX, WINDOW_MAX};
+use hippodrome_engine::settings::{
+    Authentication, Batching, ClusterSettings, Placement, Strategy, TransportChoice, WaitChoice,
+};
+use serde::Serialize;
+
+use super::values::{App, Arrivals, Preset, Size, Span, Workload, real, size, span, whole, whole_seconds};
+use crate::failure::Failure;
+use crate::glue::LoadMode;
+
+/// Longest run, s.
+const SECONDS_MAX: u64 = 24 * 3600;
+
+/// What all nodes must agree on.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+#[command(next_help_heading = "Cluster (all nodes must agree)")]
+pub(crate) struct ClusterOptions {
+    /// Who proves what to whom: none, mac, ed25519, ed25519-batch, or hybrid
+    ///
+    /// One strategy for all links, or `hybrid`: signed requests (verified in batches), MACs between replicas and on replies. `none` proves nothing: the
+    /// crypto-free baseline.
+    #[arg(long, value_name = "PRESET", default_value = "mac")]
+    pub(crate) auth: Preset,
+
+    /// Requests only, instead of --auth: none, mac, ed25519, or ed25519-batch
+    #[arg(long, value_name = "STRATEGY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auth_clients: Option<Strategy>,
+
+    /// Between replicas only, instead of --auth: none, mac, ed25519, or ed25519-batch
+    #[arg(long, value_name = "STRATEGY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auth_replicas: Option<Strategy>,
+
+    /// Replies only, instead of --auth: none, mac, ed25519, or ed25519-batch
+    #[arg(long, value_name = "STRATEGY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auth_replies: Option<Strategy>,
+
+    /// Watermark window L: sequence numbers past the stable checkpoint that may be in use, at least twice the checkpoint interval, at most 4096
+    #[arg(long, value_name = "L", default_value_t = 256, value_parser = whole::<u64>(2, WINDOW_MAX))]
+    pub(crate) window: u64,
+
+    /// A checkpoint every K sequence numbers, 1 to 2048
+    #[arg(long, value_name = "K", default_value_t = 128, value_parser = whole::<u64>(1, WINDOW_MAX / 2))]
+    pub(crate) checkpoint_interval: u64,
+
+    /// The replicated application
+    #[arg(long, value_enum, default_value_t = App::Null)]
+    pub(crate) app: App,
+
+    /// Size of each result of the null application, 0 to 1MiB
+    #[arg(long, value_name = "SIZE", default_value = "16", value_parser = size(RESULT_BYTES_MAX))]
+    pub(crate) reply_bytes: Size,
+}
+
+impl ClusterOptions {
+    /// The three strategies after all overrides.
+    pub(crate) fn authentication(&self) -> Authentication {
+        let preset = self.auth.0;
+        Authentication {
+            clients: self.auth_clients.unwrap_or(preset.clients),
+            replicas: self.auth_replicas.unwrap_or(preset.replicas),
+            replies: self.auth_replies.unwrap_or(preset.replies),
+        }
+    }
+
+    /// The settings as the cluster file has them.
+    pub(crate) fn settings(&self) -> ClusterSettings {
+        ClusterSettings {
+            protocol: "pbft".into(),
+            authentication: self.authentication(),
+            window: self.window,
+            checkpoint_interval: self.checkpoint_interval,
+            application: match self.app {
+                App::Null => "null".into(),
+                App::Kv => "kv".into(),
+            },
+            reply_bytes: self.reply_bytes.0,
+        }
+    }
+}
+
+/// How each replica works.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+#[command(next_help_heading = "Replica")]
+pub(crate) struct ReplicaTuning {
+    /// When the primary closes a batch: none, fixed:N, time:N,DELAY, or adaptive[:MAX[,IN_FLIGHT]]
+    ///
+    /// `none`: one request a batch. `fixed:N`: N requests. `time:N,DELAY`: up to N, at the latest DELAY after the first (time:100,2ms). `adaptive:MAX,IN_FLIGHT`:
+    /// propose while fewer than IN_FLIGHT batches are under way, else let up to MAX requests accumulate. N and MAX: 1 to 4096; IN_FLIGHT: 1 to 1024;
+    /// DELAY: 1us to 10s.
+    #[arg(long, value_name = "STRATEGY", default_value_t = Batching::default())]
+    pub(crate) batch: Batching,
+
+    /// Which stages share a thread and a core: auto, fused, pipelined, or NETWORK,ORDER,EXECUTE,EGRESS,VERIFY[,VERIFY..]
+    ///
+    /// `fused`: all stages in one loop. `pipelined`: each on a thread of its own. A list of cores (0,1,2,2,3,4) pins each stage; the same core twice fuses.
+    /// `auto` goes by the cores there are and the replicas that share them.
+    #[arg(long, value_name = "PLACEMENT", default_value_t = Placement::Auto)]
+    pub(crate) placement: Placement,
+
+    /// What idle threads do: auto, spin, yield, or park
+    ///
+    /// Spin only where every thread has a core of its own; `auto` finds out.
+    #[arg(long, value_name = "HOW", default_value_t = WaitChoice::Auto)]
+    pub(crate) wait: WaitChoice,
+}
+
+/// What moves the bytes of a process.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+#[command(next_help_heading = "Transport")]
+pub(crate) struct TransportOptions {
+    /// What moves the bytes: auto, tokio-uring, or epoll
+    ///
+    /// `auto` probes whether io_uring works here, takes epoll if not, and says why.
+    #[arg(long, value_name = "BACKEND", default_value_t = TransportChoice::Auto)]
+    pub(crate) transport: TransportChoice,
+}
+
+/// What is sent, and when.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+#[command(next_help_heading = "Load")]
+pub(crate) struct LoadTuning {
+    /// Length of the measured window, whole seconds, 1s to 24h
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = whole_seconds(1, SECONDS_MAX))]
+    pub(crate) duration: Span,
+
+    /// Load before the measured window, whole seconds, 0s to 24h
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = whole_seconds(0, SECONDS_MAX))]
+    pub(crate) warmup: Span,
+
+    /// Open loop: operations a second, 1 to 1e9. Without it: closed loop
+    ///
+    /// Open loop: a schedule fixed in advance, latency from the intended send. Closed loop: each logical client waits for its answer before it sends again,
+    /// which finds the highest throughput and understates the tail of latency.
+    #[arg(long, value_name = "OPS_PER_S", value_parser = real(1.0, 1e9))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate: Option<f64>,
+
+    /// Spacing of the sends of an open loop [default: constant]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) arrivals: Option<Arrivals>,
+
+    /// Connections from the load generator to each replica, 1 to 1024
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, u64::from(CONNECTIONS_MAX)))]
+    pub(crate) connections: u32,
+
+    /// Threads of the load generator, 1 to 64
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, 64))]
+    pub(crate) load_threads: u32,
+
+    /// Size of each operation (null) or value (kv), 0 to 1MiB
+    #[arg(long, value_name = "SIZE", default_value = "16", value_parser = size(OPERATION_BYTES_MAX))]
+    pub(crate) request_bytes: Size,
+
+    /// kv: YCSB's mix of operations
+    #[arg(long, value_enum, default_value_t = Workload::A)]
+    pub(crate) workload: Workload,
+
+    /// kv: exponent of the Zipf distribution of keys, 0 (uniform) to 2
+    #[arg(long, value_name = "EXPONENT", default_value_t = 0.99, value_parser = real(0.0, 2.0))]
+    pub(crate) zipf: f64,
+
+    /// kv: number of keys, 1 to 10000000
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = whole::<u64>(1, 10_000_000))]
+    pub(crate) records: u64,
+
+    /// Send a request again to all replicas after this time without a reply quorum, 1ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = span(Duration::from_millis(1), Duration::from_secs(3600)))]
+    pub(crate) retransmit_after: Span,
+
+    /// The pause between sending it again doubles up to this, 1ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "8s", value_parser = span(Duration::from_millis(1), Duration::from_secs(3600)))]
+    pub(crate) retransmit_max: Span,
+
+    /// An operation without a reply quorum after this time counts as timed out, 1ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span(Duration::from_millis(1), Duration::from_secs(3600)))]
+    pub(crate) timeout: Span,
+
+    /// Of all random numbers of the load [default: a fresh one, reported]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(0, i64::MAX as u64))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<u64>,
+}
+
+impl LoadTuning {
+    /// When operations are sent.
+    ///
+    /// # Errors
+    /// If the spacing of an open loop is given for a closed one.
+    pub(crate) fn mode(&self) -> Result<LoadMode, Failure> {
+        match (self.rate, self.arrivals) {
+            (None, None) => Ok(LoadMode::Closed),
+            (None, Some(arrivals)) => {
+                let name = format!("{arrivals:?}").to_lowercase();
+                Err(Failure::value("arrivals", name, "only with --rate (a closed loop has no schedule)"))
+            }
+            (Some(rate), None | Some(Arrivals::Constant)) => Ok(LoadMode::Constant(rate)),
+            (Some(rate), Some(Arrivals::Poisson)) => Ok(LoadMode::Poisson(rate)),
+        }
+    }
+
+    /// Checks how the values relate to each other.
+    ///
+    /// # Errors
+    /// Names the key, the value and what is allowed.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.mode()?;
+        if self.retransmit_max.0 < self.retransmit_after.0 {
+            let allowed = format!("at least --retransmit-after ({})", self.retransmit_after);
+            return Err(Failure::value("retransmit_max", self.retransmit_max, allowed));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! `hippodrome replica`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::options::{ReplicaTuning, TransportOptions};
+
+pub(crate) const EXAMPLES: &str = "\
+Example:
+  hippodrome replica --cluster race/cluster.toml --key race/replica-0.key --placement fused
+  echo '{\"ask\":\"status\"}' | nc 127.0.0.1 CONTROL_PORT
+
+The first line on stdout, once the replica is up, is JSON: {\"control\":\"127.0.0.1:PORT\",\"listen\":\"IP:PORT\"}. Logs go to stderr.";
+
+/// Runs one replica of a cluster until it is stopped by Ctrl-C, SIGTERM or its control port.
+#[derive(Debug, Args)]
+pub(crate) struct ReplicaArgs {
+    /// The cluster file that keygen wrote
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster: PathBuf,
+
+    /// This replica's key file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+
+    /// Which replica this is, 0 to n - 1; refused if the key is another's [default: whose the key is]
+    #[arg(long, value_name = "N")]
+    pub(crate) id: Option<u16>,
+
+    /// Listen here for peers and clients instead of at the cluster file's address, IP:PORT
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Answer questions here, one JSON object a line; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) control: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) tuning: ReplicaTuning,
+
+    #[command(flatten)]
+    pub(crate) transport: TransportOptions,
+
+    /// The launcher's: standard input is the bound listener
+    #[arg(long, hide = true, conflicts_with = "listen")]
+    pub(crate) listen_from_stdin: bool,
+
+    /// The launcher's: exit when this process is no longer the parent
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) parent: Option<u32>,
+
+    /// Tests only: give wrong results from this sequence number on
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) wrong_from: Option<u64>,
+}

@@ -1,0 +1,101 @@
+//! `hippodrome run`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+use hippodrome_engine::limits::{CLIENTS_MAX, REPLICAS_MAX, REPLICAS_MIN};
+use serde::Serialize;
+
+use super::options::{ClusterOptions, LoadTuning, ReplicaTuning, TransportOptions};
+use super::values::whole;
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  hippodrome run --replicas 7 --clients 8000 --duration 30s
+  hippodrome run --rate 20000 --arrivals poisson --json | jq .latency_us.p99
+  hippodrome run --app kv --workload b --auth hybrid --out results/kv-b
+  hippodrome run --config results/kv-b/config.toml --auth mac --out results/kv-b-mac
+
+Configuration files are TOML. Their keys are the flags' names without the dashes in front:
+  replicas = 4
+  batch = \"adaptive:512,4\"
+  request-bytes = \"4KiB\"
+Flags win over the file.";
+
+/// Starts a cluster and a load generator as processes of their own, watches them, audits the replicas when the load has ended, and judges the run.
+///
+/// Prints progress each second on stderr and the summary on stdout. A run is INVALID (exit code 1) unless: the replicas' ledgers agree; every client's
+/// operations were executed exactly once and answered correctly; the load generator was not the bottleneck and kept its schedule; throughput was steady; this is
+/// a release build. Up to f replicas may die meanwhile: that is reported as a fault.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) options: RunOptions,
+
+    /// Results directory; made if missing, refused unless empty [default: results/DATE-TIME]
+    #[arg(long, value_name = "DIR", help_heading = "Results")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Print report.json on stdout, and nothing else there
+    #[arg(long, help_heading = "Results")]
+    pub(crate) json: bool,
+
+    /// Read options from this TOML file; flags win
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// All options of a run that a configuration file may set.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+pub(crate) struct RunOptions {
+    /// Replicas n, of which f = floor((n - 1) / 3) may be faulty, 4 to 64
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = whole::<u16>(REPLICAS_MIN as u64, REPLICAS_MAX as u64))]
+    pub(crate) replicas: u16,
+
+    /// Logical clients, each with one operation outstanding, 1 to 1048576
+    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = whole::<u32>(1, u64::from(CLIENTS_MAX)))]
+    pub(crate) clients: u32,
+
+    /// Tests only: replica 1 gives wrong results from this sequence number on
+    #[arg(long, value_name = "N", hide = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wrong_from: Option<u64>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) cluster: ClusterOptions,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) replica: ReplicaTuning,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) transport: TransportOptions,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) load: LoadTuning,
+}
+
+impl RunOptions {
+    /// With everything spelt out that was left to chance or to presets, so that the same options make the same run again.
+    pub(crate) fn resolved(mut self) -> Self {
+        // TOML's integers have a sign.
+        self.load.seed.get_or_insert_with(|| rand::random::<u64>() >> 1);
+        let authentication = self.cluster.authentication();
+        self.cluster.auth_clients = Some(authentication.clients);
+        self.cluster.auth_replicas = Some(authentication.replicas);
+        self.cluster.auth_replies = Some(authentication.replies);
+        self
+    }
+}
+
+/// A configuration file, read as if its keys were flags.
+#[derive(Debug, Parser)]
+#[command(name = "config", no_binary_name = true, args_override_self = true, disable_help_flag = true)]
+pub(crate) struct RunFile {
+    #[command(flatten)]
+    pub(crate) options: RunOptions,
+}

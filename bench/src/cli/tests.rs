@@ -1,0 +1,113 @@
+//! Every bad option is refused with a message that names it, the value and what is allowed.
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+
+use super::{Cli, Command};
+
+fn error(arguments: &[&str]) -> (ErrorKind, String) {
+    let error = Cli::try_parse_from(std::iter::once(&"hippodrome").chain(arguments)).unwrap_err();
+    (error.kind(), error.render().to_string())
+}
+
+#[test]
+fn definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn bad_values_are_named_with_what_is_allowed() {
+    for (flag, value, allowed) in [
+        ("--replicas", "3", "a whole number from 4 to 64"),
+        ("--replicas", "65", "a whole number from 4 to 64"),
+        ("--clients", "many", "a whole number from 1 to 1048576"),
+        ("--clients", "0", "a whole number from 1 to 1048576"),
+        ("--clients", "1048577", "a whole number from 1 to 1048576"),
+        ("--connections", "0", "a whole number from 1 to 1024"),
+        ("--load-threads", "65", "a whole number from 1 to 64"),
+        ("--duration", "0s", "whole seconds, 1s to 86400s"),
+        ("--duration", "1500ms", "whole seconds"),
+        ("--warmup", "soon", "whole seconds, 0s to 86400s"),
+        ("--rate", "0", "a number from 1 to 1000000000"),
+        ("--rate", "NaN", "a number from 1"),
+        ("--arrivals", "bursty", "constant, poisson"),
+        ("--request-bytes", "2MiB", "0 to 1.0 MiB (1048576 bytes)"),
+        ("--reply-bytes", "-1", "1048576 bytes"),
+        ("--app", "sql", "null, kv"),
+        ("--workload", "g", "a, b, c, d, e, f"),
+        ("--zipf", "3", "from 0 to 2"),
+        ("--records", "0", "a whole number from 1 to 10000000"),
+        ("--auth", "rsa", "none, mac, ed25519, ed25519-batch, hybrid"),
+        ("--auth-clients", "hybrid", "none, mac, ed25519, ed25519-batch"),
+        ("--auth-replicas", "", "none, mac, ed25519, ed25519-batch"),
+        ("--auth-replies", "x", "none, mac, ed25519, ed25519-batch"),
+        ("--batch", "fixed:4097", "fixed:N"),
+        ("--batch", "time:5", "time:N,DELAY"),
+        ("--window", "4097", "a whole number from 2 to 4096"),
+        ("--checkpoint-interval", "0", "a whole number from 1 to 2048"),
+        ("--transport", "dpdk", "auto, tokio-uring, epoll"),
+        ("--placement", "0,1", "NETWORK,ORDER,EXECUTE,EGRESS,VERIFY"),
+        ("--wait", "sleep", "auto, spin, yield, park"),
+        ("--retransmit-after", "0s", "1ms to 1h"),
+        ("--retransmit-max", "2h", "1ms to 1h"),
+        ("--timeout", "x", "1ms to 1h"),
+        ("--seed", "-1", "a whole number from 0"),
+    ] {
+        let (kind, text) = error(&["run", &format!("{flag}={value}")]);
+        assert!(matches!(kind, ErrorKind::ValueValidation | ErrorKind::InvalidValue), "{flag} {value}: {text}");
+        for part in [flag, value, allowed] {
+            assert!(text.contains(part), "'{text}' lacks '{part}'");
+        }
+    }
+}
+
+#[test]
+fn unknown_and_missing_flags_are_named() {
+    let (kind, text) = error(&["run", "--replica", "4"]);
+    assert_eq!(kind, ErrorKind::UnknownArgument);
+    assert!(text.contains("'--replica'") && text.contains("--replicas"), "{text}");
+    for (arguments, missing) in [
+        (&["replica"][..], "--cluster"),
+        (&["load", "--cluster", "x", "--key", "y"], "--out"),
+        (&["keygen", "--out", "x"], "--listen"),
+        (&["report"], "<DIR>"),
+    ] {
+        let (kind, text) = error(arguments);
+        assert_eq!(kind, ErrorKind::MissingRequiredArgument);
+        assert!(text.contains(missing), "{text}");
+    }
+}
+
+#[test]
+fn relations_between_options_are_checked() {
+    for (arguments, part) in [
+        (&["--arrivals", "poisson"][..], "arrivals = poisson: allowed: only with --rate"),
+        (&["--retransmit-after", "9s"], "retransmit_max = 8s: allowed: at least --retransmit-after (9s)"),
+    ] {
+        let cli = Cli::try_parse_from(["hippodrome", "run"].iter().chain(arguments)).unwrap();
+        let Command::Run(run) = cli.command else { panic!() };
+        match run.options.load.check().unwrap_err() {
+            crate::failure::Failure::Usage(error) => assert!(error.to_string().contains(part), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn overrides_refine_the_preset() {
+    let cli = Cli::try_parse_from(["hippodrome", "run", "--auth", "hybrid", "--auth-replies", "none"]).unwrap();
+    let Command::Run(run) = cli.command else { panic!() };
+    let authentication = run.options.cluster.authentication();
+    assert_eq!(authentication.to_string(), "clients ed25519-batch, replicas mac, replies none");
+}
+
+#[test]
+fn help_of_every_command_tells_examples_and_exit_codes() {
+    for command in ["run", "replica", "load", "keygen", "report"] {
+        let (kind, text) = error(&[command, "--help"]);
+        assert_eq!(kind, ErrorKind::DisplayHelp);
+        for part in ["Example", "Exit codes:", "130"] {
+            assert!(text.contains(part), "{command}: {text}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Values as people write them: `10s`, `64KiB`, `mac`.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::ValueEnum;
+use hippodrome_engine::settings::{Authentication, OptionError};
+use serde::{Serialize, Serializer};
+
+/// A length of time, written `10s`, `500ms`, `1m 30s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+/// A number of bytes, written `16`, `4kB`, `64KiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Size(pub(crate) u64);
+
+/// Strategies for all classes of links by one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Preset(pub(crate) Authentication);
+
+/// The replicated application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum App {
+    /// Nothing is done: requests and replies of chosen sizes
+    Null,
+    /// A key-value store under YCSB's mixes
+    Kv,
+}
+
+/// How the sends of an open loop are spaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Arrivals {
+    /// Evenly
+    Constant,
+    /// At random, as independent users would
+    Poisson,
+}
+
+/// YCSB's core workloads (Cooper et al., SoCC'10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Workload {
+    /// Half reads, half updates
+    A,
+    /// 95 % reads, 5 % updates
+    B,
+    /// Reads only
+    C,
+    /// 95 % reads of recent records, 5 % inserts
+    D,
+    /// 95 % short scans, 5 % inserts
+    E,
+    /// Half reads, half read-modify-writes
+    F,
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for Preset {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Self, OptionError> {
+        text.parse().map(Self)
+    }
+}
+
+impl Serialize for Preset {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Reads a length of time between `min` and `max`.
+pub(crate) fn span(min: Duration, max: Duration) -> impl Fn(&str) -> Result<Span, String> + Clone {
+    move |text| {
+        let allowed = || format!("allowed: {} to {}, for example 500ms", Span(min), Span(max));
+        let value = humantime::parse_duration(text).map_err(|error| format!("{error}; {}", allowed()))?;
+        if (min..=max).contains(&value) { Ok(Span(value)) } else { Err(allowed()) }
+    }
+}
+
+/// Reads a number of whole seconds between `min` and `max`: throughput is judged second by second.
+pub(crate) fn whole_seconds(min: u64, max: u64) -> impl Fn(&str) -> Result<Span, String> + Clone {
+    move |text| {
+        let allowed = || format!("allowed: whole seconds, {min}s to {max}s, for example 10s");
+        let value = humantime::parse_duration(text).map_err(|error| format!("{error}; {}", allowed()))?;
+        let whole = value.subsec_nanos() == 0 && (min..=max).contains(&value.as_secs());
+        if whole { Ok(Span(value)) } else { Err(allowed()) }
+    }
+}
+
+/// Reads a number of bytes up to `max`.
+pub(crate) fn size(max: usize) -> impl Fn(&str) -> Result<Size, String> + Clone {
+    move |text| {
+        let allowed = || format!("allowed: 0 to {} ({max} bytes), for example 128 or 4KiB", ByteSize(max as u64));
+        let value: ByteSize = text.parse().map_err(|error| format!("{error}; {}", allowed()))?;
+        if value.0 <= max as u64 { Ok(Size(value.0)) } else { Err(allowed()) }
+    }
+}
+
+/// Reads a whole number between `min` and `max`.
+pub(crate) fn whole<T: TryFrom<u64>>(min: u64, max: u64) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let value = text.replace('_', "").parse::<u64>().ok().filter(|value| (min..=max).contains(value));
+        let value = value.and_then(|value| T::try_from(value).ok());
+        value.ok_or_else(|| format!("allowed: a whole number from {min} to {max}"))
+    }
+}
+
+/// Reads a real number between `min` and `max`.
+pub(crate) fn real(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, String> + Clone {
+    move |text| {
+        let value = text.replace('_', "").parse::<f64>().ok().filter(|value| (min..=max).contains(value));
+        value.ok_or_else(|| format!("allowed: a number from {min} to {max}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_people_write_them() {
+        let read = span(Duration::from_millis(1), Duration::from_secs(60));
+        assert_eq!(read("250ms").unwrap().0, Duration::from_millis(250));
+        assert_eq!(read("1m").unwrap().to_string(), "1m");
+        for text in ["0s", "2m", "10", "fast", ""] {
+            assert!(read(text).unwrap_err().contains("allowed: 1ms to 1m"), "{text}");
+        }
+        let read = whole_seconds(1, 60);
+        assert_eq!(read("10s").unwrap().0, Duration::from_secs(10));
+        for text in ["1500ms", "0s", "61s", "x"] {
+            assert!(read(text).unwrap_err().contains("whole seconds, 1s to 60s"), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_read_as_people_write_them() {
+        let read = size(1 << 20);
+        for (text, bytes) in [("0", 0), ("16", 16), ("4kB", 4000), ("64KiB", 65536), ("1MiB", 1 << 20)] {
+            assert_eq!(read(text).unwrap().0, bytes, "{text}");
+        }
+        for text in ["-1", "2MiB", "many"] {
+            assert!(read(text).unwrap_err().contains("(1048576 bytes)"), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_bounded_and_finite() {
+        let read = real(0.0, 2.0);
+        assert!((read("0.99").unwrap() - 0.99).abs() < f64::EPSILON);
+        assert!((real(1.0, 1e9)("1_000_000").unwrap() - 1e6).abs() < 1e-6);
+        for text in ["NaN", "inf", "-1", "2.1", ""] {
+            assert!(read(text).unwrap_err().contains("from 0 to 2"), "{text}");
+        }
+    }
+}

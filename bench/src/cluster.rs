@@ -1,0 +1,138 @@
+//! New clusters: a key for each node and the file that names them all.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use hippodrome_engine::settings::{ClusterFile, ClusterSettings, Node, Role, SettingsError};
+use hippodrome_engine::types::NodeId;
+
+use crate::glue::NodeKey;
+
+/// The cluster file's name in a directory.
+pub(crate) const CLUSTER_FILE: &str = "cluster.toml";
+
+/// A cluster that nobody runs yet.
+pub(crate) struct NewCluster {
+    /// Who takes part, and what all agree on.
+    pub(crate) file: ClusterFile,
+    keys: Vec<NodeKey>,
+}
+
+impl NewCluster {
+    /// Makes keys for replicas at these addresses and for client nodes that share the logical clients evenly.
+    ///
+    /// # Errors
+    /// If keys can not be made, or with [`SettingsError`] if a value is out of its range.
+    pub(crate) fn generate(
+        settings: ClusterSettings,
+        addresses: &[SocketAddr],
+        clients: u32,
+        client_nodes: u16,
+    ) -> anyhow::Result<Self> {
+        let mut keys = Vec::new();
+        let mut nodes = Vec::new();
+        let mut node = |role, address, clients| -> anyhow::Result<()> {
+            let key = NodeKey::generate()?;
+            let id = NodeId(u16::try_from(nodes.len())?);
+            nodes.push(Node { id, role, address, public_key: key.public_hex(), group: 0, clients });
+            keys.push(key);
+            Ok(())
+        };
+        for address in addresses {
+            node(Role::Voter, Some(*address), 0)?;
+        }
+        let client_nodes = u32::from(client_nodes);
+        for index in 0..client_nodes {
+            // The first ones take what does not divide evenly.
+            node(Role::Client, None, clients / client_nodes + u32::from(index < clients % client_nodes))?;
+        }
+        let file = ClusterFile { settings, nodes };
+        file.validate().map_err(|error: SettingsError| anyhow::Error::from(error))?;
+        Ok(Self { file, keys })
+    }
+
+    /// Where each file of the cluster lies in `directory`: the cluster file, then the key of each node.
+    fn paths(&self, directory: &Path) -> (PathBuf, Vec<PathBuf>) {
+        let keys = self.file.nodes.iter().map(|node| directory.join(self.key_name(node))).collect();
+        (directory.join(CLUSTER_FILE), keys)
+    }
+
+    /// `replica-2.key`, `client-0.key`.
+    fn key_name(&self, node: &Node) -> String {
+        match node.role {
+            Role::Voter | Role::Follower => format!("replica-{}.key", node.id),
+            Role::Client => format!("client-{}.key", usize::from(node.id.0) - self.file.voters().count()),
+        }
+    }
+
+    /// Writes the cluster file and all keys, or nothing if any of these files exists.
+    ///
+    /// # Errors
+    /// Names the file that exists or can not be written.
+    pub(crate) fn write(&self, directory: &Path) -> anyhow::Result<()> {
+        std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        let (cluster, keys) = self.paths(directory);
+        for path in std::iter::once(&cluster).chain(&keys) {
+            anyhow::ensure!(!path.exists(), "{} exists and is not overwritten", path.display());
+        }
+        for ((path, key), node) in keys.iter().zip(&self.keys).zip(&self.file.nodes) {
+            key.write(path, node.id)?;
+        }
+        std::fs::write(&cluster, self.file.to_toml()).with_context(|| cluster.display().to_string())
+    }
+}
+
+/// A node's key with the node that it belongs to, checked against the cluster file.
+///
+/// # Errors
+/// If the key is not of this cluster, or its node has another role.
+pub(crate) fn own_node(file: &ClusterFile, path: &Path, role: Role) -> anyhow::Result<(NodeId, NodeKey)> {
+    let (id, key) = NodeKey::read(path)?;
+    let name = path.display();
+    let node = file.nodes.get(usize::from(id.0)).with_context(|| {
+        format!("{name}: the key of node {id}, but the cluster has nodes 0 to {}", file.nodes.len() - 1)
+    })?;
+    anyhow::ensure!(node.public_key == key.public_hex(), "{name}: not the key that the cluster file has for node {id}");
+    anyhow::ensure!(node.role == role, "{name}: the key of node {id}, a {:?}; allowed: a {role:?}", node.role);
+    Ok((id, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(clients: u32, client_nodes: u16) -> NewCluster {
+        let addresses: Vec<SocketAddr> = (0..4).map(|i| ([127, 0, 0, 1], 7000 + i).into()).collect();
+        NewCluster::generate(ClusterSettings::default(), &addresses, clients, client_nodes).unwrap()
+    }
+
+    #[test]
+    fn clients_are_shared_evenly() {
+        let shares: Vec<u32> = cluster(10, 3).file.nodes[4..].iter().map(|node| node.clients).collect();
+        assert_eq!(shares, [4, 3, 3]);
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let settings = ClusterSettings { window: 100, ..ClusterSettings::default() };
+        let addresses = vec![([127, 0, 0, 1], 7000).into(); 4];
+        let error = NewCluster::generate(settings, &addresses, 1, 1).err().unwrap().to_string();
+        assert_eq!(error, "settings.window = 100: allowed: 256 (twice the checkpoint interval) to 4096");
+    }
+
+    #[test]
+    fn keys_must_fit_the_cluster_and_the_role() {
+        let directory = tempfile::tempdir().unwrap();
+        let new = cluster(8, 1);
+        new.write(directory.path()).unwrap();
+        let key = |name: &str| directory.path().join(name);
+        assert_eq!(own_node(&new.file, &key("replica-2.key"), Role::Voter).unwrap().0, NodeId(2));
+        assert_eq!(own_node(&new.file, &key("client-0.key"), Role::Client).unwrap().0, NodeId(4));
+        let error = |file, name: &str, role| own_node(file, &key(name), role).err().unwrap().to_string();
+        assert!(
+            error(&new.file, "client-0.key", Role::Voter).contains("the key of node 4, a Client; allowed: a Voter")
+        );
+        assert!(error(&cluster(8, 1).file, "replica-0.key", Role::Voter).contains("not the key"));
+    }
+}

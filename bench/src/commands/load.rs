@@ -1,0 +1,96 @@
+//! `hippodrome load`.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context as _;
+use hippodrome_analysis::results::{LATENCY, LOAD};
+use hippodrome_analysis::series::Second;
+use hippodrome_engine::settings::{ClusterFile, Role};
+use hippodrome_loadgen::report::{LoadReport, SecondSample};
+
+use crate::cli::load::{LoadArgs, Progress};
+use crate::cluster::own_node;
+use crate::failure::Failure;
+use crate::{glue, output, signals};
+
+/// Drives load at a running cluster.
+pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
+    super::exit_with_parent(arguments.parent);
+    let stop = signals::stop_flag()?;
+    arguments.tuning.check()?;
+    let mode = arguments.tuning.mode()?;
+    let cluster = ClusterFile::read(&arguments.cluster).map_err(Failure::usage)?;
+    let (node, key) = own_node(&cluster, &arguments.key, Role::Client).map_err(Failure::Usage)?;
+    let out = arguments.out;
+    prepare(&out).map_err(Failure::Usage)?;
+    let tuning = arguments.tuning;
+    let request_bytes = usize::try_from(tuning.request_bytes.0).context("request_bytes")?;
+    let progress = arguments.progress;
+    let report = glue::run_load(
+        glue::LoadOptions {
+            cluster,
+            key,
+            node,
+            connections: tuning.connections,
+            threads: tuning.load_threads,
+            mode,
+            warmup: tuning.warmup.0,
+            duration: tuning.duration.0,
+            request_bytes,
+            workload: tuning.workload,
+            zipf: tuning.zipf,
+            records: tuning.records,
+            transport: arguments.transport.transport,
+            retransmit_after: tuning.retransmit_after.0,
+            retransmit_max: tuning.retransmit_max.0,
+            timeout: tuning.timeout.0,
+            seed: tuning.seed.unwrap_or_else(rand::random),
+            hlog: out.join(LATENCY),
+            stop: stop.clone(),
+        },
+        &mut |second| tell(second, progress),
+    )?;
+    write(&report, &out.join(LOAD))?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(Failure::Interrupted);
+    }
+    if progress == Progress::Table {
+        let place = out.display();
+        let (operations, seconds) = (report.operations, report.measured_s);
+        output::print(&format!("{operations} operations in {seconds:.1} s; results in {place}\n"));
+    }
+    Ok(())
+}
+
+/// Makes the directory; refuses to overwrite an earlier load's results.
+fn prepare(out: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    for name in [LOAD, LATENCY] {
+        let path = out.join(name);
+        anyhow::ensure!(!path.exists(), "{} exists and is not overwritten: choose another --out", path.display());
+    }
+    Ok(())
+}
+
+fn write(report: &LoadReport, path: &Path) -> anyhow::Result<()> {
+    let text = serde_json::to_string(report).context("load report")?;
+    std::fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+fn tell(sample: &SecondSample, progress: Progress) {
+    match progress {
+        Progress::Table => output::print(&format!("{}\n", output::progress_row(&second(sample)))),
+        Progress::Json => {
+            if let Ok(line) = serde_json::to_string(sample) {
+                output::print(&format!("{line}\n"));
+            }
+        }
+    }
+}
+
+/// A load generator's second as the result files have it.
+pub(crate) fn second(sample: &SecondSample) -> Second {
+    let SecondSample { second, measured, operations, p50_us, p99_us, max_us, retransmissions } = *sample;
+    Second { second, measured, operations, p50_us, p99_us, max_us, retransmissions }
+}

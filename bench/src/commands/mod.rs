@@ -1,0 +1,20 @@
+//! Every command but `run`.
+
+use std::time::Duration;
+
+pub(crate) mod keygen;
+pub(crate) mod load;
+pub(crate) mod replica;
+pub(crate) mod report;
+
+/// Ends this process when `parent` is no longer its parent: a launcher that was killed can not stop its children itself.
+fn exit_with_parent(parent: Option<u32>) {
+    let Some(parent) = parent else { return };
+    std::thread::spawn(move || {
+        while std::os::unix::process::parent_id() == parent {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        eprintln!("the launcher (process {parent}) is gone: so am I");
+        std::process::exit(3);
+    });
+}

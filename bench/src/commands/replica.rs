@@ -1,0 +1,75 @@
+//! `hippodrome replica`.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
+
+use anyhow::Context as _;
+use hippodrome_engine::settings::{ClusterFile, Role};
+use hippodrome_engine::types::ReplicaId;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::replica::ReplicaArgs;
+use crate::cluster::own_node;
+use crate::failure::Failure;
+use crate::{glue, output, signals};
+
+/// The first line on stdout, once the replica is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// Where it answers questions.
+    pub(crate) control: SocketAddr,
+    /// Where it listens for peers and clients.
+    pub(crate) listen: SocketAddr,
+}
+
+/// Runs one replica until it is stopped.
+pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
+    super::exit_with_parent(arguments.parent);
+    let stop = signals::stop_flag()?;
+    let cluster = ClusterFile::read(&arguments.cluster).map_err(Failure::usage)?;
+    let (node, key) = own_node(&cluster, &arguments.key, Role::Voter).map_err(Failure::Usage)?;
+    if let Some(id) = arguments.id.filter(|id| *id != node.0) {
+        return Err(Failure::value("id", id, format!("{node}, whose key {} is", arguments.key.display())));
+    }
+    let address = cluster.nodes[usize::from(node.0)].address.context("a voter without an address")?;
+    let listener = if arguments.listen_from_stdin {
+        inherited().map_err(Failure::Usage)?
+    } else {
+        bind("listen", arguments.listen.unwrap_or(address))?
+    };
+    let control = bind("control", arguments.control)?;
+    let ready = Ready {
+        control: control.local_addr().context("control address")?,
+        listen: listener.local_addr().context("listening address")?,
+    };
+    let machine_replicas = cluster.voters().filter(|voter| voter.address.map(|a| a.ip()) == Some(address.ip())).count();
+    output::print(&format!("{}\n", serde_json::to_string(&ready).context("ready line")?));
+    glue::run_replica(glue::ReplicaOptions {
+        cluster,
+        key,
+        id: ReplicaId(node.0),
+        listener,
+        control,
+        batching: arguments.tuning.batch,
+        transport: arguments.transport.transport,
+        placement: arguments.tuning.placement,
+        wait: arguments.tuning.wait,
+        machine_replicas,
+        wrong_from: arguments.wrong_from,
+        stop,
+    })?;
+    Ok(())
+}
+
+/// The listener that the launcher bound and passed as standard input: ports are chosen by the kernel and nobody can take them in between.
+fn inherited() -> anyhow::Result<TcpListener> {
+    let descriptor = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
+    let listener = TcpListener::from(descriptor);
+    listener.local_addr().context("standard input is not a listening socket")?;
+    Ok(listener)
+}
+
+fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .map_err(|error| Failure::value(key, address, format!("an address that is free here ({error})")))
+}

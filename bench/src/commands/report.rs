@@ -1,0 +1,13 @@
+//! `hippodrome report`.
+
+use hippodrome_analysis::results;
+
+use crate::cli::report::ReportArgs;
+use crate::failure::Failure;
+use crate::output;
+
+/// Prints a results directory again.
+pub(crate) fn run(arguments: &ReportArgs) -> Result<(), Failure> {
+    let report = results::read_report(&arguments.directory).map_err(Failure::usage)?;
+    output::verdict(&report, &arguments.directory.display().to_string(), arguments.json)
+}

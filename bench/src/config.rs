@@ -1,0 +1,153 @@
+//! Configuration files: their keys are flags, so they are read as flags, by the same parsers and with the same messages.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args as _, Parser as _};
+
+use crate::cli::run::{RunFile, RunOptions};
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+
+/// The command line with the options of its `--config` file, if it has one, in front of its own: the later one of two wins.
+///
+/// # Errors
+/// Names the file and the key, its value and what is allowed; also every error of the command line itself.
+pub(crate) fn with_file(arguments: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    let cli = Cli::try_parse_from(&arguments)?;
+    let Command::Run(run) = cli.command else { return Ok(arguments) };
+    let Some(path) = run.config else { return Ok(arguments) };
+    let flags = flags_of(&path)?;
+    // The command is always the first argument: there are no options in front of it.
+    let (head, tail) = arguments.split_at(2);
+    Ok(head.iter().cloned().chain(flags.into_iter().map(OsString::from)).chain(tail.iter().cloned()).collect())
+}
+
+/// A file's keys as flags, each one checked.
+fn flags_of(path: &Path) -> Result<Vec<String>, Failure> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| name.to_string()).map_err(Failure::Usage)?;
+    let flags = to_flags(&text).map_err(|error| Failure::Usage(error.context(name.to_string())))?;
+    RunFile::try_parse_from(&flags).map_err(|error| Failure::Usage(anyhow!("{name}: {}", first_paragraph(&error))))?;
+    Ok(flags)
+}
+
+/// `--key=value` for each key of a TOML document.
+fn to_flags(text: &str) -> anyhow::Result<Vec<String>> {
+    let table: toml::Table = text.parse()?;
+    let allowed = keys();
+    let mut flags = Vec::new();
+    for (key, value) in &table {
+        let flag = key.replace('_', "-");
+        if !allowed.contains(&flag) {
+            return Err(anyhow!("unknown key '{key}'; allowed: {}", allowed.join(", ")));
+        }
+        let value = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            other => {
+                return Err(anyhow!(
+                    "{key} = {other}: a {} is not allowed; allowed: a string or a number",
+                    other.type_str()
+                ));
+            }
+        };
+        flags.push(format!("--{flag}={value}"));
+    }
+    Ok(flags)
+}
+
+/// The names of all options that a file may set, as flags are spelt.
+fn keys() -> Vec<String> {
+    let command = RunOptions::augment_args(clap::Command::new("keys"));
+    command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set())
+        .filter_map(|a| a.get_long())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Clap's message without its hints about usage.
+fn first_paragraph(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or(&text);
+    paragraph.trim_start_matches("error: ").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::run::RunArgs;
+
+    fn run(file: &str, flags: &[&str]) -> Result<RunArgs, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("race.toml");
+        std::fs::write(&path, file).unwrap();
+        let mut arguments: Vec<OsString> = vec!["hippodrome".into(), "run".into(), "--config".into(), path.into()];
+        arguments.extend(flags.iter().map(OsString::from));
+        let merged = with_file(arguments).map_err(|failure| match failure {
+            Failure::Usage(error) => format!("{error:#}"),
+            other => format!("not a usage error: {other:?}"),
+        })?;
+        match Cli::try_parse_from(merged).unwrap().command {
+            Command::Run(run) => Ok(*run),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = "replicas = 7\nrequest_bytes = \"4KiB\"\nzipf = 0.5\nbatch = \"fixed:10\"\n";
+        let options = run(file, &["--replicas", "10", "--zipf", "0.7"]).unwrap().options;
+        assert_eq!((options.replicas, options.load.request_bytes.0), (10, 4096));
+        assert_eq!((options.replica.batch.to_string().as_str(), options.clients), ("fixed:10", 4000));
+        assert!((options.load.zipf - 0.7).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn hyphens_and_underscores_are_the_same() {
+        let options = run("checkpoint-interval = 10\nload_threads = 3\n", &[]).unwrap().options;
+        assert_eq!((options.cluster.checkpoint_interval, options.load.load_threads), (10, 3));
+    }
+
+    #[test]
+    fn errors_name_the_file_the_key_and_what_is_allowed() {
+        for (file, parts) in [
+            ("replica = 4", &["unknown key 'replica'", "allowed: replicas, clients, auth"][..]),
+            ("json = 1", &["unknown key 'json'"]),
+            ("wrong_from = 1", &["unknown key 'wrong_from'"]),
+            ("replicas = 3", &["'3'", "--replicas", "a whole number from 4 to 64"]),
+            ("batch = \"fixed:0\"", &["'fixed:0' is not allowed; allowed: none, fixed:N"]),
+            ("duration = 10", &["'10'", "--duration", "whole seconds"]),
+            ("clients = [1]", &["clients = [1]: a array is not allowed; allowed: a string or a number"]),
+            ("clients = ", &["line 1"]),
+        ] {
+            let error = run(file, &[]).unwrap_err();
+            assert!(error.contains("race.toml"), "{error}");
+            parts.iter().for_each(|part| assert!(error.contains(part), "'{error}' lacks '{part}'"));
+        }
+    }
+
+    #[test]
+    fn resolved_options_are_a_file_that_reads_back() {
+        let flags = [
+            "--rate",
+            "1000",
+            "--arrivals",
+            "poisson",
+            "--auth",
+            "hybrid",
+            "--auth-replies",
+            "none",
+            "--placement",
+            "0,1,2,2,3",
+        ];
+        let options = run("", &flags).unwrap().options.resolved();
+        assert!(options.load.seed.is_some());
+        let text = toml::to_string(&options).unwrap();
+        assert_eq!(run(&text, &[]).unwrap().options, options, "{text}");
+    }
+}

@@ -1,0 +1,75 @@
+//! How a command ends when it does not end well.
+
+use std::process::ExitCode;
+
+/// Exit codes, as every `--help` lists them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done; for run and report: the verdict is VALID
+  1    run and report: the verdict is INVALID
+  2    usage: a flag, key, value, file or address can not be used (the message names it)
+  3    something failed on the way (the message says what)
+  130  interrupted by Ctrl-C or SIGTERM";
+
+/// Why a command ended.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Clap's own errors, and `--help` and `--version`.
+    Arguments(clap::Error),
+    /// What the user gave can not be used.
+    Usage(anyhow::Error),
+    /// Something failed on the way.
+    Failed(anyhow::Error),
+    /// The verdict is INVALID; its reasons have been printed.
+    Invalid,
+    /// Interrupted by a signal.
+    Interrupted,
+}
+
+impl Failure {
+    /// A usage error.
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    /// A usage error about one key: names it, the value and what is allowed.
+    pub(crate) fn value(key: &str, value: impl std::fmt::Display, allowed: impl std::fmt::Display) -> Self {
+        Self::Usage(anyhow::anyhow!("{key} = {value}: allowed: {allowed}"))
+    }
+
+    /// Says what happened on stderr; the code to exit with.
+    pub(crate) fn exit(self) -> ExitCode {
+        let code = match self {
+            Self::Arguments(error) => {
+                let _ = error.print();
+                u8::try_from(error.exit_code()).unwrap_or(2)
+            }
+            Self::Usage(error) => {
+                eprintln!("error: {error:#}");
+                2
+            }
+            Self::Failed(error) => {
+                eprintln!("error: {error:#}");
+                3
+            }
+            Self::Invalid => 1,
+            Self::Interrupted => {
+                eprintln!("interrupted");
+                130
+            }
+        };
+        ExitCode::from(code)
+    }
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        Self::Arguments(error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}

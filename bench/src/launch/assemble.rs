@@ -1,0 +1,220 @@
+//! From what all processes told to the evidence, the verdict and the report.
+
+use hippodrome_analysis::audit::{Evidence, LoadEvidence, LoadOutcome, ReplicaEvidence, ReplicaState, judge};
+use hippodrome_analysis::report::{
+    Batches, Cpu, Environment, Generator, Latency, Phase, Replica, Report, SCHEMA, Stage, Throughput,
+};
+use hippodrome_analysis::series::Second;
+use hippodrome_analysis::{latency, statistics};
+use hippodrome_engine::control::ReplicaReport;
+use hippodrome_loadgen::report::LoadReport;
+
+use super::collect::{Answer, Told};
+use super::drive::{Driven, WindowCpu};
+use super::fleet::Fleet;
+use super::machine::environment;
+use super::setup::Setup;
+
+/// The report of a run.
+pub(super) fn report(setup: &Setup, driven: &Driven, answers: &[Answer], fleet: &Fleet) -> Report {
+    let (latency_us, log_error) = match latency::merge([driven.hlog.as_slice()]) {
+        Ok(histogram) => (latency::percentiles(&histogram), None),
+        Err(error) => (Latency::default(), Some(format!("latency.hlog: {error}"))),
+    };
+    let throughput = throughput(driven);
+    let load = match (&driven.load, log_error) {
+        (Ok(load), None) => LoadOutcome::Finished(load_evidence(load)),
+        (Ok(_), Some(error)) => LoadOutcome::Failed(error),
+        (Err(why), _) => LoadOutcome::Failed(why.clone()),
+    };
+    let quorums = setup.cluster.quorums();
+    let (verdict, mut audit) = judge(&Evidence {
+        release_build: !cfg!(debug_assertions),
+        f: quorums.f(),
+        quorum: quorums.quorum(),
+        replicas: answers.iter().map(replica_evidence).collect(),
+        load,
+        per_second: throughput.per_second.clone(),
+        latencies: latency_us.count,
+        steal_percent: driven.cpu.steal_percent,
+    });
+    audit.notes.extend(fleet.notes.iter().cloned());
+    let primary = primary(setup, answers);
+    Report {
+        schema: SCHEMA.into(),
+        verdict,
+        config: serde_json::to_value(&setup.options).unwrap_or_default(),
+        environment: describe_environment(setup, driven, primary),
+        throughput,
+        latency_us,
+        cpu: cpu(&driven.cpu),
+        phases_us: primary.into_iter().flat_map(phases).collect(),
+        replicas: (0..).zip(answers).map(|(id, answer)| replica(id, answer)).collect(),
+        faults: fleet.faults.clone(),
+        generator: driven.load.as_ref().map(|load| generator(load, &driven.cpu)).unwrap_or_default(),
+        batches: primary.map(batches).unwrap_or_default(),
+        audit,
+    }
+}
+
+fn throughput(driven: &Driven) -> Throughput {
+    let measured: Vec<&Second> = driven.seconds.iter().filter(|second| second.measured).collect();
+    let per_second: Vec<f64> = measured.iter().map(|second| real(second.operations)).collect();
+    let told = measured.iter().map(|second| second.operations).sum();
+    let (operations, measured_s, offered) = match &driven.load {
+        Ok(load) => (load.operations, load.measured_s, load.offered_ops_per_s),
+        Err(_) => (told, real(measured.len() as u64), None),
+    };
+    Throughput {
+        ops_per_s: ratio(real(operations), measured_s),
+        offered_ops_per_s: offered,
+        ci95: statistics::interval95(&per_second),
+        drift_percent: statistics::drift_percent(&per_second),
+        per_second,
+        operations,
+        measured_s,
+    }
+}
+
+fn load_evidence(load: &LoadReport) -> LoadEvidence {
+    LoadEvidence {
+        measured_s: load.measured_s,
+        operations: load.operations,
+        offered_ops_per_s: load.offered_ops_per_s,
+        random_arrivals: load.mode == "poisson",
+        offered_operations: load.offered_operations,
+        late_sends: load.late_sends,
+        unsent: load.unsent,
+        timeouts: load.timeouts,
+        unanswered: load.unanswered,
+        bad_replies: load.bad_replies,
+        wrong_replies: load.wrong_replies.clone(),
+        wrong_results: load.wrong_results,
+        busiest_thread_percent: load.busiest_thread_percent,
+        completed: load.completed.clone(),
+        begun: load.begun.clone(),
+    }
+}
+
+fn replica_evidence(answer: &Answer) -> ReplicaEvidence {
+    match answer {
+        Answer::Ended(how) => ReplicaEvidence::Ended(how.clone()),
+        Answer::Silent(why) => ReplicaEvidence::Silent(why.clone()),
+        Answer::Up(told) => ReplicaEvidence::Up(ReplicaState {
+            executed_sequence: told.status.executed_sequence.0,
+            executed_ops: told.status.executed_ops,
+            ledger: told.ledger.clone(),
+            diverged: told.status.diverged.clone(),
+            left_behind: told.status.left_behind.clone(),
+            executed: told.clients.executed.clone(),
+            last_timestamp: told.clients.last_timestamp.clone(),
+        }),
+    }
+}
+
+/// The primary of the highest view that a replica is in, if it answered.
+fn primary<'a>(setup: &Setup, answers: &'a [Answer]) -> Option<&'a Told> {
+    let told = |answer: &'a Answer| match answer {
+        Answer::Up(told) => Some(&**told),
+        Answer::Ended(_) | Answer::Silent(_) => None,
+    };
+    let view = answers.iter().filter_map(told).map(|told| told.status.view).max()?;
+    answers.get(usize::from(setup.cluster.quorums().primary(view).0)).and_then(told)
+}
+
+fn describe_environment(setup: &Setup, driven: &Driven, primary: Option<&Told>) -> Environment {
+    Environment {
+        transport: primary.map(|told| told.status.transport.clone()).unwrap_or_default(),
+        placement: primary.map(|told| told.status.placement.clone()).unwrap_or_default(),
+        client_transport: driven.load.as_ref().map(|load| load.transport.clone()).unwrap_or_default(),
+        started_at: setup.started_at.clone(),
+        ..environment()
+    }
+}
+
+fn cpu(window: &WindowCpu) -> Cpu {
+    let operations = real(window.operations);
+    Cpu {
+        us_per_op_total: ratio(real(window.replicas_us + window.clients_us), operations),
+        us_per_op_replicas: ratio(real(window.replicas_us), operations),
+        us_per_op_clients: ratio(real(window.clients_us), operations),
+        steal_percent: window.steal_percent,
+    }
+}
+
+fn phases(told: &Told) -> impl Iterator<Item = (String, Phase)> + '_ {
+    told.status.phases.iter().map(|(name, phase)| (name.clone(), Phase { p50: phase.p50, p99: phase.p99 }))
+}
+
+fn batches(told: &Told) -> Batches {
+    let (count, operations) = (told.status.batches, told.status.executed_ops);
+    Batches { count, mean_requests: ratio(real(operations), real(count)) }
+}
+
+fn replica(id: u16, answer: &Answer) -> Replica {
+    match answer {
+        Answer::Ended(how) => Replica { id, state: how.clone(), ..Replica::default() },
+        Answer::Silent(why) => Replica { id, state: format!("no answer: {why}"), ..Replica::default() },
+        Answer::Up(told) => replica_up(id, &told.status),
+    }
+}
+
+fn replica_up(id: u16, status: &ReplicaReport) -> Replica {
+    let stages = status.stages.iter().map(|stage| Stage {
+        name: stage.name.clone(),
+        core: stage.core,
+        busy_percent: stage.busy_percent,
+        queue_p99: stage.queue_p99,
+        thread: stage.thread.clone(),
+    });
+    Replica {
+        id,
+        view: status.view.0,
+        executed_ops: status.executed_ops,
+        executed_sequence: status.executed_sequence.0,
+        ledger_digest: status.ledger_digest.clone(),
+        stable_checkpoint: status.stable_checkpoint.0,
+        messages_sent: status.messages_sent,
+        bytes_sent: status.bytes_sent,
+        ignored: status.ignored.clone(),
+        stages: stages.collect(),
+        state: "up".into(),
+        batches: status.batches,
+        resident_bytes: status.resident_bytes,
+        diverged: status.diverged.clone(),
+        left_behind: status.left_behind.clone(),
+    }
+}
+
+fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
+    Generator {
+        mode: load.mode.clone(),
+        clients: load.clients,
+        connections: load.connections,
+        threads: load.threads,
+        busiest_thread_percent: load.busiest_thread_percent,
+        cpu_share_percent: 100.0 * ratio(real(window.clients_us), real(window.clients_us + window.replicas_us)),
+        offered_operations: load.offered_operations,
+        late_sends: load.late_sends,
+        waited_for_client: load.waited_for_client,
+        lag_p99_us: load.lag_p99_us,
+        lag_max_us: load.lag_max_us,
+        unsent: load.unsent,
+        retransmissions: load.retransmissions,
+        timeouts: load.timeouts,
+        unanswered: load.unanswered,
+        bad_replies: load.bad_replies,
+        wrong_replies: load.wrong_replies.clone(),
+        wrong_results: load.wrong_results,
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "no run counts 2^53 of anything")]
+const fn real(count: u64) -> f64 {
+    count as f64
+}
+
+/// `a / b`; 0 of nothing, so that no report ever holds a number that is none.
+fn ratio(a: f64, b: f64) -> f64 {
+    if b > 0.0 { a / b } else { 0.0 }
+}

@@ -1,0 +1,230 @@
+//! The load generator's process, followed second by second, with the CPU time that all processes take in the measured window.
+
+use std::process::Stdio;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use hippodrome_analysis::results::{LATENCY, LOAD};
+use hippodrome_analysis::series::Second;
+use hippodrome_loadgen::report::{LoadReport, SecondSample};
+
+use super::Stop;
+use super::fleet::Fleet;
+use super::machine::{MachineTime, cpu_us};
+use super::process::{Process, describe};
+use super::setup::Setup;
+use crate::commands::load::second;
+use crate::failure::Failure;
+use crate::output::progress_row;
+
+/// How long the load generator may take beyond the load itself and an operation's time-out: connecting, draining, writing.
+const GRACE: Duration = Duration::from_secs(60);
+/// How often replicas and Ctrl-C are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What came of the load.
+pub(super) struct Driven {
+    /// Every second that was told.
+    pub(super) seconds: Vec<Second>,
+    /// The load generator's report, or why there is none.
+    pub(super) load: Result<LoadReport, String>,
+    /// The interval log; empty if there is none.
+    pub(super) hlog: Vec<u8>,
+    /// CPU time in the measured window.
+    pub(super) cpu: WindowCpu,
+}
+
+/// CPU time between the first and the last mark of the measured window.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct WindowCpu {
+    /// Of all replicas, µs.
+    pub(super) replicas_us: u64,
+    /// Of the load generator, µs.
+    pub(super) clients_us: u64,
+    /// Operations completed in between.
+    pub(super) operations: u64,
+    /// Share that the host gave to others, percent.
+    pub(super) steal_percent: f64,
+}
+
+/// Runs the load to its end. A failing load generator is an outcome, not an error: the report will say so.
+///
+/// # Errors
+/// If it can not be started, or the run is interrupted.
+pub(super) fn drive(setup: &mut Setup, fleet: &mut Fleet, stop: &Stop) -> Result<Driven, Failure> {
+    let mut process = start(setup)?;
+    let mut follower = Follower::new(fleet, &process);
+    let timed_out = follower.follow(setup, fleet, &mut process, stop)?;
+    let load = outcome(setup, &mut process, timed_out, stop)?;
+    // Whoever died in the last moment is noted too.
+    fleet.watch(follower.started.elapsed().as_secs_f64());
+    let cpu = follower.window();
+    let hlog = std::fs::read(setup.directory.join(LATENCY)).unwrap_or_default();
+    Ok(Driven { seconds: follower.seconds, load, hlog, cpu })
+}
+
+fn start(setup: &Setup) -> anyhow::Result<Process> {
+    let name = "load".to_owned();
+    let load = &setup.options.load;
+    Process::start(name.clone(), setup.log_path(&name), Stdio::null(), |command| {
+        command.arg("load");
+        let mut pair = |flag: &str, value: &dyn std::fmt::Display| {
+            command.arg(format!("--{flag}={value}"));
+        };
+        pair("parent", &std::process::id());
+        pair("progress", &"json");
+        pair("duration", &load.duration);
+        pair("warmup", &load.warmup);
+        pair("connections", &load.connections);
+        pair("load-threads", &load.load_threads);
+        pair("request-bytes", &load.request_bytes);
+        pair("workload", &format!("{:?}", load.workload).to_lowercase());
+        pair("zipf", &load.zipf);
+        pair("records", &load.records);
+        pair("retransmit-after", &load.retransmit_after);
+        pair("retransmit-max", &load.retransmit_max);
+        pair("timeout", &load.timeout);
+        pair("transport", &setup.options.transport.transport);
+        if let Some(rate) = load.rate {
+            pair("rate", &rate);
+        }
+        if let Some(arrivals) = load.arrivals {
+            pair("arrivals", &format!("{arrivals:?}").to_lowercase());
+        }
+        if let Some(seed) = load.seed {
+            pair("seed", &seed);
+        }
+        command.arg("--cluster").arg(setup.cluster_path()).arg("--key").arg(setup.key_path("client-0"));
+        command.arg("--out").arg(&setup.directory);
+    })
+}
+
+/// The load generator's report, or what went wrong with it, in words.
+fn outcome(
+    setup: &Setup,
+    process: &mut Process,
+    timed_out: bool,
+    stop: &Stop,
+) -> Result<Result<LoadReport, String>, Failure> {
+    if timed_out {
+        process.kill();
+        return Ok(Err(process.error("did not end in time and was killed").to_string()));
+    }
+    // Its output is closed: it ends at once, or it hangs.
+    let deadline = Instant::now() + GRACE;
+    while process.ended().is_none() && Instant::now() < deadline {
+        stop.check()?;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(match process.ended() {
+        Some(status) if status.success() => read_report(setup),
+        Some(status) => Err(process.error(&format!("ended early ({})", describe(status))).to_string()),
+        None => {
+            process.kill();
+            Err(process.error("did not end and was killed").to_string())
+        }
+    })
+}
+
+fn read_report(setup: &Setup) -> Result<LoadReport, String> {
+    let path = setup.directory.join(LOAD);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// CPU time so far of everybody.
+#[derive(Clone, Debug)]
+struct Mark {
+    replicas_us: Vec<u64>,
+    clients_us: u64,
+    machine: MachineTime,
+}
+
+/// Follows the load generator's progress lines.
+struct Follower {
+    started: Instant,
+    seconds: Vec<Second>,
+    /// At the end of the last second before the measured window.
+    begin: Mark,
+    /// At the end of the latest second of the measured window.
+    end: Mark,
+}
+
+impl Follower {
+    fn new(fleet: &Fleet, process: &Process) -> Self {
+        let nothing =
+            Mark { replicas_us: vec![0; fleet.members.len()], clients_us: 0, machine: MachineTime::default() };
+        let begin = nothing.updated(fleet, process);
+        Self { started: Instant::now(), seconds: Vec::new(), end: begin.clone(), begin }
+    }
+
+    /// Until the load generator closes its output; true if it took too long.
+    fn follow(
+        &mut self,
+        setup: &mut Setup,
+        fleet: &mut Fleet,
+        process: &mut Process,
+        stop: &Stop,
+    ) -> Result<bool, Failure> {
+        let deadline = self.started + setup.load_time() + setup.options.load.timeout.0 + GRACE;
+        loop {
+            stop.check()?;
+            fleet.watch(self.started.elapsed().as_secs_f64());
+            match process.lines.recv_timeout(TICK) {
+                Ok(line) => {
+                    setup.remove_keys();
+                    self.on_line(&line, fleet, process);
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(RecvTimeoutError::Timeout) => return Ok(true),
+                Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            }
+        }
+    }
+
+    fn on_line(&mut self, line: &str, fleet: &Fleet, process: &Process) {
+        let Ok(sample) = serde_json::from_str::<SecondSample>(line) else {
+            // Not progress: whatever it is, it is worth seeing.
+            eprintln!("load: {line}");
+            return;
+        };
+        let second = second(&sample);
+        eprintln!("{}", progress_row(&second));
+        if second.measured {
+            self.end = self.end.updated(fleet, process);
+        } else if !self.seconds.iter().any(|second| second.measured) {
+            self.begin = self.end.updated(fleet, process);
+            self.end = self.begin.clone();
+        }
+        self.seconds.push(second);
+    }
+
+    /// CPU time within the measured window.
+    fn window(&self) -> WindowCpu {
+        let replicas_us = self
+            .end
+            .replicas_us
+            .iter()
+            .zip(&self.begin.replicas_us)
+            .map(|(end, begin)| end.saturating_sub(*begin))
+            .sum();
+        WindowCpu {
+            replicas_us,
+            clients_us: self.end.clients_us.saturating_sub(self.begin.clients_us),
+            operations: self.seconds.iter().filter(|second| second.measured).map(|second| second.operations).sum(),
+            steal_percent: self.end.machine.steal_percent(self.begin.machine),
+        }
+    }
+}
+
+impl Mark {
+    /// The same now. Whoever is gone keeps what it had when it was last seen.
+    fn updated(&self, fleet: &Fleet, process: &Process) -> Self {
+        let replicas = fleet.members.iter().zip(&self.replicas_us);
+        Self {
+            replicas_us: replicas.map(|(member, last)| cpu_us(member.process.pid()).unwrap_or(*last)).collect(),
+            clients_us: cpu_us(process.pid()).unwrap_or(self.clients_us),
+            machine: MachineTime::now(),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The replicas' processes.
+
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use hippodrome_analysis::report::Fault;
+use hippodrome_engine::control::Question;
+
+use super::Stop;
+use super::control::Control;
+use super::process::{Process, describe};
+use super::setup::Setup;
+use crate::commands::replica::Ready;
+use crate::failure::Failure;
+
+/// Replicas that are not up after this time are given up.
+const UP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Replicas that have not stopped after this time are killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often something that is waited for is looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// One replica and how to ask it.
+pub(super) struct Member {
+    /// Its process.
+    pub(super) process: Process,
+    /// Its control port.
+    pub(super) control: Control,
+    /// How it ended before it was told to, once that was seen.
+    pub(super) ended: Option<String>,
+}
+
+/// All replicas, in order of their ids.
+pub(super) struct Fleet {
+    /// The replicas.
+    pub(super) members: Vec<Member>,
+    /// What went wrong with them while the load ran.
+    pub(super) faults: Vec<Fault>,
+    /// What is worth knowing besides.
+    pub(super) notes: Vec<String>,
+}
+
+impl Fleet {
+    /// Starts every replica with its listener and waits until all are up. Gives the setup back without its listeners.
+    ///
+    /// # Errors
+    /// If a replica ends or is not up in time, with the end of its log.
+    pub(super) fn start(mut setup: Setup, stop: &Stop) -> Result<(Setup, Self), Failure> {
+        let listeners = std::mem::take(&mut setup.listeners);
+        let mut processes = Vec::new();
+        for (id, listener) in listeners.into_iter().enumerate() {
+            processes.push(start(&setup, id, Stdio::from(OwnedFd::from(listener)))?);
+        }
+        let deadline = Instant::now() + UP_TIMEOUT;
+        let mut members = Vec::new();
+        for mut process in processes {
+            let ready = ready(&mut process, deadline, stop)?;
+            members.push(Member { process, control: Control::new(ready.control), ended: None });
+        }
+        Ok((setup, Self { members, faults: Vec::new(), notes: Vec::new() }))
+    }
+
+    /// Notes replicas that have ended since the last look. `at_s`: seconds since the load began.
+    pub(super) fn watch(&mut self, at_s: f64) {
+        for (id, member) in (0u16..).zip(&mut self.members) {
+            if member.ended.is_some() {
+                continue;
+            }
+            if let Some(status) = member.process.ended() {
+                let how = describe(status);
+                eprintln!("{at_s:>6.1} s  replica {id} ended: {how}; the run goes on");
+                self.faults.push(Fault {
+                    at_s,
+                    kind: "process_exit".into(),
+                    replica: Some(id),
+                    detail: how.clone(),
+                    ..Fault::default()
+                });
+                member.ended = Some(how);
+            }
+        }
+    }
+
+    /// Asks the living to stop, waits for them, and kills who does not.
+    ///
+    /// # Errors
+    /// If interrupted.
+    pub(super) fn stop(&mut self, stop: &Stop) -> Result<(), Failure> {
+        for member in self.members.iter().filter(|member| member.ended.is_none()) {
+            // Whoever can not be asked is killed below.
+            let _ = member.control.ask::<serde_json::Value>(&Question::Stop);
+        }
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        for member in self.members.iter_mut().filter(|member| member.ended.is_none()) {
+            while member.process.ended().is_none() && Instant::now() < deadline {
+                stop.check()?;
+                std::thread::sleep(TICK);
+            }
+            match member.process.ended() {
+                Some(status) if status.success() => {}
+                Some(status) => {
+                    self.notes.push(format!(
+                        "{} ended with {} when told to stop",
+                        member.process.name(),
+                        describe(status)
+                    ));
+                }
+                None => {
+                    member.process.kill();
+                    self.notes.push(format!("{} had to be killed: it did not stop", member.process.name()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn start(setup: &Setup, id: usize, stdin: Stdio) -> anyhow::Result<Process> {
+    let name = format!("replica-{id}");
+    let options = &setup.options;
+    Process::start(name.clone(), setup.log_path(&name), stdin, |command| {
+        command.arg("replica").arg("--cluster").arg(setup.cluster_path());
+        command.arg("--key").arg(setup.key_path(&name)).args(["--id", &id.to_string()]);
+        command.arg("--listen-from-stdin").args(["--parent", &std::process::id().to_string()]);
+        command.args(["--batch", &options.replica.batch.to_string()]);
+        command.args(["--placement", &options.replica.placement.to_string()]);
+        command.args(["--wait", &options.replica.wait.to_string()]);
+        command.args(["--transport", &options.transport.transport.to_string()]);
+        if let Some(sequence) = options.wrong_from.filter(|_| id == 1) {
+            command.args(["--wrong-from", &sequence.to_string()]);
+        }
+    })
+}
+
+/// Waits for a replica's first line.
+fn ready(process: &mut Process, deadline: Instant, stop: &Stop) -> Result<Ready, Failure> {
+    loop {
+        stop.check()?;
+        match process.lines.recv_timeout(TICK) {
+            Ok(line) => {
+                return serde_json::from_str(&line)
+                    .map_err(|error| Failure::Failed(process.error(&format!("said '{line}' ({error})"))));
+            }
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = UP_TIMEOUT.as_secs();
+                return Err(process.error(&format!("is not up after {seconds} s")).into());
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                // Its output closes a moment before it can be reaped.
+                std::thread::sleep(TICK);
+                let how = process.ended().map_or_else(|| "closed its output".into(), describe);
+                return Err(process.error(&format!("did not come up ({how})")).into());
+            }
+        }
+    }
+}

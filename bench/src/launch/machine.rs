@@ -1,0 +1,109 @@
+//! What the kernel tells about the machine and about processes.
+
+use std::fs::read_to_string;
+
+use hippodrome_analysis::report::Environment;
+
+use crate::cli::{BUILD_PROFILE, GIT_COMMIT};
+
+/// `/proc` counts CPU time in ticks of 1/100 s on every Linux (`USER_HZ`), whatever the kernel's own clock.
+const TICK_US: u64 = 10_000;
+
+/// User and system CPU time of a process and its threads so far, µs. `None` once it is reaped.
+pub(super) fn cpu_us(pid: u32) -> Option<u64> {
+    parse_stat(&read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(stat: &str) -> Option<u64> {
+    // The name in parentheses may hold anything, parentheses and blanks too.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((user + system) * TICK_US)
+}
+
+/// The machine's CPU time so far, ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct MachineTime {
+    steal: u64,
+    total: u64,
+}
+
+impl MachineTime {
+    /// Until now; zero where the kernel does not tell.
+    pub(super) fn now() -> Self {
+        read_to_string("/proc/stat").ok().and_then(|text| Self::parse(&text)).unwrap_or_default()
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        // user, nice, system, idle, iowait, irq, softirq, steal; guest time is part of user time.
+        let ticks: Vec<u64> = line.split_whitespace().take(8).map(|field| field.parse().ok()).collect::<Option<_>>()?;
+        Some(Self { steal: *ticks.get(7)?, total: ticks.iter().sum() })
+    }
+
+    /// Share of the time since `earlier` that the host gave to others, percent.
+    #[allow(clippy::cast_precision_loss, reason = "ticks of one run")]
+    pub(super) fn steal_percent(self, earlier: Self) -> f64 {
+        let total = self.total.saturating_sub(earlier.total);
+        if total == 0 { 0.0 } else { 100.0 * self.steal.saturating_sub(earlier.steal) as f64 / total as f64 }
+    }
+}
+
+/// The machine and the build; transports and placement are the replicas' to tell.
+pub(super) fn environment() -> Environment {
+    let cpuinfo = read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let meminfo = read_to_string("/proc/meminfo").unwrap_or_default();
+    let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Environment {
+        cpu: field(&cpuinfo, "model name").unwrap_or("unknown").to_owned(),
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        kernel: kernel.trim().to_owned(),
+        memory_bytes: kibibytes(&meminfo, "MemTotal").unwrap_or(0) * 1024,
+        build_profile: BUILD_PROFILE.to_owned(),
+        git_commit: GIT_COMMIT.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Environment::default()
+    }
+}
+
+/// The value of the first `name : value` line.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(key, _)| key.trim() == name)
+        .map(|(_, value)| value.trim())
+}
+
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    field(text, name)?.strip_suffix(" kB")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn process_times_are_found_behind_any_name() {
+        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 4 0 1000 0 0";
+        assert_eq!(parse_stat(stat), Some(3_000_000));
+        assert_eq!(parse_stat("42 (x) S 1"), None);
+        assert!(cpu_us(std::process::id()).is_some());
+    }
+
+    #[test]
+    fn steal_is_a_share_of_all_time() {
+        let before = MachineTime::parse("cpu  100 0 100 700 0 0 0 100 5 5\ncpu0 1 1 1 1\n").unwrap();
+        let after = MachineTime::parse("cpu  150 0 150 750 0 0 0 150 5 5\n").unwrap();
+        assert!((after.steal_percent(before) - 25.0).abs() < 1e-9);
+        assert!(before.steal_percent(before).abs() < 1e-9);
+        assert_eq!(MachineTime::parse("cpu  1 2 3\n"), None);
+    }
+
+    #[test]
+    fn this_machine_has_a_name() {
+        let environment = environment();
+        assert!(environment.memory_bytes > 0 && environment.cores > 0 && !environment.kernel.is_empty());
+    }
+}

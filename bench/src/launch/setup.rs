@@ -1,0 +1,108 @@
+//! What must exist before any process starts: the results directory, the cluster with its keys, and a bound port for each replica.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use hippodrome_analysis::results;
+use hippodrome_engine::settings::ClusterFile;
+use tempfile::TempDir;
+
+use crate::cli::run::{RunArgs, RunOptions};
+use crate::cluster::{CLUSTER_FILE, NewCluster};
+use crate::failure::Failure;
+
+/// Everything that a run is made of.
+pub(super) struct Setup {
+    /// The resolved options.
+    pub(super) options: RunOptions,
+    /// Who takes part.
+    pub(super) cluster: ClusterFile,
+    /// The results directory.
+    pub(super) directory: PathBuf,
+    /// When the run began, RFC 3339.
+    pub(super) started_at: String,
+    /// One bound listener for each replica, until it is handed over.
+    pub(super) listeners: Vec<TcpListener>,
+    /// Cluster file and keys; removed when everybody has read them, or when this is dropped, however the run ends.
+    keys: TempDir,
+    keys_removed: bool,
+}
+
+impl Setup {
+    /// Checks the options, binds the ports, makes the directory and the keys.
+    ///
+    /// # Errors
+    /// Usage errors first, before anything is made.
+    pub(super) fn prepare(arguments: &RunArgs) -> Result<Self, Failure> {
+        arguments.options.load.check()?;
+        let options = arguments.options.clone().resolved();
+        let listeners: Vec<TcpListener> = (0..options.replicas)
+            .map(|_| TcpListener::bind("127.0.0.1:0"))
+            .collect::<std::io::Result<_>>()
+            .context("no free port on 127.0.0.1")?;
+        let addresses: Vec<SocketAddr> =
+            listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>().context("a bound port")?;
+        let new =
+            NewCluster::generate(options.cluster.settings(), &addresses, options.clients, 1).map_err(Failure::Usage)?;
+
+        let started_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let directory = arguments.out.clone().unwrap_or_else(|| default_directory(&started_at));
+        results::create(&directory).map_err(Failure::usage)?;
+        // Children get paths that hold wherever they run.
+        let directory = std::path::absolute(&directory).context("results directory")?;
+        let keys = tempfile::Builder::new().prefix(".keys-").tempdir_in(&directory).context("directory for keys")?;
+        new.write(keys.path())?;
+        results::write(&directory, results::CLUSTER, &new.file.to_toml()).context("cluster file")?;
+        let config = toml::to_string(&options).context("resolved options")?;
+        results::write(&directory, results::CONFIG, &config).context("resolved options")?;
+        Ok(Self { options, cluster: new.file, directory, started_at, listeners, keys, keys_removed: false })
+    }
+
+    /// Where the cluster file lies.
+    pub(super) fn cluster_path(&self) -> PathBuf {
+        self.keys.path().join(CLUSTER_FILE)
+    }
+
+    /// Where a node's key lies: `replica-2.key`, `client-0.key`.
+    pub(super) fn key_path(&self, name: &str) -> PathBuf {
+        self.keys.path().join(format!("{name}.key"))
+    }
+
+    /// Removes the keys, once every process has read its own.
+    pub(super) fn remove_keys(&mut self) {
+        if !self.keys_removed {
+            self.keys_removed = std::fs::remove_dir_all(self.keys.path()).is_ok();
+        }
+    }
+
+    /// Where a process writes its log.
+    pub(super) fn log_path(&self, name: &str) -> PathBuf {
+        self.directory.join(results::LOGS).join(format!("{name}.log"))
+    }
+
+    /// Length of the load without its drain.
+    pub(super) fn load_time(&self) -> Duration {
+        self.options.load.warmup.0 + self.options.load.duration.0
+    }
+}
+
+/// `results/20260102-030405`, with a number behind it if that is taken.
+fn default_directory(started_at: &str) -> PathBuf {
+    let stamp: String =
+        started_at.chars().filter(|c| !matches!(c, '-' | ':' | 'Z')).collect::<String>().replace('T', "-");
+    let base = PathBuf::from("results");
+    let mut candidates = std::iter::once(stamp.clone()).chain((2..).map(|n| format!("{stamp}-{n}")));
+    candidates.find(|name| !base.join(name).exists()).map_or_else(|| base.clone(), |name| base.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_directories_are_dated() {
+        assert_eq!(default_directory("2026-01-02T03:04:05Z"), PathBuf::from("results/20260102-030405"));
+    }
+}
