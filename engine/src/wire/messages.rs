@@ -46,7 +46,7 @@ pub struct Decoded {
 ///
 /// # Errors
 /// If the frame is no message between replicas, or not one within the limits.
-pub fn decode_message(
+pub(super) fn decode_message(
     kind: FrameKind,
     sender: ReplicaId,
     body: Bytes,
@@ -261,11 +261,8 @@ fn encode_status(out: &mut Vec<u8>, status: &Status) {
     for slot in &status.slots {
         out.extend_from_slice(&slot.prepares.to_le_bytes());
         out.extend_from_slice(&slot.commits.to_le_bytes());
-        out.push(
-            u8::from(slot.pre_prepared) * PRE_PREPARED
-                | u8::from(slot.prepared) * PREPARED
-                | u8::from(slot.committed) * COMMITTED,
-        );
+        let flags = [(slot.pre_prepared, PRE_PREPARED), (slot.prepared, PREPARED), (slot.committed, COMMITTED)];
+        out.push(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
     }
 }
 

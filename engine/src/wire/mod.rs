@@ -1,7 +1,8 @@
 //! What nodes say to each other, as bytes. `docs/wire.md` is the layout's description.
 //!
 //! In data-path order: [frame] (the 16-byte header, and frames out of a stream of chunks), [handshake] (who is at the other
-//! end of a connection), [requests] (tables of requests), [messages] (replica to replica), [replies] (tables of replies).
+//! end of a connection), [decoder] (bodies by a cluster's rules), [requests] (tables of requests), [messages] (replica to
+//! replica), [replies] (tables of replies).
 //!
 //! Everything here takes bytes that anybody may have sent: nothing panics, nothing is allocated by a length that was only
 //! claimed, and every refusal has a name to be counted by. Integers are little endian. What is decoded is not yet
@@ -35,6 +36,7 @@ macro_rules! named_reasons {
     };
 }
 
+pub mod decoder;
 pub mod frame;
 pub mod handshake;
 pub mod messages;
@@ -45,9 +47,10 @@ pub mod requests;
 #[cfg(test)]
 mod golden;
 
+pub use decoder::Decoder;
 pub use frame::{Frame, FrameError, FrameKind, FrameReader};
 pub use handshake::{Established, Handshake, HandshakeError, Step};
-pub use messages::{Decoded, Outgoing, decode_message, encode_message};
+pub use messages::{Decoded, Outgoing, encode_message};
 pub use reader::DecodeError;
-pub use replies::{DecodedReplies, decode_replies, encode_replies};
-pub use requests::{decode_requests, encode_requests};
+pub use replies::{DecodedReplies, encode_replies};
+pub use requests::encode_requests;

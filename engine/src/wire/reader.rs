@@ -25,6 +25,8 @@ named_reasons! {
         BadColumns = "bad_columns",
         /// Requests with proofs where none belong: a body is proven by its digest alone.
         UnexpectedProofs = "unexpected_proofs",
+        /// Requests with proofs of another kind or number than the cluster uses.
+        WrongProofs = "wrong_proofs",
         /// More replies than a table may have.
         TooManyReplies = "too_many_replies",
         /// A result is longer than allowed.

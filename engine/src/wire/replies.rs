@@ -98,7 +98,7 @@ fn encode_range(out: &mut Vec<u8>, replies: &ReplyTable, view: View, start: usiz
 ///
 /// # Errors
 /// If the body is not a table of replies within the limits.
-pub fn decode_replies(
+pub(super) fn decode_replies(
     sender: ReplicaId,
     body: Bytes,
     cluster: [u8; 8],

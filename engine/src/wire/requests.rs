@@ -48,7 +48,8 @@ pub fn encode_requests(table: &RequestTable, own: NodeId) -> Bytes {
     encode_frame(FrameKind::Requests, own, len, |out| encode_table(out, table, ProofColumns::All))
 }
 
-/// The table of a client node's frame, its digests computed. Operations and proofs are slices of `body`.
+/// A table by itself, its digests computed. Operations and proofs are slices of `body`. Whether its proofs are those that a
+/// cluster uses is for [`Decoder`](super::Decoder) to check.
 ///
 /// # Errors
 /// If the body is not a table within the limits.

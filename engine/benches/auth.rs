@@ -1,0 +1,150 @@
+//! What authentication costs: tags alone and side by side, signatures alone and in batches, digests of requests.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, Keyring, LinkClass, NodeKey, Sealer, Verifier};
+use hippodrome_engine::requests::RequestTable;
+use hippodrome_engine::settings::{ClusterFile, ClusterSettings, Node, Role};
+use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
+
+const SIZES: [usize; 5] = [1, 8, 64, 256, 1024];
+
+/// Four replicas and one client node.
+fn keyring(authentication: &str, node: u16) -> Arc<Keyring> {
+    let key = |id: u16| NodeKey::from_seed([id as u8 + 1; 32]);
+    let nodes = (0..5u16)
+        .map(|id| Node {
+            id: NodeId(id),
+            role: if id < 4 { Role::Voter } else { Role::Client },
+            address: (id < 4).then(|| ([127, 0, 0, 1], 7000 + id).into()),
+            public_key: key(id).public_hex(),
+            group: 0,
+            clients: if id < 4 { 0 } else { 4096 },
+        })
+        .collect();
+    let settings = ClusterSettings { authentication: authentication.parse().unwrap(), ..ClusterSettings::default() };
+    Keyring::new(&ClusterFile { settings, nodes }, NodeId(node), &key(node)).unwrap()
+}
+
+fn table(requests: usize, operation_bytes: usize) -> RequestTable {
+    let mut table = RequestTable {
+        clients: (0..requests as u32).map(ClientId).collect(),
+        timestamps: vec![Timestamp(1); requests],
+        operation_ends: (1..=requests).map(|end| (end * operation_bytes) as u32).collect(),
+        operations: vec![7; requests * operation_bytes].into(),
+        ..RequestTable::empty()
+    };
+    Digester::default().digest(&mut table);
+    table
+}
+
+fn blocks(cluster: [u8; 8], count: usize) -> Vec<AuthBlock> {
+    let digest = Digest([3; 32]);
+    let block = |sequence| {
+        AuthBlock::message(BlockKind::Prepare, cluster, ReplicaId(1), View(2), SequenceNumber(sequence), &digest)
+    };
+    (0..count as u64).map(block).collect()
+}
+
+fn digests(c: &mut Criterion) {
+    let mut group = c.benchmark_group("digest");
+    for (requests, operation_bytes) in [(1, 16), (100, 16), (1000, 16), (1000, 128), (1000, 1000), (100, 4096)] {
+        let mut table = table(requests, operation_bytes);
+        let mut digester = Digester::default();
+        group.throughput(Throughput::Elements(requests as u64));
+        group.bench_function(BenchmarkId::new(format!("{operation_bytes}B"), requests), |b| {
+            b.iter(|| digester.digest(black_box(&mut table)));
+        });
+    }
+}
+
+fn seal(c: &mut Criterion) {
+    let mut group = c.benchmark_group("seal");
+    for strategy in ["mac", "ed25519"] {
+        let sealer = Sealer::new(keyring(strategy, 1));
+        let block = blocks(sealer.keyring().cluster(), 1)[0];
+        let mut proof = Vec::new();
+        group.bench_function(format!("{strategy}/message"), |b| {
+            b.iter(|| {
+                proof.clear();
+                sealer.seal(LinkClass::ReplicaToReplica, NodeId(2), black_box(&block), &mut proof);
+            });
+        });
+    }
+    let mut sealer = Sealer::new(keyring("mac", 4));
+    for size in SIZES {
+        let table = table(size, 16);
+        group.throughput(Throughput::Elements(size as u64));
+        group.bench_function(BenchmarkId::new("mac/requests for 4 replicas", size), |b| {
+            b.iter(|| sealer.seal_requests(black_box(&table)));
+        });
+    }
+}
+
+fn verify(c: &mut Criterion) {
+    let mut group = c.benchmark_group("verify");
+    for strategy in ["mac", "ed25519", "ed25519-batch"] {
+        for size in SIZES.into_iter().filter(|size| strategy != "ed25519" || *size == 1) {
+            let sealer = Sealer::new(keyring(strategy, 1));
+            let mut verifier = Verifier::new(keyring(strategy, 2));
+            let blocks = blocks(sealer.keyring().cluster(), size);
+            let mut proofs = vec![Vec::new(); size];
+            for (block, proof) in blocks.iter().zip(&mut proofs) {
+                sealer.seal(LinkClass::ReplicaToReplica, NodeId(2), block, proof);
+            }
+            let checks: Vec<_> =
+                blocks.iter().zip(&proofs).map(|(&block, proof)| Check { signer: NodeId(1), block, proof }).collect();
+            let mut good = Vec::new();
+            group.throughput(Throughput::Elements(size as u64));
+            group.bench_function(BenchmarkId::new(strategy, size), |b| {
+                b.iter(|| verifier.verify(LinkClass::ReplicaToReplica, black_box(&checks), &mut good));
+            });
+            assert!(good.iter().all(|good| *good));
+        }
+    }
+    for size in [100, 1000] {
+        let mut table = table(size, 16);
+        table.proofs = Sealer::new(keyring("mac", 4)).seal_requests(&table);
+        let mut verifier = Verifier::new(keyring("mac", 2));
+        let mut good = Vec::new();
+        group.throughput(Throughput::Elements(size as u64));
+        group.bench_function(BenchmarkId::new("mac/requests", size), |b| {
+            b.iter(|| verifier.verify_requests(black_box(&[&table]), &mut good));
+        });
+    }
+}
+
+/// What a client gains who spoils signatures: the search for the bad ones.
+fn spoiled(c: &mut Criterion) {
+    let mut group = c.benchmark_group("verify spoiled");
+    group.sample_size(10);
+    let sealer = Sealer::new(keyring("ed25519-batch", 1));
+    for bad in [1, 32, 1024] {
+        let blocks = blocks(sealer.keyring().cluster(), 1024);
+        let mut proofs = vec![Vec::new(); 1024];
+        for (index, (block, proof)) in blocks.iter().zip(&mut proofs).enumerate() {
+            sealer.seal(LinkClass::ReplicaToReplica, NodeId(2), block, proof);
+            proof[40] ^= u8::from(index % (1024 / bad) == 0);
+        }
+        group.throughput(Throughput::Elements(1024));
+        group.bench_function(BenchmarkId::new("ed25519-batch of 1024, bad", bad), |b| {
+            b.iter_batched(
+                || Verifier::new(keyring("ed25519-batch", 2)),
+                |mut verifier| {
+                    let checks: Vec<_> = blocks
+                        .iter()
+                        .zip(&proofs)
+                        .map(|(&block, proof)| Check { signer: NodeId(1), block, proof })
+                        .collect();
+                    verifier.verify(LinkClass::ReplicaToReplica, &checks, &mut Vec::new());
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+}
+
+criterion_group!(benches, digests, seal, verify, spoiled);
+criterion_main!(benches);

@@ -1,0 +1,148 @@
+//! Decodes what arrives at one node, by its cluster's rules.
+
+use bytes::Bytes;
+
+use super::frame::FrameKind;
+use super::messages::{Decoded, decode_message};
+use super::reader::DecodeError;
+use super::replies::{DecodedReplies, decode_replies};
+use super::requests::decode_requests;
+use crate::auth::{Digester, Keyring, LinkClass, proof_bytes};
+use crate::protocol::Message;
+use crate::requests::{Proofs, RequestTable};
+use crate::settings::Strategy;
+use crate::types::ReplicaId;
+
+/// Decodes bodies. Keeps its scratch memory from body to body.
+///
+/// Beyond the layout it checks that requests carry the kind and number of proofs that the cluster uses, so that tables of
+/// several clients can always be put into one batch, and a batch's proofs be handed out replica by replica.
+#[derive(Debug)]
+pub struct Decoder {
+    cluster: [u8; 8],
+    replicas: usize,
+    requests: Strategy,
+    message_proof_bytes: usize,
+    reply_proof_bytes: usize,
+    digester: Digester,
+}
+
+impl Decoder {
+    /// A decoder for nodes of `keyring`'s cluster.
+    #[must_use]
+    pub fn new(keyring: &Keyring) -> Self {
+        Self {
+            cluster: keyring.cluster(),
+            replicas: keyring.quorums().n(),
+            requests: keyring.strategy(LinkClass::ClientToReplica),
+            message_proof_bytes: proof_bytes(keyring.strategy(LinkClass::ReplicaToReplica)),
+            reply_proof_bytes: proof_bytes(keyring.strategy(LinkClass::ReplicaToClient)),
+            digester: Digester::default(),
+        }
+    }
+
+    /// A client node's requests ([`FrameKind::Requests`]), their digests computed, with a proof for every replica. Operations
+    /// and proofs are slices of `body`.
+    ///
+    /// # Errors
+    /// If the body is not a table within the limits, or its proofs are not those of this cluster.
+    pub fn requests(&mut self, body: Bytes) -> Result<RequestTable, DecodeError> {
+        let table = decode_requests(body, &mut self.digester)?;
+        self.check_for_everybody(&table)?;
+        Ok(table)
+    }
+
+    /// A message of replica `sender`. Digests are recomputed; operations and proofs are slices of `body`.
+    ///
+    /// # Errors
+    /// If the frame is no message between replicas, not one within the limits, or the proofs of requests in it are not
+    /// those of this cluster. A pre-prepare may lack them: then others have to vouch for its requests.
+    pub fn message(&mut self, kind: FrameKind, sender: ReplicaId, body: Bytes) -> Result<Decoded, DecodeError> {
+        let decoded = decode_message(kind, sender, body, self.cluster, self.message_proof_bytes, &mut self.digester)?;
+        match &decoded.message {
+            Message::PrePrepare(message) => self.check_for_receiver(&message.batch.requests)?,
+            Message::Forward(table) => self.check_for_everybody(table)?,
+            Message::Prepare(_)
+            | Message::Commit(_)
+            | Message::Committed(_)
+            | Message::Checkpoint(_)
+            | Message::Status(_)
+            | Message::Body(_) => {}
+        }
+        Ok(decoded)
+    }
+
+    /// Replies of replica `sender` ([`FrameKind::Replies`]). Results and proof are slices of `body`.
+    ///
+    /// # Errors
+    /// If the body is not a table of replies within the limits.
+    pub fn replies(&self, sender: ReplicaId, body: Bytes) -> Result<DecodedReplies, DecodeError> {
+        decode_replies(sender, body, self.cluster, self.reply_proof_bytes)
+    }
+
+    fn check_for_everybody(&self, table: &RequestTable) -> Result<(), DecodeError> {
+        self.check_proofs(table, self.replicas, self.requests == Strategy::None)
+    }
+
+    fn check_for_receiver(&self, table: &RequestTable) -> Result<(), DecodeError> {
+        self.check_proofs(table, 1, true)
+    }
+
+    /// That the proofs are of the cluster's kind, tags in `columns` columns, or absent where they may be.
+    fn check_proofs(&self, table: &RequestTable, columns: usize, may_lack: bool) -> Result<(), DecodeError> {
+        let allowed = match &table.proofs {
+            Proofs::None => may_lack || table.is_empty(),
+            Proofs::Tags { columns: actual, .. } => self.requests == Strategy::Mac && usize::from(*actual) == columns,
+            Proofs::Signatures(_) => matches!(self.requests, Strategy::Ed25519 | Strategy::Ed25519Batch),
+        };
+        if allowed { Ok(()) } else { Err(DecodeError::WrongProofs) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::{cluster, keyring, table};
+    use crate::limits::{SIGNATURE_BYTES, TAG_BYTES};
+    use crate::settings::Authentication;
+    use crate::wire::requests::{ProofColumns, encode_table};
+
+    #[test]
+    fn requests_carry_the_proofs_that_the_cluster_uses() {
+        let tags = |columns: u16| Proofs::Tags { columns, bytes: vec![0; usize::from(columns) * 2 * TAG_BYTES].into() };
+        let kinds = [
+            ("none", Proofs::None),
+            ("tags for all", tags(4)),
+            ("tags for one", tags(1)),
+            ("tags for two", tags(2)),
+            ("signatures", Proofs::Signatures(vec![0; 2 * SIGNATURE_BYTES].into())),
+        ];
+        for strategy in Authentication::PRESETS {
+            let keyring = keyring(&cluster(strategy, 4, &[9]), 0);
+            let mut decoder = Decoder::new(&keyring);
+            let own = match *strategy {
+                "none" => "none",
+                "mac" => "tags for all",
+                _ => "signatures",
+            };
+            for (name, proofs) in &kinds {
+                let mut table = table(&[(1, 2, vec![3]), (4, 5, vec![])]);
+                table.proofs = proofs.clone();
+                let mut body = Vec::new();
+                encode_table(&mut body, &table, ProofColumns::All);
+                let expected = if *name == own { Ok(()) } else { Err(DecodeError::WrongProofs) };
+                assert_eq!(decoder.requests(body.clone().into()).map(|_| ()), expected, "{strategy}: {name}");
+                let trailer = vec![0; decoder.message_proof_bytes];
+                let forward = [&body[..], &trailer].concat().into();
+                let forward = decoder.message(FrameKind::Forward, ReplicaId(1), forward).map(|_| ());
+                assert_eq!(forward, expected, "{strategy}: {name}");
+                let for_receiver = if own == "tags for all" { "tags for one" } else { own };
+                let good = *name == for_receiver || *name == "none";
+                let expected = if good { Ok(()) } else { Err(DecodeError::WrongProofs) };
+                let pre_prepare = [&[0; 16], &body[..], &trailer].concat().into();
+                let pre_prepare = decoder.message(FrameKind::PrePrepare, ReplicaId(1), pre_prepare).map(|_| ());
+                assert_eq!(pre_prepare, expected, "{strategy}: {name}");
+            }
+        }
+    }
+}
