@@ -15,8 +15,10 @@ use bytes::Bytes;
 
 pub mod epoll;
 mod inbound;
+#[cfg_attr(loom, allow(dead_code))]
 mod outbound;
 pub mod probe;
+#[cfg_attr(loom, allow(dead_code))]
 mod sys;
 mod table;
 #[cfg(not(loom))]
