@@ -25,8 +25,7 @@ fn throughput(c: &mut Criterion) {
         for choice in [TransportChoice::Epoll, TransportChoice::TokioUring] {
             let mut cpu = Cpu::default();
             group.bench_function(choice.name(), |b| {
-                // Few messages would measure how threads and sockets are made.
-                b.iter_custom(|messages| cpu.measure(messages.max(1000), messages, |n| one_way(choice, bytes, n)));
+                b.iter_custom(|messages| cpu.measure(messages, 20_000, |n| one_way(choice, bytes, n)));
             });
             println!("{choice}, {bytes} B one way: {cpu}");
         }
@@ -40,9 +39,7 @@ fn round_trip(c: &mut Criterion) {
         for choice in [TransportChoice::Epoll, TransportChoice::TokioUring] {
             let mut cpu = Cpu::default();
             group.bench_function(choice.name(), |b| {
-                b.iter_custom(|messages| {
-                    cpu.measure(messages.max(1000), messages, |n| there_and_back(choice, wait, n))
-                });
+                b.iter_custom(|messages| cpu.measure(messages, 2_000, |n| there_and_back(choice, wait, n)));
             });
             println!("{choice}, 64 B round trip, {name}: {cpu}");
         }
@@ -51,11 +48,11 @@ fn round_trip(c: &mut Criterion) {
 }
 
 /// Time from the first message to the arrival of the last.
-fn one_way(choice: TransportChoice, bytes: usize, messages: u64) -> Duration {
+fn one_way(choice: TransportChoice, bytes: usize, messages: u64) -> (Duration, Duration) {
     let message = Bytes::from(vec![7; bytes]);
     let total = messages * bytes as u64;
     with_server(choice, Role::Swallow { total }, None, |transport, connection| {
-        let started = Instant::now();
+        let spent = Spent::start();
         let mut left = messages;
         let mut events = Vec::new();
         // The server closes when it has everything.
@@ -69,17 +66,17 @@ fn one_way(choice: TransportChoice, bytes: usize, messages: u64) -> Duration {
             let wait = if room { Duration::ZERO } else { Duration::from_millis(1) };
             transport.poll(Some(wait), &mut events).expect("polling works");
             if events.drain(..).any(|event| matches!(event, Event::Closed { .. })) {
-                return started.elapsed();
+                return spent.end();
             }
         }
     })
 }
 
-fn there_and_back(choice: TransportChoice, wait: Option<Duration>, messages: u64) -> Duration {
+fn there_and_back(choice: TransportChoice, wait: Option<Duration>, messages: u64) -> (Duration, Duration) {
     const BYTES: usize = 64;
     let message = Bytes::from(vec![7; BYTES]);
     with_server(choice, Role::Echo, wait, |transport, connection| {
-        let started = Instant::now();
+        let spent = Spent::start();
         let mut events = Vec::new();
         for _ in 0..messages {
             transport.send(connection, message.clone());
@@ -95,7 +92,7 @@ fn there_and_back(choice: TransportChoice, wait: Option<Duration>, messages: u64
                 give_way(wait);
             }
         }
-        started.elapsed()
+        spent.end()
     })
 }
 
@@ -114,8 +111,8 @@ fn with_server(
     choice: TransportChoice,
     role: Role,
     wait: Option<Duration>,
-    client: impl FnOnce(&mut dyn Transport, ConnectionId) -> Duration,
-) -> Duration {
+    client: impl FnOnce(&mut dyn Transport, ConnectionId) -> (Duration, Duration),
+) -> (Duration, Duration) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = listener.local_addr().expect("a bound socket has an address");
     let stop = AtomicBool::new(false);
@@ -127,9 +124,9 @@ fn with_server(
         while events.is_empty() {
             transport.poll(None, &mut events).expect("polling works");
         }
-        let elapsed = client(&mut *transport, connection);
+        let spent = client(&mut *transport, connection);
         stop.store(true, Ordering::Relaxed);
-        elapsed
+        spent
     })
 }
 
@@ -161,7 +158,23 @@ fn give_way(wait: Option<Duration>) {
     }
 }
 
-/// CPU time of this process, all threads.
+/// Time and CPU time (of this process, all threads) since a moment.
+struct Spent {
+    started: Instant,
+    cpu: Duration,
+}
+
+impl Spent {
+    fn start() -> Self {
+        Self { started: Instant::now(), cpu: cpu_time() }
+    }
+
+    fn end(self) -> (Duration, Duration) {
+        (self.started.elapsed(), cpu_time() - self.cpu)
+    }
+}
+
+/// CPU time over all messages of a case.
 #[derive(Default)]
 struct Cpu {
     time: Duration,
@@ -169,13 +182,13 @@ struct Cpu {
 }
 
 impl Cpu {
-    /// Runs `run` with `really` many messages, and scales its time to those that were asked for.
-    fn measure(&mut self, really: u64, asked: u64, run: impl FnOnce(u64) -> Duration) -> Duration {
-        let before = cpu_time();
-        let elapsed = run(really);
-        self.time += cpu_time() - before;
-        self.messages += really;
-        elapsed.mul_f64(asked as f64 / really as f64)
+    /// Runs `run` with `asked` messages, or `least` because too few would measure how it begins, and scales its time to those that were asked for.
+    fn measure(&mut self, asked: u64, least: u64, run: impl FnOnce(u64) -> (Duration, Duration)) -> Duration {
+        let messages = asked.max(least);
+        let (elapsed, cpu) = run(messages);
+        self.time += cpu;
+        self.messages += messages;
+        elapsed.mul_f64(asked as f64 / messages as f64)
     }
 }
 
