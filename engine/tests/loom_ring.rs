@@ -5,7 +5,7 @@
 use hippodrome_engine::ring::doorbell::Doorbell;
 use hippodrome_engine::ring::{Consumer, ring};
 use hippodrome_engine::transport::Waker;
-use loom::sync::Arc;
+use loom::sync::{Arc, Condvar, Mutex};
 
 use loom::thread;
 
@@ -78,12 +78,13 @@ fn everything_pushed_is_seen_before_the_producer_is_gone() {
 /// The consumer sleeps until its waker is called and for no other reason: a wake-up that was lost is a deadlock, which loom reports.
 #[test]
 fn no_wake_up_is_lost() {
-    hand_over_to_a_sleeper(1, 2, None);
+    hand_over_to_a_sleeper(1, 1, None);
+    // With every switch between the threads this takes minutes.
+    hand_over_to_a_sleeper(1, 2, Some(3));
 }
 
 #[test]
 fn no_wake_up_is_lost_among_several_producers() {
-    // With more switches between threads than this it takes minutes.
     hand_over_to_a_sleeper(2, 1, Some(2));
 }
 
@@ -91,9 +92,9 @@ fn hand_over_to_a_sleeper(producers: usize, items_each: usize, preemptions_max: 
     let mut model = loom::model::Builder::new();
     model.preemption_bound = preemptions_max;
     model.check(move || {
-        let woken = Arc::new(loom::sync::Notify::new());
-        let waker = Arc::clone(&woken);
-        let doorbell = Doorbell::new(Waker::new(move || waker.notify()));
+        let bed = Arc::new(Bed::default());
+        let waker = Arc::clone(&bed);
+        let doorbell = Doorbell::new(Waker::new(move || waker.wake()));
         let mut consumers: Vec<Consumer<usize>> = Vec::new();
         for _ in 0..producers {
             let (mut producer, consumer) = ring(items_each);
@@ -114,9 +115,30 @@ fn hand_over_to_a_sleeper(producers: usize, items_each: usize, preemptions_max: 
             }
             doorbell.prepare_sleep();
             if consumers.iter().all(Consumer::is_empty) {
-                woken.wait();
+                bed.sleep();
             }
             doorbell.awake();
         }
     });
+}
+
+/// What a parker does: a call before the sleep is remembered. (loom's own `Notify` also wakes for no reason, which would hide what is lost.)
+#[derive(Default)]
+struct Bed {
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bed {
+    fn wake(&self) {
+        *self.woken.lock().unwrap() = true;
+        self.changed.notify_one();
+    }
+
+    fn sleep(&self) {
+        let mut woken = self.woken.lock().unwrap();
+        while !std::mem::take(&mut *woken) {
+            woken = self.changed.wait(woken).unwrap();
+        }
+    }
 }

@@ -37,6 +37,7 @@ contract! {
     echoes_everything_in_order,
     serves_two_hundred_connections,
     backpressure_loses_nothing,
+    room_ends_a_wait,
     pausing_keeps_what_is_pending,
     a_wake_is_not_lost,
     a_wait_is_kept,
@@ -96,6 +97,26 @@ fn backpressure_loses_nothing(choice: TransportChoice) {
     assert_eq!(sender.counters().bytes_sent, BYTES as u64);
     assert_eq!(receiver.counters().bytes_received, BYTES as u64);
     assert!(receiver.counters().reads > 0 && sender.counters().writes > 0);
+}
+
+/// Who waits for a queue to become shorter need not look again and again.
+fn room_ends_a_wait(choice: TransportChoice) {
+    const BYTES: usize = 32 << 20;
+    let (mut transport, connection, mut peer) = accepted(choice);
+    transport.send(connection, noise(4, BYTES).into());
+    let mut events = Vec::new();
+    let started = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(30));
+            let mut rest = vec![0; BYTES];
+            peer.read_exact(&mut rest).unwrap();
+        });
+        while transport.queued_bytes(connection) > 0 {
+            transport.poll(Some(PATIENCE), &mut events).unwrap();
+        }
+    });
+    assert!(started.elapsed() < PATIENCE / 2, "{:?}", started.elapsed());
 }
 
 /// What arrived before and during a pause is given out after it, though the kernel tells only once.

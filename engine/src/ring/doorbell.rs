@@ -51,8 +51,11 @@ impl Doorbell {
     /// Producer: wakes the consumer if it sleeps or is about to; costs a fence and a load if it does not.
     pub fn ring(&self) {
         fence(Ordering::SeqCst);
-        // Only one of many producers makes the system call. The load keeps the line shared while the consumer is awake.
-        if self.shared.sleeping.load(Ordering::Relaxed) && self.shared.sleeping.swap(false, Ordering::Relaxed) {
+        // Of many producers one makes the system call. The load keeps the line shared while the consumer is awake.
+        let sleeping = &self.shared.sleeping;
+        if sleeping.load(Ordering::Relaxed)
+            && sleeping.compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
             self.shared.waker.wake();
         }
     }

@@ -15,8 +15,10 @@ use bytes::Bytes;
 
 pub mod epoll;
 mod inbound;
+#[cfg_attr(loom, allow(dead_code))]
 mod outbound;
 pub mod probe;
+#[cfg_attr(loom, allow(dead_code))]
 mod sys;
 mod table;
 #[cfg(not(loom))]
@@ -118,7 +120,8 @@ pub trait Transport {
     fn close(&mut self, connection: ConnectionId);
 
     /// Writes what is queued, then waits for at most `wait` (`Some(ZERO)`: not at all, `None`: until something happens or the waker is called), reads a bounded amount from each
-    /// readable connection and appends what happened to `events`.
+    /// readable connection and appends what happened to `events`. The kernel's taking of bytes that it had no room for is something that happens, but
+    /// is no event: see [`queued_bytes`](Transport::queued_bytes). May return early for no reason.
     ///
     /// # Errors
     /// Only for failures of the transport as a whole; those of one connection are events.

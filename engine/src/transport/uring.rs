@@ -57,6 +57,10 @@ struct Shared {
     reading: Cell<bool>,
     /// Told when `reading` becomes true.
     reading_again: Notify,
+    /// Whether the poll waits for something to happen.
+    waiting: Cell<bool>,
+    /// Whether the kernel took bytes meanwhile, for which it had no room before.
+    room: Cell<bool>,
     /// The poll that waits for the tasks.
     poll: RefCell<Option<std::task::Waker>>,
     timer: Timer,
@@ -109,6 +113,8 @@ impl Uring {
             counters: Cell::default(),
             reading: Cell::new(true),
             reading_again: Notify::new(),
+            waiting: Cell::new(false),
+            room: Cell::new(false),
             poll: RefCell::default(),
             timer: Timer::new()?,
             timer_set: Cell::new(None),
@@ -182,7 +188,10 @@ impl Transport for Uring {
                 wake.called.store(false, Ordering::Relaxed);
                 return Ok(());
             }
-            shared.wait(wait.map(|wait| Instant::now() + wait), wake).await
+            shared.waiting.set(true);
+            let outcome = shared.wait(wait.map(|wait| Instant::now() + wait), wake).await;
+            shared.waiting.set(false);
+            outcome
         })?;
         events.append(&mut shared.events.borrow_mut());
         Ok(())
@@ -228,12 +237,12 @@ fn replace_waker(slot: &mut Option<std::task::Waker>, poll: Option<&std::task::W
 }
 
 impl Shared {
-    /// Waits until there are events, a wake-up or the deadline.
+    /// Waits until there are events, room, a wake-up or the deadline.
     async fn wait(&self, deadline: Option<Instant>, wake: &Wake) -> io::Result<()> {
         poll_fn(|context| {
             wake.register(Some(context.waker()));
             replace_waker(&mut self.poll.borrow_mut(), Some(context.waker()));
-            if wake.called.swap(false, Ordering::AcqRel) || !self.events.borrow().is_empty() {
+            if wake.called.swap(false, Ordering::AcqRel) | self.room.take() || !self.events.borrow().is_empty() {
                 return Poll::Ready(Ok(()));
             }
             let Some(deadline) = deadline else { return Poll::Pending };
@@ -447,6 +456,10 @@ async fn write(shared: Rc<Shared>, connection: ConnectionId, stream: Rc<TcpStrea
                 outbound::skip(&mut pieces, written);
                 if let Some(state) = shared.connections.borrow_mut().get_mut(connection) {
                     state.in_flight -= written;
+                }
+                if shared.waiting.get() {
+                    shared.room.set(true);
+                    shared.wake_poll();
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
