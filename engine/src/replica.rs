@@ -88,13 +88,7 @@ pub enum ReplicaError {
 pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
     let io = |what| move |error| ReplicaError::Io { what, error };
     let cores = platform::cores();
-    let plan = Plan::new(
-        &options.placement,
-        options.wait,
-        &cores,
-        options.machine_replicas,
-        usize::from(options.id.0),
-    );
+    let plan = Plan::new(&options.placement, options.wait, &cores, options.machine_replicas, usize::from(options.id.0));
     let common = Common {
         clock: Clock::start(),
         wait: plan.wait,

@@ -16,7 +16,7 @@ use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Reply;
 use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome};
 use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp};
-use hippodrome_engine::wire::{DecodedReplies, Frame, FrameKind, decode_replies};
+use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind};
 
 use crate::links::Links;
 use crate::outbox::Outbox;
@@ -128,6 +128,7 @@ pub(crate) struct Driver {
     own: NodeId,
     sealer: Sealer,
     verifier: Verifier,
+    decoder: Decoder,
     digester: Digester,
     slots: Vec<Slot>,
     outboxes: Vec<Outbox>,
@@ -150,6 +151,7 @@ impl Driver {
             own: parts.keyring.own(),
             sealer: Sealer::new(Arc::clone(&parts.keyring)),
             verifier: Verifier::new(Arc::clone(&parts.keyring)),
+            decoder: Decoder::new(&parts.keyring),
             digester: Digester::default(),
             slots,
             outboxes,
@@ -371,8 +373,7 @@ impl Driver {
             return;
         }
         let replica = ReplicaId(frame.sender.0);
-        let proof_bytes = self.sealer.proof_bytes(LinkClass::ReplicaToClient);
-        let decoded = decode_replies(replica, frame.body.clone(), self.parts.keyring.cluster(), proof_bytes);
+        let decoded = self.decoder.replies(replica, frame.body.clone());
         let Ok(DecodedReplies { view, replies, block, proof }) = decoded else {
             self.summary.bad_replies += 1;
             return;

@@ -28,8 +28,8 @@ use crate::report::{LoadReport, SecondSample};
 use crate::schedule::{RateError, Schedule};
 use crate::workload::Workload;
 use crate::workload::fixed::Fixed;
-use crate::workload::ycsb::{Ycsb, YcsbConfig, YcsbError};
 pub use crate::workload::ycsb::WorkloadKind;
+use crate::workload::ycsb::{Ycsb, YcsbConfig, YcsbError};
 
 /// How long the generator tries to reach the replicas.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -423,7 +423,8 @@ impl LoadThread {
             }
         };
         let waker = transport.waker();
-        let mut links = Links::new(transport, Arc::clone(&self.keyring), &self.replicas, self.owned.clone(), self.connections);
+        let mut links =
+            Links::new(transport, Arc::clone(&self.keyring), &self.replicas, self.owned.clone(), self.connections);
         let needed = self.keyring.quorums().n() - self.keyring.quorums().f();
         let connected = connect(&mut links, self.clock, self.replicas.len(), needed)?;
         let _ = self.ready.send(Ok((connected, links.refused(), format!("{}: {}", opened.kind, opened.why))));
@@ -433,8 +434,7 @@ impl LoadThread {
         let pacing = pacing(self.mode, self.seed, (self.index, self.count), &timetable, self.clients.len());
         let _ticker = matches!(pacing, Pacing::Open(_)).then(|| Ticker::start(waker));
         #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
-        let table =
-            ClientTable::new(self.keyring.quorums(), ClientId(self.clients.start), self.clients.len() as u32);
+        let table = ClientTable::new(self.keyring.quorums(), ClientId(self.clients.start), self.clients.len() as u32);
         let driver = Driver::new(DriverParts {
             keyring: self.keyring,
             clock: self.clock,
@@ -577,11 +577,7 @@ impl Sampler {
         Ok(sampled)
     }
 
-    fn gather(
-        &self,
-        open: &mut std::collections::BTreeMap<u64, Second>,
-        part: ThreadSecond,
-    ) -> Option<(u64, Second)> {
+    fn gather(&self, open: &mut std::collections::BTreeMap<u64, Second>, part: ThreadSecond) -> Option<(u64, Second)> {
         let index = part.measured.second;
         let second = open.entry(index).or_insert_with(|| Second {
             parts: 0,

@@ -133,7 +133,7 @@ impl Execute {
                 Query::Clients(answer) => {
                     let (executed, last_timestamp) = self.executor.clients();
                     answer.send(ClientsAnswer { executed, last_timestamp }).is_ok()
-                },
+                }
             };
         }
         any
@@ -189,8 +189,11 @@ impl Stage for Execute {
         for (name, histogram) in phases {
             report.phases.insert(name.into(), phase_report(histogram));
         }
-        let passed_over =
-            [("reply_resent", counters.resent), ("request_outdated", counters.outdated), ("client_unknown", counters.unknown)];
+        let passed_over = [
+            ("reply_resent", counters.resent),
+            ("request_outdated", counters.outdated),
+            ("client_unknown", counters.unknown),
+        ];
         let mut ignored = Counts::new();
         for (reason, many) in passed_over {
             count_many(&mut ignored, reason, many);

@@ -334,7 +334,8 @@ impl Network {
     }
 
     fn connected(&self) -> Vec<NodeId> {
-        let replicas = (0u16..).zip(&self.peers).filter(|(_, peer)| peer.connection.is_some()).map(|(id, _)| NodeId(id));
+        let replicas =
+            (0u16..).zip(&self.peers).filter(|(_, peer)| peer.connection.is_some()).map(|(id, _)| NodeId(id));
         let clients = self.client_nodes.iter().filter(|(_, node)| node.connections.iter().any(Option::is_some));
         let mut connected: Vec<NodeId> = replicas.chain(clients.map(|(node, _)| *node)).collect();
         connected.sort_unstable();

@@ -122,7 +122,8 @@ impl Order {
                     self.diverged = Some(text);
                 }
                 Output::FetchState { sequence, .. } => {
-                    let text = format!("the others have stable checkpoint {sequence} and no longer keep what precedes it");
+                    let text =
+                        format!("the others have stable checkpoint {sequence} and no longer keep what precedes it");
                     eprintln!("replica {}: left behind: {text}", self.own);
                     self.left_behind = Some(text);
                 }

@@ -69,7 +69,8 @@ pub struct Parts {
     /// The executor.
     pub executor: Executor,
     /// The network's own parts, made with the links that it is given.
-    pub network: Box<dyn FnOnce(Vec<Sender<super::verify::Frames>>, Receiver<Vec<super::egress::Outgoing>>) -> NetworkParts>,
+    pub network:
+        Box<dyn FnOnce(Vec<Sender<super::verify::Frames>>, Receiver<Vec<super::egress::Outgoing>>) -> NetworkParts>,
     /// Shared by network and egress.
     pub routes: Routes,
     /// Which transport to open.

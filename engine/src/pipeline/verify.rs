@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::{Check, Digester, Keyring, LinkClass, Sealer, Verifier};
+use crate::auth::{Check, Keyring, LinkClass, Verifier};
 use crate::pipeline::board::Board;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::stage::{Counts, Stage, count, count_many};
@@ -10,7 +10,7 @@ use crate::protocol::message::PrePrepare;
 use crate::protocol::{Authentic, Input, Message};
 use crate::requests::RequestTable;
 use crate::types::{NodeId, ReplicaId, Time};
-use crate::wire::{Decoded, Frame, FrameKind, decode_message, decode_requests};
+use crate::wire::{Decoded, Decoder, Frame, FrameKind};
 
 /// Frames of one connection, as the network read them.
 #[derive(Debug)]
@@ -44,8 +44,7 @@ pub struct Verify {
     name: String,
     keyring: Arc<Keyring>,
     verifier: Verifier,
-    digester: Digester,
-    proof_bytes: usize,
+    decoder: Decoder,
     input: Receiver<Frames>,
     output: Sender<Verified>,
     parsed: Vec<Parsed>,
@@ -60,9 +59,8 @@ impl Verify {
     pub fn new(index: usize, keyring: Arc<Keyring>, input: Receiver<Frames>, output: Sender<Verified>) -> Self {
         Self {
             name: format!("verify-{index}"),
-            proof_bytes: Sealer::new(Arc::clone(&keyring)).proof_bytes(LinkClass::ReplicaToReplica),
             verifier: Verifier::new(Arc::clone(&keyring)),
-            digester: Digester::default(),
+            decoder: Decoder::new(&keyring),
             keyring,
             input,
             output,
@@ -77,19 +75,12 @@ impl Verify {
         let sender = frame.sender;
         if usize::from(sender.0) < self.keyring.quorums().n() {
             let replica = ReplicaId(sender.0);
-            match decode_message(
-                frame.kind,
-                replica,
-                frame.body,
-                self.keyring.cluster(),
-                self.proof_bytes,
-                &mut self.digester,
-            ) {
+            match self.decoder.message(frame.kind, replica, frame.body) {
                 Ok(decoded) => self.parsed.push(Parsed::Message(replica, decoded)),
                 Err(error) => count(&mut self.refused, error.name()),
             }
         } else if frame.kind == FrameKind::Requests {
-            match decode_requests(frame.body, &mut self.digester) {
+            match self.decoder.requests(frame.body) {
                 Ok(table) if self.owns_all(sender, &table) => self.parsed.push(Parsed::Requests(table)),
                 Ok(_) => count(&mut self.refused, "foreign_client"),
                 Err(error) => count(&mut self.refused, error.name()),
