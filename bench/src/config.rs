@@ -18,7 +18,15 @@ pub(crate) fn with_file(arguments: Vec<OsString>) -> Result<Vec<OsString>, Failu
     let cli = Cli::try_parse_from(&arguments)?;
     let Command::Run(run) = cli.command else { return Ok(arguments) };
     let Some(path) = run.config else { return Ok(arguments) };
-    let flags = flags_of(&path)?;
+    let mut flags = flags_of(&path)?;
+    // A preset on the command line stands for all three strategies: what the file refines is another preset.
+    if arguments
+        .iter()
+        .filter_map(|argument| argument.to_str())
+        .any(|text| text == "--auth" || text.starts_with("--auth="))
+    {
+        flags.retain(|flag| !flag.starts_with("--auth-"));
+    }
     // The command is always the first argument: there are no options in front of it.
     let (head, tail) = arguments.split_at(2);
     Ok(head.iter().cloned().chain(flags.into_iter().map(OsString::from)).chain(tail.iter().cloned()).collect())
@@ -105,6 +113,15 @@ mod tests {
         assert_eq!((options.replicas, options.load.request_bytes.0), (10, 4096));
         assert_eq!((options.replica.batch.to_string().as_str(), options.clients), ("fixed:10", 4000));
         assert!((options.load.zipf - 0.7).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_preset_on_the_command_line_replaces_the_refined_one_of_the_file() {
+        let file = "auth = \"mac\"\nauth_clients = \"ed25519\"\n";
+        let authentication = |flags: &[&str]| run(file, flags).unwrap().options.cluster.authentication().to_string();
+        assert_eq!(authentication(&["--auth", "none"]), "none");
+        assert_eq!(authentication(&["--auth=none", "--auth-replies=mac"]), "clients none, replicas none, replies mac");
+        assert_eq!(authentication(&["--auth-clients", "mac"]), "mac");
     }
 
     #[test]

@@ -16,6 +16,8 @@ Examples:
 
 Writes cluster.toml, replica-N.key and client-N.key. Give every node cluster.toml and its own key file, nothing else.";
 
+/// Write a cluster file and a key file for each node
+///
 /// Writes a cluster file and one key file for each node, readable by their owner alone (mode 0600). Never overwrites anything.
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {

@@ -13,6 +13,8 @@ Examples:
 
 Writes load.json (counts, the generator's honesty figures, every second) and latency.hlog (HdrHistogram interval log, ns).";
 
+/// Drive load at a running cluster
+///
 /// Drives load at a running cluster with all logical clients of one client node.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {

@@ -46,22 +46,17 @@ const LONG_VERSION: &str = if cfg!(debug_assertions) {
     concat!(env!("CARGO_PKG_VERSION"), " (release, commit ", env!("HIPPODROME_GIT_COMMIT"), ")")
 };
 
-/// The commands.
+/// The commands. What they say about themselves stands at their arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a whole cluster with its load on this machine and judge the result
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", run::EXAMPLES))]
     Run(Box<run::RunArgs>),
-    /// Run one replica until it is stopped
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", replica::EXAMPLES))]
     Replica(replica::ReplicaArgs),
-    /// Drive load at a running cluster
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", load::EXAMPLES))]
     Load(load::LoadArgs),
-    /// Write a cluster file and a key file for each node
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", keygen::EXAMPLES))]
     Keygen(keygen::KeygenArgs),
-    /// Print the results of a run again
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", report::EXAMPLES))]
     Report(report::ReportArgs),
 }

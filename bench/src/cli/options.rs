@@ -1,5 +1,10 @@
 //! Options that several commands share. Their fields' names are also the keys of configuration files.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "clap shows these comments as they are: brackets mean optional parts"
+)]
+
 use std::time::Duration;
 
 use clap::Args;

@@ -14,6 +14,8 @@ Example:
 
 The first line on stdout, once the replica is up, is JSON: {\"control\":\"127.0.0.1:PORT\",\"listen\":\"IP:PORT\"}. Logs go to stderr.";
 
+/// Run one replica until it is stopped
+///
 /// Runs one replica of a cluster until it is stopped by Ctrl-C, SIGTERM or its control port.
 #[derive(Debug, Args)]
 pub(crate) struct ReplicaArgs {

@@ -8,6 +8,8 @@ pub(crate) const EXAMPLES: &str = "\
 Example:
   hippodrome report results/20260102-030405";
 
+/// Print the results of a run again
+///
 /// Prints a results directory again, reading only its files. The exit code is that of its verdict.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {

@@ -20,8 +20,10 @@ Configuration files are TOML. Their keys are the flags' names without the dashes
   replicas = 4
   batch = \"adaptive:512,4\"
   request-bytes = \"4KiB\"
-Flags win over the file.";
+Flags win over the file; --auth also over its auth-clients, auth-replicas and auth-replies.";
 
+/// Run a whole cluster with its load on this machine and judge the result
+///
 /// Starts a cluster and a load generator as processes of their own, watches them, audits the replicas when the load has ended, and judges the run.
 ///
 /// Prints progress each second on stderr and the summary on stdout. A run is INVALID (exit code 1) unless: the replicas' ledgers agree; every client's
@@ -80,14 +82,10 @@ pub(crate) struct RunOptions {
 }
 
 impl RunOptions {
-    /// With everything spelt out that was left to chance or to presets, so that the same options make the same run again.
+    /// With what was left to chance spelt out, so that the same options make the same run again.
     pub(crate) fn resolved(mut self) -> Self {
         // TOML's integers have a sign.
         self.load.seed.get_or_insert_with(|| rand::random::<u64>() >> 1);
-        let authentication = self.cluster.authentication();
-        self.cluster.auth_clients = Some(authentication.clients);
-        self.cluster.auth_replicas = Some(authentication.replicas);
-        self.cluster.auth_replies = Some(authentication.replies);
         self
     }
 }

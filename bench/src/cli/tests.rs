@@ -103,10 +103,17 @@ fn overrides_refine_the_preset() {
 
 #[test]
 fn help_of_every_command_tells_examples_and_exit_codes() {
-    for command in ["run", "replica", "load", "keygen", "report"] {
+    for (command, about) in [
+        ("run", "A run is INVALID (exit code 1) unless"),
+        ("replica", "Runs one replica of a cluster"),
+        ("load", "all logical clients of one client node"),
+        ("keygen", "Never overwrites"),
+        ("report", "reading only its files"),
+    ] {
         let (kind, text) = error(&[command, "--help"]);
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(kind, ErrorKind::DisplayHelp);
-        for part in ["Example", "Exit codes:", "130"] {
+        for part in [about, "Example", "Exit codes:", "130"] {
             assert!(text.contains(part), "{command}: {text}");
         }
     }
