@@ -1,6 +1,7 @@
 //! What execution costs: batches of 1000 requests of 10,000 clients, and checkpoints.
 //!
-//! Run with `cargo bench -p hippodrome-engine --bench execute`. Throughput is in requests; target: at most 40 ns each for `execute/null`.
+//! Run with `cargo bench -p hippodrome-engine --bench execute`. Throughput is in requests; target: at most 40 ns each
+//! for `execute/null`.
 
 use std::hint::black_box;
 
@@ -54,7 +55,8 @@ impl<F: FnMut(u64, &mut Vec<u8>)> Batches<F> {
     }
 }
 
-/// Half reads, half updates of 100 bytes, uniform over the preloaded records (YCSB's workload A without its skew, which would help the cache).
+/// Half reads, half updates of 100 bytes, uniform over the preloaded records (YCSB's workload A without its skew, which
+/// would help the cache).
 fn workload_a(number: u64, operations: &mut Vec<u8>) {
     let random = scatter(number);
     let key = (random >> 1) % kv::RECORDS;
@@ -78,7 +80,8 @@ fn bench_batches(
     let mut group = c.benchmark_group("execute");
     group.throughput(Throughput::Elements(u64::from(BATCH_REQUESTS)));
     group.bench_function(BenchmarkId::new(name, BATCH_REQUESTS), |b| {
-        // Checkpoints are part of it: one in 128 batches takes one. What is done is handed on, so it is dropped outside.
+        // Checkpoints are part of it: one in 128 batches takes one. What is done is handed on, so it is dropped
+        // outside.
         b.iter_batched(
             || (batches.next(), Vec::with_capacity(8)),
             |(execution, mut out)| {

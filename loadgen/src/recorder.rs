@@ -1,9 +1,11 @@
-//! What operations took: latencies in histograms of one second each, kept by every thread for itself, merged by second, and logged.
+//! What operations took: latencies in histograms of one second each, kept by every thread for itself, merged by second,
+//! and logged.
 //!
-//! [`Recorder`] (one per thread) → [`Merger`] → [`Interval`]s, complete seconds in order → [`IntervalLog`], [`SecondSample`].
+//! [`Recorder`] (one per thread) → [`Merger`] → [`Interval`]s, complete seconds in order → [`IntervalLog`],
+//! [`SecondSample`].
 //!
-//! Percentiles are only ever taken from merged histograms, seconds without operations are seconds too, and a latency outside of what a histogram can
-//! hold is counted beside it, never squeezed in.
+//! Percentiles are only ever taken from merged histograms, seconds without operations are seconds too, and a latency
+//! outside of what a histogram can hold is counted beside it, never squeezed in.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,7 +19,8 @@ use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 
 use crate::report::SecondSample;
 
-/// Shortest latency that a histogram holds: 1 µs. Latencies are told apart from each other to this unit, or to 0.1 % where that is coarser.
+/// Shortest latency that a histogram holds: 1 µs. Latencies are told apart from each other to this unit, or to 0.1 %
+/// where that is coarser.
 pub const LATENCY_MIN_NS: u64 = 1_000;
 /// Longest latency that a histogram holds: 1 h.
 pub const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
@@ -90,8 +93,9 @@ impl Interval {
         self.latencies.len() + self.below_range + self.above_range
     }
 
-    /// The latency, in µs, that this share (0 to 1) of the operations did not exceed; 0 if there were none. Operations out of range count where they belong: a
-    /// quantile among those below it is the least latency of the range, among those above it the longest latency.
+    /// The latency, in µs, that this share (0 to 1) of the operations did not exceed; 0 if there were none. Operations
+    /// out of range count where they belong: a quantile among those below it is the least latency of the range, among
+    /// those above it the longest latency.
     #[must_use]
     #[allow(
         clippy::cast_precision_loss,
@@ -151,8 +155,8 @@ impl Recorder {
         Self { current: Interval::new(0), finished: Vec::new() }
     }
 
-    /// Records an operation that was completed `completed_ns` after the start of the load. Times do not go backwards; one that lies before an earlier
-    /// [`rotate`](Self::rotate) is counted in the second that is open now.
+    /// Records an operation that was completed `completed_ns` after the start of the load. Times do not go backwards;
+    /// one that lies before an earlier [`rotate`](Self::rotate) is counted in the second that is open now.
     #[inline]
     pub fn record(&mut self, completed_ns: u64, latency_ns: u64) {
         if completed_ns >= (self.current.second + 1) * INTERVAL_NS {
@@ -161,8 +165,8 @@ impl Recorder {
         self.current.record(latency_ns);
     }
 
-    /// Closes the seconds that are over `now_ns` after the start of the load. A thread that has nothing to record calls this too, or whoever merges
-    /// would wait for it.
+    /// Closes the seconds that are over `now_ns` after the start of the load. A thread that has nothing to record calls
+    /// this too, or whoever merges would wait for it.
     pub fn rotate(&mut self, now_ns: u64) {
         while self.current.second < now_ns / INTERVAL_NS {
             let next = Interval::new(self.current.second + 1);
@@ -232,8 +236,8 @@ impl Merger {
     }
 }
 
-/// Writes intervals as an HdrHistogram interval log (`.hlog`): V2 histograms, compressed, one line each, as read by the HdrHistogram tools and libraries of
-/// every language. Values are in ns, timestamps in s since the start of the load.
+/// Writes intervals as an HdrHistogram interval log (`.hlog`): V2 histograms, compressed, one line each, as read by the
+/// HdrHistogram tools and libraries of every language. Values are in ns, timestamps in s since the start of the load.
 pub struct IntervalLog<W> {
     writer: W,
     serializer: V2DeflateSerializer,
@@ -273,11 +277,12 @@ impl<W: Write> IntervalLog<W> {
     /// # Errors
     /// If the writer fails.
     pub fn write(&mut self, interval: &Interval) -> io::Result<()> {
-        // The library's log borrows its writer; without a header to write, beginning one anew for each line leaves no trace.
+        // The library's log borrows its writer; without a header to write, beginning one anew for each line leaves no
+        // trace.
         let mut log = IntervalLogWriterBuilder::new().begin_log_with(&mut self.writer, &mut self.serializer)?;
         if interval.below_range + interval.above_range > 0 {
             log.write_comment(&format!(
-                "[Second {}: {} operations took less than {LATENCY_MIN_NS} ns and {} more than {LATENCY_MAX_NS} ns; they are not in the histogram]",
+                "[Second {}: not in the histogram: {} operations below {LATENCY_MIN_NS} ns, {} above {LATENCY_MAX_NS} ns]",
                 interval.second, interval.below_range, interval.above_range
             ))?;
         }
@@ -307,7 +312,8 @@ mod tests {
     const SECOND: u64 = INTERVAL_NS;
     const MS: u64 = 1_000_000;
 
-    /// A log of three seconds: latencies of 1 to 1000 ms; none at all; and one operation of 2 ms beside three out of range.
+    /// A log of three seconds: latencies of 1 to 1000 ms; none at all; and one operation of 2 ms beside three out of
+    /// range.
     fn log() -> (Vec<Interval>, String) {
         let mut recorder = Recorder::new();
         for latency in 1..=1000 {
@@ -357,10 +363,11 @@ mod tests {
             assert_eq!(histogram, interval.latencies);
         }
         assert!(text.contains("#[StartTime: 1700000000.000"));
-        assert!(text.contains("Second 2: 1 operations took less than 1000 ns and 2 more than"));
+        assert!(text.contains("Second 2: not in the histogram: 1 operations below 1000 ns, 2 above"));
     }
 
-    /// The golden file was written by this code and has been read with the Python package `hdrhistogram`, which found the same counts and percentiles.
+    /// The golden file was written by this code and has been read with the Python package `hdrhistogram`, which found
+    /// the same counts and percentiles.
     #[test]
     fn the_golden_log_still_reads() {
         let histograms = read(include_bytes!("../testdata/latencies.hlog"));

@@ -1,5 +1,5 @@
-//! When to send: open-loop schedules, fixed in advance. Latency counts from these intended times, whatever the generator or the cluster makes of
-//! them (no coordinated omission).
+//! When to send: open-loop schedules, fixed in advance. Latency counts from these intended times, whatever the
+//! generator or the cluster makes of them (no coordinated omission).
 
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -15,8 +15,8 @@ pub struct RateError(pub f64);
 
 /// Intended send times in ns from the start of the load: an endless iterator that never goes backwards.
 ///
-/// The same arguments give the same times, on any machine. Each of several threads takes its [part](Self::part); together the parts are the whole
-/// schedule, each time exactly once.
+/// The same arguments give the same times, on any machine. Each of several threads takes its [part](Self::part);
+/// together the parts are the whole schedule, each time exactly once.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     arrivals: Arrivals,
@@ -59,8 +59,9 @@ impl Schedule {
         Self { arrivals, skip: 0, parts: 1 }
     }
 
-    /// Part `index` of `parts`: every `parts`-th time of the whole schedule, beginning with number `index`. Each part of a Poisson schedule draws all gaps,
-    /// about 5 ns each, so that the union does not depend on how many parts there are.
+    /// Part `index` of `parts`: every `parts`-th time of the whole schedule, beginning with number `index`. Each part
+    /// of a Poisson schedule draws all gaps, about 5 ns each, so that the union does not depend on how many parts there
+    /// are.
     ///
     /// # Panics
     /// If there is no such part, or this is a part already.

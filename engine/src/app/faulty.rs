@@ -11,7 +11,8 @@ pub struct Wrong {
 }
 
 impl Wrong {
-    /// Wraps `inner`: the results of its operations `from_operation` (counted from 1) and later are wrong; with 0 or 1 all of them.
+    /// Wraps `inner`: the results of its operations `from_operation` (counted from 1) and later are wrong; with 0 or 1
+    /// all of them.
     #[must_use]
     pub const fn new(inner: Box<dyn Application>, from_operation: u64) -> Self {
         Self { inner, from_operation, executed: 0 }
@@ -54,7 +55,8 @@ impl Application for Wrong {
     }
 }
 
-/// Changes the result that begins at `start` in any case: an empty one gets a byte, another one's last byte is inverted.
+/// Changes the result that begins at `start` in any case: an empty one gets a byte, another one's last byte is
+/// inverted.
 fn falsify(start: usize, result: &mut Vec<u8>) {
     match result[start..].last_mut() {
         Some(byte) => *byte = !*byte,

@@ -11,8 +11,8 @@ pub mod faulty;
 pub mod kv;
 pub mod null;
 
-/// The shipped application with this name, as the cluster file gives it; `None` if there is none. `reply_bytes` is the size of the results of `null`;
-/// `kv` starts with [`kv::RECORDS`] records of [`kv::VALUE_BYTES`] bytes.
+/// The shipped application with this name, as the cluster file gives it; `None` if there is none. `reply_bytes` is the
+/// size of the results of `null`; `kv` starts with [`kv::RECORDS`] records of [`kv::VALUE_BYTES`] bytes.
 ///
 /// # Panics
 /// If `reply_bytes` is more than [`crate::limits::RESULT_BYTES_MAX`]: the cluster file was not validated.

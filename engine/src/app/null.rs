@@ -1,11 +1,12 @@
-//! The null application: ignores the operation and answers with a fixed number of bytes, as in the 0/0, 4/0 and 0/4 micro-benchmarks of
-//! Castro & Liskov (OSDI'99, section 7.1). What remains is the cost of agreement itself.
+//! The null application: ignores the operation and answers with a fixed number of bytes, as in the 0/0, 4/0 and 0/4
+//! micro-benchmarks of Castro & Liskov (OSDI'99, section 7.1). What remains is the cost of agreement itself.
 
 use super::{Application, InvalidOperation};
 use crate::limits::RESULT_BYTES_MAX;
 use crate::types::Digest;
 
-/// The result that every operation has: `reply_bytes` bytes of a fixed pattern, so that a client can check what it gets.
+/// The result that every operation has: `reply_bytes` bytes of a fixed pattern, so that a client can check what it
+/// gets.
 #[must_use]
 pub fn result(reply_bytes: usize) -> Vec<u8> {
     (0..=u8::MAX).cycle().take(reply_bytes).collect()

@@ -1,4 +1,5 @@
-//! What was executed for each logical client: the table that makes execution exactly-once, with the replies kept to be sent again.
+//! What was executed for each logical client: the table that makes execution exactly-once, with the replies kept to be
+//! sent again.
 
 use crate::types::{ClientId, Digest, Timestamp};
 
@@ -20,7 +21,8 @@ pub enum Admission {
     Unknown,
 }
 
-/// A client's row. All of it is touched together, at random places of the table, hence one line and not one column each.
+/// A client's row. All of it is touched together, at random places of the table, hence one line and not one column
+/// each.
 #[derive(Clone)]
 #[repr(align(64))]
 struct Row {
@@ -34,8 +36,9 @@ const _: () = assert!(size_of::<Row>() == 64);
 
 /// The client table: one row per logical client, and a digest that costs in proportion to the pages that changed.
 ///
-/// Part of the checkpointed state, cached results included: a replica that takes over a checkpoint must be able to answer what it did
-/// not execute itself. Memory: 90 bytes a client, and for clients whose results exceed 44 bytes their largest result so far.
+/// Part of the checkpointed state, cached results included: a replica that takes over a checkpoint must be able to
+/// answer what it did not execute itself. Memory: 90 bytes a client, and for clients whose results exceed 44 bytes
+/// their largest result so far.
 pub struct ClientTable {
     rows: Vec<Row>,
     /// Results longer than [`INLINE_BYTES`], by client; the buffers are used again and again.
@@ -69,8 +72,8 @@ impl ClientTable {
         self.rows.get(client.0 as usize).map_or(Admission::Unknown, |row| admission(row, timestamp))
     }
 
-    /// What to do with a request; a [`Admission::New`] one is now the client's last. The caller owes its result: [`store`](Self::store) follows, in the
-    /// order of admission.
+    /// What to do with a request; a [`Admission::New`] one is now the client's last. The caller owes its result:
+    /// [`store`](Self::store) follows, in the order of admission.
     pub fn admit(&mut self, client: ClientId, timestamp: Timestamp) -> Admission {
         let Some(row) = self.rows.get_mut(client.0 as usize) else { return Admission::Unknown };
         let admission = admission(row, timestamp);
@@ -119,8 +122,8 @@ impl ClientTable {
         self.rows.iter().map(|row| (row.executed, row.last_timestamp)).unzip()
     }
 
-    /// The digest over all rows and cached results: BLAKE3 over the digests of the pages. Only pages that changed since the last call are
-    /// hashed again.
+    /// The digest over all rows and cached results: BLAKE3 over the digests of the pages. Only pages that changed since
+    /// the last call are hashed again.
     pub fn digest(&mut self) -> Digest {
         for page in 0..self.dirty.len() {
             if std::mem::take(&mut self.dirty[page]) {
@@ -214,10 +217,14 @@ mod tests {
     }
 
     proptest! {
-        /// Long and short results in turn, digests taken in between: the incremental digest equals one from scratch, and the last result is kept.
+        /// Long and short results in turn, digests taken in between: the incremental digest equals one from scratch,
+        /// and the last result is kept.
         #[test]
         fn the_incremental_digest_equals_one_from_scratch(
-            steps in prop::collection::vec((0u32..600, prop::collection::vec(any::<u8>(), 0..100), any::<bool>()), 1..80),
+            steps in prop::collection::vec(
+                (0u32..600, prop::collection::vec(any::<u8>(), 0..100), any::<bool>()),
+                1..80,
+            ),
         ) {
             let mut table = ClientTable::new(600);
             let mut scratch = ClientTable::new(600);

@@ -1,10 +1,11 @@
 //! Execution: applies committed batches in order, exactly once per request, and answers for the result.
 //!
-//! The executor owns everything that a checkpoint covers: the application, the client table with its cached replies, and the ledger. It is as
-//! deterministic as the application: replicas that execute the same batches send the same replies and reach the same digests.
+//! The executor owns everything that a checkpoint covers: the application, the client table with its cached replies,
+//! and the ledger. It is as deterministic as the application: replicas that execute the same batches send the same
+//! replies and reach the same digests.
 //!
-//! In data-path order: `client_table` (what was executed for whom), `replies` (what goes back, in columns by client node), `ledger` (the hash
-//! chain that the audit compares).
+//! In data-path order: `client_table` (what was executed for whom), `replies` (what goes back, in columns by client
+//! node), `ledger` (the hash chain that the audit compares).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -48,8 +49,8 @@ pub struct ExecutorConfig {
 /// What the executor hands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// Replies for the clients of one node, in the order in which they were executed. A batch gives one for each node (more only where their
-    /// results would not fit one frame).
+    /// Replies for the clients of one node, in the order in which they were executed. A batch gives one for each node
+    /// (more only where their results would not fit one frame).
     Replies {
         /// The client node that owns these clients.
         node: NodeId,
@@ -133,10 +134,11 @@ impl Executor {
         }
     }
 
-    /// Executes the next batch and appends what follows from it to `out`: replies, [`Done::Executed`], and [`Done::Checkpoint`] where one is due.
+    /// Executes the next batch and appends what follows from it to `out`: replies, [`Done::Executed`], and
+    /// [`Done::Checkpoint`] where one is due.
     ///
-    /// A request is executed if its timestamp is higher than the last one executed for its client; one that comes again is answered from
-    /// the cache, an older one is dropped (Castro & Liskov, OSDI'99, section 4.1).
+    /// A request is executed if its timestamp is higher than the last one executed for its client; one that comes again
+    /// is answered from the cache, an older one is dropped (Castro & Liskov, OSDI'99, section 4.1).
     ///
     /// # Panics
     /// If the batch is not the next one: executing out of order would be our own error.
@@ -155,8 +157,8 @@ impl Executor {
         }
     }
 
-    /// Answers those of these requests that were executed from the cache, with `view` as the replica's view, and hands back those that were
-    /// not, if any. Requests that are older than their client's last one have no answer any more.
+    /// Answers those of these requests that were executed from the cache, with `view` as the replica's view, and hands
+    /// back those that were not, if any. Requests that are older than their client's last one have no answer any more.
     pub fn recall(&mut self, view: View, table: &RequestTable, out: &mut Vec<Done>) {
         let mut not_executed = Vec::new();
         for (index, (&client, &timestamp)) in table.clients.iter().zip(&table.timestamps).enumerate() {
@@ -194,13 +196,15 @@ impl Executor {
         self.ledger.digest()
     }
 
-    /// The ledger digest after `sequence`; `None` if that was not executed yet or is more than [`LEDGER_RETAINED`] sequence numbers ago.
+    /// The ledger digest after `sequence`; `None` if that was not executed yet or is more than [`LEDGER_RETAINED`]
+    /// sequence numbers ago.
     #[must_use]
     pub fn ledger_at(&self, sequence: SequenceNumber) -> Option<Digest> {
         self.ledger.digest_at(sequence)
     }
 
-    /// For each logical client, in order of their ids: how many of its operations were executed, and the timestamp of the last one.
+    /// For each logical client, in order of their ids: how many of its operations were executed, and the timestamp of
+    /// the last one.
     #[must_use]
     pub fn clients(&self) -> (Vec<u64>, Vec<u64>) {
         self.clients.columns()
@@ -215,16 +219,17 @@ impl Executor {
         hasher.finalize().into()
     }
 
-    /// Decides what happens to each request and takes note of those to execute. A loop of its own, because its loads are all independent of each other:
-    /// the rows of a whole batch are on their way from memory at once and are at hand when results are stored.
+    /// Decides what happens to each request and takes note of those to execute. A loop of its own, because its loads
+    /// are all independent of each other: the rows of a whole batch are on their way from memory at once and are at
+    /// hand when results are stored.
     fn admit(&mut self, requests: &RequestTable) {
         self.admissions.clear();
         let rows = requests.clients.iter().zip(&requests.timestamps);
         self.admissions.extend(rows.map(|(&client, &timestamp)| self.clients.admit(client, timestamp)));
     }
 
-    /// Executes what was admitted, caches and replies. Returns the digest of the batch's outcome: which requests were executed and the result of each,
-    /// in order.
+    /// Executes what was admitted, caches and replies. Returns the digest of the batch's outcome: which requests were
+    /// executed and the result of each, in order.
     fn apply(&mut self, requests: &RequestTable, view: View, out: &mut Vec<Done>) -> Digest {
         let mut hasher = blake3::Hasher::new_derive_key("hippodrome 2026 batch outcome");
         self.result_lengths.clear();
@@ -272,7 +277,8 @@ impl Executor {
                     self.replies.push(client, timestamp, result, view, out);
                     self.counters.operations += 1;
                 }
-                // In order, so the cache still holds what this very request gave, even if its client's next one follows in the same batch.
+                // In order, so the cache still holds what this very request gave, even if its client's next one follows
+                // in the same batch.
                 Admission::Repeated => self.replies.push(client, timestamp, self.clients.result(client), view, out),
                 Admission::Outdated | Admission::Unknown => {}
             }

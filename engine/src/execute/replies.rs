@@ -10,14 +10,16 @@ use crate::types::{ClientId, NodeId, Timestamp, View};
 /// Most bytes of results in one table; a sheet that would exceed it is handed over early.
 pub(super) const REPLIES_BYTES_MAX: usize = OPERATIONS_BYTES_MAX;
 
-// A full table, with the columns around it and a signature for each reply, fits in one frame, and any result fits in a table.
+// A full table, with the columns around it and a signature for each reply, fits in one frame, and any result fits in a
+// table.
 const _: () = assert!(REPLIES_BYTES_MAX + REQUESTS_MAX * (16 + SIGNATURE_BYTES) + 1024 <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(RESULT_BYTES_MAX <= REPLIES_BYTES_MAX);
 
 /// The replies that were not handed over yet, by client node.
 pub(super) struct Replies {
     sheets: Vec<Sheet>,
-    /// The sheet of the last reply. Requests come in frames of one node each, so the next reply mostly belongs there too.
+    /// The sheet of the last reply. Requests come in frames of one node each, so the next reply mostly belongs there
+    /// too.
     current: usize,
 }
 
@@ -29,7 +31,8 @@ struct Sheet {
     timestamps: Vec<Timestamp>,
     result_ends: Vec<u32>,
     results: Vec<u8>,
-    /// Size of the last table handed over, in replies and bytes of results: the next one is likely to be like it, so its columns are allocated once.
+    /// Size of the last table handed over, in replies and bytes of results: the next one is likely to be like it, so
+    /// its columns are allocated once.
     expected: (usize, usize),
 }
 

@@ -178,8 +178,8 @@ fn a_gap_in_the_order_is_our_own_error() {
 }
 
 proptest! {
-    /// Batches with replays and duplicates, within one batch and across: each request is executed at most once, in increasing order for each
-    /// client, is always answered alike, and two executors agree on everything.
+    /// Batches with replays and duplicates, within one batch and across: each request is executed at most once, in
+    /// increasing order for each client, is always answered alike, and two executors agree on everything.
     #[test]
     fn execution_is_exactly_once_and_deterministic(
         batches in prop::collection::vec(prop::collection::vec((0u32..22, 0u64..6), 0..30), 1..12),

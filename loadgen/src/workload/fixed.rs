@@ -1,4 +1,5 @@
-//! Operations and results of fixed sizes: the 0/0, 4/0 and 0/4 micro-benchmarks of Castro & Liskov (OSDI'99), for the `null` application.
+//! Operations and results of fixed sizes: the 0/0, 4/0 and 0/4 micro-benchmarks of Castro & Liskov (OSDI'99), for the
+//! `null` application.
 
 use hippodrome_engine::app::null;
 use hippodrome_engine::types::{ClientId, Timestamp};
@@ -8,8 +9,8 @@ use super::Workload;
 /// What operations are filled up with.
 const FILL: u8 = 0xA5;
 
-/// Operations of `request_bytes` bytes: client, timestamp, fill, cut to size; no two are equal from 12 bytes on. Every result must be that of the `null`
-/// application.
+/// Operations of `request_bytes` bytes: client, timestamp, fill, cut to size; no two are equal from 12 bytes on. Every
+/// result must be that of the `null` application.
 #[derive(Clone, Debug)]
 pub struct Fixed {
     request_bytes: usize,

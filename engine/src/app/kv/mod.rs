@@ -1,7 +1,7 @@
 //! A key-value store for YCSB-style mixes: records ordered by key, read, written and scanned.
 //!
-//! In data-path order: `operation` (operations and outcomes as bytes), this file (the store), `fingerprint` (its incremental digest); [pattern]
-//! makes the values of preloaded records.
+//! In data-path order: `operation` (operations and outcomes as bytes), this file (the store), `fingerprint` (its
+//! incremental digest); [pattern] makes the values of preloaded records.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -47,7 +47,8 @@ const _: () = {
     assert!(SNAPSHOT_RECORDS * (VALUE_BYTES_MAX + RECORD_HEADER_BYTES) + 1024 <= crate::limits::FRAME_BODY_BYTES_MAX);
 };
 
-/// The value that a preloaded store holds for `key`: the [pattern] of the key, so that clients can check what they read.
+/// The value that a preloaded store holds for `key`: the [pattern] of the key, so that clients can check what they
+/// read.
 #[must_use]
 pub fn preloaded_value(key: Key, value_bytes: usize) -> Vec<u8> {
     let mut value = vec![0; value_bytes];

@@ -2,15 +2,22 @@
 
 /// Fills `bytes` with the pattern of `seed`.
 pub fn fill(seed: u64, bytes: &mut [u8]) {
-    for (chunk, number) in bytes.chunks_mut(8).zip(1..) {
-        chunk.copy_from_slice(&word(seed, number).to_le_bytes()[..chunk.len()]);
+    let (words, rest) = bytes.as_chunks_mut();
+    let mut number = 0;
+    for bytes in words {
+        number += 1;
+        *bytes = word(seed, number).to_le_bytes();
     }
+    rest.copy_from_slice(&word(seed, number + 1).to_le_bytes()[..rest.len()]);
 }
 
 /// Whether `bytes` are what [`fill`] gives for `seed`.
 #[must_use]
 pub fn matches(seed: u64, bytes: &[u8]) -> bool {
-    bytes.chunks(8).zip(1..).all(|(chunk, number)| *chunk == word(seed, number).to_le_bytes()[..chunk.len()])
+    let (words, rest) = bytes.as_chunks();
+    let last = words.len() as u64 + 1;
+    words.iter().zip(1..last).all(|(bytes, number)| *bytes == word(seed, number).to_le_bytes())
+        && *rest == word(seed, last).to_le_bytes()[..rest.len()]
 }
 
 /// Output `number` (from 1) of the `SplitMix64` generator with this seed (Steele, Lea & Flood, OOPSLA'14).

@@ -1,10 +1,11 @@
 //! The YCSB core workloads on the `kv` application, with every result checked.
 //!
-//! `kind` (the mixes), `value` (values that tell who wrote them), this file (which operation comes next, and what its result may be).
+//! `kind` (the mixes), `value` (values that tell who wrote them), this file (which operation comes next, and what its
+//! result may be).
 //!
-//! Where this differs from YCSB: a record is one value, not ten fields; a read-modify-write is one operation, for a state machine executes it
-//! as one; scans of E begin at preloaded records, so that the popular ones stay the same while records are inserted; the latest records of D
-//! are those that the same thread inserted.
+//! Where this differs from YCSB: a record is one value, not ten fields; a read-modify-write is one operation, for a
+//! state machine executes it as one; scans of E begin at preloaded records, so that the popular ones stay the same
+//! while records are inserted; the latest records of D are those that the same thread inserted.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,6 +31,9 @@ use value::{HEADER_BYTES, Origin};
 
 /// Most records that a scan of workload E asks for; lengths are uniform from 1.
 const SCAN_LENGTH_MAX: u16 = 100;
+
+/// Most preloaded records: a rank times the factor that spreads it fits in 64 bits.
+const RECORDS_MAX: u64 = u32::MAX as u64;
 
 /// A workload's options.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,8 +89,8 @@ impl YcsbConfig {
 
     fn check(&self) -> Result<(), YcsbError> {
         let error = |option, value: String, allowed: String| Err(YcsbError { option, value, allowed });
-        if self.records == 0 {
-            return error("records", self.records.to_string(), "at least 1".into());
+        if !(1..=RECORDS_MAX).contains(&self.records) {
+            return error("records", self.records.to_string(), format!("1 to {RECORDS_MAX}"));
         }
         if !(HEADER_BYTES..=kv::VALUE_BYTES_MAX).contains(&self.value_bytes) {
             let allowed = format!("{HEADER_BYTES} (a value names its writer) to {}", kv::VALUE_BYTES_MAX);
@@ -107,9 +111,10 @@ impl YcsbConfig {
 
 /// One thread's part of a YCSB workload.
 ///
-/// What it checks is sound: in a correct cluster, where the order of execution respects real time, no check ever fails. A value read belongs to its key: it
-/// is the preloaded one, unless a write of that key was acknowledged before the read was issued, or one that a client wrote under a timestamp that it has
-/// issued. Records that are known to be there are found, in scans too. Writes succeed.
+/// What it checks is sound: in a correct cluster, where the order of execution respects real time, no check ever fails.
+/// A value read belongs to its key: it is the preloaded one, unless a write of that key was acknowledged before the
+/// read was issued, or one that a client wrote under a timestamp that it has issued. Records that are known to be there
+/// are found, in scans too. Writes succeed.
 pub struct Ycsb {
     config: YcsbConfig,
     shared: Arc<Shared>,
@@ -199,14 +204,11 @@ impl Ycsb {
         Outstanding { timestamp, action, key, count, overwritten: self.shared.is_overwritten(key) }
     }
 
-    /// A preloaded record: its popularity follows the Zipf distribution, and the popular ones are spread over all keys (YCSB's scrambled zipfian
-    /// distribution, but with a permutation for its hash, under which some records would share their popularity and others be left out).
+    /// A preloaded record: its popularity follows the Zipf distribution, and the popular ones are spread over all keys
+    /// (YCSB's scrambled zipfian distribution, but with a permutation for its hash, under which some records would
+    /// share their popularity and others be left out).
     fn popular_key(&mut self) -> Key {
-        let product = u128::from(self.rank()) * u128::from(self.spread);
-        #[allow(clippy::cast_possible_truncation, reason = "less than the number of records")]
-        {
-            (product % u128::from(self.config.records)) as Key
-        }
+        self.rank() * self.spread % self.config.records
     }
 
     /// A record: the newer, the more popular (YCSB's latest distribution).
@@ -255,8 +257,9 @@ impl Ycsb {
         }
     }
 
-    /// Whether a scan may give these `records`, `bytes` bytes long: in order of their keys from the first one asked for, no more than asked for, each with a
-    /// possible value, and all preloaded ones, unless the result would have become too long.
+    /// Whether a scan may give these `records`, `bytes` bytes long: in order of their keys from the first one asked
+    /// for, no more than asked for, each with a possible value, and all preloaded ones, unless the result would have
+    /// become too long.
     fn is_possible_scan(&self, client: ClientId, scan: &Outstanding, records: Records<'_>, bytes: usize) -> bool {
         let mut next = scan.key;
         let mut count = 0u16;
@@ -350,8 +353,8 @@ fn ranks(records: u64, theta: f64) -> Zipf<f64> {
     Zipf::new(records as f64, theta).expect("at least one record and a finite exponent were checked")
 }
 
-/// A factor without common divisor with `records`, so that multiplication by it permutes the keys, near the golden section of them, so that neighbours come
-/// far apart (Knuth, TAOCP vol. 3, section 6.4).
+/// A factor without common divisor with `records`, so that multiplication by it permutes the keys, near the golden
+/// section of them, so that neighbours come far apart (Knuth, TAOCP vol. 3, section 6.4).
 fn spread(records: u64) -> u64 {
     #[allow(
         clippy::cast_precision_loss,

@@ -41,8 +41,8 @@ fn operations(config: &YcsbConfig, count: u64) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Two load generators of two threads each, four of whose clients have an operation outstanding; these are executed in the order `choices` says. Returns
-/// how many results passed and failed.
+/// Two load generators of two threads each, four of whose clients have an operation outstanding; these are executed in
+/// the order `choices` says. Returns how many results passed and failed.
 fn run(kind: WorkloadKind, app: &mut dyn Application, choices: &[u8]) -> (usize, usize) {
     let half = CLIENTS / 2;
     let node = |node: u32| YcsbConfig { node, nodes: 2, clients: node * half..(node + 1) * half, ..config(kind) };
@@ -278,7 +278,7 @@ fn a_scan_may_not_leave_out_or_add_records() {
 fn options_that_can_not_be_are_named() {
     let valid = config(WorkloadKind::A);
     for (config, message) in [
-        (YcsbConfig { records: 0, ..valid.clone() }, "records = 0: allowed: at least 1"),
+        (YcsbConfig { records: 0, ..valid.clone() }, "records = 0: allowed: 1 to 4294967295"),
         (
             YcsbConfig { value_bytes: 19, ..valid.clone() },
             "value_bytes = 19: allowed: 20 (a value names its writer) to 16384",

@@ -1,5 +1,5 @@
-//! Values that tell who wrote them, so that whatever is read can be checked: `key u64 | client u32 | timestamp u64 | fill`, little-endian. The
-//! fill follows from the three, so a value is either whole or recognised as damaged.
+//! Values that tell who wrote them, so that whatever is read can be checked: `key u64 | client u32 | timestamp u64 |
+//! fill`, little-endian. The fill follows from the three, so a value is either whole or recognised as damaged.
 
 use hippodrome_engine::app::kv::{Key, pattern};
 use hippodrome_engine::types::{ClientId, Timestamp};
