@@ -120,7 +120,9 @@ impl Uring {
             timer_set: Cell::new(None),
         });
         let timer = tokio_uring::fs::File::from_std(shared.timer.file()?);
-        runtime.block_on(async { tokio_uring::spawn(watch_timer(Rc::clone(&shared), timer)) });
+        runtime.block_on(async {
+            tokio_uring::spawn(watch_timer(Rc::clone(&shared), timer));
+        });
         Ok(Self { runtime, shared, to_start: Vec::new(), to_write: Vec::new(), wake: Arc::default() })
     }
 }
@@ -185,7 +187,8 @@ impl Transport for Uring {
                 tokio_uring::no_op().await?;
             }
             if wait == Some(Duration::ZERO) {
-                wake.called.store(false, Ordering::Relaxed);
+                // Acquires, so that who polls sees afterwards what it was woken for.
+                wake.called.swap(false, Ordering::AcqRel);
                 return Ok(());
             }
             shared.waiting.set(true);
