@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use hippodrome_engine::auth::NodeKey;
 use hippodrome_engine::settings::{ClusterFile, ClusterSettings, Node, Role, SettingsError};
 use hippodrome_engine::types::NodeId;
-
-use crate::glue::NodeKey;
 
 /// The cluster file's name in a directory.
 pub(crate) const CLUSTER_FILE: &str = "cluster.toml";
@@ -77,7 +76,7 @@ impl NewCluster {
             anyhow::ensure!(!path.exists(), "{} exists and is not overwritten", path.display());
         }
         for ((path, key), node) in keys.iter().zip(&self.keys).zip(&self.file.nodes) {
-            key.write(path, node.id)?;
+            key.write(node.id, path)?;
         }
         std::fs::write(&cluster, self.file.to_toml()).with_context(|| cluster.display().to_string())
     }

@@ -2,7 +2,7 @@
 //!
 //! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a run meets them: [cli] (what people
 //! type), [config] (what they put in files instead), [cluster] (keys and the cluster file), [launch] (the launcher of `run`), [commands] (everything
-//! else); [failure] says how any of them ends, and [glue] is the only place that names the entry points of the other crates.
+//! else); [failure] says how any of them ends.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,6 @@ mod cluster;
 mod commands;
 mod config;
 mod failure;
-mod glue;
 mod launch;
 mod output;
 mod signals;

@@ -73,7 +73,6 @@ fn wait_until_gone(processes: &[(u32, String)]) {
 }
 
 #[test]
-#[ignore = "until the engine and the load generator are linked"]
 fn sound_run_has_nothing_against_it_but_its_build() {
     let directory = tempfile::tempdir().unwrap();
     let child = start(&directory, &["--duration", "3s", "--json"]);
@@ -93,7 +92,6 @@ fn sound_run_has_nothing_against_it_but_its_build() {
 }
 
 #[test]
-#[ignore = "until the engine and the load generator are linked"]
 fn killed_backup_is_a_fault_and_the_run_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let child = start(&directory, &["--duration", "4s"]);
@@ -109,7 +107,6 @@ fn killed_backup_is_a_fault_and_the_run_goes_on() {
 }
 
 #[test]
-#[ignore = "until the engine and the load generator are linked"]
 fn wrong_replica_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let (code, report) = finish(&directory, start(&directory, &["--duration", "2s", "--wrong-from", "3"]));
@@ -118,7 +115,6 @@ fn wrong_replica_is_named() {
 }
 
 #[test]
-#[ignore = "until the engine and the load generator are linked"]
 fn dead_load_generator_makes_the_run_invalid() {
     let directory = tempfile::tempdir().unwrap();
     let child = start(&directory, &["--duration", "20s"]);
@@ -131,7 +127,6 @@ fn dead_load_generator_makes_the_run_invalid() {
 }
 
 #[test]
-#[ignore = "until the engine and the load generator are linked"]
 fn interrupted_run_leaves_no_process_and_no_key() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = start(&directory, &["--duration", "60s"]);
@@ -144,7 +139,6 @@ fn interrupted_run_leaves_no_process_and_no_key() {
 }
 
 #[test]
-#[ignore = "until the engine and the load generator are linked"]
 fn children_of_a_killed_launcher_end_by_themselves() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = start(&directory, &["--duration", "60s"]);

@@ -39,6 +39,9 @@ pub const EARLY_MESSAGES_MAX: usize = 4096;
 /// Most bytes of executed batches kept for replicas that fell behind.
 pub const HISTORY_BYTES_MAX: usize = 32 << 20;
 
+/// Most records that the `kv` application may start with.
+pub const KV_RECORDS_MAX: u64 = 10_000_000;
+
 /// Bytes that a transport reads at a time.
 pub const READ_CHUNK_BYTES: usize = 64 << 10;
 /// Most bytes queued for one peer before messages to it are dropped (counted; the status exchange repairs them).

@@ -153,8 +153,7 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
 
 fn application(cluster: &ClusterFile, wrong_from: Option<u64>) -> Result<Box<dyn Application>, ReplicaError> {
     let settings = &cluster.settings;
-    let inner = app::open(&settings.application, settings.reply_bytes)
-        .ok_or_else(|| ReplicaError::UnknownApplication(settings.application.clone()))?;
+    let inner = app::open(settings).ok_or_else(|| ReplicaError::UnknownApplication(settings.application.clone()))?;
     Ok(match wrong_from {
         Some(from) => Box::new(app::faulty::Wrong::new(inner, from)),
         None => inner,

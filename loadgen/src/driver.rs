@@ -18,6 +18,7 @@ use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome}
 use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp};
 use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind};
 
+use crate::generator::Retransmission;
 use crate::links::Links;
 use crate::outbox::Outbox;
 use crate::pacing::{Due, Pacing};
@@ -118,6 +119,7 @@ pub(crate) struct DriverParts {
     pub(crate) workload: Box<dyn Workload>,
     pub(crate) pacing: Pacing,
     pub(crate) timetable: Timetable,
+    pub(crate) retransmission: Retransmission,
     pub(crate) seconds: Sender<ThreadSecond>,
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -139,6 +141,8 @@ pub(crate) struct Driver {
     measured: Interval,
     lag: Interval,
     second_retransmissions: u64,
+    /// Moving average of the time from sending to the reply quorum.
+    usual_ns: u64,
     summary: ThreadSummary,
 }
 
@@ -161,6 +165,7 @@ impl Driver {
             measured: Interval::new(0),
             lag: Interval::new(0),
             second_retransmissions: 0,
+            usual_ns: 0,
             summary: ThreadSummary::default(),
             parts,
         }
@@ -248,7 +253,7 @@ impl Driver {
         slot.operation.clear();
         self.parts.workload.next(id, timestamp, &mut slot.operation);
         self.parts.table.begin(id, timestamp);
-        let due = now.after(ClientTable::retransmit_after_ns(0));
+        let due = now.after(self.patience_ns(0));
         self.first_retries.push_back(Retry { due, client, timestamp: timestamp.0, attempt: 1 });
         self.enqueue(client, Recipients::Primary);
     }
@@ -341,6 +346,15 @@ impl Driver {
         }
     }
 
+    /// How long after sending number `attempt` a request is sent again. Never less than a few usual latencies: a cluster that is merely busy must not be asked
+    /// everything again by everybody, which would keep it busy for ever.
+    fn patience_ns(&self, attempt: u32) -> u64 {
+        let Retransmission { first, longest } = self.parts.retransmission;
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let first = nanos(first).max(4 * self.usual_ns);
+        ClientTable::retransmit_after_ns(attempt, first, nanos(longest).max(first))
+    }
+
     fn note_retry(&mut self, now: Time, retry: Retry) {
         self.second_retransmissions += 1;
         let slot = &mut self.slots[retry.client as usize];
@@ -350,7 +364,7 @@ impl Driver {
             slot.timed_out = true;
             self.summary.timeouts += u64::from(measures);
         }
-        let due = now.after(ClientTable::retransmit_after_ns(retry.attempt));
+        let due = now.after(self.patience_ns(retry.attempt));
         self.later_retries.push(Reverse(Retry { due, attempt: retry.attempt.saturating_add(1), ..retry }));
     }
 
@@ -403,6 +417,7 @@ impl Driver {
         slot.outstanding = false;
         slot.completed += 1;
         let latency_ns = now.since(slot.intended);
+        self.usual_ns = self.usual_ns - self.usual_ns / 256 + now.since(slot.sent) / 256;
         let result = self.parts.table.result(id).unwrap_or_default();
         if !self.parts.workload.check(id, timestamp, result) {
             self.summary.wrong_results += 1;

@@ -89,6 +89,15 @@ pub enum WorkloadOptions {
     },
 }
 
+/// When requests without a reply quorum are sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retransmission {
+    /// After the first sending; or after four usual latencies, where those are longer.
+    pub first: Duration,
+    /// The pause doubles with each sending up to this.
+    pub longest: Duration,
+}
+
 /// What one load generator's process is told.
 pub struct LoadOptions {
     /// The cluster, validated.
@@ -109,6 +118,8 @@ pub struct LoadOptions {
     pub duration: Duration,
     /// What is sent.
     pub workload: WorkloadOptions,
+    /// When requests are sent again.
+    pub retransmission: Retransmission,
     /// An operation that takes longer is counted as timed out (and goes on being retransmitted).
     pub timeout: Duration,
     /// Which transport to open.
@@ -282,6 +293,7 @@ impl<'a> Setup<'a> {
                 mode: self.options.mode,
                 workload,
                 seed: self.options.seed,
+                retransmission: self.options.retransmission,
                 transport: self.options.transport,
                 clock: self.clock,
                 ready: ready.clone(),
@@ -311,6 +323,7 @@ impl<'a> Setup<'a> {
                 let config = YcsbConfig {
                     theta: zipf,
                     value_bytes,
+                    records: cluster.settings.records,
                     clients: self.clients.clone(),
                     node: u32::try_from(position).unwrap_or(0),
                     nodes: u32::try_from(nodes.len()).unwrap_or(1),
@@ -404,6 +417,7 @@ struct LoadThread {
     mode: Mode,
     workload: Box<dyn Workload>,
     seed: u64,
+    retransmission: Retransmission,
     transport: TransportChoice,
     clock: Clock,
     ready: std::sync::mpsc::Sender<Ready>,
@@ -447,6 +461,7 @@ impl LoadThread {
             workload: self.workload,
             pacing,
             timetable,
+            retransmission: self.retransmission,
             seconds: self.seconds,
             stop: self.stop,
         });

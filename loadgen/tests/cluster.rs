@@ -13,7 +13,7 @@ use hippodrome_engine::settings::{
     Batching, ClusterFile, ClusterSettings, Node, Placement, Role, TransportChoice, WaitChoice,
 };
 use hippodrome_engine::types::{NodeId, ReplicaId};
-use hippodrome_loadgen::generator::{self, LoadOptions, Mode, WorkloadKind, WorkloadOptions};
+use hippodrome_loadgen::generator::{self, LoadOptions, Mode, Retransmission, WorkloadKind, WorkloadOptions};
 use hippodrome_loadgen::report::LoadReport;
 
 const CLIENTS: u32 = 64;
@@ -75,6 +75,7 @@ impl Cluster {
             warmup: Duration::from_millis(200),
             duration: Duration::from_secs(1),
             workload,
+            retransmission: Retransmission { first: Duration::from_millis(250), longest: Duration::from_secs(1) },
             timeout: Duration::from_secs(2),
             transport,
             seed: 7,

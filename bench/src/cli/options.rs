@@ -8,15 +8,18 @@
 use std::time::Duration;
 
 use clap::Args;
-use hippodrome_engine::limits::{CONNECTIONS_MAX, OPERATION_BYTES_MAX, RESULT_BYTES_MAX, WINDOW_MAX};
+use hippodrome_engine::app::kv;
+use hippodrome_engine::limits::{CONNECTIONS_MAX, KV_RECORDS_MAX, OPERATION_BYTES_MAX, RESULT_BYTES_MAX, WINDOW_MAX};
 use hippodrome_engine::settings::{
     Authentication, Batching, ClusterSettings, Placement, Strategy, TransportChoice, WaitChoice,
 };
+use hippodrome_loadgen::generator::Mode;
 use serde::Serialize;
 
-use super::values::{App, Arrivals, Preset, Size, Span, Workload, real, size, span, whole, whole_seconds};
+use super::values::{
+    App, Arrivals, Preset, Size, Span, Workload, real, size, size_between, span, whole, whole_seconds,
+};
 use crate::failure::Failure;
-use crate::glue::LoadMode;
 
 /// Longest run, s.
 const SECONDS_MAX: u64 = 24 * 3600;
@@ -62,6 +65,14 @@ pub(crate) struct ClusterOptions {
     /// Size of each result of the null application, 0 to 1MiB
     #[arg(long, value_name = "SIZE", default_value = "16", value_parser = size(RESULT_BYTES_MAX))]
     pub(crate) reply_bytes: Size,
+
+    /// kv: number of records that the store starts with, 1 to 10000000
+    #[arg(long, value_name = "N", default_value_t = kv::RECORDS, value_parser = whole::<u64>(1, KV_RECORDS_MAX))]
+    pub(crate) records: u64,
+
+    /// kv: size of each value, 20 to 16KiB
+    #[arg(long, value_name = "SIZE", default_value = "100", value_parser = size_between(kv::VALUE_BYTES_MIN, kv::VALUE_BYTES_MAX))]
+    pub(crate) value_bytes: Size,
 }
 
 impl ClusterOptions {
@@ -87,6 +98,8 @@ impl ClusterOptions {
                 App::Kv => "kv".into(),
             },
             reply_bytes: self.reply_bytes.0,
+            records: self.records,
+            value_bytes: self.value_bytes.0,
         }
     }
 }
@@ -161,7 +174,7 @@ pub(crate) struct LoadTuning {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, 64))]
     pub(crate) load_threads: u32,
 
-    /// Size of each operation (null) or value (kv), 0 to 1MiB
+    /// null: size of each operation, 0 to 1MiB
     #[arg(long, value_name = "SIZE", default_value = "16", value_parser = size(OPERATION_BYTES_MAX))]
     pub(crate) request_bytes: Size,
 
@@ -172,10 +185,6 @@ pub(crate) struct LoadTuning {
     /// kv: exponent of the Zipf distribution of keys, 0 (uniform) to 2
     #[arg(long, value_name = "EXPONENT", default_value_t = 0.99, value_parser = real(0.0, 2.0))]
     pub(crate) zipf: f64,
-
-    /// kv: number of keys, 1 to 10000000
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = whole::<u64>(1, 10_000_000))]
-    pub(crate) records: u64,
 
     /// Send a request again to all replicas after this time without a reply quorum, 1ms to 1h
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = span(Duration::from_millis(1), Duration::from_secs(3600)))]
@@ -200,15 +209,15 @@ impl LoadTuning {
     ///
     /// # Errors
     /// If the spacing of an open loop is given for a closed one.
-    pub(crate) fn mode(&self) -> Result<LoadMode, Failure> {
+    pub(crate) fn mode(&self) -> Result<Mode, Failure> {
         match (self.rate, self.arrivals) {
-            (None, None) => Ok(LoadMode::Closed),
+            (None, None) => Ok(Mode::Closed),
             (None, Some(arrivals)) => {
                 let name = format!("{arrivals:?}").to_lowercase();
                 Err(Failure::value("arrivals", name, "only with --rate (a closed loop has no schedule)"))
             }
-            (Some(rate), None | Some(Arrivals::Constant)) => Ok(LoadMode::Constant(rate)),
-            (Some(rate), Some(Arrivals::Poisson)) => Ok(LoadMode::Poisson(rate)),
+            (Some(rate), None | Some(Arrivals::Constant)) => Ok(Mode::Constant(rate)),
+            (Some(rate), Some(Arrivals::Poisson)) => Ok(Mode::Poisson(rate)),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::ValueEnum;
 use hippodrome_engine::settings::{Authentication, OptionError};
+use hippodrome_loadgen::generator::WorkloadKind;
 use serde::{Serialize, Serializer};
 
 /// A length of time, written `10s`, `500ms`, `1m 30s`.
@@ -57,6 +58,19 @@ pub(crate) enum Workload {
     E,
     /// Half reads, half read-modify-writes
     F,
+}
+
+impl From<Workload> for WorkloadKind {
+    fn from(workload: Workload) -> Self {
+        match workload {
+            Workload::A => Self::A,
+            Workload::B => Self::B,
+            Workload::C => Self::C,
+            Workload::D => Self::D,
+            Workload::E => Self::E,
+            Workload::F => Self::F,
+        }
+    }
 }
 
 impl fmt::Display for Span {
@@ -118,10 +132,15 @@ pub(crate) fn whole_seconds(min: u64, max: u64) -> impl Fn(&str) -> Result<Span,
 
 /// Reads a number of bytes up to `max`.
 pub(crate) fn size(max: usize) -> impl Fn(&str) -> Result<Size, String> + Clone {
+    size_between(0, max)
+}
+
+/// Reads a number of bytes between `min` and `max`.
+pub(crate) fn size_between(min: usize, max: usize) -> impl Fn(&str) -> Result<Size, String> + Clone {
     move |text| {
-        let allowed = || format!("allowed: 0 to {} ({max} bytes), for example 128 or 4KiB", ByteSize(max as u64));
+        let allowed = || format!("allowed: {min} to {} ({max} bytes), for example 128 or 4KiB", ByteSize(max as u64));
         let value: ByteSize = text.parse().map_err(|error| format!("{error}; {}", allowed()))?;
-        if value.0 <= max as u64 { Ok(Size(value.0)) } else { Err(allowed()) }
+        if (min as u64..=max as u64).contains(&value.0) { Ok(Size(value.0)) } else { Err(allowed()) }
     }
 }
 

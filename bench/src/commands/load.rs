@@ -7,12 +7,13 @@ use anyhow::Context as _;
 use hippodrome_analysis::results::{LATENCY, LOAD};
 use hippodrome_analysis::series::Second;
 use hippodrome_engine::settings::{ClusterFile, Role};
+use hippodrome_loadgen::generator::{self, LoadOptions, Retransmission, WorkloadOptions};
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
 
 use crate::cli::load::{LoadArgs, Progress};
 use crate::cluster::own_node;
 use crate::failure::Failure;
-use crate::{glue, output, signals};
+use crate::{output, signals};
 
 /// Drives load at a running cluster.
 pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
@@ -27,30 +28,31 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
     let tuning = arguments.tuning;
     let request_bytes = usize::try_from(tuning.request_bytes.0).context("request_bytes")?;
     let progress = arguments.progress;
-    let report = glue::run_load(
-        glue::LoadOptions {
-            cluster,
-            key,
-            node,
-            connections: tuning.connections,
-            threads: tuning.load_threads,
-            mode,
-            warmup: tuning.warmup.0,
-            duration: tuning.duration.0,
-            request_bytes,
-            workload: tuning.workload,
-            zipf: tuning.zipf,
-            records: tuning.records,
-            transport: arguments.transport.transport,
-            retransmit_after: tuning.retransmit_after.0,
-            retransmit_max: tuning.retransmit_max.0,
-            timeout: tuning.timeout.0,
-            seed: tuning.seed.unwrap_or_else(rand::random),
-            hlog: out.join(LATENCY),
-            stop: stop.clone(),
-        },
-        &mut |second| tell(second, progress),
-    )?;
+    let workload = match cluster.settings.application.as_str() {
+        "kv" => {
+            let value_bytes = usize::try_from(cluster.settings.value_bytes).context("value_bytes")?;
+            WorkloadOptions::Kv { kind: tuning.workload.into(), zipf: tuning.zipf, value_bytes }
+        }
+        _ => WorkloadOptions::Null { request_bytes },
+    };
+    let options = LoadOptions {
+        cluster,
+        key,
+        node,
+        connections: tuning.connections,
+        threads: tuning.load_threads,
+        mode,
+        warmup: tuning.warmup.0,
+        duration: tuning.duration.0,
+        workload,
+        retransmission: Retransmission { first: tuning.retransmit_after.0, longest: tuning.retransmit_max.0 },
+        timeout: tuning.timeout.0,
+        transport: arguments.transport.transport,
+        seed: tuning.seed.unwrap_or_else(rand::random),
+        hlog: out.join(LATENCY),
+        stop: stop.clone(),
+    };
+    let report = generator::run(&options, &mut |second| tell(second, progress)).context("load")?;
     write(&report, &out.join(LOAD))?;
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::Interrupted);

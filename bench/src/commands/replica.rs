@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
+use hippodrome_engine::replica::{self, ReplicaOptions};
 use hippodrome_engine::settings::{ClusterFile, Role};
 use hippodrome_engine::types::ReplicaId;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::replica::ReplicaArgs;
 use crate::cluster::own_node;
 use crate::failure::Failure;
-use crate::{glue, output, signals};
+use crate::{output, signals};
 
 /// The first line on stdout, once the replica is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +45,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
     };
     let machine_replicas = cluster.voters().filter(|voter| voter.address.map(|a| a.ip()) == Some(address.ip())).count();
     output::print(&format!("{}\n", serde_json::to_string(&ready).context("ready line")?));
-    glue::run_replica(glue::ReplicaOptions {
+    replica::run(ReplicaOptions {
         cluster,
         key,
         id: ReplicaId(node.0),
@@ -57,7 +58,8 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         machine_replicas,
         wrong_from: arguments.wrong_from,
         stop,
-    })?;
+    })
+    .context("replica")?;
     Ok(())
 }
 

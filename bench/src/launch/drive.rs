@@ -80,7 +80,6 @@ fn start(setup: &Setup) -> anyhow::Result<Process> {
         pair("request-bytes", &load.request_bytes);
         pair("workload", &format!("{:?}", load.workload).to_lowercase());
         pair("zipf", &load.zipf);
-        pair("records", &load.records);
         pair("retransmit-after", &load.retransmit_after);
         pair("retransmit-max", &load.retransmit_max);
         pair("timeout", &load.timeout);

@@ -5,22 +5,23 @@
 
 use thiserror::Error;
 
+use crate::settings::ClusterSettings;
 use crate::types::Digest;
 
 pub mod faulty;
 pub mod kv;
 pub mod null;
 
-/// The shipped application with this name, as the cluster file gives it; `None` if there is none. `reply_bytes` is the
-/// size of the results of `null`; `kv` starts with [`kv::RECORDS`] records of [`kv::VALUE_BYTES`] bytes.
+/// The application that a validated cluster file names, in its first state; `None` if none has that name.
 ///
 /// # Panics
-/// If `reply_bytes` is more than [`crate::limits::RESULT_BYTES_MAX`]: the cluster file was not validated.
+/// If a size is out of range: the settings were not validated.
 #[must_use]
-pub fn open(name: &str, reply_bytes: u64) -> Option<Box<dyn Application>> {
-    match name {
-        "null" => Some(Box::new(null::Null::new(usize::try_from(reply_bytes).unwrap_or(usize::MAX)))),
-        "kv" => Some(Box::new(kv::Kv::with_records(kv::RECORDS, kv::VALUE_BYTES))),
+pub fn open(settings: &ClusterSettings) -> Option<Box<dyn Application>> {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    match settings.application.as_str() {
+        "null" => Some(Box::new(null::Null::new(size(settings.reply_bytes)))),
+        "kv" => Some(Box::new(kv::Kv::with_records(settings.records, size(settings.value_bytes)))),
         _ => None,
     }
 }

@@ -8,11 +8,6 @@ use crate::protocol::Reply;
 use crate::quorum::Quorums;
 use crate::types::{ClientId, ReplicaId, Timestamp, View};
 
-/// How long to wait for a reply quorum before sending again for the first time.
-pub const RETRANSMIT_FIRST_NS: u64 = 250_000_000;
-/// Longest wait between two retransmissions.
-pub const RETRANSMIT_MAX_NS: u64 = 8_000_000_000;
-
 /// What a reply did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyOutcome {
@@ -144,13 +139,12 @@ impl ClientTable {
         if attempt == 0 { Recipients::Primary } else { Recipients::All }
     }
 
-    /// How long after sending number `attempt`, counted from 0, the request is sent again. Doubles up to
-    /// [`RETRANSMIT_MAX_NS`].
+    /// How long after sending number `attempt`, counted from 0, the request is sent again: `first_ns`, doubling up to `longest_ns`.
     #[must_use]
-    pub const fn retransmit_after_ns(attempt: u32) -> u64 {
-        let exponent = if attempt < 16 { attempt } else { 16 };
-        let wait = RETRANSMIT_FIRST_NS << exponent;
-        if wait < RETRANSMIT_MAX_NS { wait } else { RETRANSMIT_MAX_NS }
+    pub const fn retransmit_after_ns(attempt: u32, first_ns: u64, longest_ns: u64) -> u64 {
+        let factor = 1 << if attempt < 32 { attempt } else { 32 };
+        let wait = first_ns.saturating_mul(factor);
+        if wait < longest_ns { wait } else { longest_ns }
     }
 
     /// For each replica, how many of its replies contradict what f + 1 replicas agree on.
@@ -319,12 +313,9 @@ mod tests {
         assert_eq!((ClientTable::retransmit_to(0), ClientTable::retransmit_to(1), ClientTable::retransmit_to(9)), {
             (Recipients::Primary, Recipients::All, Recipients::All)
         });
-        assert_eq!(ClientTable::retransmit_after_ns(0), RETRANSMIT_FIRST_NS);
-        assert_eq!(ClientTable::retransmit_after_ns(2), 4 * RETRANSMIT_FIRST_NS);
-        assert_eq!(
-            (ClientTable::retransmit_after_ns(5), ClientTable::retransmit_after_ns(u32::MAX)),
-            (RETRANSMIT_MAX_NS, RETRANSMIT_MAX_NS)
-        );
+        let waits = |attempt| ClientTable::retransmit_after_ns(attempt, 250, 8000);
+        assert_eq!((waits(0), waits(2), waits(5), waits(u32::MAX)), (250, 1000, 8000, 8000));
+        assert_eq!(ClientTable::retransmit_after_ns(40, u64::MAX / 2, u64::MAX), u64::MAX);
     }
 
     #[test]

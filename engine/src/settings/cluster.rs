@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::{CLIENT_NODES_MAX, CLIENTS_MAX, REPLICAS_MAX, REPLICAS_MIN, RESULT_BYTES_MAX, WINDOW_MAX};
+use crate::app::kv;
+use crate::limits::{
+    CLIENT_NODES_MAX, CLIENTS_MAX, KV_RECORDS_MAX, REPLICAS_MAX, REPLICAS_MIN, RESULT_BYTES_MAX, WINDOW_MAX,
+};
 use crate::quorum::Quorums;
 use crate::settings::options::Authentication;
 use crate::types::{ClientId, NodeId};
@@ -104,6 +107,10 @@ pub struct ClusterSettings {
     pub application: String,
     /// Bytes of each result of the `null` application.
     pub reply_bytes: u64,
+    /// How many records the `kv` application starts with.
+    pub records: u64,
+    /// Bytes of each value of the `kv` application's first records, and of the values that its workloads write.
+    pub value_bytes: u64,
 }
 
 impl Default for ClusterSettings {
@@ -116,6 +123,8 @@ impl Default for ClusterSettings {
             checkpoint_interval: 128,
             application: "null".into(),
             reply_bytes: 0,
+            records: kv::RECORDS,
+            value_bytes: kv::VALUE_BYTES as u64,
         }
     }
 }
@@ -172,6 +181,14 @@ impl ClusterFile {
                 s.reply_bytes,
                 format!("0 to {RESULT_BYTES_MAX}"),
             ));
+        }
+        if !(1..=KV_RECORDS_MAX).contains(&s.records) {
+            return Err(SettingsError::value("settings.records", s.records, format!("1 to {KV_RECORDS_MAX}")));
+        }
+        let values = kv::VALUE_BYTES_MIN as u64..=kv::VALUE_BYTES_MAX as u64;
+        if !values.contains(&s.value_bytes) {
+            let allowed = format!("{} to {}", values.start(), values.end());
+            return Err(SettingsError::value("settings.value_bytes", s.value_bytes, allowed));
         }
         if !(1..=WINDOW_MAX / 2).contains(&s.checkpoint_interval) {
             return Err(SettingsError::value(
@@ -293,6 +310,8 @@ impl ClusterFile {
             ("checkpoint_interval".into(), s.checkpoint_interval.to_string()),
             ("application".into(), s.application.clone()),
             ("reply_bytes".into(), s.reply_bytes.to_string()),
+            ("records".into(), s.records.to_string()),
+            ("value_bytes".into(), s.value_bytes.to_string()),
             ("nodes".into(), blake3::hash(nodes.as_bytes()).to_hex().to_string()),
         ]
     }

@@ -21,10 +21,12 @@ pub use operation::{Operation, Outcome, RECORD_HEADER_BYTES, Records};
 /// A record's key. Records are dense from 0 when the store is preloaded; any other key may be inserted.
 pub type Key = u64;
 
-/// Records that `app::open` preloads.
+/// Records that a cluster starts with unless it says otherwise.
 pub const RECORDS: u64 = 10_000;
-/// Bytes of each value that `app::open` preloads.
+/// Bytes of each of their values unless the cluster says otherwise.
 pub const VALUE_BYTES: usize = 100;
+/// Fewest bytes of a value that a workload can check: it names its key, its writer and the writer's operation.
+pub const VALUE_BYTES_MIN: usize = 8 + 4 + 8;
 /// Most bytes of one value.
 pub const VALUE_BYTES_MAX: usize = 16 << 10;
 /// Most records that one scan returns.

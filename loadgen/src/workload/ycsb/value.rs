@@ -1,11 +1,12 @@
 //! Values that tell who wrote them, so that whatever is read can be checked: `key u64 | client u32 | timestamp u64 |
 //! fill`, little-endian. The fill follows from the three, so a value is either whole or recognised as damaged.
 
+use hippodrome_engine::app::kv;
 use hippodrome_engine::app::kv::{Key, pattern};
 use hippodrome_engine::types::{ClientId, Timestamp};
 
 /// Bytes of a value in front of its fill, and so the size of the smallest value.
-pub(super) const HEADER_BYTES: usize = 8 + 4 + 8;
+pub(super) const HEADER_BYTES: usize = kv::VALUE_BYTES_MIN;
 
 /// Who wrote a value, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
