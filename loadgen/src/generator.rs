@@ -441,7 +441,7 @@ impl LoadThread {
             Links::new(transport, Arc::clone(&self.keyring), &self.replicas, self.owned.clone(), self.connections);
         let needed = self.keyring.quorums().n() - self.keyring.quorums().f();
         let connected = connect(&mut links, self.clock, self.replicas.len(), needed)?;
-        let _ = self.ready.send(Ok((connected, links.refused(), format!("{}: {}", opened.kind, opened.why))));
+        let _ = self.ready.send(Ok((connected, links.refused(), opened.why)));
         drop(self.ready);
         // Whoever gave the start is gone when too few replicas could be reached.
         let Ok(timetable) = self.starts.recv() else { return Ok(ThreadSummary::default()) };

@@ -240,7 +240,7 @@ impl ThreadStart {
 fn open((parts, choice): NetworkStart, waker: &OnceLock<Waker>, common: &Common) -> io::Result<Network> {
     let (transport, opened): (Box<dyn Transport>, probe::Opened) = probe::open(choice)?;
     let _ = waker.set(transport.waker());
-    common.board.lock().report.transport = format!("{}: {}", opened.kind, opened.why);
+    common.board.lock().report.transport = opened.why;
     Network::new(parts, transport)
 }
 
