@@ -14,7 +14,6 @@ use crate::control::server::{self, Source};
 use crate::execute::{Executor, ExecutorConfig};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
-use crate::pipeline::network::{NetworkParts, Routes};
 use crate::pipeline::placement::Plan;
 use crate::pipeline::topology::{self, Parts};
 use crate::pipeline::worker::Common;
@@ -97,11 +96,12 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
     };
     common.board.lock().report.placement.clone_from(&plan.explanation);
     eprintln!("replica {}: placement {}", options.id, plan.explanation);
-    let (board, stop, control) = (common.board.clone(), Arc::clone(&options.stop), options.control.try_clone());
+    let (board, stop) = (common.board.clone(), Arc::clone(&options.stop));
+    let control = options.control.try_clone().map_err(io("control port"))?;
     let running = topology::start(parts(options, &common)?, &plan, &common).map_err(io("start"))?;
     eprintln!("transport {}", board.lock().report.transport);
     let source = Source { board, questions: running.questions.clone(), stop: Arc::clone(&stop) };
-    server::serve(control.map_err(io("control port"))?, source).map_err(io("control port"))?;
+    server::serve(control, source).map_err(io("control port"))?;
     while !stop.load(Ordering::Relaxed) && !running.any_ended() {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -135,20 +135,8 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
         checkpoint_interval: settings.checkpoint_interval,
     };
     let executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
-    let routes = Routes::new(cluster.nodes.len());
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
-    let network_keyring = Arc::clone(&keyring);
-    let network_routes = routes.clone();
-    let network = Box::new(move |frames, outgoing| NetworkParts {
-        keyring: network_keyring,
-        listener,
-        addresses,
-        client_nodes,
-        frames,
-        outgoing,
-        routes: network_routes,
-    });
-    Ok(Parts { own: id, keyring, protocol, first, executor, network, routes, transport })
+    Ok(Parts { own: id, keyring, protocol, first, executor, listener, addresses, client_nodes, transport })
 }
 
 fn application(cluster: &ClusterFile, wrong_from: Option<u64>) -> Result<Box<dyn Application>, ReplicaError> {

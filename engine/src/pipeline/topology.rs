@@ -11,6 +11,8 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
@@ -33,7 +35,7 @@ use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
 use crate::settings::TransportChoice;
 use crate::transport::{Transport, Waker, probe};
-use crate::types::ReplicaId;
+use crate::types::{NodeId, ReplicaId};
 
 /// Depth of each link, in items. An item is a batch: what one step of the stage before produced.
 mod depth {
@@ -68,11 +70,12 @@ pub struct Parts {
     pub first: Vec<Output>,
     /// The executor.
     pub executor: Executor,
-    /// The network's own parts, made with the links that it is given.
-    pub network:
-        Box<dyn FnOnce(Vec<Sender<super::verify::Frames>>, Receiver<Vec<super::egress::Outgoing>>) -> NetworkParts>,
-    /// Shared by network and egress.
-    pub routes: Routes,
+    /// Where this replica accepts connections.
+    pub listener: TcpListener,
+    /// The addresses of all replicas, in order of their ids.
+    pub addresses: Vec<SocketAddr>,
+    /// Each client node and its logical clients.
+    pub client_nodes: Vec<(NodeId, Range<u32>)>,
     /// Which transport to open.
     pub transport: TransportChoice,
 }
@@ -202,9 +205,18 @@ fn wire(
     let execute = Execute::new(parts.executor, common.clock, work_out, feedback_in, answers_in, queries_out);
     stages.insert(Role::Execute, Box::new(execute));
     let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
-    let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, parts.routes, links);
+    let routes = Routes::new(parts.keyring.nodes());
+    let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, routes.clone(), links);
     stages.insert(Role::Egress, Box::new(egress));
-    let network = (parts.network)(frames, outgoing_out);
+    let network = NetworkParts {
+        keyring: parts.keyring,
+        listener: parts.listener,
+        addresses: parts.addresses,
+        client_nodes: parts.client_nodes,
+        frames,
+        outgoing: outgoing_out,
+        routes,
+    };
     (stages, (network, parts.transport), Questions::new(queries_in, sleeps.bell(Role::Execute)))
 }
 
