@@ -22,7 +22,7 @@ use crate::generator::Retransmission;
 use crate::links::Links;
 use crate::outbox::Outbox;
 use crate::pacing::{Due, Pacing};
-use crate::recorder::Interval;
+use crate::recorder::{Interval, Recorder};
 use crate::workload::Workload;
 
 /// Longest wait in one poll.
@@ -53,10 +53,10 @@ impl Timetable {
 
 /// What a thread tells once a second.
 pub(crate) struct ThreadSecond {
-    /// Latencies of the operations completed in it.
-    pub(crate) all: Interval,
-    /// Latencies of those that belong to the measured window.
+    /// Latencies of the operations completed in it that belong to the measured window.
     pub(crate) measured: Interval,
+    /// Latencies of the others.
+    pub(crate) unmeasured: Interval,
     /// Requests sent again in it.
     pub(crate) retransmissions: u64,
 }
@@ -136,9 +136,8 @@ pub(crate) struct Driver {
     outboxes: Vec<Outbox>,
     first_retries: VecDeque<Retry>,
     later_retries: BinaryHeap<Reverse<Retry>>,
-    /// Of the current second: operations outside the measured window, and inside it.
-    unmeasured: Interval,
-    measured: Interval,
+    measured: Recorder,
+    unmeasured: Recorder,
     lag: Interval,
     second_retransmissions: u64,
     /// Moving average of the time from sending to the reply quorum.
@@ -161,8 +160,8 @@ impl Driver {
             outboxes,
             first_retries: VecDeque::new(),
             later_retries: BinaryHeap::new(),
-            unmeasured: Interval::new(0),
-            measured: Interval::new(0),
+            measured: Recorder::new(),
+            unmeasured: Recorder::new(),
             lag: Interval::new(0),
             second_retransmissions: 0,
             usual_ns: 0,
@@ -185,7 +184,7 @@ impl Driver {
         let mut frames = Vec::new();
         loop {
             let now = self.parts.clock.now();
-            self.rotate_second(now);
+            self.rotate_seconds(now);
             if cpu_from.is_none() && now >= table.measure_from {
                 cpu_from = Some(platform::thread_cpu_ns());
             }
@@ -428,10 +427,11 @@ impl Driver {
             Pacing::Closed => table.measures(now),
             Pacing::Open(_) => table.measures(slot.intended),
         };
+        let since_start = now.since(table.start);
         if counts {
-            self.measured.record(latency_ns);
+            self.measured.record(since_start, latency_ns);
         } else {
-            self.unmeasured.record(latency_ns);
+            self.unmeasured.record(since_start, latency_ns);
         }
         match &mut self.parts.pacing {
             Pacing::Closed if now < table.measure_until => self.begin(client, now, now),
@@ -440,25 +440,28 @@ impl Driver {
         }
     }
 
-    fn rotate_second(&mut self, now: Time) {
-        let second = now.since(self.parts.timetable.start) / 1_000_000_000;
-        while self.measured.second < second {
-            self.hand_in_second();
+    /// Hands in the seconds that are over.
+    fn rotate_seconds(&mut self, now: Time) {
+        let since_start = now.since(self.parts.timetable.start);
+        self.measured.rotate(since_start);
+        self.unmeasured.rotate(since_start);
+        let (measured, unmeasured) = (self.measured.take_finished(), self.unmeasured.take_finished());
+        self.hand_in(measured, unmeasured);
+    }
+
+    fn hand_in(&mut self, measured: Vec<Interval>, unmeasured: Vec<Interval>) {
+        for (measured, unmeasured) in measured.into_iter().zip(unmeasured) {
+            let retransmissions = std::mem::take(&mut self.second_retransmissions);
+            // Nobody listens any more only when the run was given up.
+            let _ = self.parts.seconds.send(ThreadSecond { measured, unmeasured, retransmissions });
         }
     }
 
-    fn hand_in_second(&mut self) {
-        let next = self.measured.second + 1;
-        let measured = std::mem::replace(&mut self.measured, Interval::new(next));
-        let mut all = std::mem::replace(&mut self.unmeasured, Interval::new(next));
-        all.add(&measured);
-        let retransmissions = std::mem::take(&mut self.second_retransmissions);
-        // Nobody listens any more only when the run was given up.
-        let _ = self.parts.seconds.send(ThreadSecond { all, measured, retransmissions });
-    }
-
     fn summarise(mut self, busy_percent: f64) -> ThreadSummary {
-        self.hand_in_second();
+        self.rotate_seconds(self.parts.clock.now());
+        let last = |recorder: &mut Recorder| std::mem::take(recorder).finish();
+        let (measured, unmeasured) = (last(&mut self.measured), last(&mut self.unmeasured));
+        self.hand_in(measured, unmeasured);
         let mut summary = self.summary;
         summary.lag = Some(self.lag);
         if let Pacing::Open(open) = &mut self.parts.pacing {

@@ -1,47 +1,37 @@
 //! The load generator: connects, drives the load on its threads, and merges what they measured.
 
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hippodrome_engine::auth::keyring::Keyring;
-use hippodrome_engine::auth::keys::{KeyError, NodeKey};
+use hippodrome_engine::auth::{KeyError, Keyring, NodeKey};
 use hippodrome_engine::limits::CONNECTIONS_MAX;
 use hippodrome_engine::pipeline::clock::Clock;
-use hippodrome_engine::platform;
-use hippodrome_engine::protocol::client::ClientTable;
 use hippodrome_engine::settings::{ClusterFile, TransportChoice};
-use hippodrome_engine::transport::{Waker, probe};
-use hippodrome_engine::types::{ClientId, NodeId, Time};
+use hippodrome_engine::types::{NodeId, Time};
 use thiserror::Error;
 
-use crate::driver::{Driver, DriverParts, ThreadSecond, ThreadSummary, Timetable};
-use crate::links::Links;
-use crate::pacing::{OpenLoop, Pacing};
+use crate::driver::{ThreadSecond, ThreadSummary, Timetable};
 use crate::recorder::{Interval, IntervalLog};
 use crate::report::{LoadReport, SecondSample};
-use crate::schedule::{RateError, Schedule};
+use crate::sampler::{Sampled, Sampler};
+use crate::schedule::RateError;
+use crate::thread::{LoadThread, Ready, schedule};
 use crate::workload::Workload;
 use crate::workload::fixed::Fixed;
 pub use crate::workload::ycsb::WorkloadKind;
 use crate::workload::ycsb::{Ycsb, YcsbConfig, YcsbError};
 
 /// How long the generator tries to reach the replicas.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// How long it waits for the last replica once all but f are reached.
-const CONNECT_ALL_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long outstanding operations are waited for after the load has ended.
 const DRAIN: Duration = Duration::from_secs(3);
 /// Between "everybody is connected" and the start of the load.
 const HEAD_START: Duration = Duration::from_millis(20);
-/// How often an open loop looks for sends that have fallen due. Coarser than a send interval at high rates, far finer than what counts as late.
-const TICK: Duration = Duration::from_micros(100);
-
 /// When operations are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
@@ -202,8 +192,7 @@ pub fn run(options: &LoadOptions, on_second: &mut dyn FnMut(&SecondSample)) -> R
         // A thread that is gone reports its error when it is joined.
         let _ = start.send(timetable);
     }
-    let sampler = Sampler::new(setup.threads, timetable);
-    let outcome = sampler.sample(&setup, &seconds, &mut log, on_second);
+    let outcome = Sampler::new(setup.threads, (setup.clock, timetable), &mut log, on_second).sample(&seconds);
     let mut summaries = Vec::new();
     for thread in threads {
         let summary = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a load thread panicked")));
@@ -223,11 +212,8 @@ struct Setup<'a> {
     clock: Clock,
 }
 
-/// What a thread tells once it has tried to connect: how many replicas it reached, what it was refused, its transport.
-type Ready = std::io::Result<(usize, String, String)>;
 /// Starts of threads, their seconds, and themselves.
-type Spawned =
-    (Vec<std::sync::mpsc::Sender<Timetable>>, Receiver<ThreadSecond>, Vec<JoinHandle<std::io::Result<ThreadSummary>>>);
+type Spawned = (Vec<Sender<Timetable>>, Receiver<ThreadSecond>, Vec<JoinHandle<std::io::Result<ThreadSummary>>>);
 
 impl<'a> Setup<'a> {
     fn new(options: &'a LoadOptions) -> Result<Self, LoadError> {
@@ -275,7 +261,7 @@ impl<'a> Setup<'a> {
         first(owned.start)..first(owned.end)
     }
 
-    fn spawn(&self, ready: &std::sync::mpsc::Sender<Ready>) -> Result<Spawned, LoadError> {
+    fn spawn(&self, ready: &Sender<Ready>) -> Result<Spawned, LoadError> {
         let (seconds_in, seconds) = channel();
         let mut go = Vec::new();
         let mut threads = Vec::new();
@@ -401,219 +387,5 @@ impl<'a> Setup<'a> {
         report.lag_p99_us = lag.quantile_us(0.99);
         report.lag_max_us = lag.max_ns as f64 / 1e3;
         report
-    }
-}
-
-/// What one thread is started with.
-struct LoadThread {
-    index: u32,
-    count: u32,
-    owned: Range<u32>,
-    clients: Range<u32>,
-    node_clients: Range<u32>,
-    connections: u32,
-    keyring: Arc<Keyring>,
-    replicas: Vec<SocketAddr>,
-    mode: Mode,
-    workload: Box<dyn Workload>,
-    seed: u64,
-    retransmission: Retransmission,
-    transport: TransportChoice,
-    clock: Clock,
-    ready: std::sync::mpsc::Sender<Ready>,
-    starts: Receiver<Timetable>,
-    seconds: std::sync::mpsc::Sender<ThreadSecond>,
-    stop: Arc<AtomicBool>,
-}
-
-impl LoadThread {
-    fn run(self) -> std::io::Result<ThreadSummary> {
-        let (transport, opened) = match probe::open(self.transport) {
-            Ok(opened) => opened,
-            Err(error) => {
-                let copy = std::io::Error::new(error.kind(), error.to_string());
-                let _ = self.ready.send(Err(error));
-                return Err(copy);
-            }
-        };
-        let waker = transport.waker();
-        let mut links =
-            Links::new(transport, Arc::clone(&self.keyring), &self.replicas, self.owned.clone(), self.connections);
-        let needed = self.keyring.quorums().n() - self.keyring.quorums().f();
-        let connected = connect(&mut links, self.clock, self.replicas.len(), needed)?;
-        let _ = self.ready.send(Ok((connected, links.refused(), opened.why)));
-        drop(self.ready);
-        // Whoever gave the start is gone when too few replicas could be reached.
-        let Ok(timetable) = self.starts.recv() else { return Ok(ThreadSummary::default()) };
-        let pacing = pacing(self.mode, self.seed, (self.index, self.count), &timetable, self.clients.len());
-        let _ticker = matches!(pacing, Pacing::Open(_)).then(|| Ticker::start(waker));
-        #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
-        let table = ClientTable::new(self.keyring.quorums(), ClientId(self.clients.start), self.clients.len() as u32);
-        let driver = Driver::new(DriverParts {
-            keyring: self.keyring,
-            clock: self.clock,
-            links,
-            table,
-            node_clients: self.node_clients,
-            connections: self.connections,
-            clients: self.clients,
-            owned: self.owned,
-            workload: self.workload,
-            pacing,
-            timetable,
-            retransmission: self.retransmission,
-            seconds: self.seconds,
-            stop: self.stop,
-        });
-        driver.run()
-    }
-}
-
-/// The whole schedule of an open loop.
-fn schedule(mode: Mode, seed: u64) -> Result<Option<Schedule>, RateError> {
-    match mode {
-        Mode::Closed => Ok(None),
-        Mode::Constant(rate) => Schedule::constant(rate).map(Some),
-        Mode::Poisson(rate) => Schedule::poisson(rate, seed).map(Some),
-    }
-}
-
-fn pacing(mode: Mode, seed: u64, (index, count): (u32, u32), timetable: &Timetable, clients: usize) -> Pacing {
-    let Ok(Some(schedule)) = schedule(mode, seed) else { return Pacing::Closed };
-    #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
-    let free = (0..clients as u32).rev().collect();
-    let part = schedule.part(index as usize, count as usize);
-    Pacing::Open(OpenLoop::new(part, timetable.start, timetable.measure_until, free))
-}
-
-/// Tries to reach all replicas; gives up on the last ones once enough have been reached. Returns how many were.
-fn connect(links: &mut Links, clock: Clock, n: usize, needed: usize) -> std::io::Result<usize> {
-    let began = clock.now();
-    let mut frames = Vec::new();
-    loop {
-        let connected = links.replicas_connected();
-        let waited = Duration::from_nanos(clock.now().since(began));
-        if connected == n || waited > CONNECT_WITHIN || (connected >= needed && waited > CONNECT_ALL_WITHIN) {
-            return Ok(connected);
-        }
-        links.poll(clock.now(), Duration::from_millis(10), &mut frames)?;
-    }
-}
-
-/// Wakes a transport every [`TICK`], since waiting on sockets is too coarse to send on time.
-struct Ticker(Arc<AtomicBool>);
-
-impl Ticker {
-    fn start(waker: Waker) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                std::thread::sleep(TICK);
-                waker.wake();
-            }
-        });
-        Self(stop)
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// What was sampled over the run.
-#[derive(Debug, Default)]
-struct Sampled {
-    seconds: Vec<SecondSample>,
-    cpu_us: u64,
-}
-
-/// Merges the threads' seconds as they come in.
-struct Sampler {
-    threads: u32,
-    timetable: Timetable,
-}
-
-/// The interval log on disk.
-type Log = IntervalLog<std::io::BufWriter<std::fs::File>>;
-
-/// The threads' parts of one second.
-struct Second {
-    parts: u32,
-    all: Interval,
-    measured: Interval,
-    retransmissions: u64,
-}
-
-impl Sampler {
-    const fn new(threads: u32, timetable: Timetable) -> Self {
-        Self { threads, timetable }
-    }
-
-    fn sample(
-        &self,
-        setup: &Setup<'_>,
-        seconds: &Receiver<ThreadSecond>,
-        log: &mut Log,
-        on_second: &mut dyn FnMut(&SecondSample),
-    ) -> std::io::Result<Sampled> {
-        let mut sampled = Sampled::default();
-        let mut open: std::collections::BTreeMap<u64, Second> = std::collections::BTreeMap::new();
-        let (mut cpu_from, mut cpu_until) = (None, None);
-        loop {
-            let part = seconds.recv_timeout(Duration::from_millis(5));
-            let now = setup.clock.now();
-            if cpu_from.is_none() && now >= self.timetable.measure_from {
-                cpu_from = Some(platform::process_cpu_us());
-            }
-            if cpu_until.is_none() && now >= self.timetable.measure_until {
-                cpu_until = Some(platform::process_cpu_us());
-            }
-            match part {
-                Ok(part) => {
-                    if let Some((index, second)) = self.gather(&mut open, part) {
-                        log.write(&second.measured)?;
-                        let sample = self.row(index, &second);
-                        on_second(&sample);
-                        sampled.seconds.push(sample);
-                    }
-                }
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        sampled.cpu_us = cpu_until.unwrap_or(0).saturating_sub(cpu_from.unwrap_or(0));
-        // What the drain completed belongs to no whole second of its own thread: hand in what is left.
-        for (_, second) in open {
-            log.write(&second.measured)?;
-        }
-        Ok(sampled)
-    }
-
-    fn gather(&self, open: &mut std::collections::BTreeMap<u64, Second>, part: ThreadSecond) -> Option<(u64, Second)> {
-        let index = part.measured.second;
-        let second = open.entry(index).or_insert_with(|| Second {
-            parts: 0,
-            all: Interval::new(index),
-            measured: Interval::new(index),
-            retransmissions: 0,
-        });
-        second.parts += 1;
-        second.all.add(&part.all);
-        second.measured.add(&part.measured);
-        second.retransmissions += part.retransmissions;
-        if second.parts < self.threads {
-            return None;
-        }
-        open.remove(&index).map(|second| (index, second))
-    }
-
-    fn row(&self, index: u64, second: &Second) -> SecondSample {
-        let start = self.timetable.start.after(index * 1_000_000_000);
-        let end = start.after(1_000_000_000);
-        let measured = start >= self.timetable.measure_from && end <= self.timetable.measure_until;
-        second.all.sample(measured, second.retransmissions)
     }
 }

@@ -1,0 +1,150 @@
+//! One thread of the load generator, from its start to its summary: connects, waits for the others, then drives.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use hippodrome_engine::auth::Keyring;
+use hippodrome_engine::pipeline::clock::Clock;
+use hippodrome_engine::protocol::client::ClientTable;
+use hippodrome_engine::settings::TransportChoice;
+use hippodrome_engine::transport::{Waker, probe};
+use hippodrome_engine::types::ClientId;
+
+use crate::driver::{Driver, DriverParts, ThreadSecond, ThreadSummary, Timetable};
+use crate::generator::{CONNECT_WITHIN, Mode, Retransmission};
+use crate::links::Links;
+use crate::pacing::{OpenLoop, Pacing};
+use crate::schedule::{RateError, Schedule};
+use crate::workload::Workload;
+
+/// How long a thread waits for the last replica once all but f are reached.
+const CONNECT_ALL_WITHIN: Duration = Duration::from_secs(2);
+/// How often an open loop looks for sends that have fallen due. Coarser than a send interval at high rates, far finer than what counts as late.
+const TICK: Duration = Duration::from_micros(100);
+
+/// What a thread tells once it has tried to connect: how many replicas it reached, what it was refused, its transport.
+pub(crate) type Ready = std::io::Result<(usize, String, String)>;
+
+/// What one thread is started with.
+pub(crate) struct LoadThread {
+    pub(crate) index: u32,
+    pub(crate) count: u32,
+    pub(crate) owned: Range<u32>,
+    pub(crate) clients: Range<u32>,
+    pub(crate) node_clients: Range<u32>,
+    pub(crate) connections: u32,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) replicas: Vec<SocketAddr>,
+    pub(crate) mode: Mode,
+    pub(crate) workload: Box<dyn Workload>,
+    pub(crate) seed: u64,
+    pub(crate) retransmission: Retransmission,
+    pub(crate) transport: TransportChoice,
+    pub(crate) clock: Clock,
+    pub(crate) ready: Sender<Ready>,
+    pub(crate) starts: Receiver<Timetable>,
+    pub(crate) seconds: Sender<ThreadSecond>,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+impl LoadThread {
+    /// Connects, waits for the start and drives the load.
+    pub(crate) fn run(self) -> std::io::Result<ThreadSummary> {
+        let (transport, opened) = match probe::open(self.transport) {
+            Ok(opened) => opened,
+            Err(error) => {
+                let copy = std::io::Error::new(error.kind(), error.to_string());
+                let _ = self.ready.send(Err(error));
+                return Err(copy);
+            }
+        };
+        let waker = transport.waker();
+        let mut links =
+            Links::new(transport, Arc::clone(&self.keyring), &self.replicas, self.owned.clone(), self.connections);
+        let needed = self.keyring.quorums().n() - self.keyring.quorums().f();
+        let connected = connect(&mut links, self.clock, self.replicas.len(), needed)?;
+        let _ = self.ready.send(Ok((connected, links.refused(), opened.why)));
+        drop(self.ready);
+        // Whoever gave the start is gone when too few replicas could be reached.
+        let Ok(timetable) = self.starts.recv() else { return Ok(ThreadSummary::default()) };
+        let pacing = pacing(self.mode, self.seed, (self.index, self.count), &timetable, self.clients.len());
+        let _ticker = matches!(pacing, Pacing::Open(_)).then(|| Ticker::start(waker));
+        #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
+        let table = ClientTable::new(self.keyring.quorums(), ClientId(self.clients.start), self.clients.len() as u32);
+        let driver = Driver::new(DriverParts {
+            keyring: self.keyring,
+            clock: self.clock,
+            links,
+            table,
+            node_clients: self.node_clients,
+            connections: self.connections,
+            clients: self.clients,
+            owned: self.owned,
+            workload: self.workload,
+            pacing,
+            timetable,
+            retransmission: self.retransmission,
+            seconds: self.seconds,
+            stop: self.stop,
+        });
+        driver.run()
+    }
+}
+
+/// The whole schedule of an open loop.
+pub(crate) fn schedule(mode: Mode, seed: u64) -> Result<Option<Schedule>, RateError> {
+    match mode {
+        Mode::Closed => Ok(None),
+        Mode::Constant(rate) => Schedule::constant(rate).map(Some),
+        Mode::Poisson(rate) => Schedule::poisson(rate, seed).map(Some),
+    }
+}
+
+fn pacing(mode: Mode, seed: u64, (index, count): (u32, u32), timetable: &Timetable, clients: usize) -> Pacing {
+    let Ok(Some(schedule)) = schedule(mode, seed) else { return Pacing::Closed };
+    #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
+    let free = (0..clients as u32).rev().collect();
+    let part = schedule.part(index as usize, count as usize);
+    Pacing::Open(OpenLoop::new(part, timetable.start, timetable.measure_until, free))
+}
+
+/// Tries to reach all replicas; gives up on the last ones once enough have been reached. Returns how many were.
+fn connect(links: &mut Links, clock: Clock, n: usize, needed: usize) -> std::io::Result<usize> {
+    let began = clock.now();
+    let mut frames = Vec::new();
+    loop {
+        let connected = links.replicas_connected();
+        let waited = Duration::from_nanos(clock.now().since(began));
+        if connected == n || waited > CONNECT_WITHIN || (connected >= needed && waited > CONNECT_ALL_WITHIN) {
+            return Ok(connected);
+        }
+        links.poll(clock.now(), Duration::from_millis(10), &mut frames)?;
+    }
+}
+
+/// Wakes a transport every [`TICK`], since waiting on sockets is too coarse to send on time.
+struct Ticker(Arc<AtomicBool>);
+
+impl Ticker {
+    fn start(waker: Waker) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(TICK);
+                waker.wake();
+            }
+        });
+        Self(stop)
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
