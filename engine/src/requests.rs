@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::limits::{SIGNATURE_BYTES, TAG_BYTES};
+use crate::limits::{READ_CHUNK_BYTES, SIGNATURE_BYTES, TAG_BYTES};
 use crate::types::{ClientId, Digest, Timestamp};
 
 /// What proves, request by request, that its client sent it.
@@ -76,6 +76,16 @@ impl RequestTable {
     pub fn operation(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.operation_ends[index - 1] as usize };
         &self.operations[start..self.operation_ends[index] as usize]
+    }
+
+    /// Roughly the bytes that this table keeps in memory.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        let proofs = match &self.proofs {
+            Proofs::None => 0,
+            Proofs::Tags { bytes, .. } | Proofs::Signatures(bytes) => bytes.len(),
+        };
+        self.len() * 64 + self.operations.len() + proofs
     }
 
     /// The requests at `indices`, in that order, with their digests and proofs.
@@ -218,11 +228,21 @@ impl Batch {
     /// Roughly the bytes that this batch keeps in memory.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        let proofs = match &self.requests.proofs {
-            Proofs::None => 0,
-            Proofs::Tags { bytes, .. } | Proofs::Signatures(bytes) => bytes.len(),
-        };
-        self.requests.len() * 64 + self.requests.operations.len() + proofs
+        self.requests.bytes()
+    }
+
+    /// This batch as it is kept for laggards, who trust its digest: without the requests' proofs, and in memory of its own, so that what it keeps is what
+    /// [`bytes`](Self::bytes) says. Operations that are a slice of a transport's chunk would keep the whole chunk; what is longer than a chunk is no slice of
+    /// one.
+    #[must_use]
+    pub fn to_keep(self: Arc<Self>) -> Arc<Self> {
+        let Self { digest, mut requests } = Arc::try_unwrap(self)
+            .unwrap_or_else(|shared| Self { digest: shared.digest, requests: shared.requests.clone() });
+        requests.proofs = Proofs::None;
+        if requests.operations.len() < READ_CHUNK_BYTES {
+            requests.operations = Bytes::copy_from_slice(&requests.operations);
+        }
+        Arc::new(Self { digest, requests })
     }
 }
 

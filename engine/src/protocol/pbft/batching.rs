@@ -71,7 +71,7 @@ impl Queue {
 
     /// Whether there is room for requests of one more table.
     pub(super) fn has_room(&self, table: &RequestTable) -> bool {
-        self.table_bytes + table.operations.len() <= WAITING_BYTES_MAX
+        self.table_bytes + table.bytes() <= WAITING_BYTES_MAX
     }
 
     /// Appends the `admitted` requests of `table`.
@@ -81,7 +81,7 @@ impl Queue {
         }
         self.requests += admitted.len();
         self.operation_bytes += admitted.iter().map(|&index| table.operation(index as usize).len()).sum::<usize>();
-        self.table_bytes += table.operations.len();
+        self.table_bytes += table.bytes();
         self.last_arrival = now;
         self.tables.push_back(Waiting { table, admitted, taken: 0, arrived: now });
     }
@@ -129,7 +129,7 @@ impl Queue {
             return None;
         }
         let waiting = self.tables.pop_front()?;
-        self.table_bytes -= waiting.table.operations.len();
+        self.table_bytes -= waiting.table.bytes();
         Some(Arc::unwrap_or_clone(waiting.table))
     }
 
@@ -146,7 +146,7 @@ impl Queue {
                 batch.push(&waiting.table, index);
                 waiting.taken += 1;
             }
-            self.table_bytes -= waiting.table.operations.len();
+            self.table_bytes -= waiting.table.bytes();
             self.tables.pop_front();
         }
         batch.finish()

@@ -139,6 +139,7 @@ struct History {
 
 impl History {
     fn push(&mut self, batch: Arc<Batch>) {
+        let batch = batch.to_keep();
         self.bytes += batch.bytes();
         self.batches.push_back(batch);
         while self.bytes > HISTORY_BYTES_MAX || self.batches.len() > HISTORY_BATCHES_MAX {
@@ -150,5 +151,37 @@ impl History {
     fn get(&self, low: SequenceNumber, sequence: SequenceNumber) -> Option<&Arc<Batch>> {
         let back = usize::try_from(low.0.checked_sub(sequence.0)?).ok()?;
         self.batches.get(self.batches.len().checked_sub(back + 1)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::limits::READ_CHUNK_BYTES;
+    use crate::requests::{Proofs, RequestTable};
+    use crate::types::{ClientId, Digest, Timestamp};
+
+    #[test]
+    fn a_kept_batch_keeps_no_chunk_and_no_proofs() {
+        let chunk = Bytes::from(vec![5; 3 * READ_CHUNK_BYTES]);
+        for (bytes, shared) in [(0, false), (100, false), (READ_CHUNK_BYTES, true)] {
+            let batch = Batch::new(RequestTable {
+                clients: vec![ClientId(1)],
+                timestamps: vec![Timestamp(2)],
+                operation_ends: vec![u32::try_from(bytes).unwrap()],
+                operations: chunk.slice(64..64 + bytes),
+                digests: vec![Digest([3; 32])],
+                proofs: Proofs::Signatures(chunk.slice(..64)),
+            });
+            let mut history = History::default();
+            history.push(Arc::clone(&batch));
+            let kept = history.get(SequenceNumber(9), SequenceNumber(9)).unwrap();
+            assert_eq!((kept.digest, &kept.requests.operations), (batch.digest, &batch.requests.operations));
+            assert_eq!(kept.requests.proofs, Proofs::None);
+            assert_eq!(kept.requests.operations.as_ptr() == batch.requests.operations.as_ptr(), shared, "{bytes}");
+            assert_eq!(history.bytes, 64 + bytes);
+        }
     }
 }

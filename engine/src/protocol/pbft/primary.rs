@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::transitions::Event;
+use super::transitions::{Event, Phase};
 use super::{Pbft, Turn};
 use crate::protocol::message::PrePrepare;
 use crate::protocol::{Ignored, Message, Output, Timer};
@@ -101,6 +101,7 @@ impl Pbft {
         if !self.is_primary() {
             return;
         }
+        self.pass_over_decided();
         while self.next <= self.log.high() && self.queue.may_close(turn.now, self.next, self.log.executed) {
             let (requests, oldest) = self.queue.take();
             self.admission.release(&requests.clients);
@@ -115,8 +116,19 @@ impl Pbft {
             slot.enter(Event::Accept, turn.now);
             turn.broadcast(Message::PrePrepare(PrePrepare { view: self.view, sequence, batch }));
             self.progress(sequence, turn);
+            self.pass_over_decided();
         }
         self.arm_batch_timer(turn);
+    }
+
+    /// Assigns no sequence number that has a batch already. A primary learns such decisions from others only if it does
+    /// not remember what it proposed itself, because it was started anew: nothing it says is to be relied on then, but
+    /// it must not fall over.
+    fn pass_over_decided(&mut self) {
+        self.next = self.next.max(self.log.committed.next());
+        while self.next <= self.log.high() && self.log.slot(self.next).phase != Phase::Idle {
+            self.next = self.next.next();
+        }
     }
 
     /// Wakes up when the oldest partial batch is due. An earlier wake-up is left to come: it finds nothing due and sets
