@@ -72,19 +72,23 @@ impl Cluster {
         Keyring::new(&file, node, &key).unwrap()
     }
 
-    /// Runs `hippodrome load` for a second with the key of a client node; its results go to a directory of that name.
-    pub(crate) fn load(&self, client: &str, cluster: &str) -> Output {
+    /// Runs `hippodrome load` without a warm-up with the key of a client node; its results go to a directory of that name.
+    pub(crate) fn load(&self, client: &str, cluster: &str, arguments: &[&str]) -> Output {
         let (key, cluster) = (format!("race/{client}.key"), format!("race/{cluster}.toml"));
-        let load =
-            ["load", "--cluster", &cluster, "--key", &key, "--out", client, "--duration", "1s", "--warmup", "0s"];
-        hippodrome(self.directory.path(), &load).output().unwrap()
+        let base = ["load", "--cluster", &cluster, "--key", &key, "--out", client, "--warmup", "0s"];
+        hippodrome(self.directory.path(), &[&base, arguments].concat()).output().unwrap()
     }
 
-    /// Runs a load and expects that every operation was answered; its `load.json`.
+    /// Runs a load for a second and expects that every operation was answered; its `load.json`.
     pub(crate) fn expect_load(&self, client: &str) -> Value {
-        let (code, stdout, stderr) = outcome(&self.load(client, "cluster"));
+        self.expect_load_with(client, &["--duration", "1s"])
+    }
+
+    /// The same with other options.
+    pub(crate) fn expect_load_with(&self, client: &str, arguments: &[&str]) -> Value {
+        let (code, stdout, stderr) = outcome(&self.load(client, "cluster", arguments));
         assert_eq!(code, Some(0), "{stderr}");
-        assert!(stdout.contains("operations in 1.0 s; results in"), "{stdout}");
+        assert!(stdout.contains(" s; results in "), "{stdout}");
         let load = fs::read_to_string(self.directory.path().join(client).join("load.json")).unwrap();
         let load: Value = serde_json::from_str(&load).unwrap();
         assert!(load["operations"].as_u64().unwrap() > 0, "{load}");
