@@ -106,7 +106,7 @@ impl Transport for Epoll {
 
     fn connect(&mut self, address: SocketAddr) -> io::Result<ConnectionId> {
         match TcpStream::connect(address) {
-            Ok(stream) => self.add(stream, false),
+            Ok(stream) => self.add(stream, address, false),
             Err(error) if no_socket(&error) => Err(error),
             Err(error) => {
                 // The peer's fault: told like a refusal that comes later. The number is used up and nothing is kept under it.
@@ -169,8 +169,9 @@ impl Transport for Epoll {
 }
 
 impl Epoll {
-    fn add(&mut self, stream: TcpStream, connected: bool) -> io::Result<ConnectionId> {
+    fn add(&mut self, stream: TcpStream, peer: SocketAddr, connected: bool) -> io::Result<ConnectionId> {
         stream.set_nodelay(true)?;
+        sys::unpace_loopback(stream.as_raw_fd(), peer);
         let connection = self.connections.insert(Connection {
             stream,
             connected,
@@ -293,7 +294,7 @@ impl Epoll {
             for _ in 0..ACCEPTS_MAX {
                 let accepting = &mut self.listeners[number];
                 let outcome = accepting.listener.accept();
-                match outcome.and_then(|(stream, address)| Ok((self.add(stream, true)?, address))) {
+                match outcome.and_then(|(stream, address)| Ok((self.add(stream, address, true)?, address))) {
                     Ok((connection, address)) => events.push(Event::Accepted { connection, address }),
                     Err(error) => match error.kind() {
                         ErrorKind::WouldBlock => {

@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +27,7 @@ use tokio_uring::net::{TcpListener as Listener, TcpStream};
 use super::outbound::{self, Outbound};
 use super::sys::Timer;
 use super::table::Table;
-use super::{ConnectionId, Counters, Event, LISTENER_REST, Transport, Waker, inbound};
+use super::{ConnectionId, Counters, Event, LISTENER_REST, Transport, Waker, inbound, sys};
 
 /// Operations that can be handed over in one system call; there may be more in flight.
 const RING_ENTRIES: u32 = 1024;
@@ -374,7 +375,7 @@ impl Connection {
 async fn accept(shared: Rc<Shared>, listener: Listener) {
     loop {
         let outcome = listener.accept().await;
-        match outcome.and_then(|(stream, address)| stream.set_nodelay(true).map(|()| (stream, address))) {
+        match outcome.and_then(|(stream, address)| Ok((prepare(stream, address)?, address))) {
             Ok((stream, address)) => {
                 let connection = shared.connections.borrow_mut().insert(Connection::new(None));
                 shared.push(Event::Accepted { connection, address });
@@ -392,13 +393,19 @@ async fn accept(shared: Rc<Shared>, listener: Listener) {
 }
 
 async fn connect(shared: Rc<Shared>, connection: ConnectionId, address: SocketAddr) {
-    match TcpStream::connect(address).await.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
+    match TcpStream::connect(address).await.and_then(|stream| prepare(stream, address)) {
         Ok(stream) => {
             shared.push(Event::Connected { connection });
             shared.open(connection, stream);
         }
         Err(error) => shared.lose(connection, Some(error)),
     }
+}
+
+fn prepare(stream: TcpStream, peer: SocketAddr) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    sys::unpace_loopback(stream.as_raw_fd(), peer);
+    Ok(stream)
 }
 
 async fn read(shared: Rc<Shared>, connection: ConnectionId, stream: Rc<TcpStream>) {
