@@ -14,7 +14,7 @@ pub(super) fn check(evidence: &Evidence, load: &LoadEvidence, findings: &mut Fin
     if busiest >= BUSIEST_THREAD_PERCENT_MAX {
         findings.reason(format!(
             "a thread of the load generator was busy {busiest:.0} % of the time (below {BUSIEST_THREAD_PERCENT_MAX:.0} % is honest): \
-             the generator may have been the bottleneck; give it more --load-threads"
+             the generator may have been the bottleneck; give it more --load-threads, each with one of --connections"
         ));
     }
     if load.unsent > 0 {

@@ -13,7 +13,7 @@ mod steady;
 mod tests;
 
 pub use generator::{BUSIEST_THREAD_PERCENT_MAX, LATE_SENDS_PERCENT_MAX, SHORTFALL_PERCENT_MAX};
-pub use once::UNANSWERED_PERCENT_MAX;
+pub use once::{UNANSWERED_PERCENT_MAX, WAITING_CLIENTS_PERCENT_MAX};
 pub use steady::DRIFT_PERCENT_MAX;
 
 /// More stolen CPU time than this is worth a note, percent.

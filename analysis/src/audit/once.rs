@@ -4,6 +4,9 @@ use super::{Evidence, Findings, LoadEvidence, ReplicaState, id, percent};
 
 /// More operations than this without a reply quorum, percent of those begun, and the cluster was not live.
 pub const UNANSWERED_PERCENT_MAX: f64 = 0.1;
+/// More operations without a reply quorum than this, percent of the logical clients, and the cluster was dead in the end, however few they are beside those of
+/// the time before.
+pub const WAITING_CLIENTS_PERCENT_MAX: f64 = 50.0;
 
 /// So many violations of one kind are spelt out.
 const EXAMPLES: usize = 3;
@@ -57,7 +60,14 @@ fn replies(load: &LoadEvidence, findings: &mut Findings) {
     if load.unanswered > 0 {
         let share = percent(load.unanswered, load.begun.iter().sum());
         let text = format!("{} operations ({share:.2} %) never got a reply quorum", load.unanswered);
-        if share > UNANSWERED_PERCENT_MAX { findings.reason(text) } else { findings.note(text) }
+        let clients = load.begun.len() as u64;
+        if percent(load.unanswered, clients) > WAITING_CLIENTS_PERCENT_MAX {
+            findings.reason(format!("{text}: the cluster had stopped answering most of its {clients} clients"));
+        } else if share > UNANSWERED_PERCENT_MAX {
+            findings.reason(text);
+        } else {
+            findings.note(text);
+        }
     }
     if load.timeouts > 0 {
         findings.note(format!("{} operations outlived the time-out", load.timeouts));

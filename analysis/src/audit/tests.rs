@@ -175,6 +175,8 @@ fn replies_must_be_correct_and_complete() {
         load(e).unanswered = 1;
     });
     assert!(few.is_empty(), "0.1 % is allowed: {few:?}");
+    let dead = reasons(|e| (load(e).begun, load(e).unanswered) = (vec![1_000_000; 2], 2));
+    only(&dead, &["2 operations (0.00 %) never got a reply quorum", "stopped answering most of its 2 clients"]);
     let none = reasons(|e| (load(e).operations, e.latencies) = (0, 0));
     only(&none, &["no operation was completed"]);
 }

@@ -170,7 +170,7 @@ pub(crate) struct LoadTuning {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, u64::from(CONNECTIONS_MAX)))]
     pub(crate) connections: u32,
 
-    /// Threads of the load generator, 1 to 64
+    /// Threads of the load generator, 1 to 64; each needs a connection of its own, so at most --connections
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, 64))]
     pub(crate) load_threads: u32,
 
@@ -227,6 +227,10 @@ impl LoadTuning {
     /// Names the key, the value and what is allowed.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         self.mode()?;
+        if self.load_threads > self.connections {
+            let allowed = format!("at most --connections ({})", self.connections);
+            return Err(Failure::value("load_threads", self.load_threads, allowed));
+        }
         if self.retransmit_max.0 < self.retransmit_after.0 {
             let allowed = format!("at least --retransmit-after ({})", self.retransmit_after);
             return Err(Failure::value("retransmit_max", self.retransmit_max, allowed));

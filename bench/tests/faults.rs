@@ -1,0 +1,166 @@
+//! Faults in real processes: what a run survives it must say and go on, what it does not must end it, and nothing is ever left behind.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::common::{
+    Finished, Guard, PATIENCE, Run, children, hippodrome, numbers, signal, track, wait_for, wait_until_gone,
+};
+
+mod common;
+
+/// Kills a backup in the middle of a run: a fault, not a reason.
+fn kill_backup(backup: usize) {
+    let mut run = Run::start(&["--duration", "2s"]);
+    let processes = run.processes(4);
+    run.wait_for_seconds(1);
+    signal("-KILL", processes[backup].pid);
+    let run = run.finish();
+    run.expect_sound("a killed backup");
+    let fault = &run.report["faults"][0];
+    assert_eq!((&fault["kind"], &fault["replica"]), (&"process_exit".into(), &backup.into()));
+    assert_eq!(fault["detail"], "killed by signal 9");
+    assert_eq!(run.report["replicas"][backup]["state"], "killed by signal 9");
+    let others: Vec<u64> = (0..4).filter(|id| *id != backup as u64).collect();
+    assert_eq!(numbers(&run.report["audit"]["replicas_compared"]), others);
+    let notes = run.report["audit"]["notes"].to_string();
+    assert!(notes.contains(&format!("replica {backup} ended before the load did: killed by signal 9")), "{notes}");
+}
+
+#[test]
+fn any_killed_backup_is_a_fault_and_the_run_goes_on() {
+    (1..4).for_each(kill_backup);
+}
+
+#[test]
+fn backup_that_stood_still_catches_up() {
+    let mut run = Run::start(&["--duration", "4s"]);
+    let processes = run.processes(4);
+    run.wait_for_seconds(1);
+    signal("-STOP", processes[2].pid);
+    std::thread::sleep(Duration::from_secs(1));
+    signal("-CONT", processes[2].pid);
+    let run = run.finish();
+    run.expect_sound("a backup that stood still");
+    let replicas = run.report["replicas"].as_array().unwrap();
+    assert_eq!(replicas[2]["left_behind"], Value::Null, "{}", run.report);
+    for name in ["executed_sequence", "executed_ops", "ledger_digest"] {
+        assert!(replicas.iter().all(|replica| replica[name] == replicas[0][name]), "{name}: {}", run.report);
+    }
+    for name in ["replicas_compared", "replicas_up_to_date"] {
+        assert_eq!(numbers(&run.report["audit"][name]), [0, 1, 2, 3], "{}", run.report["audit"]);
+    }
+}
+
+/// The load generator's own calibration: without a quorum for 200 ms, an open loop must show 200 ms.
+#[test]
+fn pause_of_two_replicas_is_seen_in_the_tail_of_an_open_loop() {
+    let mut run = Run::start(&["--duration", "3s", "--clients", "200", "--rate", "500", "--connections", "2"]);
+    let processes = run.processes(4);
+    run.wait_for_seconds(2);
+    for replica in [1, 3] {
+        signal("-STOP", processes[replica].pid);
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    for replica in [1, 3] {
+        signal("-CONT", processes[replica].pid);
+    }
+    let run = run.finish();
+    let latency = &run.report["latency_us"];
+    for percentile in ["p99_9", "max"] {
+        let milliseconds = latency[percentile].as_f64().unwrap() / 1e3;
+        assert!((150.0..1500.0).contains(&milliseconds), "{percentile}: {milliseconds} ms: {}", run.report);
+    }
+    assert_eq!(run.report["generator"]["offered_operations"], 1500);
+    assert_eq!(numbers(&run.report["audit"]["replicas_compared"]), [0, 1, 2, 3]);
+}
+
+#[test]
+fn killed_primary_ends_the_run_invalid() {
+    let mut run = Run::start(&["--duration", "2s", "--timeout", "1s", "--retransmit-after", "200ms"]);
+    let processes = run.processes(4);
+    run.wait_for_seconds(1);
+    signal("-KILL", processes[0].pid);
+    let Finished { code, report, stderr, .. } = run.finish();
+    assert_eq!(code, Some(1));
+    let reasons = report["verdict"]["reasons"].to_string();
+    for part in ["without a single operation", "40 operations (", "the cluster had stopped answering"] {
+        assert!(reasons.contains(part), "{reasons} lack '{part}'");
+    }
+    assert!(stderr.contains("replica 0 ended: killed by signal 9; the run goes on"), "{stderr}");
+    assert_eq!(report["faults"][0]["replica"], 0);
+    wait_until_gone(&processes);
+}
+
+#[test]
+fn more_killed_replicas_than_f_end_the_run_invalid() {
+    let mut run = Run::start(&["--duration", "2s", "--timeout", "1s"]);
+    let processes = run.processes(4);
+    run.wait_for_seconds(1);
+    signal("-KILL", processes[1].pid);
+    signal("-KILL", processes[2].pid);
+    let run = run.finish();
+    assert_eq!(run.code, Some(1));
+    let expected = "2 of 4 replicas (1, 2) ended or did not answer, more than f = 1";
+    assert!(run.reasons().contains(&expected.to_owned()), "{:?}", run.reasons());
+    wait_until_gone(&processes);
+}
+
+#[test]
+fn wrong_replica_is_named() {
+    let run = Run::start(&["--duration", "1s", "--wrong-from", "3"]).finish();
+    assert_eq!(run.code, Some(1));
+    assert!(run.reasons().iter().any(|reason| reason.starts_with("replica 1's ledger differs")), "{}", run.report);
+}
+
+#[test]
+fn dead_load_generator_makes_the_run_invalid() {
+    let mut run = Run::start(&["--duration", "20s"]);
+    let processes = run.processes(4);
+    run.wait_for_seconds(1);
+    signal("-KILL", processes[4].pid);
+    let run = run.finish();
+    assert_eq!(run.code, Some(1));
+    let reasons = run.reasons();
+    assert!(reasons[0].contains("load generator failed: load ended early (killed by signal 9)"), "{reasons:?}");
+}
+
+#[test]
+fn interrupted_run_leaves_no_process_and_no_key() {
+    let mut run = Run::start(&["--duration", "60s"]);
+    let processes = run.processes(4);
+    signal("-INT", run.pid());
+    assert_eq!(run.wait().code(), Some(130));
+    wait_until_gone(&processes);
+    let hidden = fs::read_dir(run.results()).unwrap();
+    assert!(!hidden.into_iter().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with('.')));
+}
+
+#[test]
+fn children_of_a_killed_launcher_end_by_themselves() {
+    let mut run = Run::start(&["--duration", "60s"]);
+    let processes = run.processes(4);
+    signal("-KILL", run.pid());
+    run.wait();
+    wait_until_gone(&processes);
+}
+
+/// Whoever reads the launcher's progress hangs up: it may go on or fail, even panic, but its children end with it.
+#[test]
+fn launcher_that_can_not_speak_leaves_no_process() {
+    let _track = track();
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = hippodrome(directory.path(), &["run", "--clients", "40", "--warmup", "1s", "--duration", "1s"]);
+    let mut launcher = Guard(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let processes = wait_for("all processes of a run", || {
+        let found = children(launcher.pid());
+        (found.len() == 5).then_some(found)
+    });
+    drop(launcher.0.stderr.take());
+    let status = launcher.wait("a launcher that can not speak");
+    assert!(status.code().is_some(), "{status} after at most {PATIENCE:?}");
+    wait_until_gone(&processes);
+}
