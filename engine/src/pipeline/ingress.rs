@@ -19,6 +19,9 @@ const STRANGERS_MAX: usize = 256;
 /// How long a stranger may take to prove who it is.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 
+/// Most refusals that are written to the log, so that strangers can not fill a disk. All are counted.
+const REPORTS_MAX: u32 = 32;
+
 /// Whether a connection may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -59,6 +62,7 @@ pub struct Ingress {
     keyring: Arc<Keyring>,
     connections: HashMap<ConnectionId, Connection>,
     strangers: usize,
+    reported: u32,
     refused: Counts,
 }
 
@@ -66,7 +70,7 @@ impl Ingress {
     /// No connections yet. `keyring` proves who this node is and who others are.
     #[must_use]
     pub fn new(keyring: Arc<Keyring>) -> Self {
-        Self { keyring, connections: HashMap::new(), strangers: 0, refused: Counts::new() }
+        Self { keyring, connections: HashMap::new(), strangers: 0, reported: 0, refused: Counts::new() }
     }
 
     /// A stranger has connected. False: there are too many of them, close it.
@@ -124,7 +128,10 @@ impl Ingress {
                     let step = match handshake.on_frame(&frame) {
                         Ok(step) => step,
                         Err(error) => {
-                            eprintln!("node {}: handshake refused: {error}", self.keyring.own());
+                            if self.reported < REPORTS_MAX {
+                                self.reported += 1;
+                                eprintln!("node {}: handshake refused: {error}", self.keyring.own());
+                            }
                             arrivals.extend(error.refusal(self.keyring.own()).map(Arrival::Answer));
                             break Err(error.name());
                         }

@@ -155,6 +155,7 @@ impl Network {
         let wait = if self.is_stalled() { wait.min(Duration::from_micros(50)) } else { wait };
         let wait = if self.closing.is_empty() { wait } else { Duration::ZERO };
         let mut events = std::mem::take(&mut self.events);
+        let before = clock.now();
         self.transport.poll(Some(wait), &mut events)?;
         for connection in self.closing.drain(..) {
             self.transport.close(connection);
@@ -166,7 +167,9 @@ impl Network {
         }
         self.events = events;
         self.expire(now);
-        Ok(if any { clock.now().since(now).max(1) } else { 0 })
+        // A poll that did not wait only moved bytes; one that did can not tell waiting from moving.
+        let from = if wait.is_zero() { before } else { now };
+        Ok(if any { clock.now().since(from).max(1) } else { 0 })
     }
 
     fn expire(&mut self, now: Time) {
