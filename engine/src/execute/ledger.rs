@@ -5,7 +5,7 @@ use crate::types::{Digest, SequenceNumber};
 
 /// How many of the newest digests are kept for the audit, which compares replicas at the highest sequence number that
 /// all of them executed.
-pub const LEDGER_RETAINED: usize = 1 << 16;
+pub const LEDGER_RETAINED: usize = 1 << 14;
 
 /// The hash chain: `ledger(i) = BLAKE3(ledger(i − 1) | i | digest of batch i | digest of its outcome)`.
 ///
