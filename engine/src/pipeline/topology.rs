@@ -110,7 +110,9 @@ pub fn start(parts: Parts, plan: &Plan, common: &Common) -> io::Result<Running> 
             opened,
         };
         let builder = std::thread::Builder::new().name(thread.name.clone());
-        threads.push(builder.spawn(move || start.run())?);
+        // Without this thread the others are of no use.
+        let spawned = builder.spawn(move || start.run()).inspect_err(|_| common.stop.store(true, Ordering::Relaxed));
+        threads.push(spawned?);
         openings.push(opening);
     }
     let running = Running { threads, bells: sleeps.bells, questions };
