@@ -272,3 +272,22 @@ impl Running {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_noticed_and_named() {
+        let thread = std::thread::Builder::new().name("order".into());
+        let thread = thread.spawn(|| -> io::Result<()> { panic!("on purpose") }).unwrap();
+        let (queries, _asked) = channel();
+        let (bell, _parker) = Doorbell::parker();
+        let running =
+            Running { threads: vec![thread], bells: vec![bell.clone()], questions: Questions::new(queries, bell) };
+        while !running.any_ended() {
+            std::thread::yield_now();
+        }
+        assert_eq!(running.join().unwrap_err().to_string(), "thread order panicked");
+    }
+}
