@@ -48,7 +48,6 @@ pub struct SharedBoard(Arc<Mutex<Board>>);
 
 impl SharedBoard {
     /// The board. A thread that panicked while it posted leaves numbers that are at worst stale.
-    #[must_use]
     pub fn lock(&self) -> MutexGuard<'_, Board> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -56,6 +56,10 @@ mod depth {
 /// A stage that can be sent to its thread.
 type SendStage = Box<dyn Stage + Send>;
 
+/// Makes the network's parts of its links: to the verify stages and from egress.
+pub type MakeNetwork =
+    Box<dyn FnOnce(Vec<Sender<super::verify::Frames>>, Receiver<Vec<super::egress::Outgoing>>) -> NetworkParts>;
+
 /// What the stages are made of.
 pub struct Parts {
     /// This replica.
@@ -69,8 +73,7 @@ pub struct Parts {
     /// The executor.
     pub executor: Executor,
     /// The network's own parts, made with the links that it is given.
-    pub network:
-        Box<dyn FnOnce(Vec<Sender<super::verify::Frames>>, Receiver<Vec<super::egress::Outgoing>>) -> NetworkParts>,
+    pub network: MakeNetwork,
     /// Shared by network and egress.
     pub routes: Routes,
     /// Which transport to open.
