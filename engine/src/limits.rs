@@ -36,8 +36,8 @@ pub const WINDOW_MAX: u64 = 4096;
 pub const STATUS_SLOTS_MAX: usize = 64;
 /// Most messages kept for sequence numbers just above the high watermark, over all senders.
 pub const EARLY_MESSAGES_MAX: usize = 4096;
-/// Most bytes of executed batches kept for replicas that fell behind.
-pub const HISTORY_BYTES_MAX: usize = 32 << 20;
+/// Most bytes of executed batches kept for replicas that fell behind: at a million small operations a second, those of about a second.
+pub const HISTORY_BYTES_MAX: usize = 96 << 20;
 
 /// Most records that the `kv` application may start with.
 pub const KV_RECORDS_MAX: u64 = 10_000_000;

@@ -101,7 +101,12 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
     let running = topology::start(parts(options, &common)?, &plan, &common).map_err(io("start"))?;
     eprintln!("transport {}", board.lock().report.transport);
     let source = Source { board, questions: running.questions.clone(), stop: Arc::clone(&stop) };
-    server::serve(control, source).map_err(io("control port"))?;
+    let served = server::serve(control, source);
+    if let Err(error) = served {
+        stop.store(true, Ordering::Relaxed);
+        let _ = running.join();
+        return Err(io("control port")(error));
+    }
     while !stop.load(Ordering::Relaxed) && !running.any_ended() {
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -243,22 +243,14 @@ impl<'a> Setup<'a> {
         Timetable { start, measure_from, measure_until, drain_until, timeout_ns }
     }
 
-    /// Thread `index`'s share of the connection numbers: contiguous, as even as can be.
+    /// Thread `index`'s share of the connection numbers.
     fn owned(&self, index: u32) -> Range<u32> {
-        let at = |i: u32| i * self.options.connections / self.threads;
-        at(index)..at(index + 1)
+        share_of_connections(index, self.threads, self.options.connections)
     }
 
-    /// The clients that those connections carry. Inverse of [`hippodrome_engine::pipeline::egress::connection_of`].
+    /// The clients that those connections carry.
     fn clients_of(&self, owned: &Range<u32>) -> Range<u32> {
-        let count = u64::from(self.clients.end - self.clients.start);
-        let connections = u64::from(self.options.connections);
-        let first = |connection: u32| {
-            #[allow(clippy::cast_possible_truncation, reason = "at most count")]
-            let offset = (u64::from(connection) * count).div_ceil(connections) as u32;
-            self.clients.start + offset
-        };
-        first(owned.start)..first(owned.end)
+        clients_of(owned, &self.clients, self.options.connections)
     }
 
     fn spawn(&self, ready: &Sender<Ready>) -> Result<Spawned, LoadError> {
@@ -387,5 +379,58 @@ impl<'a> Setup<'a> {
         report.lag_p99_us = lag.quantile_us(0.99);
         report.lag_max_us = lag.max_ns as f64 / 1e3;
         report
+    }
+}
+
+/// Thread `index`'s share, of `threads`, of the connection numbers: contiguous, as even as can be.
+const fn share_of_connections(index: u32, threads: u32, connections: u32) -> Range<u32> {
+    index * connections / threads..(index + 1) * connections / threads
+}
+
+/// The clients, of `clients`, that the connection numbers `owned` carry. Inverse of
+/// [`connection_of`](hippodrome_engine::pipeline::egress::connection_of).
+fn clients_of(owned: &Range<u32>, clients: &Range<u32>, connections: u32) -> Range<u32> {
+    let count = u64::from(clients.end - clients.start);
+    let first = |connection: u32| {
+        #[allow(clippy::cast_possible_truncation, reason = "at most count")]
+        let offset = (u64::from(connection) * count).div_ceil(u64::from(connections)) as u32;
+        clients.start + offset
+    };
+    first(owned.start)..first(owned.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use hippodrome_engine::pipeline::egress::connection_of;
+    use hippodrome_engine::types::ClientId;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever the numbers, each client belongs to exactly one thread, and that thread reads the connection over which replicas answer the client.
+        #[test]
+        fn every_client_is_served_by_the_thread_that_reads_its_connection(
+            start in 0u32..1 << 19,
+            count in 1u32..20_000,
+            connections in 1u32..=CONNECTIONS_MAX,
+            threads in 1u32..=CONNECTIONS_MAX,
+        ) {
+            let clients = start..start + count;
+            let connections = connections.min(count);
+            let threads = threads.min(connections);
+            let (mut next_connection, mut next_client) = (0, start);
+            for thread in 0..threads {
+                let owned = share_of_connections(thread, threads, connections);
+                let served = clients_of(&owned, &clients, connections);
+                prop_assert_eq!((owned.start, served.start), (next_connection, next_client));
+                prop_assert!(!owned.is_empty() && !served.is_empty());
+                for client in served.clone() {
+                    prop_assert!(owned.contains(&connection_of(ClientId(client), &clients, connections)));
+                }
+                (next_connection, next_client) = (owned.end, served.end);
+            }
+            prop_assert_eq!((next_connection, next_client), (connections, clients.end));
+        }
     }
 }

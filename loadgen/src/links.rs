@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hippodrome_engine::auth::Keyring;
+use hippodrome_engine::limits::PEER_QUEUE_BYTES_MAX;
 use hippodrome_engine::pipeline::ingress::{Admission, Arrival, Ingress};
 use hippodrome_engine::transport::{ConnectionId, Event, Transport};
 use hippodrome_engine::types::{NodeId, ReplicaId, Time};
@@ -72,10 +73,13 @@ impl Links {
         self.owned.clone().map(|index| connected(index).count()).min().unwrap_or(0)
     }
 
-    /// Sends to `replica` over connection number `index`; forgotten if that does not stand (retransmission repairs it).
+    /// Sends to `replica` over connection number `index`; forgotten if that does not stand, or if the replica has not taken what was sent before
+    /// (retransmission repairs it).
     pub(crate) fn send(&mut self, replica: ReplicaId, index: u32, bytes: Bytes) {
         let link = self.links.iter().find(|link| link.replica == replica && link.index == index);
-        if let Some(connection) = link.and_then(|link| link.connection) {
+        if let Some(connection) = link.and_then(|link| link.connection)
+            && self.transport.queued_bytes(connection) <= PEER_QUEUE_BYTES_MAX
+        {
             self.transport.send(connection, bytes);
         }
     }

@@ -1,9 +1,10 @@
 //! Four replicas and a load generator in one process, over real sockets: the shortest path through everything but the launcher.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,11 +19,51 @@ use hippodrome_loadgen::report::LoadReport;
 
 const CLIENTS: u32 = 64;
 
+/// Stands before each replica, for peers and clients alike, so that connections can be broken.
+struct Proxy {
+    address: SocketAddr,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let streams: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let all = Arc::clone(&streams);
+        std::thread::spawn(move || {
+            for near in listener.incoming() {
+                let (Ok(near), Ok(far)) = (near, TcpStream::connect(to)) else { continue };
+                for (mut from, mut into) in [(&near, &far), (&far, &near)].map(|(from, into)| (both(from), both(into)))
+                {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut into);
+                        let _ = into.shutdown(Shutdown::Both);
+                    });
+                }
+                all.lock().unwrap().extend([near, far]);
+            }
+        });
+        Self { address, streams }
+    }
+
+    fn break_all(&self) {
+        for stream in self.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn both(stream: &TcpStream) -> TcpStream {
+    stream.try_clone().unwrap()
+}
+
 /// Replicas on threads; stopped and joined when dropped.
 struct Cluster {
     file: ClusterFile,
     load_key: NodeKey,
     stop: Arc<AtomicBool>,
+    proxies: Vec<Proxy>,
     replicas: Vec<JoinHandle<Result<(), ReplicaError>>>,
 }
 
@@ -31,7 +72,9 @@ impl Cluster {
         let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
         let keys: Vec<NodeKey> = (0..=n).map(|_| NodeKey::generate().unwrap()).collect();
         let listeners: Vec<TcpListener> = (0..n).map(|_| listener()).collect();
-        let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        let proxies: Vec<Proxy> =
+            listeners.iter().map(|listener| Proxy::start(listener.local_addr().unwrap())).collect();
+        let addresses: Vec<SocketAddr> = proxies.iter().map(|proxy| proxy.address).collect();
         let node = |id: u16| Node {
             id: NodeId(id),
             role: if id < n { Role::Voter } else { Role::Client },
@@ -61,7 +104,7 @@ impl Cluster {
             };
             replicas.push(std::thread::spawn(move || replica::run(options)));
         }
-        Self { file, load_key: keys[usize::from(n)].clone(), stop, replicas }
+        Self { file, load_key: keys[usize::from(n)].clone(), stop, proxies, replicas }
     }
 
     fn load(&self, mode: Mode, workload: WorkloadOptions, transport: TransportChoice, hlog: &Path) -> LoadReport {
@@ -136,4 +179,56 @@ fn an_open_loop_sends_what_its_schedule_says() {
 fn signed_requests_and_messages_are_answered() {
     let settings = ClusterSettings { authentication: "ed25519-batch".parse().unwrap(), ..ClusterSettings::default() };
     race("signed", settings, &Placement::Auto, TransportChoice::Epoll, Mode::Closed);
+}
+
+/// Something goes on beside the load, until it ends.
+fn race_while(name: &str, transport: TransportChoice, disturb: impl Fn(&Cluster, u32) + Sync) {
+    let hlog = tempfile::Builder::new().prefix(name).suffix(".hlog").tempfile().unwrap();
+    let cluster = Cluster::start(4, ClusterSettings::default(), &Placement::Auto, transport);
+    let done = AtomicBool::new(false);
+    let report = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // As long as the load and not in its last moments, so that all that was begun can be answered.
+            for round in 0..9 {
+                std::thread::sleep(Duration::from_millis(100));
+                if !done.load(Ordering::Relaxed) {
+                    disturb(&cluster, round);
+                }
+            }
+        });
+        let workload = WorkloadOptions::Null { request_bytes: 16 };
+        let report = cluster.load(Mode::Closed, workload, transport, hlog.path());
+        done.store(true, Ordering::Relaxed);
+        report
+    });
+    assert!(report.operations > 0, "{report:?}");
+    assert_eq!((report.unanswered, report.bad_replies, report.wrong_results), (0, 0, 0), "{report:?}");
+    assert_eq!(report.completed, report.begun, "every operation that was begun was answered");
+}
+
+#[test]
+fn strangers_who_talk_nonsense_disturb_nobody() {
+    race_while("strangers", TransportChoice::Epoll, |cluster, _| {
+        for proxy in &cluster.proxies {
+            for _ in 0..10 {
+                let mut stream = TcpStream::connect(proxy.address).unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: replica\r\n\r\n");
+                assert!(!matches!(stream.read(&mut [0; 64]), Ok(1..)), "a stranger is told nothing");
+            }
+        }
+    });
+}
+
+#[test]
+fn broken_connections_are_made_again_and_what_they_lost_is_repaired() {
+    for transport in [TransportChoice::Epoll, TransportChoice::Auto] {
+        race_while("broken", transport, |cluster, round| {
+            // One replica after the other, the primary too, and all at once in between.
+            match round % 5 {
+                4 => cluster.proxies.iter().for_each(Proxy::break_all),
+                replica => cluster.proxies[replica as usize].break_all(),
+            }
+        });
+    }
 }

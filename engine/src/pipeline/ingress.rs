@@ -18,9 +18,10 @@ use crate::wire::{Frame, FrameReader};
 const STRANGERS_MAX: usize = 256;
 /// How long a stranger may take to prove who it is.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-
-/// Most refusals that are written to the log, so that strangers can not fill a disk. All are counted.
-const REPORTS_MAX: u32 = 32;
+/// How long it has for certain: after that it makes room for others, so that connections that say nothing do not lock out those who can prove themselves.
+const HANDSHAKE_GRACE: Duration = Duration::from_millis(500);
+/// Most refusals of one kind that are printed; all are counted.
+const PRINTED_MAX: u64 = 20;
 
 /// Whether a connection may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,6 @@ pub struct Ingress {
     keyring: Arc<Keyring>,
     connections: HashMap<ConnectionId, Connection>,
     strangers: usize,
-    reported: u32,
     refused: Counts,
 }
 
@@ -70,18 +70,34 @@ impl Ingress {
     /// No connections yet. `keyring` proves who this node is and who others are.
     #[must_use]
     pub fn new(keyring: Arc<Keyring>) -> Self {
-        Self { keyring, connections: HashMap::new(), strangers: 0, reported: 0, refused: Counts::new() }
+        Self { keyring, connections: HashMap::new(), strangers: 0, refused: Counts::new() }
     }
 
-    /// A stranger has connected. False: there are too many of them, close it.
-    pub fn on_accepted(&mut self, now: Time, connection: ConnectionId) -> bool {
+    /// A stranger has connected. If there are too many of them, returns the one that is to be closed: the one that has taken longest, or this one if all came just
+    /// now.
+    pub fn on_accepted(&mut self, now: Time, connection: ConnectionId) -> Option<ConnectionId> {
+        let mut slow = None;
         if self.strangers >= STRANGERS_MAX {
             count(&mut self.refused, "too_many_strangers");
-            return false;
+            slow = self.slow_stranger(now);
+            let Some(slow) = slow else { return Some(connection) };
+            self.on_closed(slow);
         }
         let handshake = Handshake::accept(Arc::clone(&self.keyring), rand::random());
         self.add(now, connection, handshake);
-        true
+        slow
+    }
+
+    /// The stranger that has taken longest, if that is long.
+    fn slow_stranger(&self, now: Time) -> Option<ConnectionId> {
+        let until = |entry: &Connection| match entry.state {
+            State::Stranger { until, .. } => Some(until),
+            State::Proven(_) => None,
+        };
+        let strangers = self.connections.iter().filter_map(|(id, entry)| Some((until(entry)?, *id)));
+        let (until, slow) = strangers.min()?;
+        let left = u64::try_from((HANDSHAKE_WITHIN - HANDSHAKE_GRACE).as_nanos()).unwrap_or(u64::MAX);
+        (until <= now.after(left)).then_some(slow)
     }
 
     /// A connection to `peer`, number `index` of `connections`, stands: returns what to say first.
@@ -128,8 +144,7 @@ impl Ingress {
                     let step = match handshake.on_frame(&frame) {
                         Ok(step) => step,
                         Err(error) => {
-                            if self.reported < REPORTS_MAX {
-                                self.reported += 1;
+                            if self.refused.get(error.name()).is_none_or(|printed| *printed < PRINTED_MAX) {
                                 eprintln!("node {}: handshake refused: {error}", self.keyring.own());
                             }
                             arrivals.extend(error.refusal(self.keyring.own()).map(Arrival::Answer));
@@ -200,5 +215,31 @@ impl Ingress {
     #[must_use]
     pub const fn refused(&self) -> &Counts {
         &self.refused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::{cluster, keyring};
+
+    #[test]
+    fn strangers_that_say_nothing_make_room_for_others() {
+        let mut ingress = Ingress::new(keyring(&cluster("mac", 4, &[9]), 0));
+        let most = u64::try_from(STRANGERS_MAX).unwrap();
+        for number in 0..most {
+            assert_eq!(ingress.on_accepted(Time(number), ConnectionId(number)), None);
+        }
+        // All of them came just now: they may still be about to prove themselves.
+        assert_eq!(ingress.on_accepted(Time(most), ConnectionId(most)), Some(ConnectionId(most)));
+        let later = Time(u64::try_from(HANDSHAKE_GRACE.as_nanos()).unwrap() + 1);
+        assert_eq!(ingress.on_accepted(later, ConnectionId(1000)), Some(ConnectionId(0)));
+        assert_eq!(ingress.on_accepted(later, ConnectionId(1001)), Some(ConnectionId(1)));
+        assert_eq!(ingress.on_accepted(later, ConnectionId(1002)), Some(ConnectionId(1002)));
+        assert_eq!(ingress.strangers, STRANGERS_MAX);
+        assert_eq!(ingress.refused()["too_many_strangers"], 4);
+        // Whoever is left is given up in the end.
+        assert_eq!(ingress.expire(Time(u64::MAX)).len(), STRANGERS_MAX);
+        assert_eq!((ingress.strangers, ingress.deadline()), (0, None));
     }
 }

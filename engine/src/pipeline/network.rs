@@ -183,8 +183,9 @@ impl Network {
     fn on_event(&mut self, now: Time, event: Event) {
         match event {
             Event::Accepted { connection, .. } => {
-                if !self.ingress.on_accepted(now, connection) {
-                    self.transport.close(connection);
+                if let Some(closed) = self.ingress.on_accepted(now, connection) {
+                    self.transport.close(closed);
+                    self.forget(now, closed);
                 }
             }
             Event::Connected { connection } => {

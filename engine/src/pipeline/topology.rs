@@ -113,7 +113,9 @@ pub fn start(parts: Parts, plan: &Plan, common: &Common) -> io::Result<Running> 
             opened,
         };
         let builder = std::thread::Builder::new().name(thread.name.clone());
-        threads.push(builder.spawn(move || start.run())?);
+        // Without this thread the others are of no use.
+        let spawned = builder.spawn(move || start.run()).inspect_err(|_| common.stop.store(true, Ordering::Relaxed));
+        threads.push(spawned?);
         openings.push(opening);
     }
     let running = Running { threads, bells: sleeps.bells, questions };
@@ -280,5 +282,24 @@ impl Running {
             }
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_noticed_and_named() {
+        let thread = std::thread::Builder::new().name("order".into());
+        let thread = thread.spawn(|| -> io::Result<()> { panic!("on purpose") }).unwrap();
+        let (queries, _asked) = channel();
+        let (bell, _parker) = Doorbell::parker();
+        let running =
+            Running { threads: vec![thread], bells: vec![bell.clone()], questions: Questions::new(queries, bell) };
+        while !running.any_ended() {
+            std::thread::yield_now();
+        }
+        assert_eq!(running.join().unwrap_err().to_string(), "thread order panicked");
     }
 }

@@ -10,7 +10,7 @@ use crate::requests::Batch;
 use crate::types::{SequenceNumber, Time};
 
 /// Most executed batches kept below the low watermark, whatever their size.
-const HISTORY_BATCHES_MAX: usize = 4 * WINDOW_MAX as usize;
+const HISTORY_BATCHES_MAX: usize = 16 * WINDOW_MAX as usize;
 
 /// Where a sequence number lies (Castro & Liskov, OSDI'99, section 4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,8 @@ const ANSWER_BYTES_MAX: usize = OPERATIONS_BYTES_MAX;
 const BODY_BYTES_MAX: usize = 2 * ANSWER_BYTES_MAX;
 /// A peer this far behind is not just waiting for messages on their way.
 const FAR_BEHIND: u64 = STATUS_SLOTS_MAX as u64;
+/// Most sequence numbers that one answer covers for a peer that far behind. So many bodies, one sender's share of them at least, are kept (see `keep_body`).
+const ANSWER_SLOTS_MAX: u64 = 4 * STATUS_SLOTS_MAX as u64;
 /// With nothing to tell, a status goes out every so many intervals, so that an idle laggard learns that it is one.
 const IDLE_INTERVALS: u32 = 8;
 /// After repairs, the next status goes out this part of an interval later.
@@ -194,7 +196,8 @@ impl Pbft {
         let pause = self.config.status_interval_ns / ANSWER_FRACTION;
         let peer = &mut self.repair.peers[usize::from(sender.0)];
         peer.note(status);
-        let far = status.committed.0.saturating_add(FAR_BEHIND.min(self.log.window() / 2)) < self.log.committed.0;
+        let far = self.is_far_behind(status);
+        let peer = &self.repair.peers[usize::from(sender.0)];
         let lacks_batches = far || peer.committed_for > 0;
         let lacks_checkpoints = far || peer.stable_for > 0;
         let asks_too_often = peer.answered.is_some_and(|answered| turn.now.since(answered) < pause);
@@ -214,6 +217,10 @@ impl Pbft {
         Ok(())
     }
 
+    fn is_far_behind(&self, status: &Status) -> bool {
+        status.committed.0.saturating_add(FAR_BEHIND.min(self.log.window() / 2)) < self.log.committed.0
+    }
+
     /// Own checkpoints above the peer's stable one: those that it can reach, and the newest stable one in any case.
     fn send_checkpoints(&self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) {
         let low = self.log.low();
@@ -230,11 +237,13 @@ impl Pbft {
 
     fn send_batches(&self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) {
         let first = status.committed.0.saturating_add(1);
+        // Whoever is far behind gets more at a time than it can describe, or its peers would outrun it.
+        let most = if self.is_far_behind(status) { ANSWER_SLOTS_MAX } else { STATUS_SLOTS_MAX as u64 };
         let last = self
             .log
             .highest()
             .0
-            .min(status.committed.0.saturating_add(STATUS_SLOTS_MAX as u64))
+            .min(status.committed.0.saturating_add(most))
             .min(status.stable.0.saturating_add(self.log.window()));
         let mut answer = Answer { to, body_bytes: 0 };
         for (sequence, index) in (first..=last).zip(0..) {

@@ -1,10 +1,12 @@
 //! What holds for whole clusters, seed by seed: agreement, exactly-once execution, liveness once the network behaves,
 //! and that a replica which was cut off catches up.
 
+use proptest::prelude::*;
+
 use super::cluster::{Cluster, Network};
-use super::{SIZES, STATUS_NS, WINDOW};
-use crate::settings::options::Batching;
-use crate::types::Time;
+use super::*;
+use crate::limits::STATUS_SLOTS_MAX;
+use crate::protocol::message::{SlotStatus, Status};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -165,4 +167,67 @@ fn an_idle_cluster_is_quiet() {
     let before = cluster.messages;
     cluster.run(cluster.now.after(80 * STATUS_NS));
     assert_eq!(cluster.messages - before, 10 * 12, "a heartbeat of each replica to each other, every 8 intervals");
+}
+
+/// Numbers at the ends of their range, and around where a young replica stands.
+fn numbers() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0..3 * WINDOW,
+        (0..3 * WINDOW).prop_map(|back| u64::MAX - back),
+        Just(u64::MAX / INTERVAL * INTERVAL),
+        any::<u64>()
+    ]
+}
+
+fn messages() -> impl Strategy<Value = Message> {
+    let slot = (any::<[bool; 3]>(), any::<[u64; 2]>()).prop_map(|(flags, votes)| SlotStatus {
+        pre_prepared: flags[0],
+        prepared: flags[1],
+        committed: flags[2],
+        prepares: votes[0],
+        commits: votes[1],
+    });
+    let status = (numbers(), numbers(), prop::collection::vec(slot, 0..STATUS_SLOTS_MAX));
+    let batch = || prop_oneof![Just(Batch::null()), Just(batch(&[(1, u64::MAX), (u32::MAX, 0)]))];
+    prop_oneof![
+        (numbers(), batch()).prop_map(|(sequence, batch)| pre_prepare(sequence, &batch)),
+        (numbers(), batch()).prop_map(|(sequence, batch)| prepare(sequence, &batch)),
+        (numbers(), batch()).prop_map(|(sequence, batch)| commit(sequence, &batch)),
+        (numbers(), batch()).prop_map(|(sequence, batch)| committed(sequence, &batch)),
+        (numbers(), batch()).prop_map(|(sequence, batch)| body(sequence, &batch)),
+        (numbers(), 0..3u8).prop_map(|(sequence, state)| checkpoint(sequence, state)),
+        status.prop_map(|(stable, committed, slots)| {
+            let (stable, committed) = (SequenceNumber(stable), SequenceNumber(committed));
+            Message::Status(Status { view: View(0), stable, committed, slots })
+        }),
+        Just(Message::Forward(table(&[(0, u64::MAX), (99, 1), (100, 0), (u32::MAX, u64::MAX)]))),
+    ]
+}
+
+proptest! {
+    /// More than f replicas may lie here, so nothing is promised but this: a replica refuses what makes no sense, and stands.
+    #[test]
+    fn nothing_that_a_peer_says_brings_a_replica_down(
+        own in 0..4u16,
+        said in prop::collection::vec((0..5u16, messages(), any::<bool>(), any::<bool>()), 0..200),
+    ) {
+        let mut replica = Replica::new(4, own);
+        let mut executed = 0;
+        for (sender, message, authentic, late) in said {
+            let mut outputs = replica.hear_as(sender, message, authentic);
+            if late {
+                outputs.extend(replica.requests(&[(3, executed + 1), (4, u64::MAX)]));
+                outputs.extend(replica.ticks(1));
+            }
+            while let Some((sequence, _)) = executions(&outputs).first().copied() {
+                prop_assert_eq!(sequence, executed + 1);
+                executed = sequence;
+                outputs.extend(replica.step(Input::Executed(SequenceNumber(sequence))));
+                if sequence.is_multiple_of(INTERVAL) {
+                    outputs.extend(replica.step(Input::CheckpointTaken(SequenceNumber(sequence), Digest([1; 32]))));
+                }
+                outputs.retain(|output| !matches!(output, Output::Execute(done) if done.sequence.0 <= executed));
+            }
+        }
+    }
 }

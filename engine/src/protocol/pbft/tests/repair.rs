@@ -273,3 +273,27 @@ fn absurd_positions_of_a_peer_are_harmless() {
     let future = Status { view: View(1), ..Status::default() };
     assert_eq!(replica.hear(2, Message::Status(future)), ignored(Ignored::FutureView));
 }
+
+#[test]
+fn a_peer_far_behind_gets_more_at_a_time_than_its_status_describes() {
+    let mut replica = Replica::with(Config { window: 512, checkpoint_interval: 128, ..config(4, 1) });
+    let batch = batch(&[(1, 1)]);
+    for sequence in 1..=400 {
+        replica.execute(sequence, &batch);
+    }
+    let status = |committed| {
+        let committed = SequenceNumber(committed);
+        Message::Status(Status { view: View(0), stable: SequenceNumber(0), committed, slots: Vec::new() })
+    };
+    let claims = |outputs: &[Output]| {
+        let claim =
+            |output: &&Output| matches!(output, Output::Send(_, message) if matches!(**message, Message::Committed(_)));
+        outputs.iter().filter(claim).count()
+    };
+    assert_eq!(claims(&replica.hear(3, status(0))), 256);
+    replica.now = replica.now.after(STATUS_NS);
+    // Close to its peers it is sent what it has not got, as far as it tells.
+    assert_eq!(claims(&replica.hear(2, status(350))), 0);
+    replica.now = replica.now.after(STATUS_NS);
+    assert_eq!(claims(&replica.hear(2, status(350))), 50);
+}
