@@ -1,0 +1,200 @@
+//! The network on a scripted transport: which connections stand, and that no event is lost.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::*;
+use crate::auth::testing::{cluster, keyring};
+use crate::ring::doorbell::Doorbell;
+use crate::ring::ring;
+use crate::transport::{Counters, Waker};
+use crate::wire::handshake::Handshake;
+use crate::wire::{FrameKind, FrameReader};
+
+/// What the network does with its sockets, and what happens on them in each poll.
+#[derive(Default)]
+struct Script {
+    polls: Vec<Vec<Event>>,
+    made: u64,
+    sent: Vec<(ConnectionId, Bytes)>,
+    /// How much of it a poll has written.
+    written: usize,
+    closed: Vec<ConnectionId>,
+    /// Closed with something unwritten.
+    lost: Vec<ConnectionId>,
+}
+
+#[derive(Clone, Default)]
+struct Fake(Rc<RefCell<Script>>);
+
+impl Transport for Fake {
+    fn listen(&mut self, _listener: TcpListener) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn connect(&mut self, _address: SocketAddr) -> std::io::Result<ConnectionId> {
+        let mut script = self.0.borrow_mut();
+        script.made += 1;
+        Ok(ConnectionId(1000 + script.made))
+    }
+
+    fn send(&mut self, connection: ConnectionId, bytes: Bytes) {
+        self.0.borrow_mut().sent.push((connection, bytes));
+    }
+
+    fn queued_bytes(&self, _connection: ConnectionId) -> usize {
+        0
+    }
+
+    fn set_reading(&mut self, _reading: bool) {}
+
+    fn close(&mut self, connection: ConnectionId) {
+        let mut script = self.0.borrow_mut();
+        let written = script.written;
+        if script.sent[written..].iter().any(|(to, _)| *to == connection) {
+            script.lost.push(connection);
+        }
+        script.closed.push(connection);
+    }
+
+    fn poll(&mut self, _wait: Option<Duration>, events: &mut Vec<Event>) -> std::io::Result<()> {
+        let mut script = self.0.borrow_mut();
+        script.written = script.sent.len();
+        if !script.polls.is_empty() {
+            events.extend(script.polls.remove(0));
+        }
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::new(|| {})
+    }
+
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+}
+
+/// Replica `own` of four, with a client node of 9 clients, on a fake transport.
+fn network(own: u16) -> (Network, Fake, Receiver<Frames>) {
+    let file = cluster("mac", 4, &[9]);
+    let (bell, _parker) = Doorbell::parker();
+    let (frames_in, frames) = ring(64);
+    let (_, outgoing) = ring(1);
+    let parts = NetworkParts {
+        keyring: keyring(&file, own),
+        listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+        addresses: file.voters().filter_map(|node| node.address).collect(),
+        client_nodes: file.client_nodes().collect(),
+        frames: vec![Sender::new(frames_in, bell)],
+        outgoing: Receiver::new(outgoing),
+        routes: Routes::new(file.nodes.len()),
+    };
+    let fake = Fake::default();
+    (Network::new(parts, Box::new(fake.clone())).unwrap(), fake, Receiver::new(frames))
+}
+
+fn accepted(connection: u64) -> Event {
+    Event::Accepted { connection: ConnectionId(connection), address: ([127, 0, 0, 1], 1).into() }
+}
+
+fn received(connection: u64, bytes: impl Into<Bytes>) -> Event {
+    Event::Received { connection: ConnectionId(connection), bytes: bytes.into() }
+}
+
+fn step(network: &mut Network, fake: &Fake, clock: &Clock, events: Vec<Event>) {
+    fake.0.borrow_mut().polls.push(events);
+    network.step(Duration::ZERO, clock).unwrap();
+}
+
+/// What was last sent to this connection, as a frame.
+fn answer(fake: &Fake, connection: u64) -> crate::wire::Frame {
+    let script = fake.0.borrow();
+    let (_, bytes) = script.sent.iter().rev().find(|(to, _)| *to == ConnectionId(connection)).unwrap();
+    let mut reader = FrameReader::new(1 << 20);
+    reader.push(bytes.clone());
+    reader.next_frame().unwrap().unwrap()
+}
+
+/// Connection number `index` of `connections` of node `node` is made and proven.
+fn join(network: &mut Network, fake: &Fake, clock: &Clock, (connection, node): (u64, u16), numbers: (u32, u32)) {
+    let theirs = keyring(&cluster("mac", 4, &[9]), node);
+    let own = NodeId(network.own.0);
+    let (mut handshake, hello) =
+        Handshake::initiate(theirs, own, numbers.0, numbers.1, [connection.to_le_bytes()[0]; 32]);
+    step(network, fake, clock, vec![accepted(connection), received(connection, hello)]);
+    let proof = handshake.on_frame(&answer(fake, connection)).unwrap().reply.unwrap();
+    step(network, fake, clock, vec![received(connection, proof)]);
+}
+
+#[test]
+fn a_stranger_that_is_refused_costs_nobody_an_event() {
+    let (mut network, fake, mut frames) = network(0);
+    let clock = Clock::start();
+    join(&mut network, &fake, &clock, (1, 2), (0, 1));
+    assert_eq!(network.connected(), [NodeId(2)]);
+
+    // In one poll a stranger talks nonsense; in the next a proven peer is heard and lost, and somebody else comes.
+    let message = crate::wire::frame::encode_frame(FrameKind::Status, NodeId(2), 0, |_| {});
+    let nonsense = vec![accepted(7), received(7, &b"GET / HTTP/1.1\r\n\r\n"[..])];
+    let next = vec![accepted(8), received(1, message), Event::Closed { connection: ConnectionId(1), error: None }];
+    fake.0.borrow_mut().polls.extend([nonsense, next]);
+    network.step(Duration::ZERO, &clock).unwrap();
+    network.step(Duration::ZERO, &clock).unwrap();
+    network.step(Duration::ZERO, &clock).unwrap();
+    assert_eq!(frames.receive().map(|frames| frames.frames.len()), Some(1));
+    assert_eq!(network.connected(), []);
+    assert_eq!(fake.0.borrow().closed, [ConnectionId(7)]);
+    assert!(network.ingress.deadline().is_some(), "the newcomer's handshake is waited for");
+}
+
+#[test]
+fn who_is_refused_is_told_why_before_the_connection_is_closed() {
+    let (mut network, fake, _frames) = network(0);
+    let clock = Clock::start();
+    // Node 5 is in another cluster: its settings differ.
+    let (_, hello) = Handshake::initiate(keyring(&cluster("none", 4, &[9, 9]), 5), NodeId(0), 0, 1, [3; 32]);
+    step(&mut network, &fake, &clock, vec![accepted(7), received(7, hello)]);
+    step(&mut network, &fake, &clock, Vec::new());
+    assert_eq!(answer(&fake, 7).kind, FrameKind::Refusal);
+    assert_eq!((&fake.0.borrow().closed[..], &fake.0.borrow().lost[..]), (&[ConnectionId(7)][..], &[][..]));
+}
+
+#[test]
+fn a_peer_that_takes_the_connection_and_says_nothing_is_called_again() {
+    let (mut network, fake, _frames) = network(1);
+    let clock = Clock::start();
+    step(&mut network, &fake, &clock, Vec::new());
+    let attempt = ConnectionId(1001);
+    assert_eq!(network.peers[0].attempt, Some(attempt));
+    step(&mut network, &fake, &clock, vec![Event::Connected { connection: attempt }]);
+
+    // Its time is up.
+    let late = clock.now().after(6_000_000_000);
+    network.expire(late);
+    assert_eq!(fake.0.borrow().closed, [attempt]);
+    assert_eq!(network.peers[0].attempt, None);
+    assert!(network.peers[0].retry_at < late.after(1_000_000_000));
+}
+
+#[test]
+fn a_client_node_that_returns_with_another_number_of_connections_leaves_none_behind() {
+    let (mut network, fake, _frames) = network(0);
+    let clock = Clock::start();
+    for index in 0..3 {
+        join(&mut network, &fake, &clock, (10 + u64::from(index), 4), (index, 3));
+    }
+    join(&mut network, &fake, &clock, (20, 4), (0, 2));
+    let mut closed = fake.0.borrow().closed.clone();
+    closed.sort_unstable();
+    assert_eq!(closed, [10, 11, 12].map(ConnectionId));
+    assert_eq!(network.client_nodes[&NodeId(4)].connections, [Some(ConnectionId(20)), None]);
+    assert_eq!(network.routes.connections(NodeId(4)), 2);
+
+    // The same connection again replaces the old one alone.
+    join(&mut network, &fake, &clock, (21, 4), (1, 2));
+    join(&mut network, &fake, &clock, (22, 4), (0, 2));
+    assert_eq!(fake.0.borrow().closed.last(), Some(&ConnectionId(20)));
+    let standing = [Some(ConnectionId(22)), Some(ConnectionId(21))];
+    assert_eq!(network.client_nodes[&NodeId(4)].connections, standing);
+}
