@@ -79,6 +79,20 @@ fn pause_of_two_replicas_is_seen_in_the_tail_of_an_open_loop() {
 }
 
 #[test]
+fn load_generator_that_overslept_the_end_sends_what_was_due() {
+    let mut run = Run::start(&["--duration", "1s", "--rate", "50"]);
+    let processes = run.processes(4);
+    run.wait_for_seconds(1);
+    signal("-STOP", processes[4].pid);
+    std::thread::sleep(Duration::from_millis(1200));
+    signal("-CONT", processes[4].pid);
+    let run = run.finish();
+    let generator = &run.report["generator"];
+    assert_eq!((&generator["offered_operations"], &generator["unsent"]), (&50.into(), &0.into()), "{generator}");
+    assert!(run.reasons().iter().any(|reason| reason.contains("sends were late")), "{:?}", run.reasons());
+}
+
+#[test]
 fn killed_primary_ends_the_run_invalid() {
     let mut run = Run::start(&["--duration", "2s", "--timeout", "1s", "--retransmit-after", "200ms"]);
     let processes = run.processes(4);
