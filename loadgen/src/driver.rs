@@ -225,11 +225,14 @@ impl Driver {
         self.parts.stop.load(Ordering::Relaxed)
     }
 
-    fn is_done(&self, now: Time) -> bool {
-        let table = &self.parts.timetable;
-        self.stopped()
-            || now >= table.drain_until
-            || (now >= table.measure_until && self.slots.iter().all(|slot| !slot.outstanding))
+    fn is_done(&mut self, now: Time) -> bool {
+        let table = self.parts.timetable;
+        if self.stopped() || now >= table.drain_until {
+            return true;
+        }
+        // All clients may be free for a moment although operations of the schedule still wait for one: their latencies, the longest of all, must not be missing.
+        let backlog = if let Pacing::Open(open) = &mut self.parts.pacing { open.has_backlog() } else { false };
+        now >= table.measure_until && !backlog && self.slots.iter().all(|slot| !slot.outstanding)
     }
 
     fn begin_all(&mut self, now: Time) {

@@ -57,6 +57,11 @@ impl OpenLoop {
         Some((client, Due { intended, lag_ns, waited }))
     }
 
+    /// Whether operations that were due by the end still wait to be sent, once the end has come.
+    pub(crate) fn has_backlog(&mut self) -> bool {
+        self.next_intended().is_some()
+    }
+
     /// A client's operation is complete.
     pub(crate) fn release(&mut self, now: Time, client: u32) {
         if self.free.is_empty() {
@@ -105,6 +110,21 @@ mod tests {
         let first = open.next_intended().unwrap();
         let (_, due) = open.take_due(first.after(2_000_000)).unwrap();
         assert_eq!((due.lag_ns, due.waited), (2_000_000, false));
+    }
+
+    #[test]
+    fn what_waits_at_the_end_is_still_to_be_sent() {
+        let mut open = open_loop(vec![0]);
+        let end = Time(10_000_000);
+        while let Some((client, _)) = open.take_due(end) {
+            assert_eq!(client, 0);
+            open.release(end, 0);
+            if open.next_intended().is_some() {
+                assert!(open.has_backlog(), "the last client is free, and its next operation is overdue");
+            }
+        }
+        assert!(!open.has_backlog());
+        assert_eq!(open.unsent(), 0);
     }
 
     #[test]
