@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::output::tell;
+
 /// Exit codes, as every `--help` lists them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
@@ -45,16 +47,16 @@ impl Failure {
                 u8::try_from(error.exit_code()).unwrap_or(2)
             }
             Self::Usage(error) => {
-                eprintln!("error: {error:#}");
+                tell(&format!("error: {error:#}"));
                 2
             }
             Self::Failed(error) => {
-                eprintln!("error: {error:#}");
+                tell(&format!("error: {error:#}"));
                 3
             }
             Self::Invalid => 1,
             Self::Interrupted => {
-                eprintln!("interrupted");
+                tell("interrupted");
                 130
             }
         };

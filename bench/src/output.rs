@@ -15,6 +15,11 @@ pub(crate) fn print(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
+/// Says something on stderr, whether or not somebody still listens there.
+pub(crate) fn tell(text: &str) {
+    hippodrome_engine::platform::log(text);
+}
+
 /// Prints a report, as JSON or as a summary, and fails if its verdict does.
 pub(crate) fn verdict(report: &Report, place: &str, json: bool) -> Result<(), Failure> {
     if json {

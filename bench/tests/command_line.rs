@@ -123,6 +123,7 @@ fn run_refuses_bad_options_before_it_makes_anything() {
         (&["--out", "new", "--window", "100"], &["settings.window = 100"]),
         (&["--out", "new", "--arrivals", "poisson"], &["arrivals = poisson", "--rate"]),
         (&["--out", "new", "--load-threads", "2"], &["load_threads = 2", "at most --connections (1)"]),
+        (&["--out", "new", "--clients", "2", "--connections", "3"], &["connections = 3", "at most --clients (2)"]),
         (&["--out", "race.toml"], &["race.toml"]),
         (&["--out", "new", "--clients", "many"], &["--clients", "many"]),
     ] {

@@ -262,6 +262,22 @@ fn clients_are_served_while_strangers_are_refused() {
     cluster.expect_agreement();
 }
 
+/// Whoever reads a replica's log may stop at any time, and a disk may be full.
+#[test]
+fn replica_that_can_not_log_goes_on() {
+    let mut cluster = Cluster::start(&[], &[], |file| file);
+    for replica in &cluster.replicas {
+        replica.stderr.hang_up();
+        for times in 1..=4 {
+            // Each of these is worth a line.
+            throw(replica.listen, &frame(FrameKind::Hello, &noise(80), |_| ()));
+            expect_refused(replica, "malformed_handshake", times);
+        }
+    }
+    cluster.expect_load("client-0");
+    cluster.expect_agreement();
+}
+
 #[test]
 fn other_settings_are_refused_by_name() {
     let mut cluster = Cluster::start(&[], &[], |file| {

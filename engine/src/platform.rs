@@ -1,6 +1,13 @@
-//! What the operating system tells about this process (Linux `/proc`).
+//! What the operating system tells about this process (Linux `/proc`), and what this process tells whoever runs it.
 
 use std::fs;
+use std::io::Write as _;
+
+/// Writes a line to standard error. That nobody reads there any more, or that a disk is full, is no error of ours: `eprintln!` would panic, and strangers can
+/// make a replica say something.
+pub fn log(text: &str) {
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+}
 
 /// User and system CPU time of this process so far, µs; 0 where `/proc` is missing.
 #[must_use]

@@ -95,11 +95,11 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
         stop: Arc::clone(&options.stop),
     };
     common.board.lock().report.placement.clone_from(&plan.explanation);
-    eprintln!("replica {}: placement {}", options.id, plan.explanation);
+    platform::log(&format!("replica {}: placement {}", options.id, plan.explanation));
     let (board, stop) = (common.board.clone(), Arc::clone(&options.stop));
     let control = options.control.try_clone().map_err(io("control port"))?;
     let running = topology::start(parts(options, &common)?, &plan, &common).map_err(io("start"))?;
-    eprintln!("transport {}", board.lock().report.transport);
+    platform::log(&format!("transport {}", board.lock().report.transport));
     let source = Source { board, questions: running.questions.clone(), stop: Arc::clone(&stop) };
     let served = server::serve(control, source);
     if let Err(error) = served {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::output;
+
 pub(crate) mod keygen;
 pub(crate) mod load;
 pub(crate) mod replica;
@@ -14,7 +16,7 @@ fn exit_with_parent(parent: Option<u32>) {
         while std::os::unix::process::parent_id() == parent {
             std::thread::sleep(Duration::from_millis(100));
         }
-        eprintln!("the launcher (process {parent}) is gone: so am I");
+        output::tell(&format!("the launcher (process {parent}) is gone: so am I"));
         std::process::exit(3);
     });
 }

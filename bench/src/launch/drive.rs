@@ -15,7 +15,7 @@ use super::process::{Process, describe};
 use super::setup::Setup;
 use crate::commands::load::second;
 use crate::failure::Failure;
-use crate::output::progress_row;
+use crate::output::{progress_row, tell};
 
 /// How long the load generator may take beyond the load itself and an operation's time-out: connecting, draining, writing.
 const GRACE: Duration = Duration::from_secs(60);
@@ -184,11 +184,11 @@ impl Follower {
     fn on_line(&mut self, line: &str, fleet: &Fleet, process: &Process) {
         let Ok(sample) = serde_json::from_str::<SecondSample>(line) else {
             // Not progress: whatever it is, it is worth seeing.
-            eprintln!("load: {line}");
+            tell(&format!("load: {line}"));
             return;
         };
         let second = second(&sample);
-        eprintln!("{}", progress_row(&second));
+        tell(&progress_row(&second));
         if second.measured {
             self.end = self.end.updated(fleet, process);
         } else if !self.seconds.iter().any(|second| second.measured) {

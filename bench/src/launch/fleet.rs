@@ -14,6 +14,7 @@ use super::process::{Process, describe};
 use super::setup::Setup;
 use crate::commands::replica::Ready;
 use crate::failure::Failure;
+use crate::output::tell;
 
 /// Replicas that are not up after this time are given up.
 const UP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -70,7 +71,7 @@ impl Fleet {
             }
             if let Some(status) = member.process.ended() {
                 let how = describe(status);
-                eprintln!("{at_s:>6.1} s  replica {id} ended: {how}; the run goes on");
+                tell(&format!("{at_s:>6.1} s  replica {id} ended: {how}; the run goes on"));
                 self.faults.push(Fault {
                     at_s,
                     kind: "process_exit".into(),

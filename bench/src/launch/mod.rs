@@ -40,7 +40,7 @@ impl Stop {
 pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let stop = Stop(signals::stop_flag()?);
     let setup = setup::Setup::prepare(arguments)?;
-    eprintln!("{} replicas, results in {}", setup.options.replicas, setup.directory.display());
+    output::tell(&format!("{} replicas, results in {}", setup.options.replicas, setup.directory.display()));
     let (mut setup, mut fleet) = fleet::Fleet::start(setup, &stop)?;
     let driven = drive::drive(&mut setup, &mut fleet, &stop)?;
     let answers = collect::collect(&mut fleet, &stop)?;

@@ -38,6 +38,10 @@ impl Setup {
     pub(super) fn prepare(arguments: &RunArgs) -> Result<Self, Failure> {
         arguments.options.load.check()?;
         let options = arguments.options.clone().resolved();
+        let (connections, clients) = (options.load.connections, options.clients);
+        if connections > clients {
+            return Err(Failure::value("connections", connections, format!("at most --clients ({clients})")));
+        }
         let listeners: Vec<TcpListener> = (0..options.replicas)
             .map(|_| TcpListener::bind("127.0.0.1:0"))
             .collect::<std::io::Result<_>>()

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -80,15 +81,19 @@ impl Drop for Guard {
 
 /// What a child has written to one of its pipes so far, gathered by a thread so that the child never blocks.
 #[derive(Clone, Default)]
-pub(crate) struct Captured(Arc<Mutex<String>>);
+pub(crate) struct Captured {
+    text: Arc<Mutex<String>>,
+    hang_up: Arc<AtomicBool>,
+}
 
 impl Captured {
     pub(crate) fn of(pipe: impl Read + Send + 'static) -> Self {
         let captured = Self::default();
-        let writer = captured.clone();
+        let Self { text, hang_up } = captured.clone();
         std::thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                let mut text = writer.0.lock().unwrap();
+            let lines = BufReader::new(pipe).lines().map_while(Result::ok);
+            for line in lines.take_while(|_| !hang_up.load(Ordering::Relaxed)) {
+                let mut text = text.lock().unwrap();
                 text.push_str(&line);
                 text.push('\n');
             }
@@ -97,7 +102,12 @@ impl Captured {
     }
 
     pub(crate) fn text(&self) -> String {
-        self.0.lock().unwrap().clone()
+        self.text.lock().unwrap().clone()
+    }
+
+    /// Closes the pipe at the next line, which is lost.
+    pub(crate) fn hang_up(&self) {
+        self.hang_up.store(true, Ordering::Relaxed);
     }
 }
 

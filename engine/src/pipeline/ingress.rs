@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::auth::keyring::Keyring;
 use crate::limits::{CONNECTIONS_MAX, FRAME_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX};
 use crate::pipeline::stage::{Counts, count};
+use crate::platform;
 use crate::transport::ConnectionId;
 use crate::types::{NodeId, Time};
 use crate::wire::handshake::{Established, Handshake};
@@ -145,7 +146,7 @@ impl Ingress {
                         Ok(step) => step,
                         Err(error) => {
                             if self.refused.get(error.name()).is_none_or(|printed| *printed < PRINTED_MAX) {
-                                eprintln!("node {}: handshake refused: {error}", self.keyring.own());
+                                platform::log(&format!("node {}: handshake refused: {error}", self.keyring.own()));
                             }
                             arrivals.extend(error.refusal(self.keyring.own()).map(Arrival::Answer));
                             break Err(error.name());

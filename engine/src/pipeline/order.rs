@@ -10,6 +10,7 @@ use crate::pipeline::board::Board;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::stage::{Counts, Stage, count};
 use crate::pipeline::verify::Verified;
+use crate::platform;
 use crate::protocol::{Execution, Input, Message, Output, Protocol, Timer};
 use crate::requests::RequestTable;
 use crate::types::{Digest, ReplicaId, SequenceNumber, Time, View};
@@ -118,13 +119,13 @@ impl Order {
                 Output::StableCheckpoint(_) => {}
                 Output::Diverged { sequence, own, quorum } => {
                     let text = format!("at checkpoint {sequence} its state is {own:?}, a quorum's is {quorum:?}");
-                    eprintln!("replica {}: diverged: {text}", self.own);
+                    platform::log(&format!("replica {}: diverged: {text}", self.own));
                     self.diverged = Some(text);
                 }
                 Output::FetchState { sequence, .. } => {
                     let text =
                         format!("the others have stable checkpoint {sequence} and no longer keep what precedes it");
-                    eprintln!("replica {}: left behind: {text}", self.own);
+                    platform::log(&format!("replica {}: left behind: {text}", self.own));
                     self.left_behind = Some(text);
                 }
                 // Speculative protocols ask for this; those that exist so far never do.
