@@ -36,15 +36,65 @@ fn style() -> Style {
     if std::io::stdout().is_terminal() && !refused { Style::Colour } else { Style::Plain }
 }
 
-/// One second of progress as a row of a table.
-#[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
-pub(crate) fn progress_row(second: &Second) -> String {
-    let window = if second.measured { "measured    " } else { "not measured" };
-    let (p50, p99, max) = (time(second.p50_us), time(second.p99_us), time(second.max_us));
-    let again = match second.retransmissions {
-        0 => String::new(),
-        n => format!("  sent again {n}"),
-    };
-    let (at, rate) = (second.second, count(second.operations as f64));
-    format!("{at:>4} s  {window}  {rate:>11} ops/s  p50 {p50:>8}  p99 {p99:>8}  max {max:>8}{again}")
+/// Progress as a table, a row each second. Which part of the run a second belongs to shows only from the seconds before.
+#[derive(Debug, Default)]
+pub(crate) struct ProgressTable {
+    /// Whether a second of the measured window was shown.
+    measured: bool,
+}
+
+impl ProgressTable {
+    /// The next second's row.
+    ///
+    /// What completes in the drain is what the load left over: a number of operations, not a rate to compare with those before.
+    #[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
+    pub(crate) fn row(&mut self, second: &Second) -> String {
+        self.measured |= second.measured;
+        let (part, unit, remark) = match (second.measured, self.measured) {
+            (true, _) => ("measured", "ops/s", ""),
+            (false, false) => ("warm-up", "ops/s", ""),
+            (false, true) => ("drain", "ops", "  (the load has ended)"),
+        };
+        let latencies = match second.operations {
+            0 => String::new(),
+            _ => {
+                let (p50, p99, max) = (time(second.p50_us), time(second.p99_us), time(second.max_us));
+                format!("  p50 {p50:>8}  p99 {p99:>8}  max {max:>8}")
+            }
+        };
+        let again = match second.retransmissions {
+            0 => String::new(),
+            n => format!("  sent again {n}"),
+        };
+        let (at, completed) = (second.second, count(second.operations as f64));
+        format!("{at:>4} s  {part:<8}  {completed:>11} {unit:<5}{latencies}{again}{remark}").trim_end().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_tell_warm_up_measured_window_and_drain_apart() {
+        let second = |second, measured, operations| Second {
+            second,
+            measured,
+            operations,
+            p50_us: 1500.0,
+            p99_us: 2500.0,
+            max_us: 9000.0,
+            ..Second::default()
+        };
+        let mut table = ProgressTable::default();
+        let latencies = "p50  1.50 ms  p99  2.50 ms  max  9.00 ms";
+        assert_eq!(table.row(&second(1, false, 900)), format!("   1 s  warm-up           900 ops/s  {latencies}"));
+        assert_eq!(table.row(&second(2, true, 1000)), format!("   2 s  measured        1,000 ops/s  {latencies}"));
+        let stalled = Second { retransmissions: 7, ..second(3, true, 0) };
+        assert_eq!(table.row(&stalled), "   3 s  measured            0 ops/s  sent again 7");
+        assert_eq!(
+            table.row(&second(4, false, 12)),
+            format!("   4 s  drain              12 ops    {latencies}  (the load has ended)")
+        );
+    }
 }

@@ -13,6 +13,7 @@ use hippodrome_loadgen::report::{LoadReport, SecondSample};
 use crate::cli::load::{LoadArgs, Progress};
 use crate::cluster::own_node;
 use crate::failure::Failure;
+use crate::output::ProgressTable;
 use crate::{output, signals};
 
 /// Drives load at a running cluster.
@@ -52,7 +53,8 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
         hlog: out.join(LATENCY),
         stop: stop.clone(),
     };
-    let report = generator::run(&options, &mut |second| tell(second, progress)).context("load")?;
+    let mut table = ProgressTable::default();
+    let report = generator::run(&options, &mut |second| tell(second, progress, &mut table)).context("load")?;
     write(&report, &out.join(LOAD))?;
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::Interrupted);
@@ -80,9 +82,9 @@ fn write(report: &LoadReport, path: &Path) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| path.display().to_string())
 }
 
-fn tell(sample: &SecondSample, progress: Progress) {
+fn tell(sample: &SecondSample, progress: Progress, table: &mut ProgressTable) {
     match progress {
-        Progress::Table => output::print(&format!("{}\n", output::progress_row(&second(sample)))),
+        Progress::Table => output::print(&format!("{}\n", table.row(&second(sample)))),
         Progress::Json => {
             if let Ok(line) = serde_json::to_string(sample) {
                 output::print(&format!("{line}\n"));

@@ -15,7 +15,7 @@ use super::process::{Process, describe};
 use super::setup::Setup;
 use crate::commands::load::second;
 use crate::failure::Failure;
-use crate::output::{progress_row, tell};
+use crate::output::{ProgressTable, tell};
 
 /// How long the load generator may take beyond the load itself and an operation's time-out: connecting, draining, writing.
 const GRACE: Duration = Duration::from_secs(60);
@@ -142,6 +142,7 @@ struct Mark {
 /// Follows the load generator's progress lines.
 struct Follower {
     started: Instant,
+    progress: ProgressTable,
     seconds: Vec<Second>,
     /// At the end of the last second before the measured window.
     begin: Mark,
@@ -154,7 +155,8 @@ impl Follower {
         let nothing =
             Mark { replicas_us: vec![0; fleet.members.len()], clients_us: 0, machine: MachineTime::default() };
         let begin = nothing.updated(fleet, process);
-        Self { started: Instant::now(), seconds: Vec::new(), end: begin.clone(), begin }
+        let progress = ProgressTable::default();
+        Self { started: Instant::now(), progress, seconds: Vec::new(), end: begin.clone(), begin }
     }
 
     /// Until the load generator closes its output; true if it took too long.
@@ -188,7 +190,7 @@ impl Follower {
             return;
         };
         let second = second(&sample);
-        tell(&progress_row(&second));
+        tell(&self.progress.row(&second));
         if second.measured {
             self.end = self.end.updated(fleet, process);
         } else if !self.seconds.iter().any(|second| second.measured) {
