@@ -1,5 +1,6 @@
 //! A report as text that explains itself: the verdict first, then the numbers with what they mean.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use crate::report::{Replica, Report};
@@ -22,8 +23,28 @@ impl Style {
     }
 }
 
-/// The phases in data-path order; others follow by name.
-const PHASES: &[&str] = &["ingress_verify", "pre_prepare", "prepared", "committed", "executed", "replied"];
+/// The phases in data-path order, each with what the time passes between; others follow by name.
+const PHASES: &[(&str, &str)] = &[
+    ("ingress_verify", "frame read to verified"),
+    ("pre_prepare", "waiting for a batch"),
+    ("prepared", "pre-prepare to prepared"),
+    ("committed", "prepared to committed-local"),
+    ("executed", "committed-local to executed"),
+    ("replied", "executed to reply sealed"),
+];
+
+/// Reasons that every healthy run has: a quorum is complete before the last message of it arrives, and what was lost or
+/// only slow is sent again.
+const USUAL_REASONS: &[&str] = &[
+    "already_committed",
+    "below_low_watermark",
+    "duplicate_pre_prepare",
+    "duplicate_vote",
+    "reply_resent",
+    "request_in_progress",
+    "request_outdated",
+    "unwanted_body",
+];
 
 /// The summary of a report; `place` is where the results lie, as it is to be shown.
 #[must_use]
@@ -139,14 +160,17 @@ impl Page {
     }
 
     fn phases(&mut self, report: &Report) {
-        let mut label = "Phases";
-        let rank = |name: &str| PHASES.iter().position(|known| *known == name).unwrap_or(PHASES.len());
+        if report.phases_us.is_empty() {
+            return;
+        }
+        self.line("Phases", format_args!("at the primary, from each to the next"));
+        let rank = |name: &str| PHASES.iter().position(|(known, _)| *known == name).unwrap_or(PHASES.len());
         let mut phases: Vec<_> = report.phases_us.iter().collect();
         phases.sort_by_key(|(name, _)| rank(name));
         for (name, phase) in phases {
+            let words = PHASES.get(rank(name)).map_or(name.as_str(), |(_, words)| words);
             let (p50, p99) = (time(phase.p50), time(phase.p99));
-            self.line(label, format_args!("{name:<16} p50 {p50:>9}  p99 {p99:>9}"));
-            label = "";
+            self.line("", format_args!("{words:<27}  p50 {p50:>9}  p99 {p99:>9}"));
         }
     }
 
@@ -160,10 +184,20 @@ impl Page {
 
     fn refusals(&mut self, report: &Report) {
         let mut label = "Ignored";
-        for replica in report.replicas.iter().filter(|replica| !replica.ignored.is_empty()) {
-            let reasons: Vec<String> = replica.ignored.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
-            self.line(label, format_args!("replica {}: {}", replica.id, reasons.join(", ")));
-            label = "";
+        let mut usual: BTreeMap<&str, u64> = BTreeMap::new();
+        for replica in &report.replicas {
+            let mut unusual = BTreeMap::new();
+            for (reason, n) in &replica.ignored {
+                let counts = if USUAL_REASONS.contains(&reason.as_str()) { &mut usual } else { &mut unusual };
+                *counts.entry(reason.as_str()).or_default() += n;
+            }
+            if !unusual.is_empty() {
+                self.line(label, format_args!("replica {}: {}", replica.id, counts(&unusual)));
+                label = "";
+            }
+        }
+        if !usual.is_empty() {
+            self.line(label, format_args!("all replicas, late or sent again, which is normal: {}", counts(&usual)));
         }
     }
 
@@ -211,6 +245,13 @@ fn stages(replica: &Replica) -> String {
         format!("{} {:.0} %{core}", stage.name, stage.busy_percent)
     });
     stages.collect::<Vec<_>>().join(", ")
+}
+
+/// `bad_frame 7, old_view 1,234`.
+#[allow(clippy::cast_precision_loss, reason = "shown in full up to 2^53")]
+fn counts(reasons: &BTreeMap<&str, u64>) -> String {
+    let counts = reasons.iter().map(|(reason, n)| format!("{reason} {}", count(*n as f64)));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 /// A whole number with commas: `1,234,567`.
