@@ -1,10 +1,13 @@
-//! What the operating system tells about this process (Linux `/proc`), and what this process tells whoever runs it.
+//! What the operating system tells about processes (Linux `/proc`), and what this process tells whoever runs it.
 
 use std::fs;
 use std::io::Write as _;
 
-/// Writes a line to standard error. That nobody reads there any more, or that a disk is full, is no error of ours: `eprintln!` would panic, and strangers can
-/// make a replica say something.
+/// `/proc` counts CPU time in ticks of 1/100 s on every Linux (`USER_HZ`), whatever the kernel's own clock.
+const TICK_US: u64 = 10_000;
+
+/// Writes a line to standard error. That nobody reads there any more, or that a disk is full, is no error of ours:
+/// `eprintln!` would panic, and strangers can make a replica say something.
 pub fn log(text: &str) {
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
@@ -12,19 +15,23 @@ pub fn log(text: &str) {
 /// User and system CPU time of this process so far, µs; 0 where `/proc` is missing.
 #[must_use]
 pub fn process_cpu_us() -> u64 {
-    // Field 1 of schedstat counts only the main thread, so the stat file's ticks (10 ms) are summed by the kernel over all threads, living and dead.
-    let Ok(stat) = fs::read_to_string("/proc/self/stat") else { return 0 };
-    cpu_us_of_stat(&stat).unwrap_or(0)
+    cpu_us_of(std::process::id()).unwrap_or(0)
 }
 
-/// utime + stime of a `/proc/PID/stat` line, µs. The kernel counts in ticks of 1/100 s there on every architecture.
+/// User and system CPU time so far of a process and all its threads, living and dead, µs. `None` once it is reaped.
 #[must_use]
-pub fn cpu_us_of_stat(stat: &str) -> Option<u64> {
+pub fn cpu_us_of(pid: u32) -> Option<u64> {
+    // Field 1 of schedstat would be finer than the stat file's ticks, but counts only the main thread.
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// utime + stime of a `/proc/PID/stat` line, µs.
+fn parse_stat(stat: &str) -> Option<u64> {
     // The command's name may hold spaces and parentheses: count from the last ')'.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace().skip(11);
     let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
-    Some(ticks * 10_000)
+    Some(ticks * TICK_US)
 }
 
 /// CPU time of the calling thread so far, ns; 0 where `/proc` is missing.
@@ -58,8 +65,15 @@ mod tests {
     #[test]
     fn a_command_with_spaces_and_parentheses_does_not_shift_the_fields() {
         let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 100 1000 10";
-        assert_eq!(cpu_us_of_stat(stat), Some(3_000_000));
-        assert_eq!(cpu_us_of_stat("garbage"), None);
+        assert_eq!(parse_stat(stat), Some(3_000_000));
+        assert_eq!(parse_stat("garbage"), None);
+        assert_eq!(parse_stat("42 (x) S 1"), None);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_no_time() {
+        assert!(cpu_us_of(std::process::id()).is_some());
+        assert_eq!(cpu_us_of(u32::MAX), None);
     }
 
     #[test]

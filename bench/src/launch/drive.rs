@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use hippodrome_analysis::results::{LATENCY, LOAD};
 use hippodrome_analysis::series::Second;
+use hippodrome_engine::platform::cpu_us_of;
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
 
 use super::Stop;
 use super::fleet::Fleet;
-use super::machine::{MachineTime, cpu_us};
+use super::machine::MachineTime;
 use super::process::{Process, describe};
 use super::setup::Setup;
 use crate::commands::load::second;
@@ -223,8 +224,8 @@ impl Mark {
     fn updated(&self, fleet: &Fleet, process: &Process) -> Self {
         let replicas = fleet.members.iter().zip(&self.replicas_us);
         Self {
-            replicas_us: replicas.map(|(member, last)| cpu_us(member.process.pid()).unwrap_or(*last)).collect(),
-            clients_us: cpu_us(process.pid()).unwrap_or(self.clients_us),
+            replicas_us: replicas.map(|(member, last)| cpu_us_of(member.process.pid()).unwrap_or(*last)).collect(),
+            clients_us: cpu_us_of(process.pid()).unwrap_or(self.clients_us),
             machine: MachineTime::now(),
         }
     }

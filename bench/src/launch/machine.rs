@@ -1,27 +1,10 @@
-//! What the kernel tells about the machine and about processes.
+//! What the kernel tells about the machine as a whole.
 
 use std::fs::read_to_string;
 
 use hippodrome_analysis::report::Environment;
 
 use crate::cli::{BUILD_PROFILE, GIT_COMMIT};
-
-/// `/proc` counts CPU time in ticks of 1/100 s on every Linux (`USER_HZ`), whatever the kernel's own clock.
-const TICK_US: u64 = 10_000;
-
-/// User and system CPU time of a process and its threads so far, µs. `None` once it is reaped.
-pub(super) fn cpu_us(pid: u32) -> Option<u64> {
-    parse_stat(&read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-fn parse_stat(stat: &str) -> Option<u64> {
-    // The name in parentheses may hold anything, parentheses and blanks too.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some((user + system) * TICK_US)
-}
 
 /// The machine's CPU time so far, ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,14 +66,6 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn process_times_are_found_behind_any_name() {
-        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 4 0 1000 0 0";
-        assert_eq!(parse_stat(stat), Some(3_000_000));
-        assert_eq!(parse_stat("42 (x) S 1"), None);
-        assert!(cpu_us(std::process::id()).is_some());
-    }
 
     #[test]
     fn steal_is_a_share_of_all_time() {
