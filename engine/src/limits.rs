@@ -1,4 +1,5 @@
-//! Every bound in one place, with the relations between them checked when the crate is compiled.
+//! Every bound in one place, with the relations between them checked when the crate is compiled. Only bounds that nothing
+//! else depends on (how much one step of a stage takes, what an application defines) stay beside the code that they bound.
 
 /// Fewest replicas of a cluster: n = 3f + 1 with f = 1.
 pub const REPLICAS_MIN: usize = 4;
@@ -6,6 +7,8 @@ pub const REPLICAS_MIN: usize = 4;
 pub const REPLICAS_MAX: usize = 64;
 /// Most client nodes (load generators) of a cluster.
 pub const CLIENT_NODES_MAX: usize = 64;
+/// Most connections to a replica whose other end has not proven who it is.
+pub const STRANGERS_MAX: usize = 256;
 /// Most logical clients of a cluster.
 pub const CLIENTS_MAX: u32 = 1 << 20;
 /// Most TCP connections from one client node to one replica.
@@ -25,6 +28,8 @@ pub const RESULT_BYTES_MAX: usize = 1 << 20;
 pub const REQUESTS_MAX: usize = 4096;
 /// Most bytes of operations in one table.
 pub const OPERATIONS_BYTES_MAX: usize = 4 << 20;
+/// Most bytes of results in one table of replies; a table that would exceed it goes out early.
+pub const REPLIES_BYTES_MAX: usize = OPERATIONS_BYTES_MAX;
 /// Bytes of a MAC: 128 bits.
 pub const TAG_BYTES: usize = 16;
 /// Bytes of an Ed25519 signature.
@@ -32,15 +37,41 @@ pub const SIGNATURE_BYTES: usize = 64;
 
 /// Largest watermark window (sequence numbers).
 pub const WINDOW_MAX: u64 = 4096;
+/// Most batches between proposal and execution that adaptive batching may be told to allow.
+pub const IN_FLIGHT_MAX: u64 = 1024;
+/// Most bytes of tables that wait at the primary for a batch. A table counts in full until its last waiting request has
+/// left, because it keeps its frame alive.
+pub const WAITING_BYTES_MAX: usize = 16 * OPERATIONS_BYTES_MAX;
 /// Most slots that one status message describes.
 pub const STATUS_SLOTS_MAX: usize = 64;
 /// Most messages kept for sequence numbers just above the high watermark, over all senders.
 pub const EARLY_MESSAGES_MAX: usize = 4096;
-/// Most bytes of executed batches kept for replicas that fell behind: at a million small operations a second, those of about a second.
+/// Most bytes of pre-prepared batches among those.
+pub const EARLY_BYTES_MAX: usize = 4 * OPERATIONS_BYTES_MAX;
+/// Most sequence numbers that one answer to a status message covers, for a peer that is far behind.
+pub const ANSWER_SLOTS_MAX: u64 = 4 * STATUS_SLOTS_MAX as u64;
+/// Most bytes of bodies sent in answer to one status message. The first body goes whatever its size.
+pub const ANSWER_BYTES_MAX: usize = OPERATIONS_BYTES_MAX;
+/// Most bytes of bodies kept from one replica until their decision is known. Twice what a correct one sends at a time.
+pub const BODIES_BYTES_MAX: usize = 2 * ANSWER_BYTES_MAX;
+/// Most bytes of executed batches kept for replicas that fell behind: at a million small operations a second, those of
+/// about a second.
 pub const HISTORY_BYTES_MAX: usize = 96 << 20;
+/// Most executed batches kept for them, whatever their size.
+pub const HISTORY_BATCHES_MAX: usize = 16 * WINDOW_MAX as usize;
+/// How many of the newest ledger digests are kept for the audit, which compares replicas at the highest sequence number
+/// that all of them executed.
+pub const LEDGER_RETAINED: usize = 1 << 14;
 
 /// Most records that the `kv` application may start with.
 pub const KV_RECORDS_MAX: u64 = 10_000_000;
+
+/// Most connections to a control port at a time.
+pub const CONTROL_CONNECTIONS_MAX: usize = 16;
+/// Most bytes of a question to a control port.
+pub const QUESTION_BYTES_MAX: usize = 32 << 10;
+/// Most sequence numbers in one question.
+pub const QUESTION_SEQUENCES_MAX: usize = 1024;
 
 /// Bytes that a transport reads at a time.
 pub const READ_CHUNK_BYTES: usize = 64 << 10;
@@ -59,8 +90,21 @@ const _: () = {
     // A full table with a full authenticator, and the message around it, fit in one frame.
     assert!(columns + tags + OPERATIONS_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
     assert!(columns + signatures + OPERATIONS_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
-    assert!(RESULT_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
+    // So does a full table of replies, each signed; and any result fits in a table.
+    assert!(columns + signatures + REPLIES_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
+    assert!(RESULT_BYTES_MAX <= REPLIES_BYTES_MAX);
     assert!(REPLICAS_MAX <= 64); // sets of replicas are u64 bit masks
     // A peer's queue holds at least one largest frame.
     assert!(PEER_QUEUE_BYTES_MAX >= FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
+    // What a protocol keeps has room for one largest batch, and for a message of every replica.
+    assert!(WAITING_BYTES_MAX >= FRAME_BODY_BYTES_MAX);
+    assert!(EARLY_BYTES_MAX >= OPERATIONS_BYTES_MAX && HISTORY_BYTES_MAX >= OPERATIONS_BYTES_MAX);
+    assert!(EARLY_MESSAGES_MAX >= REPLICAS_MAX);
+    assert!(BODIES_BYTES_MAX >= ANSWER_BYTES_MAX);
+    // More batches can not be in flight than the window has sequence numbers. A replica one window behind finds what it
+    // misses, and its ledger can be compared.
+    assert!(IN_FLIGHT_MAX <= WINDOW_MAX);
+    assert!(HISTORY_BATCHES_MAX as u64 >= 2 * WINDOW_MAX && LEDGER_RETAINED as u64 >= 2 * WINDOW_MAX);
+    // A question with all its sequence numbers, each of 20 digits and a comma, can be asked.
+    assert!(QUESTION_SEQUENCES_MAX * 21 + 1024 <= QUESTION_BYTES_MAX);
 };

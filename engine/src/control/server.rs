@@ -9,15 +9,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::control::{LedgerAnswer, Question, ReplicaReport};
+use crate::limits::{CONTROL_CONNECTIONS_MAX, QUESTION_BYTES_MAX, QUESTION_SEQUENCES_MAX};
 use crate::pipeline::board::{Questions, SharedBoard};
 use crate::platform;
 
-/// Longest question, bytes: 1024 sequence numbers of 20 digits fit.
-const QUESTION_BYTES_MAX: u64 = 32 << 10;
-/// Most sequence numbers in one question.
-const SEQUENCES_MAX: usize = 1024;
-/// Most connections at a time.
-const CONNECTIONS_MAX: usize = 16;
 /// A connection that says nothing for so long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -50,7 +45,7 @@ pub fn serve(listener: TcpListener, source: Source) -> std::io::Result<()> {
                 std::thread::sleep(Duration::from_millis(50));
                 continue;
             };
-            if open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
+            if open.fetch_add(1, Ordering::Relaxed) >= CONTROL_CONNECTIONS_MAX {
                 open.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
@@ -81,11 +76,11 @@ fn converse(stream: &TcpStream, source: &Source) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
-        let read = reader.by_ref().take(QUESTION_BYTES_MAX).read_until(b'\n', &mut line)?;
+        let read = reader.by_ref().take(QUESTION_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
         if read == 0 {
             return Ok(());
         }
-        if line.last() != Some(&b'\n') && read as u64 == QUESTION_BYTES_MAX {
+        if line.last() != Some(&b'\n') && read == QUESTION_BYTES_MAX {
             return say(stream, &Refusal { error: format!("a question has at most {QUESTION_BYTES_MAX} bytes") });
         }
         match serde_json::from_slice::<Question>(&line) {
@@ -99,8 +94,8 @@ fn answer(stream: &TcpStream, question: Question, source: &Source) -> std::io::R
     let silent = || Refusal { error: "the execute stage does not answer".into() };
     match question {
         Question::Status => say(stream, &status(source)),
-        Question::Ledger { sequences } if sequences.len() > SEQUENCES_MAX => {
-            say(stream, &Refusal { error: format!("at most {SEQUENCES_MAX} sequence numbers at a time") })
+        Question::Ledger { sequences } if sequences.len() > QUESTION_SEQUENCES_MAX => {
+            say(stream, &Refusal { error: format!("at most {QUESTION_SEQUENCES_MAX} sequence numbers at a time") })
         }
         Question::Ledger { sequences } => match source.questions.ledger(sequences) {
             Some(digests) => {

@@ -1,11 +1,8 @@
 //! The ledger: a hash chain over executed batches and their results. Replicas whose ledgers agree at a sequence number
 //! executed the same requests, in the same order, with the same results, up to there.
 
+use crate::limits::LEDGER_RETAINED;
 use crate::types::{Digest, SequenceNumber};
-
-/// How many of the newest digests are kept for the audit, which compares replicas at the highest sequence number that
-/// all of them executed.
-pub const LEDGER_RETAINED: usize = 1 << 14;
 
 /// The hash chain: `ledger(i) = BLAKE3(ledger(i − 1) | i | digest of batch i | digest of its outcome)`.
 ///

@@ -23,7 +23,7 @@ mod replies;
 mod tests;
 
 pub use client_table::{Admission, ClientTable};
-pub use ledger::{LEDGER_RETAINED, Ledger};
+pub use ledger::Ledger;
 use replies::Replies;
 
 /// Results gathered before they are hashed, cached and replied: bounds the scratch memory whatever a batch computes.
@@ -196,7 +196,7 @@ impl Executor {
         self.ledger.digest()
     }
 
-    /// The ledger digest after `sequence`; `None` if that was not executed yet or is more than [`LEDGER_RETAINED`]
+    /// The ledger digest after `sequence`; `None` if that was not executed yet or is more than [`LEDGER_RETAINED`](crate::limits::LEDGER_RETAINED)
     /// sequence numbers ago.
     #[must_use]
     pub fn ledger_at(&self, sequence: SequenceNumber) -> Option<Digest> {

@@ -3,17 +3,9 @@
 use std::ops::Range;
 
 use super::Done;
-use crate::limits::{FRAME_BODY_BYTES_MAX, OPERATIONS_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX, SIGNATURE_BYTES};
+use crate::limits::{REPLIES_BYTES_MAX, REQUESTS_MAX};
 use crate::requests::ReplyTable;
 use crate::types::{ClientId, NodeId, Timestamp, View};
-
-/// Most bytes of results in one table; a sheet that would exceed it is handed over early.
-pub(super) const REPLIES_BYTES_MAX: usize = OPERATIONS_BYTES_MAX;
-
-// A full table, with the columns around it and a signature for each reply, fits in one frame, and any result fits in a
-// table.
-const _: () = assert!(REPLIES_BYTES_MAX + REQUESTS_MAX * (16 + SIGNATURE_BYTES) + 1024 <= FRAME_BODY_BYTES_MAX);
-const _: () = assert!(RESULT_BYTES_MAX <= REPLIES_BYTES_MAX);
 
 /// The replies that were not handed over yet, by client node.
 pub(super) struct Replies {

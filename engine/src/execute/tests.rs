@@ -161,7 +161,7 @@ fn long_results_are_split_over_several_tables() {
         })
         .collect();
     assert_eq!(sizes, [4, 4, 2].map(|results| results * RESULT_BYTES_MAX));
-    assert!(sizes.iter().all(|size| *size <= replies::REPLIES_BYTES_MAX));
+    assert!(sizes.iter().all(|size| *size <= crate::limits::REPLIES_BYTES_MAX));
     let result = null::result(RESULT_BYTES_MAX);
     assert!(
         replies(&out).iter().zip(&requests).all(|(reply, request)| (reply.1, reply.2) == *request && reply.3 == result)

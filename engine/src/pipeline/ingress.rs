@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::auth::keyring::Keyring;
-use crate::limits::{CONNECTIONS_MAX, FRAME_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX};
+use crate::limits::{CONNECTIONS_MAX, FRAME_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX, STRANGERS_MAX};
 use crate::pipeline::stage::{Counts, count};
 use crate::platform;
 use crate::transport::ConnectionId;
@@ -15,8 +15,6 @@ use crate::types::{NodeId, Time};
 use crate::wire::handshake::{Established, Handshake};
 use crate::wire::{Frame, FrameReader};
 
-/// Most connections that have not proven who they are.
-const STRANGERS_MAX: usize = 256;
 /// How long a stranger may take to prove who it is.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// How long it has for certain: after that it makes room for others, so that connections that say nothing do not lock out those who can prove themselves.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::REQUESTS_MAX;
+use crate::limits::{IN_FLIGHT_MAX, REQUESTS_MAX};
 
 /// An option's value that can not be used: names the option, the value and what is allowed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -191,9 +191,6 @@ pub enum Batching {
 
 /// How long a partial batch of [`Batching::Fixed`] waits for another request, so that fewer waiting clients than the batch's size do not hang.
 pub const FIXED_FLUSH: Duration = Duration::from_millis(20);
-
-/// Most batches that [`Batching::Adaptive`] may keep in flight.
-pub const IN_FLIGHT_MAX: u64 = 1024;
 
 impl Batching {
     /// What [`FromStr`] takes.

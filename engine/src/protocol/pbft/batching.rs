@@ -4,14 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::{OPERATIONS_BYTES_MAX, REQUESTS_MAX};
+use crate::limits::{OPERATIONS_BYTES_MAX, REQUESTS_MAX, WAITING_BYTES_MAX};
 use crate::requests::{RequestTable, TableBuilder};
 use crate::settings::options::{Batching, FIXED_FLUSH};
 use crate::types::{SequenceNumber, Time};
-
-/// Most bytes of tables kept waiting. A table counts in full until its last waiting request has left, because it keeps
-/// its frame alive.
-const WAITING_BYTES_MAX: usize = 16 * OPERATIONS_BYTES_MAX;
 
 /// The queue of admitted requests, in order of arrival.
 ///

@@ -5,12 +5,9 @@
 //! them, so that one faulty replica can not take the others' room; what does not fit is refused, counted and repaired
 //! by the status exchange.
 
-use crate::limits::{EARLY_MESSAGES_MAX, OPERATIONS_BYTES_MAX};
+use crate::limits::{EARLY_BYTES_MAX, EARLY_MESSAGES_MAX};
 use crate::protocol::{Authentic, Ignored, Message};
 use crate::types::SequenceNumber;
-
-/// Most bytes of pre-prepared batches kept.
-const EARLY_BYTES_MAX: usize = 4 * OPERATIONS_BYTES_MAX;
 
 /// The bounded buffer.
 #[derive(Debug)]

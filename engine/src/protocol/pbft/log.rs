@@ -5,12 +5,9 @@ use std::sync::Arc;
 
 use super::slot::Slot;
 use super::transitions::Event;
-use crate::limits::{HISTORY_BYTES_MAX, WINDOW_MAX};
+use crate::limits::{HISTORY_BATCHES_MAX, HISTORY_BYTES_MAX, WINDOW_MAX};
 use crate::requests::Batch;
 use crate::types::{SequenceNumber, Time};
-
-/// Most executed batches kept below the low watermark, whatever their size.
-const HISTORY_BATCHES_MAX: usize = 16 * WINDOW_MAX as usize;
 
 /// Where a sequence number lies (Castro & Liskov, OSDI'99, section 4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

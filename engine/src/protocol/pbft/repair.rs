@@ -7,20 +7,14 @@ use std::sync::Arc;
 use super::log::Place;
 use super::votes::set_of;
 use super::{Pbft, Turn};
-use crate::limits::{OPERATIONS_BYTES_MAX, STATUS_SLOTS_MAX};
+use crate::limits::{ANSWER_BYTES_MAX, ANSWER_SLOTS_MAX, BODIES_BYTES_MAX, STATUS_SLOTS_MAX};
 use crate::protocol::message::{Body, PrePrepare, SlotStatus, Status, Vote};
 use crate::protocol::{Ignored, Message, Output, Timer};
 use crate::requests::Batch;
 use crate::types::{Digest, ReplicaId, SequenceNumber, Time};
 
-/// Most bytes of bodies sent in answer to one status message. The first body goes whatever its size.
-const ANSWER_BYTES_MAX: usize = OPERATIONS_BYTES_MAX;
-/// Most bytes of bodies kept from one replica until their decision is known. Twice what a correct one sends at a time.
-const BODY_BYTES_MAX: usize = 2 * ANSWER_BYTES_MAX;
 /// A peer this far behind is not just waiting for messages on their way.
 const FAR_BEHIND: u64 = STATUS_SLOTS_MAX as u64;
-/// Most sequence numbers that one answer covers for a peer that far behind. So many bodies, one sender's share of them at least, are kept (see `keep_body`).
-const ANSWER_SLOTS_MAX: u64 = 4 * STATUS_SLOTS_MAX as u64;
 /// With nothing to tell, a status goes out every so many intervals, so that an idle laggard learns that it is one.
 const IDLE_INTERVALS: u32 = 8;
 /// After repairs, the next status goes out this part of an interval later.
@@ -105,7 +99,7 @@ impl Repair {
         let of_sender = || self.bodies.iter().filter(|(from, _)| *from == sender).map(|(_, kept)| kept);
         let bytes: usize = of_sender().map(|kept| kept.batch.bytes()).sum();
         let twice = of_sender().any(|kept| kept.sequence == body.sequence);
-        if twice || bytes + body.batch.bytes() > BODY_BYTES_MAX || of_sender().count() >= 2 * STATUS_SLOTS_MAX {
+        if twice || bytes + body.batch.bytes() > BODIES_BYTES_MAX || of_sender().count() >= 2 * STATUS_SLOTS_MAX {
             return Err(Ignored::UnwantedBody);
         }
         self.bodies.push_back((sender, body.clone()));
