@@ -9,6 +9,7 @@ pub mod auth;
 pub mod control;
 pub mod execute;
 pub mod limits;
+mod named;
 pub mod pipeline;
 pub mod platform;
 pub mod protocol;

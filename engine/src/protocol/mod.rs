@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use crate::named::named_enum;
 use crate::requests::{Batch, RequestTable};
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
@@ -120,66 +121,50 @@ pub enum Timer {
     Status,
 }
 
-macro_rules! ignored {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Why an input was ignored. Each reason is counted under its name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Ignored { $($(#[$doc])* $name,)* }
-
-        impl Ignored {
-            /// Every reason.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// The reason's name in reports.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
-}
-
-ignored! {
-    /// From a view before the current one.
-    OldView = "old_view",
-    /// From a view after the current one.
-    FutureView = "future_view",
-    /// At or below the low watermark.
-    BelowLowWatermark = "below_low_watermark",
-    /// Above the high watermark, and the bounded buffer for early messages is full or does not reach that far.
-    AboveHighWatermark = "above_high_watermark",
-    /// A pre-prepare from a replica that is not the view's primary.
-    NotFromPrimary = "not_from_primary",
-    /// A prepare from the primary: its pre-prepare is its only prepare-phase vote.
-    PrepareFromPrimary = "prepare_from_primary",
-    /// The same vote again.
-    DuplicateVote = "duplicate_vote",
-    /// A second, different vote of one replica in the same view, sequence number and phase.
-    ConflictingVote = "conflicting_vote",
-    /// A second, different pre-prepare for one view and sequence number.
-    ConflictingPrePrepare = "conflicting_pre_prepare",
-    /// The same pre-prepare again.
-    DuplicatePrePrepare = "duplicate_pre_prepare",
-    /// The sender is not a replica of the cluster, or is this replica itself.
-    UnknownSender = "unknown_sender",
-    /// A request whose client already has a newer one in progress or executed, or that is in progress itself.
-    RequestInProgress = "request_in_progress",
-    /// More requests are waiting than there are clients.
-    RequestQueueFull = "request_queue_full",
-    /// A body that nobody vouches for, or that this replica does not miss.
-    UnwantedBody = "unwanted_body",
-    /// A checkpoint message for a sequence number that is no multiple of the checkpoint interval.
-    MisalignedCheckpoint = "misaligned_checkpoint",
-    /// An execution result that was not asked for.
-    UnexpectedExecution = "unexpected_execution",
-    /// A claim, body or pre-prepare for a sequence number that is committed here already.
-    AlreadyCommitted = "already_committed",
-    /// Forwarded requests for a replica that is not the primary.
-    NotPrimary = "not_primary",
-    /// Forwarded requests of which some did not prove themselves.
-    UnprovenRequests = "unproven_requests",
-    /// A request of a client that the cluster does not have.
-    UnknownClient = "unknown_client",
+named_enum! {
+    /// Why an input was ignored. Each reason is counted under its name.
+    Ignored {
+        /// From a view before the current one.
+        OldView = "old_view",
+        /// From a view after the current one.
+        FutureView = "future_view",
+        /// At or below the low watermark.
+        BelowLowWatermark = "below_low_watermark",
+        /// Above the high watermark, and the bounded buffer for early messages is full or does not reach that far.
+        AboveHighWatermark = "above_high_watermark",
+        /// A pre-prepare from a replica that is not the view's primary.
+        NotFromPrimary = "not_from_primary",
+        /// A prepare from the primary: its pre-prepare is its only prepare-phase vote.
+        PrepareFromPrimary = "prepare_from_primary",
+        /// The same vote again.
+        DuplicateVote = "duplicate_vote",
+        /// A second, different vote of one replica in the same view, sequence number and phase.
+        ConflictingVote = "conflicting_vote",
+        /// A second, different pre-prepare for one view and sequence number.
+        ConflictingPrePrepare = "conflicting_pre_prepare",
+        /// The same pre-prepare again.
+        DuplicatePrePrepare = "duplicate_pre_prepare",
+        /// The sender is not a replica of the cluster, or is this replica itself.
+        UnknownSender = "unknown_sender",
+        /// A request whose client already has a newer one in progress or executed, or that is in progress itself.
+        RequestInProgress = "request_in_progress",
+        /// More requests are waiting than there are clients.
+        RequestQueueFull = "request_queue_full",
+        /// A body that nobody vouches for, or that this replica does not miss.
+        UnwantedBody = "unwanted_body",
+        /// A checkpoint message for a sequence number that is no multiple of the checkpoint interval.
+        MisalignedCheckpoint = "misaligned_checkpoint",
+        /// An execution result that was not asked for.
+        UnexpectedExecution = "unexpected_execution",
+        /// A claim, body or pre-prepare for a sequence number that is committed here already.
+        AlreadyCommitted = "already_committed",
+        /// Forwarded requests for a replica that is not the primary.
+        NotPrimary = "not_primary",
+        /// Forwarded requests of which some did not prove themselves.
+        UnprovenRequests = "unproven_requests",
+        /// A request of a client that the cluster does not have.
+        UnknownClient = "unknown_client",
+    }
 }
 
 /// The replica half of a protocol.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits::{IN_FLIGHT_MAX, REQUESTS_MAX};
+use crate::named::named_enum;
 
 /// An option's value that can not be used: names the option, the value and what is allowed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -44,29 +45,10 @@ macro_rules! text_serde {
     };
 }
 
-/// An enum of plain names with `Display`, `FromStr` and a list of all values.
+/// A named enum that is read from its names.
 macro_rules! named_option {
-    ($(#[$doc:meta])* $name:ident, $option:literal { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
-
-        impl $name {
-            /// Every value.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The value's name.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.name())
-            }
-        }
+    ($(#[$doc:meta])* $name:ident, $option:literal { $($(#[$value_doc:meta])* $value:ident = $text:literal,)* }) => {
+        named_enum! { $(#[$doc])* $name { $($(#[$value_doc])* $value = $text,)* } }
 
         impl FromStr for $name {
             type Err = OptionError;

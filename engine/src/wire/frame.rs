@@ -15,6 +15,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::limits::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES};
+use crate::named::named_enum;
 use crate::types::NodeId;
 
 /// "HP": the first thing that a stream of something else gets wrong.
@@ -24,7 +25,7 @@ pub const WIRE_VERSION: u8 = 1;
 /// Bytes of the header that the checksum covers.
 const CHECKED_BYTES: usize = 12;
 
-named_reasons! {
+named_enum! {
     /// Why a stream was refused. Where frames start is lost with the first error, so each is the end of its connection.
     FrameError {
         /// Not a frame at all.
@@ -41,6 +42,8 @@ named_reasons! {
         BadChecksum = "bad_checksum",
     }
 }
+
+impl std::error::Error for FrameError {}
 
 macro_rules! frame_kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {

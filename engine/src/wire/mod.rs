@@ -8,34 +8,6 @@
 //! claimed, and every refusal has a name to be counted by. Integers are little endian. What is decoded is not yet
 //! authenticated: decoding hands on the [`AuthBlock`](crate::auth::AuthBlock) and the proof for `auth` to check.
 
-/// Why bytes were refused: an enum of names, each counted under its own.
-macro_rules! named_reasons {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
-
-        impl $name {
-            /// Every reason.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The reason's name in reports.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.name())
-            }
-        }
-
-        impl std::error::Error for $name {}
-    };
-}
-
 pub mod decoder;
 pub mod frame;
 pub mod handshake;

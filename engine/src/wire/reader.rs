@@ -2,9 +2,10 @@
 
 use bytes::{Buf as _, Bytes};
 
+use crate::named::named_enum;
 use crate::types::Digest;
 
-named_reasons! {
+named_enum! {
     /// Why a body was refused.
     DecodeError {
         /// It ends before its content does.
@@ -43,6 +44,8 @@ named_reasons! {
         TextTooLong = "text_too_long",
     }
 }
+
+impl std::error::Error for DecodeError {}
 
 /// What is left of a body.
 pub(super) struct Reader(Bytes);
