@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hippodrome_engine::auth::NodeKey;
-use hippodrome_engine::settings::{ClusterFile, ClusterSettings, Node, Role, SettingsError};
+use hippodrome_engine::settings::{ClusterFile, ClusterSettings, Node, Role};
 use hippodrome_engine::types::NodeId;
 
 /// The cluster file's name in a directory.
@@ -22,32 +22,19 @@ impl NewCluster {
     /// Makes keys for replicas at these addresses and for client nodes that share the logical clients evenly.
     ///
     /// # Errors
-    /// If keys can not be made, or with [`SettingsError`] if a value is out of its range.
+    /// If keys can not be made, or with [`SettingsError`](hippodrome_engine::settings::SettingsError) if a value is out of its range.
     pub(crate) fn generate(
         settings: ClusterSettings,
         addresses: &[SocketAddr],
         clients: u32,
         client_nodes: u16,
     ) -> anyhow::Result<Self> {
-        let mut keys = Vec::new();
-        let mut nodes = Vec::new();
-        let mut node = |role, address, clients| -> anyhow::Result<()> {
-            let key = NodeKey::generate()?;
-            let id = NodeId(u16::try_from(nodes.len())?);
-            nodes.push(Node { id, role, address, public_key: key.public_hex(), group: 0, clients });
-            keys.push(key);
-            Ok(())
-        };
-        for address in addresses {
-            node(Role::Voter, Some(*address), 0)?;
-        }
-        let client_nodes = u32::from(client_nodes);
-        for index in 0..client_nodes {
-            // The first ones take what does not divide evenly.
-            node(Role::Client, None, clients / client_nodes + u32::from(index < clients % client_nodes))?;
-        }
-        let file = ClusterFile { settings, nodes };
-        file.validate().map_err(|error: SettingsError| anyhow::Error::from(error))?;
+        let nodes = u32::from(client_nodes);
+        // The first ones take what does not divide evenly.
+        let shares: Vec<u32> = (0..nodes).map(|index| clients / nodes + u32::from(index < clients % nodes)).collect();
+        let count = addresses.len() + shares.len();
+        let keys = (0..count).map(|_| NodeKey::generate()).collect::<Result<Vec<_>, _>>()?;
+        let file = ClusterFile::new(settings, addresses, &shares, |id| keys[usize::from(id.0)].public_hex())?;
         Ok(Self { file, keys })
     }
 

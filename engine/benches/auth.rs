@@ -1,44 +1,16 @@
 //! What authentication costs: tags alone and side by side, signatures alone and in batches, digests of requests.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, Keyring, LinkClass, NodeKey, Sealer, Verifier};
-use hippodrome_engine::requests::RequestTable;
-use hippodrome_engine::settings::{ClusterFile, ClusterSettings, Node, Role};
-use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
+use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, LinkClass, Sealer, Verifier};
+use hippodrome_engine::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
+
+mod common;
+
+use common::{keyring, table};
 
 const SIZES: [usize; 5] = [1, 8, 64, 256, 1024];
-
-/// Four replicas and one client node.
-fn keyring(authentication: &str, node: u16) -> Arc<Keyring> {
-    let key = |id: u16| NodeKey::from_seed([id as u8 + 1; 32]);
-    let nodes = (0..5u16)
-        .map(|id| Node {
-            id: NodeId(id),
-            role: if id < 4 { Role::Voter } else { Role::Client },
-            address: (id < 4).then(|| ([127, 0, 0, 1], 7000 + id).into()),
-            public_key: key(id).public_hex(),
-            group: 0,
-            clients: if id < 4 { 0 } else { 4096 },
-        })
-        .collect();
-    let settings = ClusterSettings { authentication: authentication.parse().unwrap(), ..ClusterSettings::default() };
-    Keyring::new(&ClusterFile { settings, nodes }, NodeId(node), &key(node)).unwrap()
-}
-
-fn table(requests: usize, operation_bytes: usize) -> RequestTable {
-    let mut table = RequestTable {
-        clients: (0..requests as u32).map(ClientId).collect(),
-        timestamps: vec![Timestamp(1); requests],
-        operation_ends: (1..=requests).map(|end| (end * operation_bytes) as u32).collect(),
-        operations: vec![7; requests * operation_bytes].into(),
-        ..RequestTable::empty()
-    };
-    Digester::default().digest(&mut table);
-    table
-}
 
 fn blocks(cluster: [u8; 8], count: usize) -> Vec<AuthBlock> {
     let digest = Digest([3; 32]);

@@ -1,49 +1,27 @@
 //! What encoding and decoding cost: pre-prepares, requests and replies of 1, 100 and 1000 requests of 16 bytes, with MACs.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hippodrome_engine::auth::{Digester, Keyring, NodeKey, Sealer};
+use hippodrome_engine::auth::Sealer;
 use hippodrome_engine::limits::FRAME_BODY_BYTES_MAX;
 use hippodrome_engine::protocol::Message;
 use hippodrome_engine::protocol::message::PrePrepare;
 use hippodrome_engine::requests::{Batch, ReplyTable, RequestTable};
-use hippodrome_engine::settings::{ClusterFile, ClusterSettings, Node, Role};
 use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 use hippodrome_engine::wire::{Decoder, Frame, FrameReader, Outgoing, encode_message, encode_replies, encode_requests};
+
+mod common;
+
+use common::{keyring, table};
 
 const SIZES: [usize; 3] = [1, 100, 1000];
 const OPERATION_BYTES: usize = 16;
 
-/// Four replicas and one client node, MACs everywhere.
-fn keyring(node: u16) -> Arc<Keyring> {
-    let key = |id: u16| NodeKey::from_seed([id as u8 + 1; 32]);
-    let nodes = (0..5u16)
-        .map(|id| Node {
-            id: NodeId(id),
-            role: if id < 4 { Role::Voter } else { Role::Client },
-            address: (id < 4).then(|| ([127, 0, 0, 1], 7000 + id).into()),
-            public_key: key(id).public_hex(),
-            group: 0,
-            clients: if id < 4 { 0 } else { 4096 },
-        })
-        .collect();
-    let file = ClusterFile { settings: ClusterSettings::default(), nodes };
-    Keyring::new(&file, NodeId(node), &key(node)).unwrap()
-}
-
 fn sealed(requests: usize) -> RequestTable {
-    let mut table = RequestTable {
-        clients: (0..requests as u32).map(ClientId).collect(),
-        timestamps: vec![Timestamp(1); requests],
-        operation_ends: (1..=requests).map(|end| (end * OPERATION_BYTES) as u32).collect(),
-        operations: vec![7; requests * OPERATION_BYTES].into(),
-        ..RequestTable::empty()
-    };
-    Digester::default().digest(&mut table);
-    table.proofs = Sealer::new(keyring(4)).seal_requests(&table);
+    let mut table = table(requests, OPERATION_BYTES);
+    table.proofs = Sealer::new(keyring("mac", 4)).seal_requests(&table);
     table
 }
 
@@ -58,7 +36,7 @@ fn requests(c: &mut Criterion) {
     for size in SIZES {
         let table = sealed(size);
         let bytes = encode_requests(&table, NodeId(4));
-        let mut decoder = Decoder::new(&keyring(0));
+        let mut decoder = Decoder::new(&keyring("mac", 0));
         group.throughput(Throughput::Elements(size as u64));
         group.bench_function(BenchmarkId::new("encode", size), |b| {
             b.iter(|| encode_requests(black_box(&table), NodeId(4)));
@@ -74,9 +52,9 @@ fn pre_prepares(c: &mut Criterion) {
     for size in SIZES {
         let batch = Batch::new(sealed(size));
         let message = Message::PrePrepare(PrePrepare { view: View(0), sequence: SequenceNumber(1), batch });
-        let sealer = Sealer::new(keyring(0));
+        let sealer = Sealer::new(keyring("mac", 0));
         let bytes = encode_message(&message, ReplicaId(1), &sealer);
-        let mut decoder = Decoder::new(&keyring(1));
+        let mut decoder = Decoder::new(&keyring("mac", 1));
         group.throughput(Throughput::Elements(size as u64));
         group.bench_function(BenchmarkId::new("encode for 3 receivers", size), |b| {
             b.iter(|| {
@@ -102,9 +80,9 @@ fn replies(c: &mut Criterion) {
             result_ends: vec![0; size],
             results: Bytes::new(),
         };
-        let sealer = Sealer::new(keyring(0));
+        let sealer = Sealer::new(keyring("mac", 0));
         let bytes = encode_replies(&table, View(0), NodeId(4), &sealer).remove(0);
-        let decoder = Decoder::new(&keyring(4));
+        let decoder = Decoder::new(&keyring("mac", 4));
         group.throughput(Throughput::Elements(size as u64));
         group.bench_function(BenchmarkId::new("encode", size), |b| {
             b.iter(|| encode_replies(black_box(&table), View(0), NodeId(4), &sealer));

@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use hippodrome_engine::auth::NodeKey;
 use hippodrome_engine::replica::{self, ReplicaError, ReplicaOptions};
-use hippodrome_engine::settings::{
-    Batching, ClusterFile, ClusterSettings, Node, Placement, Role, TransportChoice, WaitChoice,
-};
+use hippodrome_engine::settings::{Batching, ClusterFile, ClusterSettings, Placement, TransportChoice, WaitChoice};
 use hippodrome_engine::types::{NodeId, ReplicaId};
 use hippodrome_loadgen::generator::{self, LoadOptions, Mode, Retransmission, WorkloadKind, WorkloadOptions};
 use hippodrome_loadgen::report::LoadReport;
@@ -75,16 +73,8 @@ impl Cluster {
         let proxies: Vec<Proxy> =
             listeners.iter().map(|listener| Proxy::start(listener.local_addr().unwrap())).collect();
         let addresses: Vec<SocketAddr> = proxies.iter().map(|proxy| proxy.address).collect();
-        let node = |id: u16| Node {
-            id: NodeId(id),
-            role: if id < n { Role::Voter } else { Role::Client },
-            address: addresses.get(usize::from(id)).copied(),
-            public_key: keys[usize::from(id)].public_hex(),
-            group: 0,
-            clients: if id < n { 0 } else { CLIENTS },
-        };
-        let file = ClusterFile { settings, nodes: (0..=n).map(node).collect() };
-        file.validate().unwrap();
+        let public_key = |id: NodeId| keys[usize::from(id.0)].public_hex();
+        let file = ClusterFile::new(settings, &addresses, &[CLIENTS], public_key).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let mut replicas = Vec::new();
         for (id, server) in (0..n).zip(listeners) {

@@ -1,10 +1,11 @@
 //! Clusters, keys and tables for tests.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Digester, Keyring, NodeKey};
 use crate::requests::{Proofs, RequestTable};
-use crate::settings::{ClusterFile, ClusterSettings, Node, Role};
+use crate::settings::{ClusterFile, ClusterSettings};
 use crate::types::{ClientId, NodeId, Timestamp};
 
 /// The key of node `node` in every test cluster.
@@ -16,22 +17,9 @@ pub(crate) fn key(node: u16) -> NodeKey {
 
 /// A cluster of `n` replicas and one client node for each entry of `clients`, which says for how many clients it speaks.
 pub(crate) fn cluster(authentication: &str, n: u16, clients: &[u32]) -> ClusterFile {
-    let node = |id: u16, role, clients| Node {
-        id: NodeId(id),
-        role,
-        address: (role == Role::Voter).then(|| ([127, 0, 0, 1], 7000 + id).into()),
-        public_key: key(id).public_hex(),
-        group: 0,
-        clients,
-    };
-    let replicas = (0..n).map(|id| node(id, Role::Voter, 0));
-    let client_nodes = (n..).zip(clients).map(|(id, &clients)| node(id, Role::Client, clients));
-    let file = ClusterFile {
-        settings: ClusterSettings { authentication: authentication.parse().unwrap(), ..ClusterSettings::default() },
-        nodes: replicas.chain(client_nodes).collect(),
-    };
-    file.validate().unwrap();
-    file
+    let settings = ClusterSettings { authentication: authentication.parse().unwrap(), ..ClusterSettings::default() };
+    let addresses: Vec<SocketAddr> = (0..n).map(|id| ([127, 0, 0, 1], 7000 + id).into()).collect();
+    ClusterFile::new(settings, &addresses, clients, |id| key(id.0).public_hex()).unwrap()
 }
 
 /// The keyring of one node of a test cluster.

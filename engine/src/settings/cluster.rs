@@ -141,6 +141,28 @@ pub struct ClusterFile {
 }
 
 impl ClusterFile {
+    /// A cluster of one group of voters at these addresses, then one client node for each entry of `clients`, which says
+    /// for how many logical clients it speaks. `public_key` tells each node's public key in hex.
+    ///
+    /// # Errors
+    /// Names the key, the value and what is allowed.
+    pub fn new(
+        settings: ClusterSettings,
+        addresses: &[SocketAddr],
+        clients: &[u32],
+        public_key: impl Fn(NodeId) -> String,
+    ) -> Result<Self, SettingsError> {
+        let voters = addresses.iter().map(|address| (Role::Voter, Some(*address), 0));
+        let client_nodes = clients.iter().map(|clients| (Role::Client, None, *clients));
+        let nodes = (0..=u16::MAX).zip(voters.chain(client_nodes)).map(|(id, (role, address, clients))| {
+            let id = NodeId(id);
+            Node { id, role, address, public_key: public_key(id), group: 0, clients }
+        });
+        let file = Self { settings, nodes: nodes.collect() };
+        file.validate()?;
+        Ok(file)
+    }
+
     /// Reads and validates a cluster file (TOML).
     ///
     /// # Errors
