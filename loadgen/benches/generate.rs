@@ -82,7 +82,12 @@ fn workloads(c: &mut Criterion) {
     workload(c, "fixed 16/16", &mut Fixed::new(16, 16), &mut Null::new(16));
     for kind in [WorkloadKind::A, WorkloadKind::D, WorkloadKind::E] {
         let mut thread = Ycsb::for_threads(&YcsbConfig::new(kind, CLIENTS), 1).expect("default options").remove(0);
-        workload(c, &kind.to_string(), &mut thread, &mut Kv::with_records(kv::RECORDS, kv::VALUE_BYTES));
+        workload(
+            c,
+            &format!("ycsb-{kind:?}").to_lowercase(),
+            &mut thread,
+            &mut Kv::with_records(kv::RECORDS, kv::VALUE_BYTES),
+        );
     }
 }
 

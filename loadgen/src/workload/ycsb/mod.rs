@@ -26,7 +26,7 @@ mod tests;
 mod value;
 
 use kind::Action;
-pub use kind::{UnknownWorkload, WorkloadKind};
+pub use kind::WorkloadKind;
 use value::{HEADER_BYTES, Origin};
 
 /// Most records that a scan of workload E asks for; lengths are uniform from 1.

@@ -77,7 +77,7 @@ proptest! {
     fn a_correct_store_passes_every_check(choices in prop::collection::vec(any::<u8>(), 1500)) {
         for kind in WorkloadKind::ALL {
             let (passed, failed) = run(kind, store(&config(kind)).as_mut(), &choices);
-            prop_assert_eq!(failed, 0, "{}", kind);
+            prop_assert_eq!(failed, 0, "{:?}", kind);
             prop_assert!(passed > 1000);
         }
     }
@@ -89,7 +89,7 @@ fn a_wrong_store_fails_every_check() {
     for kind in WorkloadKind::ALL {
         let mut wrong = Wrong::new(store(&config(kind)), 0);
         let (passed, failed) = run(kind, &mut wrong, &choices);
-        assert!(passed == 0 && failed > 1000, "{kind}: {passed} passed");
+        assert!(passed == 0 && failed > 1000, "{kind:?}: {passed} passed");
     }
 }
 
@@ -106,7 +106,7 @@ fn mixes_have_their_shares() {
         let (frequent, percent, rare) = kind.mix();
         let actions: Vec<_> = operations(&config(kind), 20_000).iter().map(|bytes| decoded(bytes)).collect();
         let share = actions.iter().filter(|action| **action == frequent).count() as f64 / 20_000.0;
-        assert!((share - f64::from(percent) / 100.0).abs() < 0.015, "{kind}: {share}");
+        assert!((share - f64::from(percent) / 100.0).abs() < 0.015, "{kind:?}: {share}");
         assert!(actions.iter().all(|action| [frequent, rare].contains(action)));
     }
 }
