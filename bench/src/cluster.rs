@@ -4,12 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use hippodrome_analysis::results::CLUSTER;
 use hippodrome_engine::auth::NodeKey;
 use hippodrome_engine::settings::{ClusterFile, ClusterSettings, Node, Role};
 use hippodrome_engine::types::NodeId;
-
-/// The cluster file's name in a directory.
-pub(crate) const CLUSTER_FILE: &str = "cluster.toml";
 
 /// A cluster that nobody runs yet.
 pub(crate) struct NewCluster {
@@ -41,7 +39,7 @@ impl NewCluster {
     /// Where each file of the cluster lies in `directory`: the cluster file, then the key of each node.
     fn paths(&self, directory: &Path) -> (PathBuf, Vec<PathBuf>) {
         let keys = self.file.nodes.iter().map(|node| directory.join(self.key_name(node))).collect();
-        (directory.join(CLUSTER_FILE), keys)
+        (directory.join(CLUSTER), keys)
     }
 
     /// `replica-2.key`, `client-0.key`.

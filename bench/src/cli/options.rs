@@ -17,7 +17,7 @@ use hippodrome_loadgen::generator::Mode;
 use serde::Serialize;
 
 use super::values::{
-    App, Arrivals, Preset, Size, Span, Workload, real, size, size_between, span, whole, whole_seconds,
+    App, Arrivals, Preset, Size, Span, Workload, name, real, size, size_between, span, whole, whole_seconds,
 };
 use crate::failure::Failure;
 
@@ -213,8 +213,7 @@ impl LoadTuning {
         match (self.rate, self.arrivals) {
             (None, None) => Ok(Mode::Closed),
             (None, Some(arrivals)) => {
-                let name = format!("{arrivals:?}").to_lowercase();
-                Err(Failure::value("arrivals", name, "only with --rate (a closed loop has no schedule)"))
+                Err(Failure::value("arrivals", name(&arrivals), "only with --rate (a closed loop has no schedule)"))
             }
             (Some(rate), None | Some(Arrivals::Constant)) => Ok(Mode::Constant(rate)),
             (Some(rate), Some(Arrivals::Poisson)) => Ok(Mode::Poisson(rate)),

@@ -111,6 +111,11 @@ impl Serialize for Preset {
     }
 }
 
+/// A value's name, as it is typed.
+pub(crate) fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
 /// Reads a length of time between `min` and `max`.
 pub(crate) fn span(min: Duration, max: Duration) -> impl Fn(&str) -> Result<Span, String> + Clone {
     move |text| {

@@ -14,6 +14,7 @@ use super::fleet::Fleet;
 use super::machine::MachineTime;
 use super::process::{Process, describe};
 use super::setup::Setup;
+use crate::cli::values::name;
 use crate::commands::load::second;
 use crate::failure::Failure;
 use crate::output::{ProgressTable, tell};
@@ -65,9 +66,8 @@ pub(super) fn drive(setup: &mut Setup, fleet: &mut Fleet, stop: &Stop) -> Result
 }
 
 fn start(setup: &Setup) -> anyhow::Result<Process> {
-    let name = "load".to_owned();
     let load = &setup.options.load;
-    Process::start(name.clone(), setup.log_path(&name), Stdio::null(), |command| {
+    Process::start("load".to_owned(), setup.log_path("load"), Stdio::null(), |command| {
         command.arg("load");
         let mut pair = |flag: &str, value: &dyn std::fmt::Display| {
             command.arg(format!("--{flag}={value}"));
@@ -79,7 +79,7 @@ fn start(setup: &Setup) -> anyhow::Result<Process> {
         pair("connections", &load.connections);
         pair("load-threads", &load.load_threads);
         pair("request-bytes", &load.request_bytes);
-        pair("workload", &format!("{:?}", load.workload).to_lowercase());
+        pair("workload", &name(&load.workload));
         pair("zipf", &load.zipf);
         pair("retransmit-after", &load.retransmit_after);
         pair("retransmit-max", &load.retransmit_max);
@@ -89,7 +89,7 @@ fn start(setup: &Setup) -> anyhow::Result<Process> {
             pair("rate", &rate);
         }
         if let Some(arrivals) = load.arrivals {
-            pair("arrivals", &format!("{arrivals:?}").to_lowercase());
+            pair("arrivals", &name(&arrivals));
         }
         if let Some(seed) = load.seed {
             pair("seed", &seed);

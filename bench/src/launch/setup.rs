@@ -10,7 +10,7 @@ use hippodrome_engine::settings::ClusterFile;
 use tempfile::TempDir;
 
 use crate::cli::run::{RunArgs, RunOptions};
-use crate::cluster::{CLUSTER_FILE, NewCluster};
+use crate::cluster::NewCluster;
 use crate::failure::Failure;
 
 /// Everything that a run is made of.
@@ -66,7 +66,7 @@ impl Setup {
 
     /// Where the cluster file lies.
     pub(super) fn cluster_path(&self) -> PathBuf {
-        self.keys.path().join(CLUSTER_FILE)
+        self.keys.path().join(results::CLUSTER)
     }
 
     /// Where a node's key lies: `replica-2.key`, `client-0.key`.
