@@ -1,7 +1,7 @@
 //! What each backend makes of loopback: bytes a second in one direction, and round trips. Both ends are transports of the same kind, each on a thread.
 //!
 //! Besides the times that criterion measures, each case prints the CPU time of the whole process for each message, which says more on a busy machine.
-#![allow(clippy::print_stdout)] // a benchmark's output
+#![allow(clippy::print_stdout, reason = "a benchmark's output")]
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -212,7 +212,7 @@ impl std::fmt::Display for Cpu {
     }
 }
 
-#[allow(unsafe_code)] // a system call
+#[allow(unsafe_code, reason = "a system call")]
 fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes to `time`, which is there.

@@ -5,7 +5,7 @@
 //!
 //! The ring is Lamport's, with the habits of s2n-quic's `sync::spsc`: each handle has one owner and can not be cloned, keeps a copy of its peer's cursor
 //! so that the common push and pop touch no line that the peer writes, and the cursors lie on lines of their own.
-#![allow(unsafe_code)] // slots are shared between two threads without a lock
+#![allow(unsafe_code, reason = "slots are shared between two threads without a lock")]
 
 use std::fmt;
 use std::mem::MaybeUninit;

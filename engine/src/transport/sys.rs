@@ -1,5 +1,5 @@
 //! System calls that the backend crates do not offer.
-#![allow(unsafe_code)] // system calls on raw memory
+#![allow(unsafe_code, reason = "system calls on raw memory")]
 
 use std::fs::File;
 use std::io;
