@@ -31,7 +31,8 @@ pub enum LatencyError {
     },
 }
 
-/// Merges all intervals of the measured window from the logs into one histogram. Histograms are merged, percentiles never averaged.
+/// Merges all intervals of the measured window from the logs into one histogram. Histograms are merged, percentiles
+/// never averaged.
 ///
 /// # Errors
 /// Names the offset or the interval that can not be read.

@@ -12,11 +12,12 @@ pub fn mean(samples: &[f64]) -> f64 {
     if samples.is_empty() { 0.0 } else { samples.iter().sum::<f64>() / samples.len() as f64 }
 }
 
-/// How many independent samples these are worth: `n / (1 + 2 Σ (1 − k/n) ρ_k)`, between 2 and n (Bayley and Hammersley, "The effective number of
-/// independent observations in an autocorrelated time series", 1946).
+/// How many independent samples these are worth: `n / (1 + 2 Σ (1 − k/n) ρ_k)`, between 2 and n (Bayley and Hammersley,
+/// "The effective number of independent observations in an autocorrelated time series", 1946).
 ///
-/// The sum ends before the first lag whose autocorrelation is not positive (the idea of Geyer's initial positive sequence, 1992): later lags of a
-/// short series are noise. Negative correlation never makes the interval narrower than that of independent samples.
+/// The sum ends before the first lag whose autocorrelation is not positive (the idea of Geyer's initial positive
+/// sequence, 1992): later lags of a short series are noise. Negative correlation never makes the interval narrower than
+/// that of independent samples.
 #[must_use]
 #[allow(clippy::cast_precision_loss, reason = "counts of samples are small")]
 pub fn effective_samples(samples: &[f64]) -> f64 {
@@ -38,8 +39,8 @@ pub fn effective_samples(samples: &[f64]) -> f64 {
     (n as f64 / (1.0 + 2.0 * sum)).clamp(2.0, n as f64)
 }
 
-/// 95 % confidence interval of the mean by Student's t, with [`effective_samples`] in place of the count, both for the standard error and for the
-/// degrees of freedom. `None` below two samples.
+/// 95 % confidence interval of the mean by Student's t, with [`effective_samples`] in place of the count, both for the
+/// standard error and for the degrees of freedom. `None` below two samples.
 ///
 /// # Panics
 /// Never: there is at least one degree of freedom.
@@ -58,8 +59,8 @@ pub fn interval95(samples: &[f64]) -> Option<[f64; 2]> {
     Some([center - half, center + half])
 }
 
-/// Mean of the last third of the samples against that of the first, percent. `None` below [`DRIFT_SECONDS_MIN`] samples, or if the first third is
-/// all zero.
+/// Mean of the last third of the samples against that of the first, percent. `None` below [`DRIFT_SECONDS_MIN`]
+/// samples, or if the first third is all zero.
 #[must_use]
 pub fn drift_percent(samples: &[f64]) -> Option<f64> {
     if samples.len() < DRIFT_SECONDS_MIN {

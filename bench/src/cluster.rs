@@ -20,7 +20,8 @@ impl NewCluster {
     /// Makes keys for replicas at these addresses and for client nodes that share the logical clients evenly.
     ///
     /// # Errors
-    /// If keys can not be made, or with [`SettingsError`](hippodrome_engine::settings::SettingsError) if a value is out of its range.
+    /// If keys can not be made, or with [`SettingsError`](hippodrome_engine::settings::SettingsError) if a value is out
+    /// of its range.
     pub(crate) fn generate(
         settings: ClusterSettings,
         addresses: &[SocketAddr],

@@ -1,4 +1,5 @@
-//! Configuration files: their keys are flags, so they are read as flags, by the same parsers and with the same messages.
+//! Configuration files: their keys are flags, so they are read as flags, by the same parsers and with the same
+//! messages.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,7 +11,8 @@ use crate::cli::run::{RunFile, RunOptions};
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 
-/// The command line with the options of its `--config` file, if it has one, in front of its own: the later one of two wins.
+/// The command line with the options of its `--config` file, if it has one, in front of its own: the later one of two
+/// wins.
 ///
 /// # Errors
 /// Names the file and the key, its value and what is allowed; also every error of the command line itself.

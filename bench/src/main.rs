@@ -1,8 +1,8 @@
 //! `hippodrome`: runs PBFT clusters, drives load at them, and proves the result.
 //!
-//! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a run meets them: [cli] (what people
-//! type), [config] (what they put in files instead), [cluster] (keys and the cluster file), [launch] (the launcher of `run`), [commands] (everything
-//! else); [failure] says how any of them ends.
+//! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a
+//! run meets them: [cli] (what people type), [config] (what they put in files instead), [cluster] (keys and the cluster
+//! file), [launch] (the launcher of `run`), [commands] (everything else); [failure] says how any of them ends.
 
 use std::process::ExitCode;
 
@@ -20,8 +20,8 @@ mod launch;
 mod output;
 mod signals;
 
-/// Batches are made on one thread and dropped on another, and bursts come and go: an allocator that takes memory back from any thread and returns it keeps
-/// resident memory flat over long runs, where the system's fragments.
+/// Batches are made on one thread and dropped on another, and bursts come and go: an allocator that takes memory back
+/// from any thread and returns it keeps resident memory flat over long runs, where the system's fragments.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -36,7 +36,8 @@ fn style() -> Style {
     if std::io::stdout().is_terminal() && !refused { Style::Colour } else { Style::Plain }
 }
 
-/// Progress as a table, a row each second. Which part of the run a second belongs to shows only from the seconds before.
+/// Progress as a table, a row each second. Which part of the run a second belongs to shows only from the seconds
+/// before.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressTable {
     /// Whether a second of the measured window was shown.
@@ -46,7 +47,8 @@ pub(crate) struct ProgressTable {
 impl ProgressTable {
     /// The next second's row.
     ///
-    /// What completes in the drain is what the load left over: a number of operations, not a rate to compare with those before.
+    /// What completes in the drain is what the load left over: a number of operations, not a rate to compare with those
+    /// before.
     #[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
     pub(crate) fn row(&mut self, second: &Second) -> String {
         self.measured |= second.measured;

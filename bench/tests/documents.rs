@@ -1,4 +1,5 @@
-//! Documents that drift from the code break the build: every path that they name exists, every option is one of the binary's.
+//! Documents that drift from the code break the build: every path that they name exists, every option is one of the
+//! binary's.
 
 use std::collections::BTreeSet;
 use std::fs;

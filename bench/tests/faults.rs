@@ -1,4 +1,5 @@
-//! Faults in real processes: what a run survives it must say and go on, what it does not must end it, and nothing is ever left behind.
+//! Faults in real processes: what a run survives it must say and go on, what it does not must end it, and nothing is
+//! ever left behind.
 
 use std::fs;
 use std::process::Stdio;

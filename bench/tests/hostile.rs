@@ -1,5 +1,6 @@
-//! Bytes from strangers, and from a client node that turned bad, at every port of replicas that were started by hand: nobody dies, nothing grows, every refusal
-//! is counted by its name, and honest clients are served meanwhile and afterwards.
+//! Bytes from strangers, and from a client node that turned bad, at every port of replicas that were started by hand:
+//! nobody dies, nothing grows, every refusal is counted by its name, and honest clients are served meanwhile and
+//! afterwards.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -107,7 +108,8 @@ fn first_words(cluster: &Cluster) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What a client node may say once it has proven itself, what it is counted as, and whether that is the end of its connection.
+/// What a client node may say once it has proven itself, what it is counted as, and whether that is the end of its
+/// connection.
 fn later_words() -> Vec<(&'static str, Vec<u8>, bool)> {
     vec![
         ("bad_magic", noise(4096), true),
@@ -296,7 +298,8 @@ fn other_settings_are_refused_by_name() {
         );
     }
     expect_refused(&cluster.replicas[0], "settings_differ", 1);
-    // The three that agree are a quorum: a load that agrees with them is served, one that agrees with the fourth alone is told why not.
+    // The three that agree are a quorum: a load that agrees with them is served, one that agrees with the fourth alone
+    // is told why not.
     cluster.expect_load("client-0");
     let (code, _, stderr) = outcome(&cluster.load("client-1", "cluster-3", &["--duration", "1s"]));
     assert_eq!(code, Some(3), "{stderr}");

@@ -1,5 +1,5 @@
-//! Every authentication strategy with every batching strategy, over both transports, with every other option somewhere: nothing may speak against any of
-//! these short races.
+//! Every authentication strategy with every batching strategy, over both transports, with every other option somewhere:
+//! nothing may speak against any of these short races.
 
 use std::fs;
 
@@ -76,7 +76,8 @@ fn check(run: &Finished, what: &str) {
     }
 }
 
-/// A list of cores for `--placement`: network, order, execute, egress and two verify stages on the first and the last that this process may use.
+/// A list of cores for `--placement`: network, order, execute, egress and two verify stages on the first and the last
+/// that this process may use.
 fn cores() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();

@@ -1,4 +1,5 @@
-//! What encoding and decoding cost: pre-prepares, requests and replies of 1, 100 and 1000 requests of 16 bytes, with MACs.
+//! What encoding and decoding cost: pre-prepares, requests and replies of 1, 100 and 1000 requests of 16 bytes, with
+//! MACs.
 
 use std::hint::black_box;
 

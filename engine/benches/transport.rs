@@ -1,6 +1,8 @@
-//! What each backend makes of loopback: bytes a second in one direction, and round trips. Both ends are transports of the same kind, each on a thread.
+//! What each backend makes of loopback: bytes a second in one direction, and round trips. Both ends are transports of
+//! the same kind, each on a thread.
 //!
-//! Besides the times that criterion measures, each case prints the CPU time of the whole process for each message, which says more on a busy machine.
+//! Besides the times that criterion measures, each case prints the CPU time of the whole process for each message,
+//! which says more on a busy machine.
 #![allow(clippy::print_stdout, reason = "a benchmark's output")]
 
 use std::net::TcpListener;
@@ -195,7 +197,8 @@ struct Cpu {
 }
 
 impl Cpu {
-    /// Runs `run` with `asked` messages, or `least` because too few would measure how it begins, and scales its time to those that were asked for.
+    /// Runs `run` with `asked` messages, or `least` because too few would measure how it begins, and scales its time to
+    /// those that were asked for.
     fn measure(&mut self, asked: u64, least: u64, run: impl FnOnce(u64) -> (Duration, Duration)) -> Duration {
         let messages = asked.max(least);
         let (elapsed, cpu) = run(messages);

@@ -1,8 +1,8 @@
 //! The engine: a pipelined, thread-per-core PBFT replica.
 //!
-//! In data-path order: [transport] moves bytes, [wire] frames them, [auth] proves who sent them, [requests] is the unit that travels, [protocol] orders
-//! it, [execute] applies it to an [app]; [pipeline] puts these on threads, joined by [ring]s; [settings], [quorum], [types] and [limits] are what
-//! they share.
+//! In data-path order: [transport] moves bytes, [wire] frames them, [auth] proves who sent them, [requests] is the unit
+//! that travels, [protocol] orders it, [execute] applies it to an [app]; [pipeline] puts these on threads, joined by
+//! [ring]s; [settings], [quorum], [types] and [limits] are what they share.
 
 pub mod app;
 pub mod auth;

@@ -1,5 +1,6 @@
-//! Every bound in one place, with the relations between them checked when the crate is compiled. Only bounds that nothing
-//! else depends on (how much one step of a stage takes, what an application defines) stay beside the code that they bound.
+//! Every bound in one place, with the relations between them checked when the crate is compiled. Only bounds that
+//! nothing else depends on (how much one step of a stage takes, what an application defines) stay beside the code that
+//! they bound.
 
 /// Fewest replicas of a cluster: n = 3f + 1 with f = 1.
 pub const REPLICAS_MIN: usize = 4;

@@ -1,5 +1,6 @@
-//! The unit that travels: a table of requests in columns, made once when a frame is parsed and carried by reference from
-//! verify to egress. No stage handles a request as an object of its own, so digests and tags are computed side by side.
+//! The unit that travels: a table of requests in columns, made once when a frame is parsed and carried by reference
+//! from verify to egress. No stage handles a request as an object of its own, so digests and tags are computed side by
+//! side.
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use crate::types::{ClientId, Digest, Timestamp};
 pub enum Proofs {
     /// The crypto-free baseline.
     None,
-    /// Authenticators, column by column: `columns` × len tags of [`TAG_BYTES`]. From a client there is one column for each replica,
-    /// in order of their ids; a pre-prepare carries its receiver's column alone.
+    /// Authenticators, column by column: `columns` × len tags of [`TAG_BYTES`]. From a client there is one column for
+    /// each replica, in order of their ids; a pre-prepare carries its receiver's column alone.
     Tags {
         /// How many columns there are: n, or 1.
         columns: u16,
@@ -231,9 +232,9 @@ impl Batch {
         self.requests.bytes()
     }
 
-    /// This batch as it is kept for laggards, who trust its digest: without the requests' proofs, and in memory of its own, so that what it keeps is what
-    /// [`bytes`](Self::bytes) says. Operations that are a slice of a transport's chunk would keep the whole chunk; what is longer than a chunk is no slice of
-    /// one.
+    /// This batch as it is kept for laggards, who trust its digest: without the requests' proofs, and in memory of its
+    /// own, so that what it keeps is what [`bytes`](Self::bytes) says. Operations that are a slice of a transport's
+    /// chunk would keep the whole chunk; what is longer than a chunk is no slice of one.
     #[must_use]
     pub fn to_keep(self: Arc<Self>) -> Arc<Self> {
         let Self { digest, mut requests } = Arc::try_unwrap(self)

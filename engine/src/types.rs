@@ -20,7 +20,8 @@ macro_rules! number {
 }
 
 number! {
-    /// A node of the cluster file: a replica or a load generator. Replicas come first, so the node with number i < n is replica i.
+    /// A node of the cluster file: a replica or a load generator. Replicas come first, so the node with number i < n is
+    /// replica i.
     NodeId(u16)
 }
 number! {
@@ -33,7 +34,8 @@ number! {
     ClientId(u32)
 }
 number! {
-    /// A client's operation counter: strictly increasing for each logical client, starting at 1 (PBFT's request timestamp).
+    /// A client's operation counter: strictly increasing for each logical client, starting at 1 (PBFT's request
+    /// timestamp).
     Timestamp(u64)
 }
 number! {
@@ -45,7 +47,8 @@ number! {
     SequenceNumber(u64)
 }
 number! {
-    /// Nanoseconds since the process's own epoch (monotonic). The protocol core never reads a clock: time is an argument.
+    /// Nanoseconds since the process's own epoch (monotonic). The protocol core never reads a clock: time is an
+    /// argument.
     Time(u64)
 }
 

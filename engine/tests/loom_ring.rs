@@ -75,7 +75,8 @@ fn everything_pushed_is_seen_before_the_producer_is_gone() {
     });
 }
 
-/// The consumer sleeps until its waker is called and for no other reason: a wake-up that was lost is a deadlock, which loom reports.
+/// The consumer sleeps until its waker is called and for no other reason: a wake-up that was lost is a deadlock, which
+/// loom reports.
 #[test]
 fn no_wake_up_is_lost() {
     hand_over_to_a_sleeper(1, 1, None);
@@ -122,7 +123,8 @@ fn hand_over_to_a_sleeper(producers: usize, items_each: usize, preemptions_max: 
     });
 }
 
-/// What a parker does: a call before the sleep is remembered. (loom's own `Notify` also wakes for no reason, which would hide what is lost.)
+/// What a parker does: a call before the sleep is remembered. (loom's own `Notify` also wakes for no reason, which
+/// would hide what is lost.)
 #[derive(Default)]
 struct Bed {
     woken: Mutex<bool>,

@@ -464,8 +464,8 @@ fn closed(transport: &mut dyn Transport, connection: ConnectionId) -> Option<std
     outcome.unwrap()
 }
 
-/// Sends `bytes_each` over each of so many connections, in pieces of up to `piece_max` bytes, to another transport that sends back whatever comes, and
-/// compares.
+/// Sends `bytes_each` over each of so many connections, in pieces of up to `piece_max` bytes, to another transport that
+/// sends back whatever comes, and compares.
 fn echo(choice: TransportChoice, connections: usize, bytes_each: usize, piece_max: usize) {
     let (listener, address) = listener();
     let stop = AtomicBool::new(false);

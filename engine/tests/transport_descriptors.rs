@@ -1,5 +1,5 @@
-//! A process that runs out of file descriptors keeps what it has, does not spin, and accepts again when there are some. The limit holds for the whole
-//! process, so this is the only test here.
+//! A process that runs out of file descriptors keeps what it has, does not spin, and accepts again when there are some.
+//! The limit holds for the whole process, so this is the only test here.
 #![allow(unsafe_code, reason = "the limit is set by a system call")]
 
 use std::fs::File;

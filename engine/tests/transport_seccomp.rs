@@ -1,5 +1,6 @@
-//! What happens where io_uring is refused, as Docker's default seccomp profile and old kernels do: refused for real, by a filter. A filter can not be
-//! taken off again, so each runs in a process of its own, which is this test binary once more.
+//! What happens where io_uring is refused, as Docker's default seccomp profile and old kernels do: refused for real, by
+//! a filter. A filter can not be taken off again, so each runs in a process of its own, which is this test binary once
+//! more.
 
 use std::process::Command;
 

@@ -230,7 +230,8 @@ impl Driver {
         if self.stopped() || now >= table.drain_until {
             return true;
         }
-        // All clients may be free for a moment although operations of the schedule still wait for one: their latencies, the longest of all, must not be missing.
+        // All clients may be free for a moment although operations of the schedule still wait for one: their latencies,
+        // the longest of all, must not be missing.
         let backlog = if let Pacing::Open(open) = &mut self.parts.pacing { open.has_backlog() } else { false };
         now >= table.measure_until && !backlog && self.slots.iter().all(|slot| !slot.outstanding)
     }
@@ -348,8 +349,8 @@ impl Driver {
         }
     }
 
-    /// How long after sending number `attempt` a request is sent again. Never less than a few usual latencies: a cluster that is merely busy must not be asked
-    /// everything again by everybody, which would keep it busy for ever.
+    /// How long after sending number `attempt` a request is sent again. Never less than a few usual latencies: a
+    /// cluster that is merely busy must not be asked everything again by everybody, which would keep it busy for ever.
     fn patience_ns(&self, attempt: u32) -> u64 {
         let Retransmission { first, longest } = self.parts.retransmission;
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -425,7 +426,8 @@ impl Driver {
             self.summary.wrong_results += 1;
         }
         self.summary.operations += u64::from(table.measures(now));
-        // An open loop measures what was intended in the window, however late it completes; a closed loop what completed in it.
+        // An open loop measures what was intended in the window, however late it completes; a closed loop what
+        // completed in it.
         let counts = match self.parts.pacing {
             Pacing::Closed => table.measures(now),
             Pacing::Open(_) => table.measures(slot.intended),

@@ -408,7 +408,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever the numbers, each client belongs to exactly one thread, and that thread reads the connection over which replicas answer the client.
+        /// Whatever the numbers, each client belongs to exactly one thread, and that thread reads the connection over
+        /// which replicas answer the client.
         #[test]
         fn every_client_is_served_by_the_thread_that_reads_its_connection(
             start in 0u32..1 << 19,

@@ -1,9 +1,9 @@
-//! Load for BFT clusters: thousands of logical clients on few connections, in closed or open loop, timed from the intended send to the
-//! completed reply quorum.
+//! Load for BFT clusters: thousands of logical clients on few connections, in closed or open loop, timed from the
+//! intended send to the completed reply quorum.
 //!
-//! In data-path order: [schedule] (when to send) and `pacing` (who sends then), [workload] (what to send), [generator] (the threads of a load) with
-//! `thread` and `driver` (one of them), `outbox` and `links` (requests out, replies in), [recorder] (what it took) and `sampler` (merged over threads),
-//! [report] (what is told).
+//! In data-path order: [schedule] (when to send) and `pacing` (who sends then), [workload] (what to send), [generator]
+//! (the threads of a load) with `thread` and `driver` (one of them), `outbox` and `links` (requests out, replies in),
+//! [recorder] (what it took) and `sampler` (merged over threads), [report] (what is told).
 
 mod driver;
 pub mod generator;

@@ -1,4 +1,5 @@
-//! A generator thread's connections to the replicas: one to each replica for each of the connection numbers that it owns.
+//! A generator thread's connections to the replicas: one to each replica for each of the connection numbers that it
+//! owns.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -73,8 +74,8 @@ impl Links {
         self.owned.clone().map(|index| connected(index).count()).min().unwrap_or(0)
     }
 
-    /// Sends to `replica` over connection number `index`; forgotten if that does not stand, or if the replica has not taken what was sent before
-    /// (retransmission repairs it).
+    /// Sends to `replica` over connection number `index`; forgotten if that does not stand, or if the replica has not
+    /// taken what was sent before (retransmission repairs it).
     pub(crate) fn send(&mut self, replica: ReplicaId, index: u32, bytes: Bytes) {
         let link = self.links.iter().find(|link| link.replica == replica && link.index == index);
         if let Some(connection) = link.and_then(|link| link.connection)

@@ -1,4 +1,5 @@
-//! Requests on their way out, gathered for each connection so that one frame carries many and their authenticators are made side by side.
+//! Requests on their way out, gathered for each connection so that one frame carries many and their authenticators are
+//! made side by side.
 
 use bytes::Bytes;
 use hippodrome_engine::auth::{Digester, Sealer};
@@ -7,7 +8,8 @@ use hippodrome_engine::requests::{Proofs, RequestTable};
 use hippodrome_engine::types::{ClientId, NodeId, Timestamp};
 use hippodrome_engine::wire::encode_requests;
 
-/// Most requests in one frame: small enough that the primary can begin with the first frame while the next is being made.
+/// Most requests in one frame: small enough that the primary can begin with the first frame while the next is being
+/// made.
 const FRAME_REQUESTS_MAX: usize = 512;
 const _: () = assert!(FRAME_REQUESTS_MAX <= REQUESTS_MAX);
 

@@ -1,5 +1,5 @@
-//! Pacing: which client sends when. Closed loop: a client sends as soon as its last operation is complete. Open loop: at the times of a
-//! schedule that was fixed in advance, by whichever client is free.
+//! Pacing: which client sends when. Closed loop: a client sends as soon as its last operation is complete. Open loop:
+//! at the times of a schedule that was fixed in advance, by whichever client is free.
 
 use hippodrome_engine::types::Time;
 

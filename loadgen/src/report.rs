@@ -46,9 +46,11 @@ pub struct LoadReport {
     pub offered_operations: u64,
     /// Of those, how many were sent more than 1 ms after the intended time because the generator itself was late.
     pub late_sends: u64,
-    /// Of those, how many had to wait because every logical client had an operation outstanding (counted in their latency).
+    /// Of those, how many had to wait because every logical client had an operation outstanding (counted in their
+    /// latency).
     pub waited_for_client: u64,
-    /// 99th percentile and maximum of how late the generator sent, µs (time spent waiting for a free client not counted).
+    /// 99th percentile and maximum of how late the generator sent, µs (time spent waiting for a free client not
+    /// counted).
     pub lag_p99_us: f64,
     /// See `lag_p99_us`.
     pub lag_max_us: f64,

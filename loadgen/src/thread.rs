@@ -23,7 +23,8 @@ use crate::workload::Workload;
 
 /// How long a thread waits for the last replica once all but f are reached.
 const CONNECT_ALL_WITHIN: Duration = Duration::from_secs(2);
-/// How often an open loop looks for sends that have fallen due. Coarser than a send interval at high rates, far finer than what counts as late.
+/// How often an open loop looks for sends that have fallen due. Coarser than a send interval at high rates, far finer
+/// than what counts as late.
 const TICK: Duration = Duration::from_micros(100);
 
 /// What a thread tells once it has tried to connect: how many replicas it reached, what it was refused, its transport.

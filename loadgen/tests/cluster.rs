@@ -1,4 +1,5 @@
-//! Four replicas and a load generator in one process, over real sockets: the shortest path through everything but the launcher.
+//! Four replicas and a load generator in one process, over real sockets: the shortest path through everything but the
+//! launcher.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

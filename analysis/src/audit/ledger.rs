@@ -88,7 +88,8 @@ fn by_digest(evidence: &Evidence, sequence: u64) -> Vec<(String, Vec<u16>)> {
     groups
 }
 
-/// Names who differs from the majority, each replica once: at the lowest sequence number at which it was seen to differ.
+/// Names who differs from the majority, each replica once: at the lowest sequence number at which it was seen to
+/// differ.
 fn disagreement(sequence: u64, groups: &[(String, Vec<u16>)], accused: &mut BTreeSet<u16>, findings: &mut Findings) {
     let (digest, majority) = &groups[0];
     if groups[1].1.len() == majority.len() {

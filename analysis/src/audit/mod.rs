@@ -1,7 +1,8 @@
 //! The verdict: what a run must prove before its numbers may be used.
 //!
-//! Five points, each a pure function over [`Evidence`]: `ledger` (replicas agree), `once` (operations were executed exactly once and answered
-//! correctly), `generator` (the generator was honest), `steady` (the window was steady), and the build.
+//! Five points, each a pure function over [`Evidence`]: `ledger` (replicas agree), `once` (operations were executed
+//! exactly once and answered correctly), `generator` (the generator was honest), `steady` (the window was steady), and
+//! the build.
 
 use crate::report::{Audit, Verdict};
 

@@ -1,11 +1,12 @@
-//! Point 2: every counted operation had a correct reply quorum, and each logical client's operations were executed exactly once.
+//! Point 2: every counted operation had a correct reply quorum, and each logical client's operations were executed
+//! exactly once.
 
 use super::{Evidence, Findings, LoadEvidence, ReplicaState, id, percent};
 
 /// More operations than this without a reply quorum, percent of those begun, and the cluster was not live.
 pub const UNANSWERED_PERCENT_MAX: f64 = 0.1;
-/// More operations without a reply quorum than this, percent of the logical clients, and the cluster was dead in the end, however few they are beside those of
-/// the time before.
+/// More operations without a reply quorum than this, percent of the logical clients, and the cluster was dead in the
+/// end, however few they are beside those of the time before.
 pub const WAITING_CLIENTS_PERCENT_MAX: f64 = 50.0;
 
 /// So many violations of one kind are spelt out.

@@ -3,7 +3,8 @@
 use super::{Evidence, Findings};
 use crate::statistics::drift_percent;
 
-/// Rates may drift by so much between the first and the last third of the window, percent. Machines that are shared drift by up to 30 %.
+/// Rates may drift by so much between the first and the last third of the window, percent. Machines that are shared
+/// drift by up to 30 %.
 pub const DRIFT_PERCENT_MAX: f64 = 35.0;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings) {

@@ -18,7 +18,8 @@ Writes cluster.toml, replica-N.key and client-N.key. Give every node cluster.tom
 
 /// Write a cluster file and a key file for each node
 ///
-/// Writes a cluster file and one key file for each node, readable by their owner alone (mode 0600). Never overwrites anything.
+/// Writes a cluster file and one key file for each node, readable by their owner alone (mode 0600). Never overwrites
+/// anything.
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {
     /// Replicas n, of which f = floor((n - 1) / 3) may be faulty, 4 to 64
@@ -33,7 +34,8 @@ pub(crate) struct KeygenArgs {
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = whole::<u16>(1, CLIENT_NODES_MAX as u64))]
     pub(crate) client_nodes: u16,
 
-    /// Where the replicas listen: HOST:PORT for consecutive ports on one host, or one HOST:PORT for each replica, by commas
+    /// Where the replicas listen: HOST:PORT for consecutive ports on one host, or one HOST:PORT for each replica, by
+    /// commas
     #[arg(long, value_name = "ADDRESSES")]
     pub(crate) listen: String,
 

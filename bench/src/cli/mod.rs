@@ -22,10 +22,12 @@ pub(crate) const BUILD_PROFILE: &str = if cfg!(debug_assertions) { "debug" } els
 
 /// The race track for Byzantine fault-tolerant replication
 ///
-/// Runs PBFT clusters at speed, drives load at them, and proves that the numbers may be used: every run audits the replicas' ledgers, checks that each
-/// client's operations were executed exactly once, and judges its own load generator.
+/// Runs PBFT clusters at speed, drives load at them, and proves that the numbers may be used: every run audits the
+/// replicas' ledgers, checks that each client's operations were executed exactly once, and judges its own load
+/// generator.
 ///
-/// `hippodrome run` does all of it on this machine. For several machines: `keygen` once, then `replica` on each, then `load`.
+/// `hippodrome run` does all of it on this machine. For several machines: `keygen` once, then `replica` on each, then
+/// `load`.
 #[derive(Debug, Parser)]
 #[command(name = "hippodrome", version, long_version = LONG_VERSION, after_long_help = EXAMPLES)]
 pub(crate) struct Cli {

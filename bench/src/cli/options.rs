@@ -30,8 +30,8 @@ const SECONDS_MAX: u64 = 24 * 3600;
 pub(crate) struct ClusterOptions {
     /// Who proves what to whom: none, mac, ed25519, ed25519-batch, or hybrid
     ///
-    /// One strategy for all links, or `hybrid`: signed requests (verified in batches), MACs between replicas and on replies. `none` proves nothing: the
-    /// crypto-free baseline.
+    /// One strategy for all links, or `hybrid`: signed requests (verified in batches), MACs between replicas and on
+    /// replies. `none` proves nothing: the crypto-free baseline.
     #[arg(long, value_name = "PRESET", default_value = "mac")]
     pub(crate) auth: Preset,
 
@@ -50,7 +50,8 @@ pub(crate) struct ClusterOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth_replies: Option<Strategy>,
 
-    /// Watermark window L: sequence numbers past the stable checkpoint that may be in use, at least twice the checkpoint interval, at most 4096
+    /// Watermark window L: sequence numbers past the stable checkpoint that may be in use, at least twice the
+    /// checkpoint interval, at most 4096
     #[arg(long, value_name = "L", default_value_t = 256, value_parser = whole::<u64>(2, WINDOW_MAX))]
     pub(crate) window: u64,
 
@@ -110,16 +111,17 @@ impl ClusterOptions {
 pub(crate) struct ReplicaTuning {
     /// When the primary closes a batch: none, fixed:N, time:N,DELAY, or adaptive[:MAX[,IN_FLIGHT]]
     ///
-    /// `none`: one request a batch. `fixed:N`: N requests. `time:N,DELAY`: up to N, at the latest DELAY after the first (time:100,2ms). `adaptive:MAX,IN_FLIGHT`:
-    /// propose while fewer than IN_FLIGHT batches are under way, else let up to MAX requests accumulate. N and MAX: 1 to 4096; IN_FLIGHT: 1 to 1024;
-    /// DELAY: 1us to 10s.
+    /// `none`: one request a batch. `fixed:N`: N requests. `time:N,DELAY`: up to N, at the latest DELAY after the first
+    /// (time:100,2ms). `adaptive:MAX,IN_FLIGHT`: propose while fewer than IN_FLIGHT batches are under way, else let up
+    /// to MAX requests accumulate. N and MAX: 1 to 4096; IN_FLIGHT: 1 to 1024; DELAY: 1us to 10s.
     #[arg(long, value_name = "STRATEGY", default_value_t = Batching::default())]
     pub(crate) batch: Batching,
 
-    /// Which stages share a thread and a core: auto, fused, pipelined, or NETWORK,ORDER,EXECUTE,EGRESS,VERIFY[,VERIFY..]
+    /// Which stages share a thread and a core: auto, fused, pipelined, or
+    /// NETWORK,ORDER,EXECUTE,EGRESS,VERIFY[,VERIFY..]
     ///
-    /// `fused`: all stages in one loop. `pipelined`: each on a thread of its own. A list of cores (0,1,2,2,3,4) pins each stage; the same core twice fuses.
-    /// `auto` goes by the cores there are and the replicas that share them.
+    /// `fused`: all stages in one loop. `pipelined`: each on a thread of its own. A list of cores (0,1,2,2,3,4) pins
+    /// each stage; the same core twice fuses. `auto` goes by the cores there are and the replicas that share them.
     #[arg(long, value_name = "PLACEMENT", default_value_t = Placement::Auto)]
     pub(crate) placement: Placement,
 
@@ -155,8 +157,8 @@ pub(crate) struct LoadTuning {
 
     /// Open loop: operations a second, 1 to 1e9. Without it: closed loop
     ///
-    /// Open loop: a schedule fixed in advance, latency from the intended send. Closed loop: each logical client waits for its answer before it sends again,
-    /// which finds the highest throughput and understates the tail of latency.
+    /// Open loop: a schedule fixed in advance, latency from the intended send. Closed loop: each logical client waits
+    /// for its answer before it sends again, which finds the highest throughput and understates the tail of latency.
     #[arg(long, value_name = "OPS_PER_S", value_parser = real(1.0, 1e9))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate: Option<f64>,

@@ -24,11 +24,13 @@ Flags win over the file; --auth also over its auth-clients, auth-replicas and au
 
 /// Run a whole cluster with its load on this machine and judge the result
 ///
-/// Starts a cluster and a load generator as processes of their own, watches them, audits the replicas when the load has ended, and judges the run.
+/// Starts a cluster and a load generator as processes of their own, watches them, audits the replicas when the load has
+/// ended, and judges the run.
 ///
-/// Prints progress each second on stderr and the summary on stdout. A run is INVALID (exit code 1) unless: the replicas' ledgers agree; every client's
-/// operations were executed exactly once and answered correctly; the load generator was not the bottleneck and kept its schedule; throughput was steady; this is
-/// a release build. Up to f replicas may die meanwhile: that is reported as a fault.
+/// Prints progress each second on stderr and the summary on stdout. A run is INVALID (exit code 1) unless: the
+/// replicas' ledgers agree; every client's operations were executed exactly once and answered correctly; the load
+/// generator was not the bottleneck and kept its schedule; throughput was steady; this is a release build. Up to f
+/// replicas may die meanwhile: that is reported as a fault.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct RunArgs {

@@ -9,7 +9,8 @@ pub(crate) mod load;
 pub(crate) mod replica;
 pub(crate) mod report;
 
-/// Ends this process when `parent` is no longer its parent: a launcher that was killed can not stop its children itself.
+/// Ends this process when `parent` is no longer its parent: a launcher that was killed can not stop its children
+/// itself.
 fn exit_with_parent(parent: Option<u32>) {
     let Some(parent) = parent else { return };
     std::thread::spawn(move || {

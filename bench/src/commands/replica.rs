@@ -63,7 +63,8 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The listener that the launcher bound and passed as standard input: ports are chosen by the kernel and nobody can take them in between.
+/// The listener that the launcher bound and passed as standard input: ports are chosen by the kernel and nobody can
+/// take them in between.
 fn inherited() -> anyhow::Result<TcpListener> {
     let descriptor = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
     let listener = TcpListener::from(descriptor);

@@ -36,7 +36,8 @@ pub(super) struct Told {
     pub(super) clients: ClientsAnswer,
 }
 
-/// Waits until the replicas have settled, then asks each for its state, its ledger and its client table. In order of their ids.
+/// Waits until the replicas have settled, then asks each for its state, its ledger and its client table. In order of
+/// their ids.
 ///
 /// # Errors
 /// If interrupted.

@@ -1,4 +1,5 @@
-//! The load generator's process, followed second by second, with the CPU time that all processes take in the measured window.
+//! The load generator's process, followed second by second, with the CPU time that all processes take in the measured
+//! window.
 
 use std::process::Stdio;
 use std::sync::mpsc::RecvTimeoutError;
@@ -19,7 +20,8 @@ use crate::commands::load::second;
 use crate::failure::Failure;
 use crate::output::{ProgressTable, tell};
 
-/// How long the load generator may take beyond the load itself and an operation's time-out: connecting, draining, writing.
+/// How long the load generator may take beyond the load itself and an operation's time-out: connecting, draining,
+/// writing.
 const GRACE: Duration = Duration::from_secs(60);
 /// How often replicas and Ctrl-C are looked at.
 const TICK: Duration = Duration::from_millis(100);

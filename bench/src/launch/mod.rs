@@ -1,8 +1,9 @@
 //! The launcher of `hippodrome run`: a whole cluster and its load as processes on this machine.
 //!
-//! In the order of a run: [setup] (directory, keys, ports), [fleet] (replicas: start, watch, stop), [drive] (the load generator, second by second), [collect]
-//! (what replicas say when it has ended), [assemble] (evidence, verdict, report). They stand on [process] (children that never outlive us), [control] (asking a
-//! replica) and [machine] (what the kernel tells).
+//! In the order of a run: [setup] (directory, keys, ports), [fleet] (replicas: start, watch, stop), [drive] (the load
+//! generator, second by second), [collect] (what replicas say when it has ended), [assemble] (evidence, verdict,
+//! report). They stand on [process] (children that never outlive us), [control] (asking a replica) and [machine] (what
+//! the kernel tells).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

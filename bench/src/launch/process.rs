@@ -1,4 +1,5 @@
-//! Child processes of this very binary, killed and reaped when their guard is dropped: on errors, panics and Ctrl-C alike.
+//! Child processes of this very binary, killed and reaped when their guard is dropped: on errors, panics and Ctrl-C
+//! alike.
 //!
 //! A launcher that is itself killed drops nothing. For that case children watch for their parent (`--parent`).
 

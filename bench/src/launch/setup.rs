@@ -1,4 +1,5 @@
-//! What must exist before any process starts: the results directory, the cluster with its keys, and a bound port for each replica.
+//! What must exist before any process starts: the results directory, the cluster with its keys, and a bound port for
+//! each replica.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;

@@ -38,8 +38,8 @@ pub(crate) struct Replica {
 }
 
 impl Cluster {
-    /// Makes keys for 40 clients of two client nodes and starts the replicas. `keygen` and `replica` are more options of these commands; replica 3 gets
-    /// its cluster file through `rewrite`.
+    /// Makes keys for 40 clients of two client nodes and starts the replicas. `keygen` and `replica` are more options
+    /// of these commands; replica 3 gets its cluster file through `rewrite`.
     pub(crate) fn start(keygen: &[&str], replica: &[&str], rewrite: impl Fn(String) -> String) -> Self {
         let track = track();
         for _ in 0..ATTEMPTS {
@@ -72,7 +72,8 @@ impl Cluster {
         Keyring::new(&file, node, &key).unwrap()
     }
 
-    /// Runs `hippodrome load` without a warm-up with the key of a client node; its results go to a directory of that name.
+    /// Runs `hippodrome load` without a warm-up with the key of a client node; its results go to a directory of that
+    /// name.
     pub(crate) fn load(&self, client: &str, cluster: &str, arguments: &[&str]) -> Output {
         let (key, cluster) = (format!("race/{client}.key"), format!("race/{cluster}.toml"));
         let base = ["load", "--cluster", &cluster, "--key", &key, "--out", client, "--warmup", "0s"];

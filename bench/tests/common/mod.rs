@@ -1,4 +1,5 @@
-//! What the tests of the real binary share: one cluster at a time, guards that leave no process behind, polling instead of sleeping.
+//! What the tests of the real binary share: one cluster at a time, guards that leave no process behind, polling instead
+//! of sleeping.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -111,7 +112,8 @@ impl Captured {
     }
 }
 
-/// A `hippodrome run` under way. Its results go to `out` in a directory of its own. Dropped early, it and its children are killed.
+/// A `hippodrome run` under way. Its results go to `out` in a directory of its own. Dropped early, it and its children
+/// are killed.
 pub(crate) struct Run {
     launcher: Guard,
     stderr: Captured,

@@ -1,7 +1,7 @@
 //! Applications: what the replicated state machine does with an operation.
 //!
-//! Shipped: [null] (a result of a fixed size, as in the 0/0, 4/0 and 0/4 micro-benchmarks of Castro & Liskov) and [kv] (a key-value
-//! store for YCSB-style mixes). [faulty] wraps another one and computes wrongly, for tests of the audit.
+//! Shipped: [null] (a result of a fixed size, as in the 0/0, 4/0 and 0/4 micro-benchmarks of Castro & Liskov) and [kv]
+//! (a key-value store for YCSB-style mixes). [faulty] wraps another one and computes wrongly, for tests of the audit.
 
 use thiserror::Error;
 
@@ -31,7 +31,8 @@ pub fn open(settings: &ClusterSettings) -> Option<Box<dyn Application>> {
 #[error("invalid operation: {0}")]
 pub struct InvalidOperation(pub String);
 
-/// A deterministic state machine. Equal operations in equal order give equal results and equal digests on every replica.
+/// A deterministic state machine. Equal operations in equal order give equal results and equal digests on every
+/// replica.
 pub trait Application: Send {
     /// Whether a replica should agree to order this operation. Must not depend on anything but the operation.
     ///
@@ -39,8 +40,8 @@ pub trait Application: Send {
     /// What is wrong with the operation.
     fn validate(&self, operation: &[u8]) -> Result<(), InvalidOperation>;
 
-    /// Executes an operation and appends its result (at most [`crate::limits::RESULT_BYTES_MAX`] bytes) to `result`. An operation that does
-    /// not validate still gets a result that says so: every replica must give the same one.
+    /// Executes an operation and appends its result (at most [`crate::limits::RESULT_BYTES_MAX`] bytes) to `result`. An
+    /// operation that does not validate still gets a result that says so: every replica must give the same one.
     fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>);
 
     /// Answers a read-only operation without changing the state. `false`: this operation needs ordering.

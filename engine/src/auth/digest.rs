@@ -1,8 +1,8 @@
 //! Digests of requests, a table at a time.
 //!
-//! A request's digest is BLAKE3 of: client (u32), length of the operation (u32), timestamp (u64), all little endian, the
-//! operation, and zeros up to a multiple of 64 bytes. The length inside keeps the padding unambiguous, and whole blocks let
-//! requests of the same number of blocks be hashed side by side ([`super::wide`]).
+//! A request's digest is BLAKE3 of: client (u32), length of the operation (u32), timestamp (u64), all little endian,
+//! the operation, and zeros up to a multiple of 64 bytes. The length inside keeps the padding unambiguous, and whole
+//! blocks let requests of the same number of blocks be hashed side by side ([`super::wide`]).
 
 use super::wide::{BLOCK_BYTES, CHUNK_BLOCKS, LANES, digest_padded};
 use crate::requests::RequestTable;

@@ -1,4 +1,5 @@
-//! Who is who: every node's public key, the pairwise keys of this node, and which node speaks for which logical clients.
+//! Who is who: every node's public key, the pairwise keys of this node, and which node speaks for which logical
+//! clients.
 
 use std::fmt;
 use std::ops::Range;
@@ -38,8 +39,8 @@ impl Keyring {
     /// The keyring of node `own` in a validated cluster.
     ///
     /// # Errors
-    /// If `own` is not in the cluster, `key` is not its key, two nodes share a key, or a public key is refused: it must be
-    /// the canonical encoding of a point of prime order (see [`super::signature`] for why). Errors name the node.
+    /// If `own` is not in the cluster, `key` is not its key, two nodes share a key, or a public key is refused: it must
+    /// be the canonical encoding of a point of prime order (see [`super::signature`] for why). Errors name the node.
     pub fn new(file: &ClusterFile, own: NodeId, key: &NodeKey) -> Result<Arc<Self>, KeyError> {
         let last = file.nodes.len() - 1;
         let node = file.nodes.get(usize::from(own.0)).ok_or(KeyError::UnknownNode { node: own, last })?;

@@ -133,7 +133,8 @@ impl NodeKey {
     /// Reads a key file: whose it is, and the key.
     ///
     /// # Errors
-    /// If it can not be read, others than its owner may read or write it, or it is malformed; names the path and the fix.
+    /// If it can not be read, others than its owner may read or write it, or it is malformed; names the path and the
+    /// fix.
     pub fn read(path: &Path) -> Result<(NodeId, Self), KeyError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]

@@ -1,9 +1,9 @@
 //! Authentication: strategies chosen at run time for each class of links.
 //!
 //! Everything that is authenticated is first reduced to an [`AuthBlock`] of 64 bytes, one BLAKE3 block, so that whole
-//! frames of tags are computed side by side. In order: [keys] (identities and their files), [keyring] (who is who, and the
-//! pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [signature] (one acceptance rule for
-//! single and batch verification), [verifier] (checks proofs), [sealer] (makes them).
+//! frames of tags are computed side by side. In order: [keys] (identities and their files), [keyring] (who is who, and
+//! the pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [signature] (one acceptance rule
+//! for single and batch verification), [verifier] (checks proofs), [sealer] (makes them).
 
 use crate::limits::{SIGNATURE_BYTES, TAG_BYTES};
 use crate::settings::{Authentication, Strategy};
@@ -85,8 +85,8 @@ pub enum BlockKind {
     Body = 10,
 }
 
-/// The 64 bytes that a MAC or a signature covers: kind, version, sender, view, sequence number, cluster, digest. MACs bind the receiver by their key, which belongs to
-/// one pair and one direction.
+/// The 64 bytes that a MAC or a signature covers: kind, version, sender, view, sequence number, cluster, digest. MACs
+/// bind the receiver by their key, which belongs to one pair and one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct AuthBlock(pub [u8; 64]);

@@ -11,19 +11,22 @@
 //!
 //! # Why not ed25519-dalek's verdicts as they are
 //! Its `verify` and its `verify_batch` are both cofactorless, yet differ: the first compares encodings of R, the second
-//! checks one random linear combination, where torsion parts of several R can cancel out. A faulty client that makes R with
-//! a torsion part would so be believed by one replica and not by another, and by the same replica in one batch and not in
-//! the next. Chalkias, Garillot and Nikolaenko, "Taming the many EdDSAs" (2020), section 3, survey such disagreements.
+//! checks one random linear combination, where torsion parts of several R can cancel out. A faulty client that makes R
+//! with a torsion part would so be believed by one replica and not by another, and by the same replica in one batch and
+//! not in the next. Chalkias, Garillot and Nikolaenko, "Taming the many EdDSAs" (2020), section 3, survey such
+//! disagreements.
 //!
 //! # Why the fast paths are safe
-//! Both are used as filters which accept only what the rule accepts; whatever they refuse is decided by the equation itself,
-//! one signature at a time. So every verdict is the rule's, whatever the batch was:
+//! Both are used as filters which accept only what the rule accepts; whatever they refuse is decided by the equation
+//! itself, one signature at a time. So every verdict is the rule's, whatever the batch was:
 //! - `verify` accepts: R is the encoding of s·B − k·A and s is canonical, so the difference in rule 4 is zero.
-//! - `verify_batch` accepts: every s is canonical, every R decodes, and Σ zᵢ·Dᵢ = 0 with Dᵢ = sᵢ·B − kᵢ·Aᵢ − Rᵢ and 128-bit zᵢ
-//!   drawn from a hash of the whole batch. Split each Dᵢ into its prime-order and its torsion part: the prime-order parts
-//!   of the sum vanish too, so all of them are zero but for a chance of 2⁻¹²⁸. What is left of Dᵢ is torsion, and 8·Dᵢ = 0.
+//! - `verify_batch` accepts: every s is canonical, every R decodes, and Σ zᵢ·Dᵢ = 0 with Dᵢ = sᵢ·B − kᵢ·Aᵢ − Rᵢ and
+//!   128-bit zᵢ drawn from a hash of the whole batch. Split each Dᵢ into its prime-order and its torsion part: the
+//!   prime-order parts of the sum vanish too, so all of them are zero but for a chance of 2⁻¹²⁸. What is left of Dᵢ is
+//!   torsion, and 8·Dᵢ = 0.
 //!
-//! The price is that a signature with a torsion part, or a bad one, costs a slow path. Nobody but a faulty client makes them.
+//! The price is that a signature with a torsion part, or a bad one, costs a slow path. Nobody but a faulty client makes
+//! them.
 
 use std::ops::Range;
 
@@ -35,8 +38,9 @@ use crate::limits::SIGNATURE_BYTES;
 
 /// Up to here signatures are verified one by one: combining so few saves nothing.
 const SINGLES_MAX: usize = 2;
-/// Combined checks that may fail in one batch before the rest of it is verified one by one. Searching for one bad signature
-/// among 1,024 fails 9 checks and pays; among many bad ones it does not, and must not become a lever against the replica.
+/// Combined checks that may fail in one batch before the rest of it is verified one by one. Searching for one bad
+/// signature among 1,024 fails 9 checks and pays; among many bad ones it does not, and must not become a lever against
+/// the replica.
 const FAILURES_MAX: usize = 32;
 
 /// Whether `signature` of `message` by `key` is good.
@@ -94,8 +98,8 @@ impl<'a> SignatureBatch<'a> {
         good
     }
 
-    /// Settles the verdicts of `range`: all at once if that succeeds, else by halves. `suspect`: a combined check is known
-    /// to fail here. Returns whether all are good.
+    /// Settles the verdicts of `range`: all at once if that succeeds, else by halves. `suspect`: a combined check is
+    /// known to fail here. Returns whether all are good.
     fn settle(&mut self, range: Range<usize>, suspect: bool, good: &mut [bool]) -> bool {
         if range.len() <= SINGLES_MAX || self.failures >= FAILURES_MAX {
             // Where something is bad, asking the filter first would make each bad one cost twice as much.

@@ -15,7 +15,8 @@ pub(crate) fn key(node: u16) -> NodeKey {
     NodeKey::from_seed(seed)
 }
 
-/// A cluster of `n` replicas and one client node for each entry of `clients`, which says for how many clients it speaks.
+/// A cluster of `n` replicas and one client node for each entry of `clients`, which says for how many clients it
+/// speaks.
 pub(crate) fn cluster(authentication: &str, n: u16, clients: &[u32]) -> ClusterFile {
     let settings = ClusterSettings { authentication: authentication.parse().unwrap(), ..ClusterSettings::default() };
     let addresses: Vec<SocketAddr> = (0..n).map(|id| ([127, 0, 0, 1], 7000 + id).into()).collect();

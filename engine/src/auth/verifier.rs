@@ -41,8 +41,8 @@ impl Verifier {
         Self { keyring, order: Vec::new(), starts: Vec::new(), flat: Vec::new() }
     }
 
-    /// Checks claims of one class of links. `good` gets one verdict for each, in order; whatever it held is gone. A signer
-    /// outside the cluster or a proof of the wrong length is bad.
+    /// Checks claims of one class of links. `good` gets one verdict for each, in order; whatever it held is gone. A
+    /// signer outside the cluster or a proof of the wrong length is bad.
     pub fn verify(&mut self, class: LinkClass, checks: &[Check<'_>], good: &mut Vec<bool>) {
         good.clear();
         good.resize(checks.len(), false);
@@ -99,8 +99,8 @@ impl Verifier {
         }
     }
 
-    /// The proofs of `table` that are meant for this node and the bytes of each; `None` if they are not of the kind that the
-    /// cluster uses or not as many as there are requests.
+    /// The proofs of `table` that are meant for this node and the bytes of each; `None` if they are not of the kind
+    /// that the cluster uses or not as many as there are requests.
     fn own_proofs<'a>(&self, table: &'a RequestTable) -> Option<(&'a [u8], usize)> {
         let strategy = self.keyring.strategy(LinkClass::ClientToReplica);
         let width = proof_bytes(strategy);
@@ -189,8 +189,8 @@ impl Verifier {
     }
 }
 
-/// Whether two tags are equal, in time that does not depend on where they differ. As numbers, because comparing bytes one by one in
-/// constant time costs more than the tag itself.
+/// Whether two tags are equal, in time that does not depend on where they differ. As numbers, because comparing bytes
+/// one by one in constant time costs more than the tag itself.
 fn same_tag(a: &Tag, b: &Tag) -> bool {
     u128::from_le_bytes(*a).ct_eq(&u128::from_le_bytes(*b)).into()
 }

@@ -1,6 +1,7 @@
 //! What a replica tells about itself through its control port: one JSON object a line in, one out.
 //!
-//! The port is for whoever runs the cluster, not for peers: it listens on loopback unless told otherwise and never changes the protocol's state.
+//! The port is for whoever runs the cluster, not for peers: it listens on loopback unless told otherwise and never
+//! changes the protocol's state.
 
 use std::collections::BTreeMap;
 
@@ -103,7 +104,8 @@ pub struct PhaseReport {
 /// Ledger digests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerAnswer {
-    /// For each sequence number asked for, the digest in hex, or `None` if it was not executed yet or is no longer kept.
+    /// For each sequence number asked for, the digest in hex, or `None` if it was not executed yet or is no longer
+    /// kept.
     pub digests: Vec<Option<String>>,
 }
 
@@ -112,6 +114,7 @@ pub struct LedgerAnswer {
 pub struct ClientsAnswer {
     /// Operations executed.
     pub executed: Vec<u64>,
-    /// Timestamp of the last one. Timestamps count up from 1, so it equals `executed` when each was executed exactly once.
+    /// Timestamp of the last one. Timestamps count up from 1, so it equals `executed` when each was executed exactly
+    /// once.
     pub last_timestamp: Vec<u64>,
 }

@@ -196,8 +196,8 @@ impl Executor {
         self.ledger.digest()
     }
 
-    /// The ledger digest after `sequence`; `None` if that was not executed yet or is more than [`LEDGER_RETAINED`](crate::limits::LEDGER_RETAINED)
-    /// sequence numbers ago.
+    /// The ledger digest after `sequence`; `None` if that was not executed yet or is more than
+    /// [`LEDGER_RETAINED`](crate::limits::LEDGER_RETAINED) sequence numbers ago.
     #[must_use]
     pub fn ledger_at(&self, sequence: SequenceNumber) -> Option<Digest> {
         self.ledger.digest_at(sequence)

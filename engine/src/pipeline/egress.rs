@@ -133,8 +133,8 @@ impl Egress {
     }
 }
 
-/// The connection, of `connections`, that carries `client` of a node that owns `range`: contiguous shares, so that a thread of the load generator owns
-/// neighbouring clients.
+/// The connection, of `connections`, that carries `client` of a node that owns `range`: contiguous shares, so that a
+/// thread of the load generator owns neighbouring clients.
 #[must_use]
 pub fn connection_of(client: ClientId, range: &Range<u32>, connections: u32) -> u32 {
     let index = u64::from(client.0.saturating_sub(range.start));

@@ -1,4 +1,5 @@
-//! Ingress: reassembles frames and admits only whom the handshake has proven. It never parses the bodies of other frames.
+//! Ingress: reassembles frames and admits only whom the handshake has proven. It never parses the bodies of other
+//! frames.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use crate::wire::{Frame, FrameReader};
 
 /// How long a stranger may take to prove who it is.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-/// How long it has for certain: after that it makes room for others, so that connections that say nothing do not lock out those who can prove themselves.
+/// How long it has for certain: after that it makes room for others, so that connections that say nothing do not lock
+/// out those who can prove themselves.
 const HANDSHAKE_GRACE: Duration = Duration::from_millis(500);
 /// Most refusals of one kind that are printed; all are counted.
 const PRINTED_MAX: u64 = 20;
@@ -72,8 +74,8 @@ impl Ingress {
         Self { keyring, connections: HashMap::new(), strangers: 0, refused: Counts::new() }
     }
 
-    /// A stranger has connected. If there are too many of them, returns the one that is to be closed: the one that has taken longest, or this one if all came just
-    /// now.
+    /// A stranger has connected. If there are too many of them, returns the one that is to be closed: the one that has
+    /// taken longest, or this one if all came just now.
     pub fn on_accepted(&mut self, now: Time, connection: ConnectionId) -> Option<ConnectionId> {
         let mut slow = None;
         if self.strangers >= STRANGERS_MAX {

@@ -20,8 +20,8 @@ impl<T> Sender<T> {
         Self { ring, held: VecDeque::new(), bell }
     }
 
-    /// Sends an item, or holds it back while the ring is full. A stage that holds something back takes no further input until
-    /// [`flush`](Self::flush) succeeds, so what is held is bounded by what one step produces.
+    /// Sends an item, or holds it back while the ring is full. A stage that holds something back takes no further input
+    /// until [`flush`](Self::flush) succeeds, so what is held is bounded by what one step produces.
     pub fn send(&mut self, item: T) {
         if !self.held.is_empty() {
             self.held.push_back(item);

@@ -1,4 +1,5 @@
-//! The network: the one thread that owns a replica's sockets, both ways. Frames go up to the verify stages, sealed bytes come down from egress.
+//! The network: the one thread that owns a replica's sockets, both ways. Frames go up to the verify stages, sealed
+//! bytes come down from egress.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -20,8 +21,8 @@ use crate::pipeline::verify::Frames;
 use crate::transport::{ConnectionId, Event, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
 
-/// How many connections each client node has, told by the network to egress, so that replies take the connection that their client's load
-/// generator thread reads.
+/// How many connections each client node has, told by the network to egress, so that replies take the connection that
+/// their client's load generator thread reads.
 #[derive(Clone, Debug)]
 pub struct Routes(Arc<[AtomicU32]>);
 
@@ -97,7 +98,8 @@ pub struct Network {
     outgoing: Receiver<Vec<Outgoing>>,
     routes: Routes,
     events: Vec<Event>,
-    /// Connections that are refused, with what they are told still queued: the next poll writes it, then they are closed.
+    /// Connections that are refused, with what they are told still queued: the next poll writes it, then they are
+    /// closed.
     closing: Vec<ConnectionId>,
     reading: bool,
     dropped: Counts,
@@ -141,7 +143,8 @@ impl Network {
         })
     }
 
-    /// Writes what is queued, waits at most `wait` for the sockets and hands on the frames that came. Returns how long it worked, ns, 0 if nothing happened.
+    /// Writes what is queued, waits at most `wait` for the sockets and hands on the frames that came. Returns how long
+    /// it worked, ns, 0 if nothing happened.
     ///
     /// # Errors
     /// If the transport fails as a whole.
@@ -238,7 +241,8 @@ impl Network {
             replaced.extend(peer.connection.replace(connection));
         } else if let Some(client) = self.client_nodes.get_mut(&node) {
             if client.connections.len() != connections as usize {
-                // The node was started anew with another number of connections: none of the old ones carries replies any more.
+                // The node was started anew with another number of connections: none of the old ones carries replies
+                // any more.
                 replaced.extend(client.connections.drain(..).flatten());
                 client.connections.resize(connections as usize, None);
                 self.routes.announce(node, connections);
@@ -286,8 +290,9 @@ impl Network {
         }
     }
 
-    /// Queues what egress has sealed. What has no connection, or whose queue is full, is dropped and counted: the status exchange and the clients'
-    /// retransmissions repair that, while waiting would let one slow reader stop everybody.
+    /// Queues what egress has sealed. What has no connection, or whose queue is full, is dropped and counted: the
+    /// status exchange and the clients' retransmissions repair that, while waiting would let one slow reader stop
+    /// everybody.
     pub fn take_outgoing(&mut self) {
         while let Some(items) = self.outgoing.receive() {
             for Outgoing { to, bytes } in items {

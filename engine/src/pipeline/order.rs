@@ -144,7 +144,8 @@ impl Order {
         }
     }
 
-    /// Taken even while output is held back: what is between this stage and execute is bounded by the window, and stopping here would lock both up.
+    /// Taken even while output is held back: what is between this stage and execute is bounded by the window, and
+    /// stopping here would lock both up.
     fn take_feedback(&mut self, now: Time) -> bool {
         let mut any = false;
         while let Some(items) = self.links.feedback.receive() {

@@ -48,8 +48,8 @@ const OTHER_STAGES: usize = 4;
 impl Plan {
     /// Decides.
     ///
-    /// `cores` are those that the process may use, `replicas_here` how many replicas share the machine and `index` which of them this is. One core is
-    /// left to the load generator where there are enough.
+    /// `cores` are those that the process may use, `replicas_here` how many replicas share the machine and `index`
+    /// which of them this is. One core is left to the load generator where there are enough.
     #[must_use]
     pub fn new(choice: &Placement, wait: WaitChoice, cores: &[usize], replicas_here: usize, index: usize) -> Self {
         let replicas_here = replicas_here.max(1);

@@ -19,7 +19,8 @@ pub trait Stage {
     /// Whether input waits or output is held back. Asked before the thread goes to sleep.
     fn has_work(&self) -> bool;
 
-    /// Whether it waits for the stage behind it to take its output: it must be asked again soon, nobody wakes it for that.
+    /// Whether it waits for the stage behind it to take its output: it must be asked again soon, nobody wakes it for
+    /// that.
     fn is_stalled(&self) -> bool {
         false
     }

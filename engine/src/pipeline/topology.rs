@@ -129,7 +129,8 @@ pub fn start(parts: Parts, plan: &Plan, common: &Common) -> io::Result<Running> 
     Ok(running)
 }
 
-/// The bells and parkers of all threads. A thread with sockets sleeps in its transport, which exists only once the thread runs: its waker is filled in then.
+/// The bells and parkers of all threads. A thread with sockets sleeps in its transport, which exists only once the
+/// thread runs: its waker is filled in then.
 struct Sleeps {
     bells: Vec<Doorbell>,
     sleeps: Vec<Option<Sleep>>,

@@ -30,7 +30,8 @@ pub struct Verified {
     pub inputs: Vec<Input>,
 }
 
-/// Most link items that one step takes, so that signatures of many frames share a batch and the stages behind get their turn.
+/// Most link items that one step takes, so that signatures of many frames share a batch and the stages behind get their
+/// turn.
 const ITEMS_PER_STEP: usize = 16;
 
 /// A parsed frame that waits for its proofs to be checked.
@@ -160,8 +161,8 @@ impl Parsed {
     }
 }
 
-/// A message whose sender has proven itself. Of forwarded requests only those that prove themselves are kept; a batch keeps them all, since its digest covers
-/// them, and is marked.
+/// A message whose sender has proven itself. Of forwarded requests only those that prove themselves are kept; a batch
+/// keeps them all, since its digest covers them, and is marked.
 fn authentic(sender: ReplicaId, decoded: Decoded, good: &[bool], refused: &mut Counts) -> Option<Authentic> {
     let signature = <[u8; 64]>::try_from(&decoded.proof[..]).ok();
     let mut requests_authentic = true;

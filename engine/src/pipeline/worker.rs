@@ -59,7 +59,8 @@ pub struct Common {
 }
 
 impl Worker {
-    /// A thread called `name`, pinned to `core` by whoever starts it. It waits in the network's poll if it has one, else on its parker.
+    /// A thread called `name`, pinned to `core` by whoever starts it. It waits in the network's poll if it has one,
+    /// else on its parker.
     #[must_use]
     pub fn new(
         name: String,
@@ -114,7 +115,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Steps the stages until none has anything to do, at most [`ROUNDS_MAX`] times. True if the last round did something.
+    /// Steps the stages until none has anything to do, at most [`ROUNDS_MAX`] times. True if the last round did
+    /// something.
     fn step_stages(&mut self) -> bool {
         let mut now = self.clock.now();
         for _ in 0..ROUNDS_MAX {

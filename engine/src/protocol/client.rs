@@ -139,7 +139,8 @@ impl ClientTable {
         if attempt == 0 { Recipients::Primary } else { Recipients::All }
     }
 
-    /// How long after sending number `attempt`, counted from 0, the request is sent again: `first_ns`, doubling up to `longest_ns`.
+    /// How long after sending number `attempt`, counted from 0, the request is sent again: `first_ns`, doubling up to
+    /// `longest_ns`.
     #[must_use]
     pub const fn retransmit_after_ns(attempt: u32, first_ns: u64, longest_ns: u64) -> u64 {
         let factor = 1 << if attempt < 32 { attempt } else { 32 };

@@ -17,9 +17,10 @@ pub struct Authentic {
     pub message: Message,
     /// Its signature, where replicas sign. MACs convince nobody else and are not kept.
     pub signature: Option<Signature>,
-    /// For messages that carry requests: whether every client's authenticator held for this replica. A faulty client can make
-    /// authenticators that hold for some replicas only (Aardvark, NSDI'09, the "big MAC" attack), so a batch whose requests do not all
-    /// prove themselves is accepted only when f+1 replicas vouch for it: the primary by its pre-prepare, backups by their prepares.
+    /// For messages that carry requests: whether every client's authenticator held for this replica. A faulty client
+    /// can make authenticators that hold for some replicas only (Aardvark, NSDI'09, the "big MAC" attack), so a batch
+    /// whose requests do not all prove themselves is accepted only when f+1 replicas vouch for it: the primary by its
+    /// pre-prepare, backups by their prepares.
     pub requests_authentic: bool,
 }
 

@@ -1,10 +1,11 @@
 //! Replication protocols as pure state machines: `step(now, input, &mut outputs)`.
 //!
-//! Nothing in this folder does I/O, reads a clock, starts a thread or draws a random number, so that the simulator and the replica
-//! run the very same code. A protocol has two pure halves, [`Replica`](Protocol) and [client], behind which the pipeline, the load
-//! generator and the reports do not care which protocol runs.
+//! Nothing in this folder does I/O, reads a clock, starts a thread or draws a random number, so that the simulator and
+//! the replica run the very same code. A protocol has two pure halves, [`Replica`](Protocol) and [client], behind which
+//! the pipeline, the load generator and the reports do not care which protocol runs.
 //!
-//! In data-path order: [message] (what replicas say to each other), [pbft] (the replica half), [client] (the client half).
+//! In data-path order: [message] (what replicas say to each other), [pbft] (the replica half), [client] (the client
+//! half).
 
 use std::sync::Arc;
 
@@ -88,7 +89,8 @@ pub struct Execution {
     pub stamps: Stamps,
 }
 
-/// When a batch reached each phase at one replica. A phase that was skipped (a batch repaired from others) holds the time of the next.
+/// When a batch reached each phase at one replica. A phase that was skipped (a batch repaired from others) holds the
+/// time of the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamps {
     /// Its oldest request reached the order stage (primary), or its pre-prepare did (backup).

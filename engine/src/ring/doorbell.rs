@@ -1,10 +1,12 @@
 //! Wakes a thread that sleeps because its rings are empty, without a system call for one that is awake.
 //!
-//! Consumer: [`prepare_sleep`](Doorbell::prepare_sleep); look into every ring once more; if all are empty sleep, in `Transport::poll` or a parker; then
-//! [`awake`](Doorbell::awake). Producer: push, then [`ring`](Doorbell::ring), once for as many pushes as there are to make.
+//! Consumer: [`prepare_sleep`](Doorbell::prepare_sleep); look into every ring once more; if all are empty sleep, in
+//! `Transport::poll` or a parker; then [`awake`](Doorbell::awake). Producer: push, then [`ring`](Doorbell::ring), once
+//! for as many pushes as there are to make.
 //!
-//! No wake-up is lost: each side writes (the flag, the ring), passes a sequentially consistent fence, then reads what the other wrote. Of two such fences
-//! one comes first, so at least one side sees the other's write: the consumer finds the item, or the producer finds the flag.
+//! No wake-up is lost: each side writes (the flag, the ring), passes a sequentially consistent fence, then reads what
+//! the other wrote. Of two such fences one comes first, so at least one side sees the other's write: the consumer finds
+//! the item, or the producer finds the flag.
 
 use crossbeam::sync::Parker;
 
@@ -23,7 +25,8 @@ struct Shared {
 }
 
 impl Doorbell {
-    /// A doorbell for a consumer that `waker` wakes. The waker must remember a call that comes just before the sleep, as those of transports do.
+    /// A doorbell for a consumer that `waker` wakes. The waker must remember a call that comes just before the sleep,
+    /// as those of transports do.
     #[must_use]
     pub fn new(waker: Waker) -> Self {
         Self { shared: Arc::new(Shared { sleeping: AtomicBool::new(false), waker }) }
@@ -37,7 +40,8 @@ impl Doorbell {
         (Self::new(Waker::new(move || unparker.unpark())), parker)
     }
 
-    /// Consumer: announces the sleep. Every ring must be looked into after this, and the sleep given up if one has an item.
+    /// Consumer: announces the sleep. Every ring must be looked into after this, and the sleep given up if one has an
+    /// item.
     pub fn prepare_sleep(&self) {
         self.shared.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);

@@ -1,10 +1,12 @@
 //! Bounded lock-free rings that join two stages on different threads, one producer and one consumer each.
 //!
-//! In the order of use: [ring] makes the two handles; a [`doorbell`] lets the producer wake a consumer that sleeps; [`wait`] is what a thread without
-//! sockets does while its rings are empty. What travels should be batches: one push costs a cache line's way to another core.
+//! In the order of use: [ring] makes the two handles; a [`doorbell`] lets the producer wake a consumer that sleeps;
+//! [`wait`] is what a thread without sockets does while its rings are empty. What travels should be batches: one push
+//! costs a cache line's way to another core.
 //!
-//! The ring is Lamport's, with the habits of s2n-quic's `sync::spsc`: each handle has one owner and can not be cloned, keeps a copy of its peer's cursor
-//! so that the common push and pop touch no line that the peer writes, and the cursors lie on lines of their own.
+//! The ring is Lamport's, with the habits of s2n-quic's `sync::spsc`: each handle has one owner and can not be cloned,
+//! keeps a copy of its peer's cursor so that the common push and pop touch no line that the peer writes, and the
+//! cursors lie on lines of their own.
 #![allow(unsafe_code, reason = "slots are shared between two threads without a lock")]
 
 use std::fmt;
@@ -50,7 +52,8 @@ impl<T> Producer<T> {
     /// Appends an item.
     ///
     /// # Errors
-    /// Gives the item back if the ring is full. A ring that is [abandoned](Self::is_abandoned) fills up and then refuses everything.
+    /// Gives the item back if the ring is full. A ring that is [abandoned](Self::is_abandoned) fills up and then
+    /// refuses everything.
     pub fn push(&mut self, item: T) -> Result<(), T> {
         let capacity = self.shared.slots.len();
         if self.tail.wrapping_sub(self.head_seen) == capacity {
@@ -59,8 +62,9 @@ impl<T> Producer<T> {
                 return Err(item);
             }
         }
-        // SAFETY: the slot at `tail` is outside of [head, tail), so the consumer does not touch it before the store below, and it saw the item that was
-        // there before out: `head` was loaded with Acquire, paired with the Release store that follows the consumer's read.
+        // SAFETY: the slot at `tail` is outside of [head, tail), so the consumer does not touch it before the store
+        // below, and it saw the item that was there before out: `head` was loaded with Acquire, paired with the Release
+        // store that follows the consumer's read.
         self.shared.slot(self.tail).with_mut(|slot| unsafe {
             (*slot).write(item);
         });
@@ -130,8 +134,9 @@ impl<T> Consumer<T> {
                 return None;
             }
         }
-        // SAFETY: the slot at `head` is inside of [head, tail): the producer wrote it before its Release store of `tail`, which was loaded with Acquire,
-        // and does not touch it again before the store below. The item is read once, for `head` moves past it.
+        // SAFETY: the slot at `head` is inside of [head, tail): the producer wrote it before its Release store of
+        // `tail`, which was loaded with Acquire, and does not touch it again before the store below. The item is read
+        // once, for `head` moves past it.
         let item = self.shared.slot(self.head).with_mut(|slot| unsafe { (*slot).assume_init_read() });
         self.head = self.head.wrapping_add(1);
         self.shared.head.store(self.head, Ordering::Release);
@@ -176,7 +181,8 @@ impl<T> fmt::Debug for Consumer<T> {
     }
 }
 
-/// What both handles reach. Items are in the slots [head, tail), both counted up without end and taken modulo the number of slots.
+/// What both handles reach. Items are in the slots [head, tail), both counted up without end and taken modulo the
+/// number of slots.
 struct Shared<T> {
     /// Where the next item comes out; written by the consumer.
     head: CachePadded<AtomicUsize>,
@@ -198,15 +204,16 @@ impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         let (mut head, tail) = (self.head.load(Ordering::Relaxed), self.tail.load(Ordering::Relaxed));
         while head != tail {
-            // SAFETY: both handles are gone (the reference count synchronises with them), so the slots [head, tail) hold items that nobody else reads.
+            // SAFETY: both handles are gone (the reference count synchronises with them), so the slots [head, tail)
+            // hold items that nobody else reads.
             self.slot(head).with_mut(|slot| unsafe { (*slot).assume_init_drop() });
             head = head.wrapping_add(1);
         }
     }
 }
 
-// SAFETY: the cursors hand each slot to exactly one side at a time (see `push` and `pop`), and each side has one owner; so items are only ever moved from
-// thread to thread, for which `T: Send` suffices.
+// SAFETY: the cursors hand each slot to exactly one side at a time (see `push` and `pop`), and each side has one owner;
+// so items are only ever moved from thread to thread, for which `T: Send` suffices.
 unsafe impl<T: Send> Sync for Shared<T> {}
 // SAFETY: as above; dropping the last handle drops the items that are left, on whichever thread that is.
 unsafe impl<T: Send> Send for Shared<T> {}

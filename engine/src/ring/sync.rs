@@ -1,4 +1,5 @@
-//! The primitives that the rings are made of: the standard library's, or loom's when its model checker runs the tests (`--cfg loom`).
+//! The primitives that the rings are made of: the standard library's, or loom's when its model checker runs the tests
+//! (`--cfg loom`).
 
 #[cfg(loom)]
 pub(super) use loom::{

@@ -6,7 +6,8 @@ use crossbeam::sync::Parker;
 
 use super::doorbell::Doorbell;
 
-/// A waiting strategy. Spin only on a core of one's own: elsewhere a spinning thread steals the core that its neighbour needs.
+/// A waiting strategy. Spin only on a core of one's own: elsewhere a spinning thread steals the core that its neighbour
+/// needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// Look again at once.
@@ -18,8 +19,9 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// Waits a little. `parker` and `doorbell` come from [`Doorbell::parker`]; `has_work` says whether there is something to do and is asked only before a
-    /// sleep. A [`Park`](Self::Park) lasts at most `longest` and, like the others, may end for no reason.
+    /// Waits a little. `parker` and `doorbell` come from [`Doorbell::parker`]; `has_work` says whether there is
+    /// something to do and is asked only before a sleep. A [`Park`](Self::Park) lasts at most `longest` and, like the
+    /// others, may end for no reason.
     pub fn idle(self, doorbell: &Doorbell, parker: &Parker, longest: Duration, has_work: impl FnOnce() -> bool) {
         match self {
             Self::Spin => std::hint::spin_loop(),

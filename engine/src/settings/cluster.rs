@@ -99,7 +99,8 @@ pub struct ClusterSettings {
     pub protocol: String,
     /// Who proves what to whom.
     pub authentication: Authentication,
-    /// The watermark window L: how many sequence numbers past the stable checkpoint may be in use. At least twice the checkpoint interval.
+    /// The watermark window L: how many sequence numbers past the stable checkpoint may be in use. At least twice the
+    /// checkpoint interval.
     pub window: u64,
     /// K: a checkpoint is taken every K sequence numbers.
     pub checkpoint_interval: u64,
@@ -141,8 +142,8 @@ pub struct ClusterFile {
 }
 
 impl ClusterFile {
-    /// A cluster of one group of voters at these addresses, then one client node for each entry of `clients`, which says
-    /// for how many logical clients it speaks. `public_key` tells each node's public key in hex.
+    /// A cluster of one group of voters at these addresses, then one client node for each entry of `clients`, which
+    /// says for how many logical clients it speaks. `public_key` tells each node's public key in hex.
     ///
     /// # Errors
     /// Names the key, the value and what is allowed.
@@ -313,8 +314,8 @@ impl ClusterFile {
         self.client_nodes().find(|(_, range)| range.contains(&client.0)).map(|(node, _)| node)
     }
 
-    /// What the handshake compares, name by name: every cluster-wide setting and the nodes' keys and roles. Addresses may differ (a node may see another through
-    /// a tunnel).
+    /// What the handshake compares, name by name: every cluster-wide setting and the nodes' keys and roles. Addresses
+    /// may differ (a node may see another through a tunnel).
     #[must_use]
     pub fn agreement(&self) -> Vec<(String, String)> {
         let s = &self.settings;
@@ -338,8 +339,8 @@ impl ClusterFile {
         ]
     }
 
-    /// Fingerprint of [`agreement`](Self::agreement): equal fingerprints, equal settings. Its first 8 bytes are part of whatever is authenticated, so that nothing can be
-    /// replayed from one cluster to another.
+    /// Fingerprint of [`agreement`](Self::agreement): equal fingerprints, equal settings. Its first 8 bytes are part of
+    /// whatever is authenticated, so that nothing can be replayed from one cluster to another.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("hippodrome 2026 cluster fingerprint");

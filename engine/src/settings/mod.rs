@@ -1,5 +1,5 @@
-//! Settings, parsed once into validated types. Those of the whole cluster ([cluster]) are fingerprinted: a handshake between nodes that
-//! differ is refused. Those of one process ([options]) may differ from node to node.
+//! Settings, parsed once into validated types. Those of the whole cluster ([cluster]) are fingerprinted: a handshake
+//! between nodes that differ is refused. Those of one process ([options]) may differ from node to node.
 
 pub mod cluster;
 pub mod options;

@@ -123,7 +123,8 @@ impl Authentication {
 impl FromStr for Authentication {
     type Err = OptionError;
 
-    /// A preset: one strategy for every class, or `hybrid`: signed requests (verified in batches), MACs between replicas and on replies.
+    /// A preset: one strategy for every class, or `hybrid`: signed requests (verified in batches), MACs between
+    /// replicas and on replies.
     fn from_str(text: &str) -> Result<Self, OptionError> {
         if text == "hybrid" {
             return Ok(Self { clients: Strategy::Ed25519Batch, replicas: Strategy::Mac, replies: Strategy::Mac });
@@ -161,8 +162,8 @@ pub enum Batching {
         /// Longest wait of the first request.
         delay: Duration,
     },
-    /// Castro's window rule (thesis, section 5.1.4): propose while fewer than `in_flight` batches are between proposal and execution;
-    /// otherwise let requests accumulate, up to `size`. Adapts by itself and needs no timer at low load.
+    /// Castro's window rule (thesis, section 5.1.4): propose while fewer than `in_flight` batches are between proposal
+    /// and execution; otherwise let requests accumulate, up to `size`. Adapts by itself and needs no timer at low load.
     Adaptive {
         /// Most requests a batch.
         size: usize,
@@ -171,7 +172,8 @@ pub enum Batching {
     },
 }
 
-/// How long a partial batch of [`Batching::Fixed`] waits for another request, so that fewer waiting clients than the batch's size do not hang.
+/// How long a partial batch of [`Batching::Fixed`] waits for another request, so that fewer waiting clients than the
+/// batch's size do not hang.
 pub const FIXED_FLUSH: Duration = Duration::from_millis(20);
 
 impl Batching {
@@ -249,8 +251,8 @@ pub enum Placement {
     Fused,
     /// Each stage on a thread of its own, unpinned unless there are enough cores; verify as wide as the cores allow.
     Pipelined,
-    /// Each stage on a thread pinned to a core: network, order, execute, egress, then one core for each verify stage. The same core twice
-    /// fuses the stages on it into one thread.
+    /// Each stage on a thread pinned to a core: network, order, execute, egress, then one core for each verify stage.
+    /// The same core twice fuses the stages on it into one thread.
     Cores(Vec<usize>),
 }
 

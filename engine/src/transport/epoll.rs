@@ -1,7 +1,8 @@
 //! Readiness by epoll, through `mio`: works on every kernel and in every container.
 //!
-//! Edge-triggered: the kernel tells once that a socket became readable or writable, and the connection remembers it until a read or write comes back
-//! short. So a poll with nothing to do costs one `epoll_wait`, and a busy one a read and a write for each busy connection.
+//! Edge-triggered: the kernel tells once that a socket became readable or writable, and the connection remembers it
+//! until a read or write comes back short. So a poll with nothing to do costs one `epoll_wait`, and a busy one a read
+//! and a write for each busy connection.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -109,7 +110,8 @@ impl Transport for Epoll {
             Ok(stream) => self.add(stream, address, false),
             Err(error) if no_socket(&error) => Err(error),
             Err(error) => {
-                // The peer's fault: told like a refusal that comes later. The number is used up and nothing is kept under it.
+                // The peer's fault: told like a refusal that comes later. The number is used up and nothing is kept
+                // under it.
                 let connection = self.connections.reserve();
                 self.failed.push((connection, error));
                 Ok(connection)
@@ -361,7 +363,8 @@ impl Connection {
                     counters.writes += 1;
                     counters.bytes_sent += written as u64;
                     self.outbound.advance(written);
-                    // A short write means that the socket's buffer is full, and that the kernel will tell when there is room.
+                    // A short write means that the socket's buffer is full, and that the kernel will tell when there is
+                    // room.
                     self.writable = written == offered;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
@@ -390,7 +393,8 @@ impl Connection {
                     counters.bytes_received += read as u64;
                     budget = budget.saturating_sub(read);
                     events.push(Event::Received { connection, bytes: inbound::cut(chunk) });
-                    // A short read means that nothing is left, and that the kernel will tell when there is, unless it told of the end already.
+                    // A short read means that nothing is left, and that the kernel will tell when there is, unless it
+                    // told of the end already.
                     if read < room && !self.ending && self.broken.is_none() {
                         return Turn::Drained;
                     }

@@ -1,10 +1,11 @@
 //! Long-lived byte streams behind one small trait, with backends chosen at run time.
 //!
-//! One thread owns a transport and all of its sockets. Backends: [epoll] (everywhere) and [uring] (`tokio-uring`, where the kernel and the
-//! container allow `io_uring`); [probe] finds out which and opens it. Backend crates are named in their own file and nowhere else.
+//! One thread owns a transport and all of its sockets. Backends: [epoll] (everywhere) and [uring] (`tokio-uring`, where
+//! the kernel and the container allow `io_uring`); [probe] finds out which and opens it. Backend crates are named in
+//! their own file and nowhere else.
 //!
-//! Shared by the backends: `outbound` queues what is to be sent, `inbound` cuts what was read, `table` finds a connection's state by its number, `sys`
-//! makes the few system calls that no backend crate offers.
+//! Shared by the backends: `outbound` queues what is to be sent, `inbound` cuts what was read, `table` finds a
+//! connection's state by its number, `sys` makes the few system calls that no backend crate offers.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -57,7 +58,8 @@ pub enum Event {
         /// The bytes.
         bytes: Bytes,
     },
-    /// The connection is gone (or could not be made); nothing more comes from it. Not reported for [`Transport::close`].
+    /// The connection is gone (or could not be made); nothing more comes from it. Not reported for
+    /// [`Transport::close`].
     Closed {
         /// Which.
         connection: ConnectionId,
@@ -106,8 +108,8 @@ pub trait Transport {
     /// If no socket can be made.
     fn connect(&mut self, address: SocketAddr) -> io::Result<ConnectionId>;
 
-    /// Queues bytes behind what was queued before. They leave at the next [`poll`](Transport::poll), many queued pieces in one system call.
-    /// Bytes for a connection that is gone are forgotten.
+    /// Queues bytes behind what was queued before. They leave at the next [`poll`](Transport::poll), many queued pieces
+    /// in one system call. Bytes for a connection that is gone are forgotten.
     fn send(&mut self, connection: ConnectionId, bytes: Bytes);
 
     /// Bytes queued for this connection that the kernel has not taken yet; 0 if it is gone.
@@ -119,9 +121,10 @@ pub trait Transport {
     /// Closes a connection at once, forgetting what is queued.
     fn close(&mut self, connection: ConnectionId);
 
-    /// Writes what is queued, then waits for at most `wait` (`Some(ZERO)`: not at all, `None`: until something happens or the waker is called), reads a bounded amount from each
-    /// readable connection and appends what happened to `events`. The kernel's taking of bytes that it had no room for is something that happens, but
-    /// is no event: see [`queued_bytes`](Transport::queued_bytes). May return early for no reason.
+    /// Writes what is queued, then waits for at most `wait` (`Some(ZERO)`: not at all, `None`: until something happens
+    /// or the waker is called), reads a bounded amount from each readable connection and appends what happened to
+    /// `events`. The kernel's taking of bytes that it had no room for is something that happens, but is no event: see
+    /// [`queued_bytes`](Transport::queued_bytes). May return early for no reason.
     ///
     /// # Errors
     /// Only for failures of the transport as a whole; those of one connection are events.

@@ -5,7 +5,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Pieces below this many bytes are copied together: one large piece costs the kernel less than many small ones, and less than the copy.
+/// Pieces below this many bytes are copied together: one large piece costs the kernel less than many small ones, and
+/// less than the copy.
 const COPY_BELOW_BYTES: usize = 4 << 10;
 /// Bytes of small pieces copied into one.
 const COPY_CHUNK_BYTES: usize = 64 << 10;

@@ -26,12 +26,14 @@ const PROBE_BYTES: &[u8] = b"hippodrome";
 /// Opens the backend that was chosen, or the better one that works here.
 ///
 /// # Errors
-/// If the chosen backend does not work here, saying what to choose instead, or if the process has no file descriptor left.
+/// If the chosen backend does not work here, saying what to choose instead, or if the process has no file descriptor
+/// left.
 pub fn open(choice: TransportChoice) -> io::Result<(Box<dyn Transport>, Opened)> {
     open_as_probed(choice, probe)
 }
 
-/// [`open`] with another probe, such as one that fails, for tests of what follows from it. The probe is asked only if the choice depends on it.
+/// [`open`] with another probe, such as one that fails, for tests of what follows from it. The probe is asked only if
+/// the choice depends on it.
 ///
 /// # Errors
 /// As [`open`].
@@ -57,7 +59,8 @@ pub fn open_as_probed(
     }
 }
 
-/// Finds out whether io_uring works here: makes a ring and moves bytes through it, for a kernel or a container may allow the one and not the other.
+/// Finds out whether io_uring works here: makes a ring and moves bytes through it, for a kernel or a container may
+/// allow the one and not the other.
 ///
 /// # Errors
 /// What failed.

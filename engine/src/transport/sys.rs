@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
-/// Reads from a socket behind what `buffer` holds, into its spare capacity, which the standard library would want zeroed first. Gives the number of bytes.
+/// Reads from a socket behind what `buffer` holds, into its spare capacity, which the standard library would want
+/// zeroed first. Gives the number of bytes.
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut BytesMut) -> io::Result<usize> {
     let room = buffer.spare_capacity_mut();
     // SAFETY: the kernel writes at most `room.len()` bytes to the memory that `room` borrows.
@@ -20,20 +21,22 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut BytesMut) -> io::Resu
     Ok(read)
 }
 
-/// Waits until something can be read from `file` or `wait` is over; to the microsecond, where epoll counts in milliseconds. A signal ends the wait too.
+/// Waits until something can be read from `file` or `wait` is over; to the microsecond, where epoll counts in
+/// milliseconds. A signal ends the wait too.
 pub(super) fn wait_readable(file: RawFd, wait: Duration) {
     let mut polled = libc::pollfd { fd: file, events: libc::POLLIN, revents: 0 };
     let wait = timespec(wait);
-    // SAFETY: both pointers are to values on the stack that outlive the call; a null signal mask leaves the thread's own in place. Failing is the same
-    // as not waiting: who calls looks at the file again in any case.
+    // SAFETY: both pointers are to values on the stack that outlive the call; a null signal mask leaves the thread's
+    // own in place. Failing is the same as not waiting: who calls looks at the file again in any case.
     unsafe { libc::ppoll(&raw mut polled, 1, &raw const wait, std::ptr::null()) };
 }
 
 /// The congestion control that every kernel has and lets everybody use.
 const PLAIN_CONGESTION_CONTROL: &[u8] = b"reno";
 
-/// On loopback, keeps TCP from pacing. Where the system's congestion control is BBR, a loopback stream was seen to reach 1.2 GB/s instead of 6: there
-/// is no path to be fair on, and bursts wait for their turn. Links between machines keep what the system has chosen.
+/// On loopback, keeps TCP from pacing. Where the system's congestion control is BBR, a loopback stream was seen to
+/// reach 1.2 GB/s instead of 6: there is no path to be fair on, and bursts wait for their turn. Links between machines
+/// keep what the system has chosen.
 pub(super) fn unpace_loopback(socket: RawFd, peer: SocketAddr) {
     if !peer.ip().to_canonical().is_loopback() {
         return;

@@ -2,7 +2,8 @@
 
 use super::ConnectionId;
 
-/// Low bits of a [`ConnectionId`] that say where its state is; the bits above count the connections made, so that no number is used twice.
+/// Low bits of a [`ConnectionId`] that say where its state is; the bits above count the connections made, so that no
+/// number is used twice.
 const SLOT_BITS: u32 = 20;
 
 /// States by [`ConnectionId`]. Slots are used again, numbers are not.

@@ -1,10 +1,12 @@
 //! Completion by `io_uring`, through `tokio-uring`: for kernels and containers that allow it.
 //!
-//! Each connection has a task that reads and one that writes; they run only inside of [`Transport::poll`], so that an owner who does not poll feels no
-//! more than one read for each connection. Buffers belong to the operation until the kernel is done with it, whatever becomes of the connection.
+//! Each connection has a task that reads and one that writes; they run only inside of [`Transport::poll`], so that an
+//! owner who does not poll feels no more than one read for each connection. Buffers belong to the operation until the
+//! kernel is done with it, whatever becomes of the connection.
 //!
-//! `tokio-uring` submits operations when its thread is about to wait, and then waits in `epoll` for the ring. So a poll that must not wait, or that has
-//! bytes to write, submits a no-op behind them and waits for that: it completes at once, and everything before it has been submitted by then.
+//! `tokio-uring` submits operations when its thread is about to wait, and then waits in `epoll` for the ring. So a poll
+//! that must not wait, or that has bytes to write, submits a no-op behind them and waits for that: it completes at
+//! once, and everything before it has been submitted by then.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -254,7 +256,8 @@ impl Shared {
             if now >= deadline {
                 return Poll::Ready(Ok(()));
             }
-            // A timer that goes off too early costs a look at the clock, one that is set for every poll costs a system call each.
+            // A timer that goes off too early costs a look at the clock, one that is set for every poll costs a system
+            // call each.
             if self.timer_set.get().is_none_or(|set| set > deadline) {
                 if let Err(error) = self.timer.set(deadline - now) {
                     return Poll::Ready(Err(error));
@@ -366,7 +369,8 @@ impl Connection {
             task.abort();
         }
         if let Some(stream) = self.stream {
-            // tokio-uring does not cancel operations, so they must be made to complete. Fails if the peer is gone, and then they do.
+            // tokio-uring does not cancel operations, so they must be made to complete. Fails if the peer is gone, and
+            // then they do.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }

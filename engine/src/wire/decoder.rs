@@ -15,8 +15,8 @@ use crate::types::ReplicaId;
 
 /// Decodes bodies. Keeps its scratch memory from body to body.
 ///
-/// Beyond the layout it checks that requests carry the kind and number of proofs that the cluster uses, so that tables of
-/// several clients can always be put into one batch, and a batch's proofs be handed out replica by replica.
+/// Beyond the layout it checks that requests carry the kind and number of proofs that the cluster uses, so that tables
+/// of several clients can always be put into one batch, and a batch's proofs be handed out replica by replica.
 #[derive(Debug)]
 pub struct Decoder {
     cluster: [u8; 8],
@@ -41,8 +41,8 @@ impl Decoder {
         }
     }
 
-    /// A client node's requests ([`FrameKind::Requests`]), their digests computed, with a proof for every replica. Operations
-    /// and proofs are slices of `body`.
+    /// A client node's requests ([`FrameKind::Requests`]), their digests computed, with a proof for every replica.
+    /// Operations and proofs are slices of `body`.
     ///
     /// # Errors
     /// If the body is not a table within the limits, or its proofs are not those of this cluster.

@@ -148,8 +148,8 @@ impl Header {
 
 /// Finds the frames in one connection's stream of chunks.
 ///
-/// A frame that lies inside one chunk is a slice of it, without a copy; one that does not is put together in memory that
-/// grows with the bytes that have arrived, never by the length that a header claims.
+/// A frame that lies inside one chunk is a slice of it, without a copy; one that does not is put together in memory
+/// that grows with the bytes that have arrived, never by the length that a header claims.
 #[derive(Debug)]
 pub struct FrameReader {
     body_max: usize,
@@ -172,8 +172,8 @@ impl FrameReader {
         self.body_max = body_max;
     }
 
-    /// Takes the stream's next chunk. Take all frames out with [`next_frame`](Self::next_frame) before: a chunk on top of
-    /// another is copied.
+    /// Takes the stream's next chunk. Take all frames out with [`next_frame`](Self::next_frame) before: a chunk on top
+    /// of another is copied.
     pub fn push(&mut self, chunk: Bytes) {
         if self.failed.is_some() {
             return;
@@ -267,8 +267,8 @@ fn head(kind: FrameKind, sender: NodeId, body_bytes: usize) -> [u8; CHECKED_BYTE
     head
 }
 
-/// Frames that differ in their last bytes alone, such as one message for several receivers: what they share is encoded and
-/// summed up once.
+/// Frames that differ in their last bytes alone, such as one message for several receivers: what they share is encoded
+/// and summed up once.
 #[derive(Debug)]
 pub(super) struct SharedFrame {
     head: [u8; CHECKED_BYTES],

@@ -1,5 +1,5 @@
-//! Golden bytes: one frame of every kind, made from fixed keys. If a change of code changes bytes, nodes of two builds no
-//! longer understand each other: raise [`WIRE_VERSION`](super::frame::WIRE_VERSION), then rewrite the files by
+//! Golden bytes: one frame of every kind, made from fixed keys. If a change of code changes bytes, nodes of two builds
+//! no longer understand each other: raise [`WIRE_VERSION`](super::frame::WIRE_VERSION), then rewrite the files by
 //! `HIPPODROME_BLESS=1 cargo test -p hippodrome-engine golden`.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Who is at the other end of a connection: a mutual challenge and response by the nodes' Ed25519 identities, whatever the
-//! strategies of authentication are. A pure state machine: frames in, frames out, nonces are arguments.
+//! Who is at the other end of a connection: a mutual challenge and response by the nodes' Ed25519 identities, whatever
+//! the strategies of authentication are. A pure state machine: frames in, frames out, nonces are arguments.
 //!
 //! ```text
 //! initiator                                    acceptor
@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Both signatures cover the role of their maker, both node ids, both nonces, the connection's index and the cluster's
-//! fingerprint: they can not be replayed, reflected, or taken to another connection. The initiator may send right after its
-//! proof; the acceptor sends nothing else before it has checked that proof.
+//! fingerprint: they can not be replayed, reflected, or taken to another connection. The initiator may send right after
+//! its proof; the acceptor sends nothing else before it has checked that proof.
 //!
 //! An introduction carries the settings that all nodes must agree on. Where fingerprints differ the refusal names every
 //! setting that does, with both values, so that whoever started the nodes knows what to repair.
@@ -189,8 +189,8 @@ enum Side {
 }
 
 impl Handshake {
-    /// Calls `peer` over connection `connection` of `connections`. Returns the first frame to send, too. `nonce` must come from
-    /// the operating system's randomness ([`crate::auth::keys::fresh_nonce`]), anew for each handshake.
+    /// Calls `peer` over connection `connection` of `connections`. Returns the first frame to send, too. `nonce` must
+    /// come from the operating system's randomness ([`crate::auth::keys::fresh_nonce`]), anew for each handshake.
     #[must_use]
     pub fn initiate(
         keyring: Arc<Keyring>,
@@ -213,7 +213,8 @@ impl Handshake {
     /// Handles the peer's next frame.
     ///
     /// # Errors
-    /// If the peer is not to be talked to. Send [`HandshakeError::refusal`], then hang up: any later frame is an error, too.
+    /// If the peer is not to be talked to. Send [`HandshakeError::refusal`], then hang up: any later frame is an error,
+    /// too.
     pub fn on_frame(&mut self, frame: &Frame) -> Result<Step, HandshakeError> {
         let state = std::mem::replace(&mut self.state, State::Done);
         match (state, frame.kind) {
@@ -287,8 +288,8 @@ impl Handshake {
         Ok(Step { reply: None, established: Some(peer) })
     }
 
-    /// What both sides check of an introduction. Settings come first: where cluster files differ, ids may well be wrong, but the
-    /// difference is what has to be repaired.
+    /// What both sides check of an introduction. Settings come first: where cluster files differ, ids may well be
+    /// wrong, but the difference is what has to be repaired.
     fn check(&self, sender: NodeId, theirs: &Introduction) -> Result<(), HandshakeError> {
         if theirs.version != PROTOCOL_VERSION {
             return Err(HandshakeError::Version { theirs: theirs.version });

@@ -42,7 +42,8 @@ pub struct Decoded {
     pub proof: Bytes,
 }
 
-/// Decodes a message whose proof takes `proof_bytes`. Digests are recomputed; operations and proofs are slices of `body`.
+/// Decodes a message whose proof takes `proof_bytes`. Digests are recomputed; operations and proofs are slices of
+/// `body`.
 ///
 /// # Errors
 /// If the frame is no message between replicas, or not one within the limits.

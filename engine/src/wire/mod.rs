@@ -1,11 +1,11 @@
 //! What nodes say to each other, as bytes. `docs/wire.md` is the layout's description.
 //!
-//! In data-path order: [frame] (the 16-byte header, and frames out of a stream of chunks), [handshake] (who is at the other
-//! end of a connection), [decoder] (bodies by a cluster's rules), [requests] (tables of requests), [messages] (replica to
-//! replica), [replies] (tables of replies).
+//! In data-path order: [frame] (the 16-byte header, and frames out of a stream of chunks), [handshake] (who is at the
+//! other end of a connection), [decoder] (bodies by a cluster's rules), [requests] (tables of requests), [messages]
+//! (replica to replica), [replies] (tables of replies).
 //!
-//! Everything here takes bytes that anybody may have sent: nothing panics, nothing is allocated by a length that was only
-//! claimed, and every refusal has a name to be counted by. Integers are little endian. What is decoded is not yet
+//! Everything here takes bytes that anybody may have sent: nothing panics, nothing is allocated by a length that was
+//! only claimed, and every refusal has a name to be counted by. Integers are little endian. What is decoded is not yet
 //! authenticated: decoding hands on the [`AuthBlock`](crate::auth::AuthBlock) and the proof for `auth` to check.
 
 pub mod decoder;

@@ -99,8 +99,8 @@ impl Reader {
         Ok(bytes.as_chunks().0.iter().map(|bytes| value(*bytes)).collect())
     }
 
-    /// A column of `count` lengths (u32), as ends of pieces that follow each other. Errors are `piece` if a length is more than
-    /// `piece_max` and `total` if all are more than `total_max` together.
+    /// A column of `count` lengths (u32), as ends of pieces that follow each other. Errors are `piece` if a length is
+    /// more than `piece_max` and `total` if all are more than `total_max` together.
     pub(super) fn ends(
         &mut self,
         count: usize,

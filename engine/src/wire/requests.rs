@@ -34,8 +34,8 @@ const PROOFS_SIGNATURES: u8 = 2;
 pub enum ProofColumns {
     /// As many as there are.
     All,
-    /// Of tags, the column of this replica alone. A table with a single column was meant for whoever wrote it, so it is written
-    /// without proofs. Signatures are written as they are.
+    /// Of tags, the column of this replica alone. A table with a single column was meant for whoever wrote it, so it is
+    /// written without proofs. Signatures are written as they are.
     Of(ReplicaId),
     /// None.
     None,
@@ -48,8 +48,8 @@ pub fn encode_requests(table: &RequestTable, own: NodeId) -> Bytes {
     encode_frame(FrameKind::Requests, own, len, |out| encode_table(out, table, ProofColumns::All))
 }
 
-/// A table by itself, its digests computed. Operations and proofs are slices of `body`. Whether its proofs are those that a
-/// cluster uses is for [`Decoder`](super::Decoder) to check.
+/// A table by itself, its digests computed. Operations and proofs are slices of `body`. Whether its proofs are those
+/// that a cluster uses is for [`Decoder`](super::Decoder) to check.
 ///
 /// # Errors
 /// If the body is not a table within the limits.

@@ -205,7 +205,8 @@ fn messages() -> impl Strategy<Value = Message> {
 }
 
 proptest! {
-    /// More than f replicas may lie here, so nothing is promised but this: a replica refuses what makes no sense, and stands.
+    /// More than f replicas may lie here, so nothing is promised but this: a replica refuses what makes no sense, and
+    /// stands.
     #[test]
     fn nothing_that_a_peer_says_brings_a_replica_down(
         own in 0..4u16,
