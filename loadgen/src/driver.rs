@@ -39,8 +39,10 @@ pub(crate) struct Timetable {
     pub(crate) measure_from: Time,
     /// The measured window ends, and with it the load.
     pub(crate) measure_until: Time,
-    /// Whoever has not answered by then is counted as unanswered.
-    pub(crate) drain_until: Time,
+    /// After the window, outstanding operations are waited for until none has completed for this long ..
+    pub(crate) drain_ns: u64,
+    /// .. and no longer than this after the window.
+    pub(crate) drain_max_ns: u64,
     /// An operation that takes longer is counted as timed out.
     pub(crate) timeout_ns: u64,
 }
@@ -142,6 +144,7 @@ pub(crate) struct Driver {
     second_retransmissions: u64,
     /// Moving average of the time from sending to the reply quorum.
     usual_ns: u64,
+    last_completion: Time,
     summary: ThreadSummary,
 }
 
@@ -165,6 +168,7 @@ impl Driver {
             lag: Interval::new(0),
             second_retransmissions: 0,
             usual_ns: 0,
+            last_completion: Time(0),
             summary: ThreadSummary::default(),
             parts,
         }
@@ -227,13 +231,24 @@ impl Driver {
 
     fn is_done(&mut self, now: Time) -> bool {
         let table = self.parts.timetable;
-        if self.stopped() || now >= table.drain_until {
-            return true;
+        if self.stopped() || now < table.measure_until {
+            return self.stopped();
         }
         // All clients may be free for a moment although operations of the schedule still wait for one: their latencies,
         // the longest of all, must not be missing.
-        let backlog = if let Pacing::Open(open) = &mut self.parts.pacing { open.has_backlog() } else { false };
-        now >= table.measure_until && !backlog && self.slots.iter().all(|slot| !slot.outstanding)
+        let backlog = self.may_send(now)
+            && if let Pacing::Open(open) = &mut self.parts.pacing { open.has_backlog() } else { false };
+        let waits = backlog || self.slots.iter().any(|slot| slot.outstanding);
+        // A cluster that is slow but goes on is waited for; one that has stopped answering is not.
+        let stuck = now.since(self.last_completion.max(table.measure_until)) >= table.drain_ns;
+        !waits || stuck || now.since(table.measure_until) >= table.drain_max_ns
+    }
+
+    /// Whether operations that are due may still be sent: the backlog of an overloaded cluster is given up in the end,
+    /// and counted as unsent.
+    fn may_send(&self, now: Time) -> bool {
+        let table = self.parts.timetable;
+        now < table.measure_until.after(table.drain_ns)
     }
 
     fn begin_all(&mut self, now: Time) {
@@ -299,7 +314,7 @@ impl Driver {
     }
 
     fn send_due(&mut self, now: Time) {
-        loop {
+        while self.may_send(now) {
             let Pacing::Open(open) = &mut self.parts.pacing else { return };
             let Some((client, Due { intended, lag_ns, waited })) = open.take_due(now) else { return };
             if self.parts.timetable.measures(intended) {
@@ -419,6 +434,7 @@ impl Driver {
         let slot = &mut self.slots[client as usize];
         slot.outstanding = false;
         slot.completed += 1;
+        self.last_completion = now;
         let latency_ns = now.since(slot.intended);
         self.usual_ns = self.usual_ns - self.usual_ns / 256 + now.since(slot.sent) / 256;
         let result = self.parts.table.result(id).unwrap_or_default();

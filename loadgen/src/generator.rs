@@ -28,8 +28,10 @@ use crate::workload::ycsb::{Ycsb, YcsbConfig, YcsbError};
 
 /// How long the generator tries to reach the replicas.
 pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// How long outstanding operations are waited for after the load has ended.
+/// After the load has ended, outstanding operations are waited for until none has completed for this long ..
 const DRAIN: Duration = Duration::from_secs(3);
+/// .. and no longer than this.
+const DRAIN_MAX: Duration = Duration::from_secs(60);
 /// Between "everybody is connected" and the start of the load.
 const HEAD_START: Duration = Duration::from_millis(20);
 /// When operations are sent.
@@ -238,9 +240,10 @@ impl<'a> Setup<'a> {
         let start = after(self.clock.now(), HEAD_START);
         let measure_from = after(start, self.options.warmup);
         let measure_until = after(measure_from, self.options.duration);
-        let drain_until = after(measure_until, DRAIN);
-        let timeout_ns = u64::try_from(self.options.timeout.as_nanos()).unwrap_or(u64::MAX);
-        Timetable { start, measure_from, measure_until, drain_until, timeout_ns }
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let timeout_ns = nanos(self.options.timeout);
+        let (drain_ns, drain_max_ns) = (nanos(DRAIN), nanos(DRAIN_MAX));
+        Timetable { start, measure_from, measure_until, drain_ns, drain_max_ns, timeout_ns }
     }
 
     /// Thread `index`'s share of the connection numbers.

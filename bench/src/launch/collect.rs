@@ -97,6 +97,8 @@ fn details(control: &Control, sequences: &[SequenceNumber], status: ReplicaRepor
     let answer: LedgerAnswer = control.ask(&Question::Ledger { sequences: sequences.to_vec() })?;
     let digests = sequences.iter().zip(answer.digests);
     let ledger = digests.filter_map(|(sequence, digest)| Some((sequence.0, digest?))).collect();
-    let clients = control.ask(&Question::Clients)?;
+    let clients: ClientsAnswer = control.ask(&Question::Clients)?;
+    // A replica that catches up is still executing: its count must be of the same instant as its client table.
+    let status = ReplicaReport { executed_ops: clients.executed_ops, ..status };
     Ok(Told { status, ledger, clients })
 }

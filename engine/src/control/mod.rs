@@ -112,7 +112,9 @@ pub struct LedgerAnswer {
 /// What was executed for each logical client, in order of their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientsAnswer {
-    /// Operations executed.
+    /// Operations executed over all clients, counted one by one as they were executed.
+    pub executed_ops: u64,
+    /// Operations executed for each, at the same instant.
     pub executed: Vec<u64>,
     /// Timestamp of the last one. Timestamps count up from 1, so it equals `executed` when each was executed exactly
     /// once.

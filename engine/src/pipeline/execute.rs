@@ -132,7 +132,8 @@ impl Execute {
                 }
                 Query::Clients(answer) => {
                     let (executed, last_timestamp) = self.executor.clients();
-                    answer.send(ClientsAnswer { executed, last_timestamp }).is_ok()
+                    let executed_ops = self.executor.counters().operations;
+                    answer.send(ClientsAnswer { executed_ops, executed, last_timestamp }).is_ok()
                 }
             };
         }
