@@ -74,7 +74,14 @@ impl Plan {
             },
         };
         let wait = resolve_wait(wait, &threads);
-        let explanation = format!("{what}; {} thread(s), waiting by {wait:?}", threads.len());
+        let idle = match wait {
+            Wait::Spin => "spinning",
+            Wait::Yield => "yielding",
+            Wait::Park => "parked",
+        };
+        let count = threads.len();
+        let explanation =
+            format!("{what}; {count} thread{} a replica, {idle} while idle", if count == 1 { "" } else { "s" });
         Self { threads, wait, explanation }
     }
 
