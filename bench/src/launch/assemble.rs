@@ -68,7 +68,8 @@ fn throughput(driven: &Driven) -> Throughput {
     Throughput {
         ops_per_s: ratio(real(operations), measured_s),
         offered_ops_per_s: offered,
-        ci95: statistics::interval95(&per_second),
+        // A rate is never negative, however wide the interval of a few seconds is.
+        ci95: statistics::interval95(&per_second).map(|[low, high]| [low.max(0.0), high]),
         drift_percent: statistics::drift_percent(&per_second),
         per_second,
         operations,

@@ -99,7 +99,7 @@ impl Repair {
         let of_sender = || self.bodies.iter().filter(|(from, _)| *from == sender).map(|(_, kept)| kept);
         let bytes: usize = of_sender().map(|kept| kept.batch.bytes()).sum();
         let twice = of_sender().any(|kept| kept.sequence == body.sequence);
-        if twice || bytes + body.batch.bytes() > BODIES_BYTES_MAX || of_sender().count() >= 2 * STATUS_SLOTS_MAX {
+        if twice || bytes + body.batch.bytes() > BODIES_BYTES_MAX || of_sender().count() as u64 >= ANSWER_SLOTS_MAX {
             return Err(Ignored::UnwantedBody);
         }
         self.bodies.push_back((sender, body.clone()));
