@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::log::Place;
 use super::slot::Slot;
 use super::transitions::{Event, Phase};
+use super::votes::Votes;
 use super::{Pbft, Turn};
 use crate::protocol::message::{PrePrepare, Signature, Vote};
 use crate::protocol::{Authentic, Execution, Ignored, Message, Output};
@@ -34,8 +35,8 @@ impl Pbft {
         }
         match message {
             Message::PrePrepare(message) => self.on_pre_prepare(message, *requests_authentic, turn),
-            Message::Prepare(vote) => self.on_prepare(*sender, *vote, *signature, turn),
-            Message::Commit(vote) => self.on_commit(*sender, *vote, *signature, turn),
+            Message::Prepare(vote) => self.on_vote(|slot| &mut slot.prepares, *sender, *vote, *signature, turn),
+            Message::Commit(vote) => self.on_vote(|slot| &mut slot.commits, *sender, *vote, *signature, turn),
             _ => Ok(()),
         }
     }
@@ -67,26 +68,16 @@ impl Pbft {
         Ok(())
     }
 
-    fn on_prepare(
+    /// A prepare or a commit, recorded in the votes of its phase.
+    fn on_vote(
         &mut self,
+        votes: fn(&mut Slot) -> &mut Votes,
         sender: ReplicaId,
         vote: Vote,
         signature: Option<Signature>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Ignored> {
-        self.log.slot_mut(vote.sequence).prepares.record(sender, vote.digest, signature)?;
-        self.progress(vote.sequence, turn);
-        Ok(())
-    }
-
-    fn on_commit(
-        &mut self,
-        sender: ReplicaId,
-        vote: Vote,
-        signature: Option<Signature>,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Ignored> {
-        self.log.slot_mut(vote.sequence).commits.record(sender, vote.digest, signature)?;
+        votes(self.log.slot_mut(vote.sequence)).record(sender, vote.digest, signature)?;
         self.progress(vote.sequence, turn);
         Ok(())
     }
