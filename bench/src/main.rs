@@ -20,11 +20,6 @@ mod launch;
 mod output;
 mod signals;
 
-/// Batches are made on one thread and dropped on another, and bursts come and go: an allocator that takes memory back
-/// from any thread and returns it keeps resident memory flat over long runs, where the system's fragments.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     match execute() {
         Ok(()) => ExitCode::SUCCESS,

@@ -102,7 +102,6 @@ impl Verify {
             .parsed
             .iter()
             .filter_map(|parsed| match parsed {
-                // A body proves itself by its digest, which the protocol compares with what others vouch for.
                 Parsed::Message(sender, decoded) => {
                     Some(Check { signer: NodeId::of(*sender), block: decoded.block, proof: &decoded.proof })
                 }
