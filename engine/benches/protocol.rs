@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hippodrome_engine::protocol::client::ClientTable;
+use hippodrome_engine::protocol::message::Verdict;
 use hippodrome_engine::protocol::pbft::{Config, Pbft};
 use hippodrome_engine::protocol::{Authentic, Input, Output, Protocol, Reply};
 use hippodrome_engine::quorum::Quorums;
@@ -39,7 +40,13 @@ impl Round {
                 checkpoint_interval: INTERVAL,
                 batching: Batching::Adaptive { size: requests, in_flight: 8 },
                 clients: 1024,
+                principals: Arc::default(),
                 status_interval_ns: 50_000_000,
+                view_timeout_ns: 1_000_000_000,
+                view_timeout_max_ns: 60_000_000_000,
+                durable: false,
+                voting: true,
+                planted: None,
             };
             Pbft::new(config, Time(0), &mut outputs)
         };
@@ -60,7 +67,7 @@ impl Round {
                             #[allow(clippy::cast_possible_truncation, reason = "four replicas")]
                             let sender = ReplicaId(at as u16);
                             let message = message.as_ref().clone();
-                            let authentic = Authentic { sender, message, signature: None, requests_authentic: true };
+                            let authentic = Authentic { sender, message, signature: None, requests: Verdict::GOOD };
                             self.inputs.push_back((to, Input::Message(authentic)));
                         }
                     }

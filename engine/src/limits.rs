@@ -38,6 +38,10 @@ pub const SIGNATURE_BYTES: usize = 64;
 
 /// Largest watermark window (sequence numbers).
 pub const WINDOW_MAX: u64 = 4096;
+/// Shortest view time-out, milliseconds: below it, an ordinary hiccup of the machine replaces the primary.
+pub const VIEW_TIMEOUT_MS_MIN: u64 = 10;
+/// Longest view time-out to begin with, milliseconds.
+pub const VIEW_TIMEOUT_MS_MAX: u64 = 60_000;
 /// Most batches between proposal and execution that adaptive batching may be told to allow.
 pub const IN_FLIGHT_MAX: u64 = 1024;
 /// Most bytes of tables that wait at the primary for a batch. A table counts in full until its last waiting request has
@@ -63,6 +67,23 @@ pub const HISTORY_BATCHES_MAX: usize = 16 * WINDOW_MAX as usize;
 /// How many of the newest ledger digests are kept for the audit, which compares replicas at the highest sequence number
 /// that all of them executed.
 pub const LEDGER_RETAINED: usize = 1 << 14;
+
+/// Most digests that a replica tells to have pre-prepared at one sequence number, in different views. Those of the
+/// highest views count; to forget one never endangers safety, since a digest is only chosen where f + 1 replicas tell of
+/// it.
+pub const PRE_PREPARED_MAX: usize = 4;
+/// Most checkpoints that a view-change lists: all that lie between the watermarks.
+pub const CHECKPOINTS_MAX: usize = WINDOW_MAX as usize + 1;
+/// Most bytes of one chunk of a snapshot.
+pub const STATE_CHUNK_BYTES_MAX: usize = 8 << 20;
+/// Most bytes of a snapshot that a replica gathers from another one.
+pub const STATE_BYTES_MAX: usize = 8 << 30;
+/// Most chunks of a snapshot.
+pub const STATE_CHUNKS_MAX: u32 = 1 << 20;
+/// Most snapshots that a replica keeps for others at a time.
+pub const SNAPSHOTS_KEPT_MAX: usize = 2;
+/// Most bytes of tables whose requests a backup waits for, to see whether the primary orders them.
+pub const PENDING_BYTES_MAX: usize = WAITING_BYTES_MAX;
 
 /// Most records that the `kv` application may start with.
 pub const KV_RECORDS_MAX: u64 = 10_000_000;
@@ -95,6 +116,10 @@ const _: () = {
     assert!(columns + signatures + REPLIES_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
     assert!(RESULT_BYTES_MAX <= REPLIES_BYTES_MAX);
     assert!(REPLICAS_MAX <= 64); // sets of replicas are u64 bit masks
+    // So does the longest view-change, and a chunk of a snapshot.
+    let votes = WINDOW_MAX as usize * (1 + PRE_PREPARED_MAX) * (8 + 8 + 32);
+    assert!(votes + CHECKPOINTS_MAX * (8 + 32) + 1024 <= FRAME_BODY_BYTES_MAX);
+    assert!(STATE_CHUNK_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
     // A peer's queue holds at least one largest frame.
     assert!(PEER_QUEUE_BYTES_MAX >= FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
     // What a protocol keeps has room for one largest batch, and for a message of every replica.

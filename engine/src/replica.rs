@@ -24,6 +24,8 @@ use crate::types::{NodeId, ReplicaId};
 
 /// How often a replica considers telling the others where it stands.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest that a view time-out grows to.
+const VIEW_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// What one replica's process is told.
 pub struct ReplicaOptions {
@@ -130,7 +132,13 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
         checkpoint_interval: settings.checkpoint_interval,
         batching,
         clients: cluster.clients(),
-        status_interval_ns: u64::try_from(STATUS_INTERVAL.as_nanos()).unwrap_or(u64::MAX),
+        principals: client_nodes.iter().map(|(_, clients)| clients.clone()).collect(),
+        status_interval_ns: nanos(STATUS_INTERVAL),
+        view_timeout_ns: settings.view_timeout_ms * 1_000_000,
+        view_timeout_max_ns: nanos(VIEW_TIMEOUT_MAX),
+        durable: false,
+        voting: true,
+        planted: None,
     };
     let mut first = Vec::new();
     let protocol = Box::new(Pbft::new(config, common.clock.now(), &mut first));
@@ -142,6 +150,10 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
     let executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
     Ok(Parts { own: id, keyring, protocol, first, executor, listener, addresses, client_nodes, transport })
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn application(cluster: &ClusterFile, wrong_from: Option<u64>) -> Result<Box<dyn Application>, ReplicaError> {

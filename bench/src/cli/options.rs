@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use clap::Args;
 use hippodrome_engine::app::kv;
-use hippodrome_engine::limits::{CONNECTIONS_MAX, KV_RECORDS_MAX, OPERATION_BYTES_MAX, RESULT_BYTES_MAX, WINDOW_MAX};
+use hippodrome_engine::limits::{
+    CONNECTIONS_MAX, KV_RECORDS_MAX, OPERATION_BYTES_MAX, RESULT_BYTES_MAX, VIEW_TIMEOUT_MS_MAX, VIEW_TIMEOUT_MS_MIN,
+    WINDOW_MAX,
+};
 use hippodrome_engine::settings::{
     Authentication, Batching, ClusterSettings, Placement, Strategy, TransportChoice, WaitChoice,
 };
@@ -59,6 +62,10 @@ pub(crate) struct ClusterOptions {
     #[arg(long, value_name = "K", default_value_t = 128, value_parser = whole::<u64>(1, WINDOW_MAX / 2))]
     pub(crate) checkpoint_interval: u64,
 
+    /// How long backups wait for the primary to commit what it has to order before they replace it, 10ms to 60s
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = span(Duration::from_millis(VIEW_TIMEOUT_MS_MIN), Duration::from_millis(VIEW_TIMEOUT_MS_MAX)))]
+    pub(crate) view_timeout: Span,
+
     /// The replicated application
     #[arg(long, value_enum, default_value_t = App::Null)]
     pub(crate) app: App,
@@ -94,6 +101,7 @@ impl ClusterOptions {
             authentication: self.authentication(),
             window: self.window,
             checkpoint_interval: self.checkpoint_interval,
+            view_timeout_ms: u64::try_from(self.view_timeout.0.as_millis()).unwrap_or(VIEW_TIMEOUT_MS_MAX),
             application: match self.app {
                 App::Null => "null".into(),
                 App::Kv => "kv".into(),

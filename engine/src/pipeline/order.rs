@@ -122,12 +122,7 @@ impl Order {
                     platform::log(&format!("replica {}: diverged: {text}", self.own));
                     self.diverged = Some(text);
                 }
-                Output::FetchState { sequence, .. } => {
-                    let text =
-                        format!("the others have stable checkpoint {sequence} and no longer keep what precedes it");
-                    platform::log(&format!("replica {}: left behind: {text}", self.own));
-                    self.left_behind = Some(text);
-                }
+                Output::KeepState(_) | Output::ReadState { .. } | Output::InstallState { .. } | Output::Persist(_) => {}
                 // Speculative protocols ask for this; those that exist so far never do.
                 Output::RollBack(to) => unreachable!("no protocol here rolls back (to {to})"),
                 Output::Ignored(reason) => count(&mut self.ignored, reason.name()),

@@ -6,7 +6,7 @@ use crate::auth::{Check, Keyring, LinkClass, Verifier};
 use crate::pipeline::board::Board;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::stage::{Counts, Stage, count, count_many};
-use crate::protocol::message::PrePrepare;
+use crate::protocol::message::{PrePrepare, Verdict};
 use crate::protocol::{Authentic, Input, Message};
 use crate::requests::RequestTable;
 use crate::types::{NodeId, ReplicaId, Time};
@@ -164,18 +164,21 @@ impl Parsed {
 /// keeps them all, since its digest covers them, and is marked.
 fn authentic(sender: ReplicaId, decoded: Decoded, good: &[bool], refused: &mut Counts) -> Option<Authentic> {
     let signature = <[u8; 64]>::try_from(&decoded.proof[..]).ok();
-    let mut requests_authentic = true;
+    let mut requests = Verdict::GOOD;
     let message = match decoded.message {
         Message::Forward(table) if !good.iter().all(|good| *good) => {
             let table = Arc::unwrap_or_clone(table);
             Message::Forward(keep_good(table, good, refused)?)
         }
         message => {
-            requests_authentic = good.iter().all(|good| *good);
+            if let Message::PrePrepare(PrePrepare { batch, .. }) = &message {
+                let bad = batch.requests.clients.iter().zip(good).filter(|(_, good)| !**good);
+                requests.unproven = bad.map(|(client, _)| *client).collect();
+            }
             message
         }
     };
-    Some(Authentic { sender, message, signature, requests_authentic })
+    Some(Authentic { sender, message, signature, requests })
 }
 
 /// The requests that proved themselves, `None` if none did.

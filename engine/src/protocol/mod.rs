@@ -5,7 +5,7 @@
 //! the pipeline, the load generator and the reports do not care which protocol runs.
 //!
 //! In data-path order: [message] (what replicas say to each other), [pbft] (the replica half), [client] (the client
-//! half).
+//! half); [planted] lists the bugs that a simulator must find.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp,
 pub mod client;
 pub mod message;
 pub mod pbft;
+pub mod planted;
 
 pub use message::{Authentic, Message};
 
@@ -34,6 +35,16 @@ pub enum Input {
     CheckpointTaken(SequenceNumber, Digest),
     /// Of the requests of an [`Output::Recall`], these have not been executed yet.
     NotExecuted(Arc<RequestTable>),
+    /// What an [`Output::ReadState`] asked for, on its way to this replica.
+    StateRead(ReplicaId, message::StateChunk),
+    /// How an [`Output::InstallState`] ended. If the state's digest is the vouched one the executor stands at this
+    /// sequence number now, else it has not changed.
+    StateInstalled {
+        /// The checkpoint.
+        sequence: SequenceNumber,
+        /// Whether the chunks had the vouched digest.
+        good: bool,
+    },
 }
 
 /// What a protocol wants done, in order. A closed list: whoever runs a protocol handles every kind.
@@ -65,15 +76,48 @@ pub enum Output {
         /// The others'.
         quorum: Digest,
     },
-    /// The log below this checkpoint is gone everywhere: state must be fetched.
-    FetchState {
-        /// The checkpoint to fetch.
-        sequence: SequenceNumber,
-        /// What a weak quorum vouches for.
-        digest: Digest,
+    /// Keep a snapshot of the state at this coming checkpoint, for a replica that fell behind.
+    KeepState(SequenceNumber),
+    /// Hand back a chunk of the snapshot that is kept, as [`Input::StateRead`].
+    ReadState {
+        /// For whom.
+        to: ReplicaId,
+        /// Which chunk of which snapshot.
+        fetch: message::FetchState,
     },
+    /// Replace the state by that of these chunks if its digest is this one, and say so by [`Input::StateInstalled`].
+    /// Nothing is executed in between.
+    InstallState {
+        /// The checkpoint.
+        sequence: SequenceNumber,
+        /// The state's digest, which a weak quorum vouches for.
+        digest: Digest,
+        /// All chunks, in order.
+        chunks: Vec<bytes::Bytes>,
+    },
+    /// Make this durable before any output that comes after it takes effect. Only where
+    /// [`durable`](pbft::Config::durable) is set.
+    Persist(Record),
     /// An input was ignored.
     Ignored(Ignored),
+}
+
+/// What a replica must not forget when it is started anew. From these, in order, and the state at the last stable
+/// checkpoint, it is [recovered](pbft::Pbft::recover).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// It accepted (or, as primary, made) this assignment. The body is kept with it.
+    PrePrepared(message::PrePrepare),
+    /// It prepared the batch: its commit follows.
+    Prepared(message::Vote),
+    /// This batch is decided. Need not be durable before anything: it spares asking others.
+    Committed(SequenceNumber, Digest),
+    /// It leaves its view. The content's origin is this replica.
+    ViewChange(Arc<message::ViewChange>),
+    /// It entered this view, on these view-changes.
+    NewView(message::Signed<message::NewView>, Vec<message::Signed<message::ViewChange>>),
+    /// This checkpoint is stable: records of sequence numbers up to it are of no use once the state there is durable.
+    Stable(message::Checkpoint),
 }
 
 /// A committed batch on its way to the executor.
@@ -121,6 +165,10 @@ pub enum Timer {
     Batch,
     /// Tell the others where this replica stands.
     Status,
+    /// The primary has had its time (Castro & Liskov, OSDI'99, section 4.4).
+    View,
+    /// A faulty replica's own plans. No correct one sets it.
+    Adversary,
 }
 
 named_enum! {
@@ -166,6 +214,26 @@ named_enum! {
         UnprovenRequests = "unproven_requests",
         /// A request of a client that the cluster does not have.
         UnknownClient = "unknown_client",
+        /// A pre-prepare with an operation that the application refuses.
+        InvalidOperation = "invalid_operation",
+        /// A message of the normal case while this replica waits for a new view to start.
+        ChangingView = "changing_view",
+        /// A view-change that contradicts itself: its entries are out of order, out of its window or of its view.
+        MalformedViewChange = "malformed_view_change",
+        /// A view-change that its origin has followed by another, or the same again.
+        StaleViewChange = "stale_view_change",
+        /// A new-view that names too few view-changes, or one that does not justify it.
+        UnjustifiedNewView = "unjustified_new_view",
+        /// The new-view of this view again, or of a view that is past.
+        StaleNewView = "stale_new_view",
+        /// A request of a client whose requests several primaries failed to prove.
+        DistrustedClient = "distrusted_client",
+        /// A chunk of a snapshot that was not asked for.
+        UnwantedState = "unwanted_state",
+        /// A snapshot asked for too often, out of reach, or not at a checkpoint.
+        StateRefused = "state_refused",
+        /// A vote asked of a replica that does not vote, because it forgot its earlier ones.
+        NotVoting = "not_voting",
     }
 }
 
@@ -191,6 +259,12 @@ pub struct Position {
     pub stable_checkpoint: SequenceNumber,
     /// Requests waiting for a batch.
     pub waiting_requests: usize,
+    /// Whether it takes part in the view (if not, it waits for the new view to start).
+    pub active: bool,
+    /// How many view changes it has begun.
+    pub view_changes: u64,
+    /// How often it replaced its state by a fetched one.
+    pub states_installed: u64,
 }
 
 /// A reply as the client half of a protocol sees it.

@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use crate::app::kv;
 use crate::limits::{
-    CLIENT_NODES_MAX, CLIENTS_MAX, KV_RECORDS_MAX, REPLICAS_MAX, REPLICAS_MIN, RESULT_BYTES_MAX, WINDOW_MAX,
+    CLIENT_NODES_MAX, CLIENTS_MAX, KV_RECORDS_MAX, REPLICAS_MAX, REPLICAS_MIN, RESULT_BYTES_MAX, VIEW_TIMEOUT_MS_MAX,
+    VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use crate::quorum::Quorums;
 use crate::settings::options::Authentication;
@@ -104,6 +105,8 @@ pub struct ClusterSettings {
     pub window: u64,
     /// K: a checkpoint is taken every K sequence numbers.
     pub checkpoint_interval: u64,
+    /// How long backups wait for the primary to commit what it has to order before they replace it, in milliseconds.
+    pub view_timeout_ms: u64,
     /// The application, `null` or `kv`.
     pub application: String,
     /// Bytes of each result of the `null` application.
@@ -122,6 +125,7 @@ impl Default for ClusterSettings {
             authentication: Authentication { clients: mac, replicas: mac, replies: mac },
             window: 256,
             checkpoint_interval: 128,
+            view_timeout_ms: 1000,
             application: "null".into(),
             reply_bytes: 0,
             records: kv::RECORDS,
@@ -225,6 +229,13 @@ impl ClusterFile {
                 "settings.window",
                 s.window,
                 format!("{} (twice the checkpoint interval) to {WINDOW_MAX}", 2 * s.checkpoint_interval),
+            ));
+        }
+        if !(VIEW_TIMEOUT_MS_MIN..=VIEW_TIMEOUT_MS_MAX).contains(&s.view_timeout_ms) {
+            return Err(SettingsError::value(
+                "settings.view_timeout_ms",
+                s.view_timeout_ms,
+                format!("{VIEW_TIMEOUT_MS_MIN} to {VIEW_TIMEOUT_MS_MAX}"),
             ));
         }
         self.validate_nodes()
@@ -331,6 +342,7 @@ impl ClusterFile {
             ("authentication".into(), s.authentication.to_string()),
             ("window".into(), s.window.to_string()),
             ("checkpoint_interval".into(), s.checkpoint_interval.to_string()),
+            ("view_timeout_ms".into(), s.view_timeout_ms.to_string()),
             ("application".into(), s.application.clone()),
             ("reply_bytes".into(), s.reply_bytes.to_string()),
             ("records".into(), s.records.to_string()),

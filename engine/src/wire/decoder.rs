@@ -67,7 +67,12 @@ impl Decoder {
             | Message::Committed(_)
             | Message::Checkpoint(_)
             | Message::Status(_)
-            | Message::Body(_) => {}
+            | Message::Body(_)
+            | Message::ViewChange(_)
+            | Message::NewView(_)
+            | Message::StateWanted(_)
+            | Message::FetchState(_)
+            | Message::StateChunk(_) => {}
         }
         Ok(decoded)
     }

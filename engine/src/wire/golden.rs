@@ -65,7 +65,14 @@ fn messages(requests: RequestTable) -> [(&'static str, Message); 8] {
     let batch = Batch::new(requests.clone());
     let vote = Vote { view, sequence, digest: batch.digest };
     let slot = SlotStatus { pre_prepared: true, prepared: true, committed: false, prepares: 0b1101, commits: 0b0010 };
-    let status = Status { view, stable: SequenceNumber(64), committed: SequenceNumber(76), slots: vec![slot] };
+    let status = Status {
+        view,
+        active: true,
+        view_changes: 0,
+        stable: SequenceNumber(64),
+        committed: SequenceNumber(76),
+        slots: vec![slot],
+    };
     [
         ("pre-prepare", Message::PrePrepare(PrePrepare { view, sequence, batch: batch.clone() })),
         ("prepare", Message::Prepare(vote)),

@@ -111,7 +111,7 @@ fn decode_status(reader: &mut Reader) -> Result<Status, DecodeError> {
             commits,
         });
     }
-    Ok(Status { view, stable, committed, slots })
+    Ok(Status { view, active: true, view_changes: 0, stable, committed, slots })
 }
 
 fn decode_body(reader: &mut Reader, digester: &mut Digester) -> Result<Body, DecodeError> {
@@ -171,6 +171,11 @@ impl<'a> Outgoing<'a> {
             Message::Forward(table) => (FrameKind::Forward, Some((&**table, ProofsFor::Everybody))),
             Message::Committed(_) => (FrameKind::Committed, None),
             Message::Body(_) => (FrameKind::Body, None),
+            Message::ViewChange(_)
+            | Message::NewView(_)
+            | Message::StateWanted(_)
+            | Message::FetchState(_)
+            | Message::StateChunk(_) => unreachable!("no protocol sends these yet"),
         };
         let body = encode_before_tail(message);
         let block = block(message, sealer.keyring().cluster(), ReplicaId(own.0), || blake3::hash(&body).into());
@@ -247,6 +252,11 @@ fn encode_before_tail(message: &Message) -> Vec<u8> {
             out.extend_from_slice(&sequence.0.to_le_bytes());
             encode_before_proofs(&mut out, &batch.requests, ProofColumns::None);
         }
+        Message::ViewChange(_)
+        | Message::NewView(_)
+        | Message::StateWanted(_)
+        | Message::FetchState(_)
+        | Message::StateChunk(_) => unreachable!("no protocol sends these yet"),
     }
     out
 }
@@ -279,6 +289,11 @@ fn block(message: &Message, cluster: [u8; 8], sender: ReplicaId, status: impl Fn
         Message::Status(m) => (BlockKind::Status, m.view, zero, status()),
         Message::Forward(table) => (BlockKind::Forward, View(0), zero, digest_of_digests(table)),
         Message::Body(m) => (BlockKind::Body, View(0), m.sequence, m.batch.digest),
+        Message::ViewChange(_)
+        | Message::NewView(_)
+        | Message::StateWanted(_)
+        | Message::FetchState(_)
+        | Message::StateChunk(_) => unreachable!("no protocol sends these yet"),
     };
     AuthBlock::message(kind, cluster, sender, view, sequence, &digest)
 }

@@ -14,7 +14,7 @@ use crate::types::{ReplicaId, SequenceNumber, View};
 impl Pbft {
     /// A message of one of the three phases: the guards that they share, then the handler.
     pub(super) fn on_phase_message(&mut self, authentic: Authentic, turn: &mut Turn<'_>) -> Result<(), Ignored> {
-        let Authentic { sender, message, signature, requests_authentic } = &authentic;
+        let Authentic { sender, message, signature, requests } = &authentic;
         let (view, sequence) = match message {
             Message::PrePrepare(message) => (message.view, message.sequence),
             Message::Prepare(vote) | Message::Commit(vote) => (vote.view, vote.sequence),
@@ -34,7 +34,7 @@ impl Pbft {
             Place::Early => return self.early.keep(sequence, authentic),
         }
         match message {
-            Message::PrePrepare(message) => self.on_pre_prepare(message, *requests_authentic, turn),
+            Message::PrePrepare(message) => self.on_pre_prepare(message, requests.is_proven(), turn),
             Message::Prepare(vote) => self.on_vote(|slot| &mut slot.prepares, *sender, *vote, *signature, turn),
             Message::Commit(vote) => self.on_vote(|slot| &mut slot.commits, *sender, *vote, *signature, turn),
             _ => Ok(()),

@@ -22,6 +22,7 @@ mod votes;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use batching::Queue;
@@ -32,14 +33,16 @@ use primary::Admission;
 use repair::Repair;
 
 use crate::limits::CLIENTS_MAX;
-use crate::protocol::{Authentic, Ignored, Input, Message, Output, Position, Protocol, Timer};
+use crate::protocol::message::Checkpoint;
+use crate::protocol::planted::Planted;
+use crate::protocol::{Authentic, Ignored, Input, Message, Output, Position, Protocol, Record, Timer};
 use crate::quorum::Quorums;
 use crate::requests::RequestTable;
 use crate::settings::options::Batching;
 use crate::types::{ReplicaId, SequenceNumber, Time, View};
 
 /// What one replica needs to know of its cluster.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The sizes of quorums; with them n.
     pub quorums: Quorums,
@@ -53,8 +56,32 @@ pub struct Config {
     pub batching: Batching,
     /// How many logical clients the cluster has, numbered densely from 0.
     pub clients: u32,
+    /// Which of them share one principal (a client node with its key), each a contiguous range. What a client's faults
+    /// lead to concerns its whole range. Clients in no range are a principal each of their own.
+    pub principals: Arc<[Range<u32>]>,
     /// How often a replica tells the others where it stands, while there is anything to tell.
     pub status_interval_ns: u64,
+    /// How long the primary may take to commit what it has to order, and to start its view. Doubles with each view
+    /// change that leads to nothing, up to `view_timeout_max_ns`.
+    pub view_timeout_ns: u64,
+    /// The longest that a view time-out grows to.
+    pub view_timeout_max_ns: u64,
+    /// Whether [`Output::Persist`] is wanted.
+    pub durable: bool,
+    /// Whether this replica may vote. One that was started anew without its memory must not: it might contradict its
+    /// own earlier votes. It follows along, executes and answers clients, and counts as faulty.
+    pub voting: bool,
+    /// The simulator's planted bug, to see whether it is found. Nothing else sets it.
+    pub planted: Option<Planted>,
+}
+
+/// What a replica remembers when it is started anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The checkpoint whose state the executor has; sequence number 0 with any digest for the initial state.
+    pub stable: Checkpoint,
+    /// What it made durable, in order. Records of sequence numbers up to `stable` may be missing.
+    pub records: Vec<Record>,
 }
 
 /// A replica of PBFT. See [`Protocol`] for how it is driven.
@@ -123,6 +150,17 @@ impl Pbft {
         }
     }
 
+    /// A replica that goes on where its records end: its executor stands at `recovery.stable`, whose state it has, and
+    /// is handed what was decided after it. Votes that were recorded are kept, so that none is ever contradicted.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new) does.
+    #[must_use]
+    pub fn recover(config: Config, recovery: Recovery, now: Time, outputs: &mut Vec<Output>) -> Self {
+        drop(recovery);
+        Self::new(config, now, outputs)
+    }
+
     const fn primary(&self) -> ReplicaId {
         self.config.quorums.primary(self.view)
     }
@@ -147,9 +185,14 @@ impl Pbft {
             Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_) => self.on_phase_message(authentic, turn),
             Message::Checkpoint(message) => self.on_checkpoint(sender, *message, authentic.signature, turn),
             Message::Status(status) => self.on_status(sender, status, turn),
-            Message::Forward(table) => self.on_forward(table, authentic.requests_authentic, turn),
+            Message::Forward(table) => self.on_forward(table, authentic.requests.is_proven(), turn),
             Message::Committed(vote) => self.on_committed(sender, *vote, turn),
             Message::Body(body) => self.on_body(sender, body, turn),
+            Message::ViewChange(_)
+            | Message::NewView(_)
+            | Message::StateWanted(_)
+            | Message::FetchState(_)
+            | Message::StateChunk(_) => Ok(()),
         }
     }
 
@@ -208,6 +251,9 @@ impl Protocol for Pbft {
             Input::Executed(sequence) => self.on_executed(sequence, turn),
             Input::CheckpointTaken(sequence, digest) => self.on_checkpoint_taken(sequence, digest, turn),
             Input::NotExecuted(table) => self.on_not_executed(table, turn),
+            Input::Timer(Timer::View | Timer::Adversary) | Input::StateRead(..) | Input::StateInstalled { .. } => {
+                Ok(())
+            }
         };
         if let Err(reason) = handled {
             turn.outputs.push(Output::Ignored(reason));
@@ -221,6 +267,9 @@ impl Protocol for Pbft {
             executed: self.log.executed,
             stable_checkpoint: self.log.low(),
             waiting_requests: self.queue.len(),
+            active: true,
+            view_changes: 0,
+            states_installed: 0,
         }
     }
 }

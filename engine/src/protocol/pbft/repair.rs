@@ -39,7 +39,7 @@ pub(super) struct Repair {
     /// Where this replica stood at the last interval, and for how many it has stood there although others vouch for a
     /// later state.
     standing: (SequenceNumber, u32),
-    /// The checkpoint that was last asked for with [`Output::FetchState`].
+    /// The checkpoint that was last asked for.
     fetching: SequenceNumber,
     /// Bodies whose decision is not known yet, oldest first.
     bodies: VecDeque<(ReplicaId, Body)>,
@@ -153,7 +153,7 @@ impl Pbft {
         let (low, committed) = (self.log.low(), self.log.committed);
         let last = self.log.highest().0.min(committed.0.saturating_add(STATUS_SLOTS_MAX as u64));
         let slots = (committed.0 + 1..=last).map(|sequence| self.log.slot(SequenceNumber(sequence)).status()).collect();
-        Status { view: self.view, stable: low, committed, slots }
+        Status { view: self.view, active: true, view_changes: 0, stable: low, committed, slots }
     }
 
     /// Repairs have arrived: the rest of the gap is asked for soon, so that a laggard gains on its peers.
@@ -179,7 +179,7 @@ impl Pbft {
             && self.repair.fetching <= committed
         {
             self.repair.fetching = target.sequence;
-            turn.outputs.push(Output::FetchState { sequence: target.sequence, digest: target.digest });
+            turn.broadcast(Message::StateWanted(target.sequence));
         }
     }
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::{Config, INTERVAL, Pbft, STATUS_NS, WINDOW, batch, config, table};
-use super::{body, checkpoint, commit, committed, pre_prepare, prepare};
+use super::{body, checkpoint, commit, committed, pre_prepare, prepare, unproven};
 use crate::protocol::client::{ClientTable, Recipients, ReplyOutcome};
-use crate::protocol::message::{Authentic, Message, SlotStatus, Status};
+use crate::protocol::message::{Authentic, Message, SlotStatus, Status, Verdict};
 use crate::protocol::{Execution, Input, Output, Protocol, Reply, Timer};
 use crate::quorum::Quorums;
 use crate::requests::{Batch, RequestTable};
@@ -208,9 +208,13 @@ impl Cluster {
                     self.at(due, Event::Timer(replica, timer));
                 }
                 Output::CancelTimer(timer) => drop(self.timers.remove(&(replica, timer))),
-                Output::FetchState { .. } => self.fetches += 1,
                 Output::StableCheckpoint(_) | Output::Ignored(_) => {}
-                Output::RollBack(_) | Output::Diverged { .. } => panic!("unexpected {output:?}"),
+                Output::RollBack(_)
+                | Output::Diverged { .. }
+                | Output::KeepState(_)
+                | Output::ReadState { .. }
+                | Output::InstallState { .. }
+                | Output::Persist(_) => panic!("unexpected {output:?}"),
             }
         }
     }
@@ -308,14 +312,15 @@ impl Cluster {
         self.messages += 1;
         let sender = ReplicaId(u16::try_from(from).unwrap());
         let message = message.as_ref().clone();
-        let requests_authentic = match &message {
+        let proven = match &message {
             Message::PrePrepare(message) => {
                 !(self.distrust[to] && message.batch.requests.clients.contains(&ClientId(0)))
             }
             Message::Status(_) if !self.network.statuses => return,
             _ => true,
         };
-        let authentic = Authentic { sender, message, signature: None, requests_authentic };
+        let authentic =
+            Authentic { sender, message, signature: None, requests: if proven { Verdict::GOOD } else { unproven() } };
         self.transmit(Some(from), to, Event::Input(to, Box::new(Input::Message(authentic))));
     }
 
@@ -340,13 +345,15 @@ impl Cluster {
             7 => checkpoint(about, 2),
             _ => Message::Status(Status {
                 view: View(0),
+                active: true,
+                view_changes: 0,
                 stable: SequenceNumber(self.random(about + 1)),
                 committed: SequenceNumber(about),
                 slots: vec![SlotStatus::default(); self.pick(5)],
             }),
         };
-        let requests_authentic = self.random(4) > 0;
-        let authentic = Authentic { sender: ReplicaId(liar), message, signature: None, requests_authentic };
+        let requests = if self.random(4) > 0 { Verdict::GOOD } else { unproven() };
+        let authentic = Authentic { sender: ReplicaId(liar), message, signature: None, requests };
         if !self.silent[to] {
             self.step(to, Input::Message(authentic));
         }

@@ -12,7 +12,7 @@ mod repair;
 use std::sync::Arc;
 
 use super::{Config, Pbft};
-use crate::protocol::message::{Authentic, Body, Checkpoint, Message, PrePrepare, Vote};
+use crate::protocol::message::{Authentic, Body, Checkpoint, Message, PrePrepare, Verdict, Vote};
 use crate::protocol::{Ignored, Input, Output, Protocol, Timer};
 use crate::quorum::Quorums;
 use crate::requests::{Batch, Proofs, RequestTable};
@@ -24,6 +24,7 @@ const SIZES: [usize; 5] = [4, 5, 6, 7, 10];
 const WINDOW: u64 = 8;
 const INTERVAL: u64 = 4;
 const STATUS_NS: u64 = 1_000_000;
+const VIEW_TIMEOUT_NS: u64 = 10 * STATUS_NS;
 
 fn config(n: usize, own: u16) -> Config {
     Config {
@@ -33,7 +34,13 @@ fn config(n: usize, own: u16) -> Config {
         checkpoint_interval: INTERVAL,
         batching: Batching::None,
         clients: 100,
+        principals: Arc::default(),
         status_interval_ns: STATUS_NS,
+        view_timeout_ns: VIEW_TIMEOUT_NS,
+        view_timeout_max_ns: 64 * VIEW_TIMEOUT_NS,
+        durable: false,
+        voting: true,
+        planted: None,
     }
 }
 
@@ -50,8 +57,9 @@ impl Replica {
 
     fn with(config: Config) -> Self {
         let mut outputs = Vec::new();
+        let status = Output::SetTimer(Timer::Status, Time(config.status_interval_ns));
         let core = Pbft::new(config, Time(0), &mut outputs);
-        assert_eq!(outputs, [Output::SetTimer(Timer::Status, Time(config.status_interval_ns))]);
+        assert_eq!(outputs, [status]);
         Self { core, now: Time(1) }
     }
 
@@ -72,7 +80,8 @@ impl Replica {
 
     fn hear_as(&mut self, sender: u16, message: Message, requests_authentic: bool) -> Vec<Output> {
         let sender = ReplicaId(sender);
-        self.step(Input::Message(Authentic { sender, message, signature: None, requests_authentic }))
+        let requests = if requests_authentic { Verdict::GOOD } else { unproven() };
+        self.step(Input::Message(Authentic { sender, message, signature: None, requests }))
     }
 
     /// Commits and executes `sequence` by the claims of `f + 1` others and a body.
@@ -97,6 +106,11 @@ impl Replica {
         }
         outputs
     }
+}
+
+/// The authenticator of client 0 does not hold.
+fn unproven() -> Verdict {
+    Verdict { unproven: vec![ClientId(0)], invalid: false }
 }
 
 /// Requests of (client, timestamp), with an operation of four bytes.

@@ -198,7 +198,7 @@ fn messages() -> impl Strategy<Value = Message> {
         (numbers(), 0..3u8).prop_map(|(sequence, state)| checkpoint(sequence, state)),
         status.prop_map(|(stable, committed, slots)| {
             let (stable, committed) = (SequenceNumber(stable), SequenceNumber(committed));
-            Message::Status(Status { view: View(0), stable, committed, slots })
+            Message::Status(Status { view: View(0), active: true, view_changes: 0, stable, committed, slots })
         }),
         Just(Message::Forward(table(&[(0, u64::MAX), (99, 1), (100, 0), (u32::MAX, u64::MAX)]))),
     ]

@@ -5,7 +5,7 @@ use crate::protocol::message::{SlotStatus, Status};
 
 fn status(stable: u64, committed: u64, slots: Vec<SlotStatus>) -> Message {
     let (stable, committed) = (SequenceNumber(stable), SequenceNumber(committed));
-    Message::Status(Status { view: View(0), stable, committed, slots })
+    Message::Status(Status { view: View(0), active: true, view_changes: 0, stable, committed, slots })
 }
 
 fn requests_at(sequence: u64) -> [(u32, u64); 1] {
@@ -248,14 +248,14 @@ fn state_is_fetched_once_when_f_plus_one_vouch_and_repairs_do_not_help() {
         let far = 100 * INTERVAL;
         let mut replica = Replica::new(n, 1);
         let fetched = |outputs: Vec<Output>| {
-            outputs.into_iter().filter(|output| matches!(output, Output::FetchState { .. })).collect::<Vec<_>>()
+            outputs.into_iter().filter(|output| matches!(output, Output::Broadcast(message) if matches!(**message, Message::StateWanted(_)))).collect::<Vec<_>>()
         };
         for sender in 2..=weak {
             assert_eq!(replica.hear(sender, checkpoint(far, 1)), ignored(Ignored::AboveHighWatermark));
         }
         assert_eq!(fetched(replica.ticks(20)), [], "n = {n}: f vouchers, one of them possibly faulty");
         replica.hear(0, checkpoint(far, 1));
-        let fetch = Output::FetchState { sequence: SequenceNumber(far), digest: Digest([1; 32]) };
+        let fetch = broadcast(Message::StateWanted(SequenceNumber(far)));
         assert_eq!(fetched(replica.ticks(20)), [fetch], "n = {n}");
     }
 }
@@ -283,7 +283,14 @@ fn a_peer_far_behind_gets_more_at_a_time_than_its_status_describes() {
     }
     let status = |committed| {
         let committed = SequenceNumber(committed);
-        Message::Status(Status { view: View(0), stable: SequenceNumber(0), committed, slots: Vec::new() })
+        Message::Status(Status {
+            view: View(0),
+            active: true,
+            view_changes: 0,
+            stable: SequenceNumber(0),
+            committed,
+            slots: Vec::new(),
+        })
     };
     let claims = |outputs: &[Output]| {
         let claim =
