@@ -17,6 +17,8 @@ const REMEMBERED: usize = 16;
 
 /// A faulty client.
 pub(super) struct HostileClient {
+    /// Who it is, and who it says it is.
+    own: ClientId,
     id: ClientId,
     kind: HostileKind,
     every_ns: u64,
@@ -28,6 +30,7 @@ pub(super) struct HostileClient {
 impl HostileClient {
     pub(super) fn all(plan: &Plan) -> Vec<Self> {
         let one = |(index, hostile): (u32, &crate::plan::Hostile)| Self {
+            own: ClientId(plan.clients.count + index),
             id: ClientId(plan.clients.count + index),
             kind: hostile.kind,
             every_ns: hostile.every_ns.max(100_000),
@@ -76,7 +79,7 @@ impl World<'_> {
                     client.timestamp = client.random.pick(&[client.timestamp, u64::MAX - 2, u64::MAX / 2]);
                 }
                 if client.random.chance(500) {
-                    client.id = ClientId(client.random.pick(&[client.id.0, client.id.0 + 7, u32::MAX]));
+                    client.id = ClientId(client.random.pick(&[client.own.0, client.own.0 + 7, u32::MAX]));
                 }
                 self.ask_hostile(index, all, false);
             }
