@@ -232,3 +232,54 @@ proptest! {
         }
     }
 }
+
+/// Whoever is the primary falls silent, again and again, up to f at a time: view after view, and nothing is lost.
+#[test]
+fn silent_primaries_are_replaced_one_after_another() {
+    let mut views = 0;
+    for seed in 0..60 {
+        let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
+        let mut cluster = Cluster::new(n, 6, 40, batching(seed), seed);
+        let f = cluster.f();
+        cluster.network.loss_percent = cluster.random(10);
+        let rounds = 1 + cluster.random(4);
+        for _ in 0..rounds {
+            cluster.run(cluster.now.after(5 * STATUS_NS));
+            cluster.silent.fill(false);
+            let view = cluster.highest_view();
+            // The primary and those that come after it.
+            for next in 0..f as u64 {
+                cluster.silent[usize::from(View(view.0 + next).primary(n).0)] = true;
+            }
+            cluster.run(cluster.now.after(10 * super::VIEW_TIMEOUT_NS));
+            cluster.check();
+        }
+        cluster.network = Network::CALM;
+        let settled = cluster.settle(cluster.now.after(20 * SECOND));
+        cluster.check();
+        assert!(settled, "seed {seed}, n {n}: {} operations completed, {:?}", cluster.completed, cluster.positions());
+        cluster.silent.fill(false);
+        let settled = cluster.settle(cluster.now.after(20 * SECOND));
+        assert!(settled, "seed {seed}, n {n}: laggards, {:?}", cluster.positions());
+        views += cluster.highest_view().0;
+    }
+    assert!(views > 120, "{views} view changes: too few for a test of them");
+}
+
+/// The canary: a silent primary stops a cluster whose backups can not reach each other, and one with more than f down.
+#[test]
+fn without_a_quorum_no_view_starts() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(4, 6, 40, batching(seed), seed);
+        cluster.run(cluster.now.after(2 * STATUS_NS));
+        cluster.silent[0] = true;
+        cluster.silent[1] = true;
+        cluster.run(cluster.now.after(20 * STATUS_NS));
+        let before = cluster.completed;
+        assert!(!cluster.settle(cluster.now.after(SECOND)));
+        assert_eq!(cluster.completed, before);
+        cluster.silent.fill(false);
+        assert!(cluster.settle(cluster.now.after(20 * SECOND)), "seed {seed}: {:?}", cluster.positions());
+        cluster.check();
+    }
+}
