@@ -60,11 +60,11 @@ fn lying_backups_neither_split_nor_stop_the_others() {
 }
 
 #[test]
-fn a_lying_primary_splits_nobody() {
+fn a_lying_primary_splits_nobody_and_is_replaced() {
     let mut executed = 0;
     for seed in 0..200 {
         let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
-        let mut cluster = Cluster::new(n, 3, 1, batching(seed), seed);
+        let mut cluster = Cluster::new(n, 3, 10, batching(seed), seed);
         let f = cluster.f();
         let liars: Vec<u16> = (0..f).map(|liar| u16::try_from(liar).unwrap()).collect();
         cluster.silent[..f].fill(true);
@@ -72,6 +72,10 @@ fn a_lying_primary_splits_nobody() {
             cluster.run(cluster.now.after(20_000));
             cluster.lie(&liars);
         }
+        cluster.check();
+        // When the liars have said all that they have to say, a correct primary takes over.
+        let settled = cluster.settle(cluster.now.after(20 * SECOND));
+        assert!(settled, "seed {seed}, n {n}: {} completed, {:?}", cluster.completed, cluster.positions());
         cluster.check();
         executed += (f..n).map(|replica| cluster.executed(replica)).sum::<u64>();
     }
