@@ -72,7 +72,8 @@ mod tests {
     #[test]
     fn streams_differ_and_come_again() {
         let first = |seed, name, index| Random::new(seed, name, index).next();
-        let mut firsts = vec![first(1, "a", 0), first(1, "a", 1), first(1, "b", 0), first(2, "a", 0), first(1, "ab", 0)];
+        let mut firsts =
+            vec![first(1, "a", 0), first(1, "a", 1), first(1, "b", 0), first(2, "a", 0), first(1, "ab", 0)];
         assert_eq!(firsts[0], first(1, "a", 0));
         firsts.sort_unstable();
         firsts.dedup();

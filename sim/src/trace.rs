@@ -74,7 +74,8 @@ pub(crate) fn describe(message: &Message) -> String {
         }
         Message::ViewChange(signed) => {
             let content = &signed.content;
-            let mut text = format!("view-change of r{} to v{} stable s{}", content.replica, content.view, content.stable);
+            let mut text =
+                format!("view-change of r{} to v{} stable s{}", content.replica, content.view, content.stable);
             for (name, votes) in [("P", &content.prepared), ("Q", &content.pre_prepared)] {
                 for vote in votes {
                     let _ = write!(text, " {name}:s{}@v{} {}", vote.sequence, vote.view, short(&vote.digest));
@@ -83,7 +84,8 @@ pub(crate) fn describe(message: &Message) -> String {
             text
         }
         Message::NewView(signed) => {
-            let from: Vec<String> = signed.content.view_changes.iter().map(|(replica, _)| format!("r{replica}")).collect();
+            let from: Vec<String> =
+                signed.content.view_changes.iter().map(|(replica, _)| format!("r{replica}")).collect();
             format!("new-view v{} from {}", signed.content.view, from.join(" "))
         }
         Message::StateWanted(sequence) => format!("state-wanted s{sequence}"),
@@ -94,7 +96,8 @@ pub(crate) fn describe(message: &Message) -> String {
 
 /// The requests of a table: client and timestamp of each.
 pub(crate) fn requests(table: &RequestTable) -> String {
-    let requests = table.clients.iter().zip(&table.timestamps).map(|(client, timestamp)| format!("c{client}t{timestamp}"));
+    let requests =
+        table.clients.iter().zip(&table.timestamps).map(|(client, timestamp)| format!("c{client}t{timestamp}"));
     format!("[{}]", requests.collect::<Vec<_>>().join(" "))
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::app::Application;
 use crate::limits::RESULT_BYTES_MAX;
 use crate::protocol::Execution;
+use crate::protocol::planted::Planted;
 use crate::requests::{ReplyTable, RequestTable};
 use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
@@ -99,6 +100,8 @@ pub struct Executor {
     own: ReplicaId,
     checkpoint_interval: u64,
     app: Box<dyn Application>,
+    /// The simulator's planted bug.
+    planted: Option<Planted>,
     clients: ClientTable,
     ledger: Ledger,
     replies: Replies,
@@ -123,6 +126,7 @@ impl Executor {
             own: config.own,
             checkpoint_interval: config.checkpoint_interval,
             app,
+            planted: None,
             clients: ClientTable::new(clients),
             ledger: Ledger::default(),
             replies: Replies::new(config.client_nodes),
@@ -132,6 +136,11 @@ impl Executor {
             results: Vec::new(),
             length_bytes: Vec::new(),
         }
+    }
+
+    /// Plants a bug, for the simulator to find. Nothing else does.
+    pub const fn plant(&mut self, planted: Option<Planted>) {
+        self.planted = planted;
     }
 
     /// Executes the next batch and appends what follows from it to `out`: replies, [`Done::Executed`], and
@@ -226,6 +235,10 @@ impl Executor {
         self.admissions.clear();
         let rows = requests.clients.iter().zip(&requests.timestamps);
         self.admissions.extend(rows.map(|(&client, &timestamp)| self.clients.admit(client, timestamp)));
+        if self.planted == Some(Planted::DuplicateExecution) {
+            let repeated = self.admissions.iter_mut().filter(|admission| **admission == Admission::Repeated);
+            repeated.for_each(|admission| *admission = Admission::New);
+        }
     }
 
     /// Executes what was admitted, caches and replies. Returns the digest of the batch's outcome: which requests were

@@ -162,11 +162,16 @@ impl Checks {
             let (client, timestamp) = (batch.requests.clients[index], batch.requests.timestamps[index]);
             let holds = self.asked.get(&batch.requests.digests[index]).copied();
             if holds.is_none_or(|holds| holds & self.correct == 0) {
-                let why = if holds.is_none() { "its client never asked for" } else { "proves itself to no correct replica" };
-                self.fail(Checker::Validity, || format!("at {sequence} r{who} executes c{client} t{timestamp}, which {why}"));
+                let why =
+                    if holds.is_none() { "its client never asked for" } else { "proves itself to no correct replica" };
+                self.fail(Checker::Validity, || {
+                    format!("at {sequence} r{who} executes c{client} t{timestamp}, which {why}")
+                });
             }
             if !valid(index) {
-                self.fail(Checker::Validity, || format!("at {sequence} r{who} executes an invalid operation of c{client}"));
+                self.fail(Checker::Validity, || {
+                    format!("at {sequence} r{who} executes an invalid operation of c{client}")
+                });
             }
             self.results.insert((client, timestamp), (applied.result, (sequence, index)));
         }
@@ -178,7 +183,9 @@ impl Checks {
         let Some(entry) = self.ledger.get_mut(&sequence) else { return };
         let known = *entry.ledger.get_or_insert(ledger);
         if known != ledger {
-            self.fail(Checker::Agreement, || format!("after {sequence} the ledger of r{who} is {ledger:?}, others' {known:?}"));
+            self.fail(Checker::Agreement, || {
+                format!("after {sequence} the ledger of r{who} is {ledger:?}, others' {known:?}")
+            });
         }
     }
 
@@ -189,7 +196,9 @@ impl Checks {
             if (executed, last) != (expected.executed, expected.last.0) {
                 self.fail(Checker::ExactlyOnce, || {
                     let expected = (expected.executed, expected.last.0);
-                    format!("r{who} executed {executed} operations of c{client} up to t{last}; the ledger has {expected:?}")
+                    format!(
+                        "r{who} executed {executed} operations of c{client} up to t{last}; the ledger has {expected:?}"
+                    )
                 });
             }
         }
@@ -199,7 +208,9 @@ impl Checks {
     pub(crate) fn state(&mut self, who: ReplicaId, sequence: SequenceNumber, digest: Digest) {
         let known = *self.states.entry(sequence).or_insert(digest);
         if known != digest {
-            self.fail(Checker::Agreement, || format!("the state of r{who} at {sequence} is {digest:?}, others' {known:?}"));
+            self.fail(Checker::Agreement, || {
+                format!("the state of r{who} at {sequence} is {digest:?}, others' {known:?}")
+            });
         }
     }
 

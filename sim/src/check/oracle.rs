@@ -70,7 +70,9 @@ impl Oracle {
                 }
                 None => Outcome::NotFound,
             },
-            Ok(Operation::Read { key }) => self.records.get(&key).map_or(Outcome::NotFound, |value| Outcome::Value(value)),
+            Ok(Operation::Read { key }) => {
+                self.records.get(&key).map_or(Outcome::NotFound, |value| Outcome::Value(value))
+            }
             Ok(Operation::ReadModifyWrite { key, value }) => {
                 match self.records.get_mut(&key) {
                     Some(stored) => Outcome::Value(&std::mem::replace(stored, value.to_vec())).encode(&mut result),

@@ -25,13 +25,17 @@ impl Checks {
             Message::PrePrepare(message) => {
                 let vote = Vote { view: message.view, sequence: message.sequence, digest: message.batch.digest };
                 if primary(message.view) != who {
-                    self.fail(Checker::Consistency, || format!("r{who} proposes in view {}, which is not its", message.view));
+                    self.fail(Checker::Consistency, || {
+                        format!("r{who} proposes in view {}, which is not its", message.view)
+                    });
                 }
                 self.voted(who, "pre-prepare", vote);
             }
             Message::Prepare(vote) => {
                 if primary(vote.view) == who {
-                    self.fail(Checker::Consistency, || format!("r{who} prepares in view {}, whose primary it is", vote.view));
+                    self.fail(Checker::Consistency, || {
+                        format!("r{who} prepares in view {}, whose primary it is", vote.view)
+                    });
                 }
                 self.voted(who, "prepare", *vote);
             }
@@ -60,7 +64,10 @@ impl Checks {
                 let decided = self.ledger.get(&vote.sequence).map(|entry| entry.batch.digest);
                 if let Some(decided) = decided.filter(|decided| *decided != vote.digest) {
                     self.fail(Checker::Agreement, || {
-                        format!("r{who} says {:?} is decided at {}, {decided:?} was executed", vote.digest, vote.sequence)
+                        format!(
+                            "r{who} says {:?} is decided at {}, {decided:?} was executed",
+                            vote.digest, vote.sequence
+                        )
                     });
                 }
             }
@@ -72,7 +79,11 @@ impl Checks {
     pub(crate) fn said_forgetfully(&mut self, who: ReplicaId, message: &Message) {
         let votes = matches!(
             message,
-            Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_) | Message::ViewChange(_) | Message::NewView(_)
+            Message::PrePrepare(_)
+                | Message::Prepare(_)
+                | Message::Commit(_)
+                | Message::ViewChange(_)
+                | Message::NewView(_)
         );
         let relays = match message {
             Message::ViewChange(signed) => signed.content.replica != who,

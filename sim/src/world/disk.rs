@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use hippodrome_engine::protocol::Record;
 use hippodrome_engine::protocol::message::Checkpoint;
-use hippodrome_engine::protocol::pbft::Recovery;
 use hippodrome_engine::types::{Digest, SequenceNumber};
 
 use crate::random::Random;
@@ -104,11 +103,11 @@ impl Disk {
     }
 
     /// What a process that is started on this disk finds.
-    pub(super) fn recover(&self) -> (Recovery, Option<&Snapshot>) {
-        let stable = self.snapshot.as_ref().map_or_else(
+    pub(super) fn recover(&self) -> (Checkpoint, Vec<Record>, Option<&Snapshot>) {
+        let saved = self.snapshot.as_ref().map_or_else(
             || Checkpoint { sequence: SequenceNumber(0), digest: Digest::default() },
             |snapshot| Checkpoint { sequence: snapshot.sequence, digest: snapshot.digest },
         );
-        (Recovery { stable, records: self.records.clone() }, self.snapshot.as_ref())
+        (saved, self.records.clone(), self.snapshot.as_ref())
     }
 }

@@ -62,7 +62,8 @@ impl World<'_> {
                     return self.ask_hostile(index, all, false);
                 }
                 let own = client.sent[client.random.index(REMEMBERED)].clone();
-                let other = ClientId(u32::try_from(client.random.below(u64::from(self.plan.clients.count))).unwrap_or(0));
+                let other =
+                    ClientId(u32::try_from(client.random.below(u64::from(self.plan.clients.count))).unwrap_or(0));
                 // It may listen in on others as well.
                 let heard = if client.random.chance(300) { self.clients.request(other).cloned() } else { None };
                 self.show(index, &heard.unwrap_or(own), false);

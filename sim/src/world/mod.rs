@@ -174,12 +174,10 @@ impl<'a> World<'a> {
                     self.step(at, Input::Timer(timer));
                 }
             }
-            Event::Worked { at, life } if self.replicas[at].life == life => self.worked(at),
-            Event::Feedback { at, life, input } if self.replicas[at].life == life => self.step(at, *input),
-            Event::Synced { at, life, records } if self.replicas[at].life == life => self.synced(at, records),
-            Event::SnapshotWritten { at, life } if self.replicas[at].life == life => {
-                self.replicas[at].disk.snapshot_written();
-            }
+            Event::Worked { at, life } if self.lives(at, life) => self.worked(at),
+            Event::Feedback { at, life, input } if self.lives(at, life) => self.step(at, *input),
+            Event::Synced { at, life, records } if self.lives(at, life) => self.synced(at, records),
+            Event::SnapshotWritten { at, life } if self.lives(at, life) => self.replicas[at].disk.snapshot_written(),
             Event::Worked { .. } | Event::Feedback { .. } | Event::Synced { .. } | Event::SnapshotWritten { .. } => {}
             Event::Begin { client } => self.begin_operation(client),
             Event::Retry { client, timestamp, attempt } => self.send_request(client, timestamp, attempt),
@@ -192,6 +190,11 @@ impl<'a> World<'a> {
             Event::Repair { index } => self.end_fault(index),
             Event::Heal => self.heal(),
         }
+    }
+
+    /// Whether the process that an event was meant for still runs.
+    fn lives(&self, at: usize, life: u32) -> bool {
+        self.replicas[at].life == life && self.replicas[at].process.is_some()
     }
 
     /// Whether the process that this concerns stands still, and until when.
@@ -285,7 +288,8 @@ impl<'a> World<'a> {
         };
         let replicas: Vec<String> = self.correct().map(behind).collect();
         self.checks.fail(Checker::Liveness, || {
-            let clients = if waiting.is_empty() { "no client waits".to_owned() } else { format!("{} wait", waiting.join(", ")) };
+            let clients =
+                if waiting.is_empty() { "no client waits".to_owned() } else { format!("{} wait", waiting.join(", ")) };
             format!("the network has healed, but {clients}; the ledger's end is {target}; {}", replicas.join(", "))
         });
     }
@@ -296,7 +300,9 @@ impl<'a> World<'a> {
         let accepting = self.prover.torsion.known();
         let correct = self.replicas.iter().filter(|replica| replica.is_correct());
         let correct = correct.fold(0, |set: u64, replica| set | 1 << replica.id.0);
-        if let Some(accepting) = accepting.filter(|accepting| accepting & correct != 0 && accepting & correct != correct) {
+        if let Some(accepting) =
+            accepting.filter(|accepting| accepting & correct != 0 && accepting & correct != correct)
+        {
             self.checks.fail(Checker::Verdicts, || {
                 format!("of the replicas {correct:#b} only {:#b} accept a signature", accepting & correct)
             });
@@ -310,7 +316,10 @@ impl<'a> World<'a> {
                 .collect();
             if !lost.is_empty() {
                 self.checks.fail(Checker::Durability, || {
-                    format!("clients were told that {acknowledged} is done; it is not in the ledgers of {}", lost.join(", "))
+                    format!(
+                        "clients were told that {acknowledged} is done; it is not in the ledgers of {}",
+                        lost.join(", ")
+                    )
                 });
             }
         }

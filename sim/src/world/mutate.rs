@@ -217,12 +217,16 @@ impl Mutator {
     }
 
     fn other_digest(&mut self) -> Digest {
-        let known: Vec<Digest> = self.memory.iter().filter_map(|message| match message {
-            Message::PrePrepare(message) => Some(message.batch.digest),
-            Message::Prepare(vote) | Message::Commit(vote) => Some(vote.digest),
-            Message::Checkpoint(checkpoint) => Some(checkpoint.digest),
-            _ => None,
-        }).collect();
+        let known: Vec<Digest> = self
+            .memory
+            .iter()
+            .filter_map(|message| match message {
+                Message::PrePrepare(message) => Some(message.batch.digest),
+                Message::Prepare(vote) | Message::Commit(vote) => Some(vote.digest),
+                Message::Checkpoint(checkpoint) => Some(checkpoint.digest),
+                _ => None,
+            })
+            .collect();
         if known.is_empty() || self.random.chance(200) { Digest([3; 32]) } else { self.random.pick(&known) }
     }
 
@@ -267,7 +271,7 @@ impl Mutator {
                 }
             }
             4 => {
-                let sequence = SequenceNumber(content.stable.0 + 1 + self.random.below(self.interval));
+                let sequence = SequenceNumber(content.stable.0.saturating_add(1 + self.random.below(self.interval)));
                 let vote = Vote { view: View(content.view.0.saturating_sub(1)), sequence, digest: self.other_digest() };
                 content.prepared.retain(|other| other.sequence != sequence);
                 content.prepared.push(vote);

@@ -141,7 +141,8 @@ impl Prover {
                 Message::Forward(self.admit(&table, receiver)?.into())
             }
             Message::PrePrepare(content) => {
-                let batch = if doubtful { Batch::new(self.digested(&content.batch.requests)) } else { content.batch.clone() };
+                let batch =
+                    if doubtful { Batch::new(self.digested(&content.batch.requests)) } else { content.batch.clone() };
                 requests = self.verdict(&batch.requests, receiver);
                 Message::PrePrepare(PrePrepare { batch, ..*content })
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hippodrome_engine::app::kv::Kv;
 use hippodrome_engine::execute::{Executor, ExecutorConfig};
 use hippodrome_engine::protocol::message::FetchState;
-use hippodrome_engine::protocol::pbft::{Config, Pbft};
+use hippodrome_engine::protocol::pbft::{Config, Pbft, Recovery};
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::protocol::{Execution, Output, Position, Protocol, Timer};
 use hippodrome_engine::requests::RequestTable;
@@ -16,10 +16,10 @@ use super::disk::{Disk, Snapshot};
 use super::mutate::Mutator;
 use super::shadow::Shadow;
 use super::state;
-use hippodrome_engine::byzantine::{Byzantine, Kind};
 use crate::check::{RECORDS, VALUE_BYTES};
 use crate::plan::{Faulty, Plan};
 use crate::random::Random;
+use hippodrome_engine::byzantine::{Byzantine, Kind};
 
 /// Messages a second that a Byzantine replica makes up: a few beside the few that there are.
 const EXTRA_PER_SECOND: u64 = 400;
@@ -142,9 +142,13 @@ impl Replica {
         let config = config(plan, planted, self.id, !self.forgetful);
         let mut executor = executor(plan, planted, self.id);
         let mut core = if again && durable && !self.forgetful {
-            let (recovery, snapshot) = self.disk.recover();
+            let (saved, records, snapshot) = self.disk.recover();
             if let Some(Snapshot { sequence, digest, chunks }) = snapshot {
                 assert!(state::install(&mut executor, *sequence, *digest, chunks), "a snapshot of its own fits");
+            }
+            let (executions, recovery) = Recovery::plan(saved, records);
+            for execution in executions {
+                executor.execute(&execution, &mut Vec::new());
             }
             Pbft::recover(config, recovery, Time(0), &mut outputs)
         } else {
@@ -229,6 +233,6 @@ fn executor_config(plan: &Plan, own: ReplicaId) -> ExecutorConfig {
 
 fn executor(plan: &Plan, planted: Option<Planted>, own: ReplicaId) -> Executor {
     let mut executor = Executor::new(executor_config(plan, own), Box::new(Kv::with_records(RECORDS, VALUE_BYTES)));
-    state::plant(&mut executor, planted);
+    executor.plant(planted);
     executor
 }

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use hippodrome_engine::execute::Executor;
 use hippodrome_engine::protocol::message::{FetchState, StateChunk};
 use hippodrome_engine::protocol::pbft::Pbft;
-use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::types::{Digest, SequenceNumber};
 
 use super::disk::Snapshot;
@@ -24,5 +23,3 @@ pub(super) fn install(_executor: &mut Executor, _sequence: SequenceNumber, _dige
 }
 
 pub(super) fn limit_history(_core: &mut Pbft, _batches: usize) {}
-
-pub(super) fn plant(_executor: &mut Executor, _planted: Option<Planted>) {}

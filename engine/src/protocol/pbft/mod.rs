@@ -84,6 +84,13 @@ pub struct Config {
     pub planted: Option<Planted>,
 }
 
+impl Config {
+    /// Whether this bug is planted.
+    fn has(&self, bug: Planted) -> bool {
+        self.planted == Some(bug)
+    }
+}
+
 /// A replica of PBFT. See [`Protocol`] for how it is driven.
 #[derive(Debug)]
 pub struct Pbft {
@@ -129,7 +136,10 @@ impl Pbft {
     /// # Panics
     /// If the configuration is out of the ranges that [`crate::settings`] enforces.
     #[must_use]
-    pub fn new(config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
+    pub fn new(mut config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
+        if config.has(Planted::QuorumOffByOne) {
+            config.quorums = config.quorums.off_by_one();
+        }
         let n = config.quorums.n();
         assert!(usize::from(config.own.0) < n, "own id out of range");
         assert!(config.checkpoint_interval > 0, "checkpoint interval is 0");
