@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::protocol::{Message, Output, StableCheckpoint};
-use hippodrome_engine::types::ReplicaId;
+use hippodrome_engine::types::{ReplicaId, SequenceNumber};
 
 use super::event::Event;
 use super::replica::Work;
-use super::{Endpoint, Sent, World, state};
+use super::{Endpoint, Sent, World};
 use crate::check::Checker;
 use crate::trace::short;
 
@@ -115,7 +115,7 @@ impl World<'_> {
             return;
         }
         if process.wanted == Some(stable.sequence)
-            && let Some(snapshot) = state::kept(&process.executor, stable.sequence)
+            && let Some(snapshot) = process.executor.kept(stable.sequence).cloned()
         {
             replica.disk.write_snapshot(snapshot);
             let takes = 10 * replica.random.range(disk.sync_min_ns, disk.sync_max_ns);
@@ -123,8 +123,8 @@ impl World<'_> {
         }
         let interval = self.plan.checkpoint_interval * disk.snapshot_every;
         let next = (process.position.committed.0 / interval + 1) * interval;
-        process.wanted = Some(hippodrome_engine::types::SequenceNumber(next));
-        self.work(at, Work::Keep(hippodrome_engine::types::SequenceNumber(next)));
+        process.wanted = Some(SequenceNumber(next));
+        self.work(at, Work::Keep(SequenceNumber(next)));
     }
 
     /// Sends one message to these replicas, as a faulty sender changes it.

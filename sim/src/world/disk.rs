@@ -1,6 +1,6 @@
 //! A replica's disk: a log of records that become durable some time after they were written, and one snapshot.
 
-use bytes::Bytes;
+use hippodrome_engine::execute::Snapshot;
 use hippodrome_engine::protocol::Record;
 use hippodrome_engine::protocol::message::Checkpoint;
 use hippodrome_engine::types::{Digest, SequenceNumber};
@@ -20,14 +20,6 @@ pub(super) struct Disk {
     snapshot: Option<Snapshot>,
     /// On its way, not durable yet.
     writing: Option<Snapshot>,
-}
-
-/// A state at a checkpoint.
-#[derive(Clone)]
-pub(super) struct Snapshot {
-    pub(super) sequence: SequenceNumber,
-    pub(super) digest: Digest,
-    pub(super) chunks: Vec<Bytes>,
 }
 
 impl Disk {

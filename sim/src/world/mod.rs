@@ -5,7 +5,7 @@
 //!
 //! In the order of a request's life: `clients` and `hostile` (who asks), `network`, `proofs` (the verify stage;
 //! `torsion` judges odd signatures), `replica` (a process: core, executor and the queues between), `act` (what becomes
-//! of the core's outputs: the order, persist and egress stages), `work` (the execute stage; `state` its snapshots),
+//! of the core's outputs: the order, persist and egress stages), `work` (the execute stage),
 //! `disk`. What goes wrong: `faults` (the timeline), `mutate` and `shadow` (Byzantine replicas, beside the engine's
 //! own), `twins`.
 
@@ -27,7 +27,6 @@ mod network;
 mod proofs;
 mod replica;
 mod shadow;
-mod state;
 mod torsion;
 mod twins;
 mod work;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use hippodrome_engine::app::kv::Kv;
-use hippodrome_engine::execute::{Executor, ExecutorConfig};
+use hippodrome_engine::execute::{Executor, ExecutorConfig, Snapshot};
 use hippodrome_engine::protocol::message::FetchState;
 use hippodrome_engine::protocol::pbft::{Config, Pbft, Recovery};
 use hippodrome_engine::protocol::planted::Planted;
@@ -12,10 +12,9 @@ use hippodrome_engine::protocol::{Execution, Output, Position, Protocol, Timer};
 use hippodrome_engine::requests::RequestTable;
 use hippodrome_engine::types::{Digest, NodeId, ReplicaId, SequenceNumber, Time, View};
 
-use super::disk::{Disk, Snapshot};
+use super::disk::Disk;
 use super::mutate::Mutator;
 use super::shadow::Shadow;
-use super::state;
 use crate::check::{RECORDS, VALUE_BYTES};
 use crate::plan::{Faulty, Plan};
 use crate::random::Random;
@@ -144,7 +143,7 @@ impl Replica {
         let mut core = if again && durable && !self.forgetful {
             let (saved, records, snapshot) = self.disk.recover();
             if let Some(Snapshot { sequence, digest, chunks }) = snapshot {
-                assert!(state::install(&mut executor, *sequence, *digest, chunks), "a snapshot of its own fits");
+                executor.restore(*sequence, *digest, chunks).expect("a snapshot of its own fits");
             }
             let (executions, recovery) = Recovery::plan(saved, records);
             for execution in executions {
@@ -154,7 +153,7 @@ impl Replica {
         } else {
             Pbft::new(config, Time(0), &mut outputs)
         };
-        state::limit_history(&mut core, plan.history_batches);
+        core.limit_history(plan.history_batches);
         let core: Box<dyn Protocol> = match &self.behaviour {
             Some(faulty) if !faulty.kinds.is_empty() => {
                 let seed = self.random.next();

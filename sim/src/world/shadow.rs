@@ -11,7 +11,6 @@ use hippodrome_engine::protocol::message::{Checkpoint, FetchState, StateChunk};
 use hippodrome_engine::protocol::{Execution, Message};
 use hippodrome_engine::types::{Digest, SequenceNumber};
 
-use super::state;
 use crate::check::{RECORDS, VALUE_BYTES};
 
 /// Executes everything wrongly, beside the right executor.
@@ -28,7 +27,7 @@ impl Shadow {
 
     /// Keeps the state at a coming checkpoint.
     pub(super) fn keep(&mut self, sequence: SequenceNumber) {
-        state::keep(&mut self.executor, sequence);
+        self.executor.keep(sequence);
     }
 
     /// Executes a batch.
@@ -47,7 +46,7 @@ impl Shadow {
 
     /// A piece of the false state.
     pub(super) fn read(&self, fetch: FetchState) -> StateChunk {
-        state::read(&self.executor, fetch)
+        self.executor.read(fetch.sequence, fetch.index)
     }
 
     /// What the replica says in place of `message`.
@@ -96,8 +95,12 @@ impl Application for False {
         self.0.digest()
     }
 
-    fn snapshot_chunk(&self, index: usize) -> Option<Vec<u8>> {
-        self.0.snapshot_chunk(index)
+    fn snapshot(&self, chunk: &mut dyn FnMut(&[u8])) {
+        self.0.snapshot(chunk);
+    }
+
+    fn fresh(&self) -> Box<dyn Application> {
+        self.0.fresh()
     }
 
     fn restore(&mut self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), InvalidOperation> {

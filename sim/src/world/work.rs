@@ -7,7 +7,7 @@ use hippodrome_engine::types::{Digest, SequenceNumber, View};
 
 use super::event::Event;
 use super::replica::Work;
-use super::{Endpoint, World, state};
+use super::{Endpoint, World};
 use crate::trace::{requests, short};
 
 /// How long the executor takes for one thing, at least and at most.
@@ -41,7 +41,7 @@ impl World<'_> {
             Work::Execute(execution) => return self.execute(at, &execution, more),
             Work::Recall(view, table) => process.executor.recall(view, &table, &mut done),
             Work::Keep(sequence) => {
-                state::keep(&mut process.executor, sequence);
+                process.executor.keep(sequence);
                 if let Some(shadow) = &mut process.shadow {
                     shadow.keep(sequence);
                 }
@@ -49,12 +49,12 @@ impl World<'_> {
             Work::Read(to, fetch) => {
                 let chunk = match &process.shadow {
                     Some(shadow) => shadow.read(fetch),
-                    None => state::read(&process.executor, fetch),
+                    None => process.executor.read(fetch.sequence, fetch.index),
                 };
                 self.answer(at, Input::StateRead(to, chunk));
             }
             Work::Install(sequence, digest, chunks) => {
-                let good = state::install(&mut process.executor, sequence, digest, &chunks);
+                let good = process.executor.install(sequence, digest, chunks);
                 self.installed(at, sequence, digest, good);
             }
         }

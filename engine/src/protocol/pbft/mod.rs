@@ -166,6 +166,12 @@ impl Pbft {
         }
     }
 
+    /// Keeps at most so many executed batches for replicas that fell behind: for the simulator, whose runs are too short
+    /// to get to the limit that replicas have.
+    pub const fn limit_history(&mut self, batches: usize) {
+        self.log.limit_history(batches);
+    }
+
     const fn primary(&self) -> ReplicaId {
         self.config.quorums.primary(self.view)
     }
