@@ -94,7 +94,8 @@ impl Checkpoints {
             self.votes(SequenceNumber(sequence)).clear();
             sequence += self.interval;
         }
-        while self.own.front().is_some_and(|own| own.sequence < oldest) {
+        // The stable one stays in any case: a view-change begins with it.
+        while self.own.front().is_some_and(|own| own.sequence < oldest.min(to)) {
             self.own.pop_front();
         }
     }
