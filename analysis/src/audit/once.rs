@@ -49,11 +49,11 @@ fn replies(load: &LoadEvidence, findings: &mut Findings) {
         findings.reason("no operation was completed in the measured window");
     }
     for (replica, &count) in load.wrong_replies.iter().enumerate().filter(|(_, count)| **count > 0) {
-        findings.reason(format!("replica {replica} sent {count} replies that contradict the agreed result"));
+        findings.violation(format!("replica {replica} sent {count} replies that contradict the agreed result"));
     }
     if load.wrong_results > 0 {
         let count = load.wrong_results;
-        findings.reason(format!("{count} agreed results are impossible: they were never written"));
+        findings.violation(format!("{count} agreed results are impossible: they were never written"));
     }
     if load.bad_replies > 0 {
         findings.note(format!("{} replies had an authenticator that does not hold", load.bad_replies));
@@ -79,13 +79,13 @@ fn replies(load: &LoadEvidence, findings: &mut Findings) {
 fn clients(index: usize, state: &ReplicaState, load: &LoadEvidence, findings: &mut Findings) {
     let (known, expected) = (state.executed.len(), load.begun.len());
     if known != expected || state.last_timestamp.len() != expected {
-        findings.reason(format!("replica {index} knows {known} logical clients, the load generator {expected}"));
+        findings.violation(format!("replica {index} knows {known} logical clients, the load generator {expected}"));
         return;
     }
     let total: u64 = state.executed.iter().sum();
     if total != state.executed_ops {
         let counted = state.executed_ops;
-        findings.reason(format!("replica {index} executed {counted} operations, but {total} by its client table"));
+        findings.violation(format!("replica {index} executed {counted} operations, but {total} by its client table"));
     }
     let executed = |client: usize| state.executed[client];
     violations(findings, expected, |client| {
@@ -117,10 +117,10 @@ fn violations(findings: &mut Findings, clients: usize, rule: impl Fn(usize) -> O
     for text in (0..clients).filter_map(rule) {
         count += 1;
         if count <= EXAMPLES {
-            findings.reason(text);
+            findings.violation(text);
         }
     }
     if count > EXAMPLES {
-        findings.reason(format!(".. and so for {} more clients", count - EXAMPLES));
+        findings.violation(format!(".. and so for {} more clients", count - EXAMPLES));
     }
 }
