@@ -33,6 +33,8 @@ pub struct Evidence {
     pub replicas: Vec<ReplicaEvidence>,
     /// What became of the load.
     pub load: LoadOutcome,
+    /// Whatever else failed, in words.
+    pub failures: Vec<String>,
     /// Operations in each second of the measured window.
     pub per_second: Vec<f64>,
     /// Where faults that were made on purpose excuse unsteadiness; `None` if none were.
@@ -178,6 +180,7 @@ pub fn judge(evidence: &Evidence) -> (Verdict, Audit) {
             steady::check(evidence, &mut findings);
         }
     }
+    findings.reasons.extend(evidence.failures.iter().cloned());
     if !evidence.release_build {
         findings.reason("this is a debug build: its speed means nothing; build with --release");
     }

@@ -27,6 +27,7 @@ fn sound() -> Evidence {
             ..LoadEvidence::default()
         }),
         per_second: vec![100.0; 8],
+        failures: Vec::new(),
         disturbed: None,
         latencies: 800,
         steal_percent: 0.5,
@@ -259,6 +260,7 @@ fn build_steal_and_load_failures_are_told() {
         &reasons(|e| e.load = LoadOutcome::Failed("exit status: 101".into())),
         &["load generator failed: exit status: 101"],
     );
+    only(&reasons(|e| e.failures.push("kill at 3 s did not happen".into())), &["did not happen"]);
     let mut evidence = sound();
     evidence.steal_percent = 12.0;
     let (verdict, audit) = judge(&evidence);
