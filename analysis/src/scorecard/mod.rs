@@ -229,7 +229,7 @@ impl<'a> Series<'a> {
         let after = ceil(fault.at_s / WINDOW_S).min(self.rates.len());
         let end = until_s.map_or(self.rates.len(), |s| floor(s / WINDOW_S)).clamp(after, self.rates.len());
         let (view, view_changed) = self.views(fault.at_s, until_s.unwrap_or(f64::INFINITY));
-        let ms = |window: usize| (whole(window) * WINDOW_S - fault.at_s).max(0.0) * 1e3;
+        let ms = |window: usize| rounded((whole(window) * WINDOW_S - fault.at_s).max(0.0) * 1e3);
         let mut score = Score {
             at_s: fault.at_s,
             kind: fault.kind.clone(),
@@ -309,7 +309,7 @@ impl<'a> Series<'a> {
         let after = view_at(views, until_s, f);
         let times = views.iter().map(|sample| sample.at_s).filter(|at| (from_s..until_s).contains(at));
         let mut raised = times.filter(|at| after > before && view_at(views, *at, f) > before);
-        (after.saturating_sub(before), raised.next().map(|at| (at - from_s) * 1e3))
+        (after.saturating_sub(before), raised.next().map(|at| rounded((at - from_s) * 1e3)))
     }
 
     fn p99(&self, from_s: f64, until_s: f64) -> Option<f64> {
@@ -362,6 +362,11 @@ const fn real(count: u64) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "windows of one run")]
 const fn whole(windows: usize) -> f64 {
     windows as f64
+}
+
+/// Without the digits that arithmetic leaves behind.
+fn rounded(ms: f64) -> f64 {
+    (ms * 10.0).round() / 10.0
 }
 
 /// A time in windows, rounded down, but for what is lost in arithmetic: 0.3 / 0.1 is 3.

@@ -40,7 +40,7 @@ Actions: kill, restart, stop, resume, byzantine, clients, partition, heal, netwo
 /// a run INVALID; the report lists them, and all figures count them. A scenario that makes more than f replicas faulty
 /// at one time is refused, unless it says `beyond_f = true`.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(override_usage = "hippodrome stress <SCENARIO|--all|--list> [OPTIONS]")]
 pub(crate) struct StressArgs {
     /// A scenario's file (its name ends with .toml), or the name of one that comes with the binary
     #[arg(value_name = "SCENARIO", required_unless_present_any = ["all", "list"], conflicts_with_all = ["all", "list"])]

@@ -25,6 +25,8 @@ pub(super) struct Timeline {
     watched_s: f64,
     /// Replicas to be started anew as soon as their ports are free, perhaps as ones that misbehave.
     restarts: VecDeque<(u16, Option<String>)>,
+    /// Why the first of the events does not happen though its time has come.
+    waiting: Option<String>,
     injected: Vec<Injected>,
     /// What went wrong with the playing itself.
     problems: Vec<String>,
@@ -57,6 +59,7 @@ impl Timeline {
             watcher: events.map(|_| Watcher::new(n)),
             watched_s: 0.0,
             restarts: VecDeque::new(),
+            waiting: None,
             injected: Vec::new(),
             problems: Vec::new(),
         }
@@ -90,15 +93,20 @@ impl Timeline {
         }
         self.restart(fleet, setup);
         let Some(began) = began_s else { return };
+        let shown_s = now_s - began + setup.options.load.warmup.0.as_secs_f64();
         while let Some(event) = self.events.front().filter(|event| now_s >= began + event.s).cloned() {
             match self.play(&event.action, fleet, setup) {
-                Ok(Outcome::NotYet(_)) => break,
+                Ok(Outcome::NotYet(why)) => {
+                    self.waiting = Some(why);
+                    break;
+                }
                 Ok(Outcome::Done(replicas, detail)) => {
-                    note(&mut self.injected, now_s, &event, replicas, &detail, fleet)
+                    note(&mut self.injected, (now_s, shown_s), &event, replicas, &detail, fleet)
                 }
                 Err(error) => self.problems.push(format!("{}: {error:#}", name(&event))),
             }
             self.events.pop_front();
+            self.waiting = None;
         }
     }
 
@@ -111,11 +119,11 @@ impl Timeline {
     fn play(&mut self, action: &Action, fleet: &mut Fleet, setup: &Setup) -> anyhow::Result<Outcome> {
         let quorums = setup.cluster.quorums();
         match action {
-            Action::Kill(targets) => self.with(targets, fleet, &quorums, |fleet, id| {
+            Action::Kill(targets) => self.with(targets, "SIGKILL", fleet, &quorums, |fleet, id| {
                 fleet.kill(setup, id);
                 Ok(())
             }),
-            Action::Stop(targets) => self.with(targets, fleet, &quorums, |fleet, id| fleet.pause(id, true)),
+            Action::Stop(targets) => self.with(targets, "SIGSTOP", fleet, &quorums, |fleet, id| fleet.pause(id, true)),
             Action::Restart(whom) => {
                 let waiting: BTreeSet<u16> = self.restarts.iter().map(|(id, _)| *id).collect();
                 let killed = chosen(whom, fleet, |fleet, id| fleet.members[usize::from(id)].was_killed());
@@ -161,6 +169,7 @@ impl Timeline {
     fn with(
         &self,
         targets: &[Target],
+        what: &str,
         fleet: &mut Fleet,
         quorums: &Quorums,
         mut act: impl FnMut(&mut Fleet, u16) -> anyhow::Result<()>,
@@ -169,8 +178,9 @@ impl Timeline {
             Err(why) => Ok(Outcome::NotYet(why)),
             Ok(ids) => {
                 ids.iter().try_for_each(|id| act(fleet, *id))?;
-                let names: Vec<String> = targets.iter().map(Target::to_string).collect();
-                Ok(Outcome::Done(ids, names.join(", ")))
+                let named = targets.iter().filter(|target| !matches!(target, Target::Replica(_)));
+                let roles: String = named.map(|target| format!(", the {target}")).collect();
+                Ok(Outcome::Done(ids, format!("{what}{roles}")))
             }
         }
     }
@@ -214,7 +224,9 @@ impl Timeline {
     pub(super) fn finish(mut self, load_s: f64) -> Story {
         let left: Vec<String> = self.events.iter().map(name).collect();
         if !left.is_empty() {
-            self.problems.push(format!("the scenario was not played to its end: {} did not happen", left.join(", ")));
+            let why = self.waiting.map_or_else(String::new, |why| format!(": {why}"));
+            let left = left.join(", ");
+            self.problems.push(format!("the scenario was not played to its end: {left} did not happen{why}"));
         }
         for (id, _) in &self.restarts {
             self.problems.push(format!("replica {id} could not be started anew: its port was taken"));
@@ -238,10 +250,18 @@ fn name(event: &Event) -> String {
     format!("{} at {} s", event.action.kind(), event.s)
 }
 
-/// Notes what happened, for the report and for whoever watches.
-fn note(injected: &mut Vec<Injected>, at_s: f64, event: &Event, replicas: Vec<u16>, detail: &str, fleet: &mut Fleet) {
+/// Notes what happened, for the report and for whoever watches (on the clock of the load).
+fn note(
+    injected: &mut Vec<Injected>,
+    (at_s, shown_s): (f64, f64),
+    event: &Event,
+    replicas: Vec<u16>,
+    detail: &str,
+    fleet: &mut Fleet,
+) {
     let kind = event.action.kind();
-    tell(&format!("{at_s:>6.1} s  {kind} {replicas:?}: {detail}"));
+    let whom: Vec<String> = replicas.iter().map(u16::to_string).collect();
+    tell(&format!("{shown_s:>6.1} s  {kind} {}: {detail}", whom.join(", ")));
     let whom: Vec<Option<u16>> =
         if replicas.is_empty() { vec![None] } else { replicas.iter().copied().map(Some).collect() };
     fleet.faults.extend(whom.into_iter().map(|replica| Fault {
@@ -330,12 +350,13 @@ mod tests {
     #[test]
     fn what_did_not_happen_is_told() {
         let mut timeline = timeline(&[2.0, 3.5]);
+        timeline.waiting = Some("nobody is up".into());
         timeline.injected.push(Injected { at_s: 4.25, kind: "stop".into(), replicas: vec![1] });
         timeline.injected.push(Injected { at_s: 0.5, ..Injected::default() });
         let story = timeline.finish(1.0);
         assert_eq!(
             story.problems,
-            ["the scenario was not played to its end: kill at 2 s, kill at 3.5 s did not happen"]
+            ["the scenario was not played to its end: kill at 2 s, kill at 3.5 s did not happen: nobody is up"]
         );
         let times: Vec<f64> = story.injected.iter().map(|fault| fault.at_s).collect();
         assert_eq!(times, [3.25, 0.0], "on the clock of the load");

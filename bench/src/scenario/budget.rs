@@ -83,7 +83,7 @@ pub(super) fn check(events: &[Event], quorums: &Quorums, durable: bool, misbehav
         [&killed, &stopped, &cut, &for_good].into_iter().for_each(|faulty| all.join(faulty));
         let count = all.known.len() + all.unknown;
         if count > f {
-            let durable = if durable { "" } else { ", who was killed without a log for good" };
+            let durable = if durable { "" } else { " (who was killed without a log stays faulty)" };
             bail!(
                 "{} at {s} s: {count} replicas would be faulty at one time{durable}; allowed: at most f = {f}, or beyond_f = true",
                 action.kind()
