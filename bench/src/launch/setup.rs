@@ -114,7 +114,7 @@ fn check_byzantine(options: &RunOptions, too_many: bool) -> Result<(), Failure> 
 }
 
 /// `results/20260102-030405`, with a number behind it if that is taken.
-fn default_directory(started_at: &str) -> PathBuf {
+pub(crate) fn default_directory(started_at: &str) -> PathBuf {
     let stamp: String =
         started_at.chars().filter(|c| !matches!(c, '-' | ':' | 'Z')).collect::<String>().replace('T', "-");
     let base = PathBuf::from("results");
