@@ -159,8 +159,9 @@ impl Pbft {
     }
 
     /// Hands committed batches to the executor, in order and without a gap.
-    fn hand_out(&mut self, turn: &mut Turn<'_>) {
-        while self.log.committed < self.log.high() {
+    pub(super) fn hand_out(&mut self, turn: &mut Turn<'_>) {
+        // The executor is given nothing while it replaces its state.
+        while self.log.committed < self.log.high() && !self.transfer.is_installing() {
             let sequence = self.log.committed.next();
             if self.log.slot(sequence).phase != Phase::CommittedLocal {
                 return;

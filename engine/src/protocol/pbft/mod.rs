@@ -3,7 +3,7 @@
 //!
 //! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
 //! `backup` (the three phases, at every replica), `checkpoint` (states that are shared, and the low watermark),
-//! `repair` (the status exchange). They work on the `log`, a ring of `slot`s whose phases follow one table of
+//! `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair). They work on the `log`, a ring of `slot`s whose phases follow one table of
 //! `transitions`; `votes` counts them, and `early` keeps messages that are one window ahead.
 //!
 //! The view is 0 throughout: a primary that fails stops the cluster. A slot keeps what a view change will need.
@@ -16,6 +16,7 @@ mod log;
 mod primary;
 mod repair;
 mod slot;
+mod transfer;
 mod transitions;
 mod votes;
 
@@ -31,6 +32,7 @@ use early::Early;
 use log::Log;
 use primary::Admission;
 use repair::Repair;
+use transfer::Transfer;
 
 use crate::limits::CLIENTS_MAX;
 use crate::protocol::message::Checkpoint;
@@ -48,7 +50,8 @@ pub struct Config {
     pub quorums: Quorums,
     /// Which replica this is.
     pub own: ReplicaId,
-    /// L, the size of the watermark window: at least twice the checkpoint interval.
+    /// L, the size of the watermark window: at least twice the checkpoint interval. Rounded down to a multiple of it, so
+    /// that a cluster which stands at its high watermark stands at a checkpoint, whose state can be handed over.
     pub window: u64,
     /// K: a checkpoint is taken every K sequence numbers.
     pub checkpoint_interval: u64,
@@ -93,6 +96,7 @@ pub struct Pbft {
     checkpoints: Checkpoints,
     early: Early,
     repair: Repair,
+    transfer: Transfer,
     diverged: bool,
     /// Primary: what was admitted of each client.
     admission: Admission,
@@ -126,13 +130,14 @@ impl Pbft {
     /// # Panics
     /// If the configuration is out of the ranges that [`crate::settings`] enforces.
     #[must_use]
-    pub fn new(config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
+    pub fn new(mut config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
         let n = config.quorums.n();
         assert!(usize::from(config.own.0) < n, "own id out of range");
         assert!(config.checkpoint_interval > 0, "checkpoint interval is 0");
         assert!(config.window >= 2 * config.checkpoint_interval, "window below two checkpoint intervals");
         assert!(config.clients <= CLIENTS_MAX, "too many clients");
         assert!(config.status_interval_ns > 0, "status interval is 0");
+        config.window -= config.window % config.checkpoint_interval;
         let status_due = now.after(config.status_interval_ns);
         outputs.push(Output::SetTimer(Timer::Status, status_due));
         Self {
@@ -141,6 +146,7 @@ impl Pbft {
             checkpoints: Checkpoints::new(n, config.checkpoint_interval, config.window),
             early: Early::new(n),
             repair: Repair::new(n, status_due),
+            transfer: Transfer::new(n, now),
             diverged: false,
             admission: Admission::new(config.clients),
             queue: Queue::new(config.batching),
@@ -188,11 +194,10 @@ impl Pbft {
             Message::Forward(table) => self.on_forward(table, authentic.requests.is_proven(), turn),
             Message::Committed(vote) => self.on_committed(sender, *vote, turn),
             Message::Body(body) => self.on_body(sender, body, turn),
-            Message::ViewChange(_)
-            | Message::NewView(_)
-            | Message::StateWanted(_)
-            | Message::FetchState(_)
-            | Message::StateChunk(_) => Ok(()),
+            Message::StateWanted(target) => self.on_state_wanted(sender, *target, turn),
+            Message::FetchState(fetch) => self.on_fetch_state(sender, *fetch, turn),
+            Message::StateChunk(chunk) => self.on_state_chunk(sender, chunk, turn),
+            Message::ViewChange(_) | Message::NewView(_) => Ok(()),
         }
     }
 
@@ -251,9 +256,12 @@ impl Protocol for Pbft {
             Input::Executed(sequence) => self.on_executed(sequence, turn),
             Input::CheckpointTaken(sequence, digest) => self.on_checkpoint_taken(sequence, digest, turn),
             Input::NotExecuted(table) => self.on_not_executed(table, turn),
-            Input::Timer(Timer::View | Timer::Adversary) | Input::StateRead(..) | Input::StateInstalled { .. } => {
+            Input::StateRead(to, chunk) => {
+                turn.send(to, Message::StateChunk(chunk));
                 Ok(())
             }
+            Input::StateInstalled { sequence, good } => self.on_state_installed(sequence, good, turn),
+            Input::Timer(Timer::View | Timer::Adversary) => Ok(()),
         };
         if let Err(reason) = handled {
             turn.outputs.push(Output::Ignored(reason));
@@ -269,7 +277,8 @@ impl Protocol for Pbft {
             waiting_requests: self.queue.len(),
             active: true,
             view_changes: 0,
-            states_installed: 0,
+            states_installed: self.transfer.installed,
+            fetching: self.transfer.fetching(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Lists of inputs against lists of outputs, then whole clusters under a hostile network.
 //!
-//! `phases`, `primary`, `checkpoints` and `repair` drive one replica by hand; `properties` runs seeds of a `cluster`.
+//! `phases`, `primary`, `checkpoints`, `repair` and `transfer` drive one replica by hand; `properties` runs seeds of a `cluster`.
 
 mod checkpoints;
 mod cluster;
@@ -8,6 +8,7 @@ mod phases;
 mod primary;
 mod properties;
 mod repair;
+mod transfer;
 
 use std::sync::Arc;
 
