@@ -1,8 +1,9 @@
 //! The engine: a pipelined, thread-per-core PBFT replica.
 //!
 //! In data-path order: [transport] moves bytes, [wire] frames them, [auth] proves who sent them, [requests] is the unit
-//! that travels, [protocol] orders it, [execute] applies it to an [app]; [pipeline] puts these on threads, joined by
-//! [ring]s; [settings], [quorum], [types] and [limits] are what they share.
+//! that travels, [protocol] orders it, [storage] makes durable what must not be forgotten, [execute] applies it to an
+//! [app]; [pipeline] puts these on threads, joined by [ring]s; [settings], [quorum], [types] and [limits] are what they
+//! share.
 
 pub mod app;
 pub mod auth;
@@ -18,6 +19,7 @@ pub mod replica;
 pub mod requests;
 pub mod ring;
 pub mod settings;
+pub mod storage;
 pub mod transport;
 pub mod types;
 pub mod wire;
