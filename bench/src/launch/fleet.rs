@@ -128,6 +128,9 @@ fn start(setup: &Setup, id: usize, stdin: Stdio) -> anyhow::Result<Process> {
         command.args(["--batch", &options.replica.batch.to_string()]);
         command.args(["--placement", &options.replica.placement.to_string()]);
         command.args(["--wait", &options.replica.wait.to_string()]);
+        command.arg("--data").arg(setup.data_path(&name));
+        command.args(["--durability", options.replica.durability.name()]);
+        command.args(["--snapshot-every", &options.replica.snapshot_every.to_string()]);
         command.args(["--transport", &options.transport.transport.to_string()]);
         if let Some(sequence) = options.wrong_from.filter(|_| id == 1) {
             command.args(["--wrong-from", &sequence.to_string()]);

@@ -96,6 +96,11 @@ impl Execute {
                     self.phases.note(execution.stamps, self.clock.now());
                 }
                 Work::Recall(view, table) => self.executor.recall(view, &table, &mut self.done),
+                Work::Keep(sequence) => self.executor.keep(sequence),
+                Work::Save(request) => {
+                    let kept = self.executor.kept(request.sequence());
+                    request.answer(kept);
+                }
             }
         }
         self.hand_on();

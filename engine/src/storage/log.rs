@@ -255,6 +255,19 @@ pub struct Log {
 }
 
 impl Log {
+    /// A log that begins, in a directory that has none.
+    ///
+    /// # Errors
+    /// If the first segment can not be made.
+    pub fn create(
+        directory: &Directory,
+        identity: Identity,
+        backend: Box<dyn Backend>,
+        segment_bytes: u64,
+    ) -> Result<Self, StorageError> {
+        Self::begin(directory, identity, backend, segment_bytes, Read::nothing())
+    }
+
     /// Goes on after what was read, in a new segment. Segments are closed when they have `segment_bytes`.
     ///
     /// # Errors

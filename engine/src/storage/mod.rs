@@ -11,6 +11,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
@@ -163,7 +164,7 @@ pub struct StorageOptions {
 /// A data directory in use.
 pub struct Storage {
     /// Locked for as long as this lives.
-    pub directory: Directory,
+    pub directory: Arc<Directory>,
     /// Whether the replica may vote: it has forgotten nothing.
     pub voting: bool,
     /// What was remembered and where to go on; `None` if nothing is made durable.
@@ -192,7 +193,7 @@ pub struct Memory {
 pub fn open(
     options: &StorageOptions,
     identity: Identity,
-    mut restore: impl FnMut(&Snapshot) -> bool,
+    mut restore: impl FnMut(&Snapshot) -> Result<(), String>,
 ) -> Result<Storage, StorageError> {
     let directory = Directory::open(&options.path)?;
     let found = directory.marker(&identity)?;
@@ -240,7 +241,7 @@ pub fn open(
     if marker.forgot {
         notes.push("ran before and has forgotten its votes: it follows and answers, but never votes".into());
     }
-    Ok(Storage { directory, voting: !marker.forgot, memory, notes })
+    Ok(Storage { directory: Arc::new(directory), voting: !marker.forgot, memory, notes })
 }
 
 /// What was read back.
@@ -262,7 +263,7 @@ fn recover(
     identity: &Identity,
     first_start: bool,
     notes: &mut Vec<String>,
-    restore: &mut dyn FnMut(&Snapshot) -> bool,
+    restore: &mut dyn FnMut(&Snapshot) -> Result<(), String>,
 ) -> Result<Recovered, StorageError> {
     let mut recovered = Recovered::nothing();
     let mut first_segment = 1;
@@ -274,13 +275,15 @@ fn recover(
                 recovered.kept.add(snapshot.sequence, snapshot.first_segment);
                 continue;
             }
-            Ok(snapshot) if restore(&snapshot) => {
-                recovered.stable = Checkpoint { sequence: snapshot.sequence, digest: snapshot.digest };
-                recovered.kept.add(snapshot.sequence, snapshot.first_segment);
-                first_segment = snapshot.first_segment;
-                continue;
-            }
-            Ok(_) => format!("{}: its state does not have its digest", path.display()),
+            Ok(snapshot) => match restore(&snapshot) {
+                Ok(()) => {
+                    recovered.stable = Checkpoint { sequence: snapshot.sequence, digest: snapshot.digest };
+                    recovered.kept.add(snapshot.sequence, snapshot.first_segment);
+                    first_segment = snapshot.first_segment;
+                    continue;
+                }
+                Err(why) => format!("{}: {why}", path.display()),
+            },
             Err(StorageError::Unreadable { file, why }) => format!("{}: {why}", file.display()),
             Err(error) => return Err(error),
         };

@@ -31,7 +31,7 @@ impl Home {
     }
 
     fn open(&self) -> Result<Storage, StorageError> {
-        open(&self.options, OWN, |_| true)
+        open(&self.options, OWN, |_| Ok(()))
     }
 
     fn start(&self) -> Started {
@@ -216,7 +216,7 @@ fn directories_of_others_are_refused_whatever_is_asked_for() {
     home.options.on_corrupt_log = OnCorruptLog::Refetch;
     for durability in [Durability::Wal, Durability::None] {
         home.options.durability = durability;
-        let error = |identity| open(&home.options, identity, |_| true).err().unwrap().to_string();
+        let error = |identity| open(&home.options, identity, |_| Ok(())).err().unwrap().to_string();
         let other = error(Identity { fingerprint: [1; 32], ..OWN });
         assert!(other.contains("replica.toml: of the cluster f1f1f1f1f1f1f1f1.."), "{other}");
         let other = error(Identity { replica: ReplicaId(0), ..OWN });
@@ -314,7 +314,7 @@ fn older_snapshot_takes_the_place_of_a_damaged_one() {
     let mut offered = Vec::new();
     let refusing = open(&home.options, OWN, |snapshot| {
         offered.push(snapshot.sequence.0);
-        snapshot.sequence.0 < 30
+        if snapshot.sequence.0 < 30 { Ok(()) } else { Err("refused".to_owned()) }
     });
     let mut refusing = Started(refusing.unwrap());
     assert_eq!(offered, [30, 20]);
