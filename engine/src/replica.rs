@@ -4,15 +4,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use crate::app::{self, Application};
 use crate::auth::keyring::Keyring;
 use crate::auth::keys::{KeyError, NodeKey};
+use crate::byzantine::{Byzantine, Kind};
 use crate::control::server::{self, Source};
-use crate::execute::{Executor, ExecutorConfig};
+use crate::execute::{Done, Executor, ExecutorConfig};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::persist::{Failure, PersistParts};
@@ -20,10 +21,11 @@ use crate::pipeline::placement::Plan;
 use crate::pipeline::topology::{self, Parts};
 use crate::pipeline::worker::Common;
 use crate::platform;
-use crate::protocol::pbft::{Config, Pbft};
+use crate::protocol::Protocol;
+use crate::protocol::pbft::{Config, Pbft, Recovery};
 use crate::settings::{Batching, ClusterFile, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice};
 use crate::storage::{self, Directory, Identity, Memory, Storage, StorageError, StorageOptions};
-use crate::types::{NodeId, ReplicaId};
+use crate::types::{NodeId, ReplicaId, SequenceNumber};
 
 /// How often a replica considers telling the others where it stands.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
@@ -63,6 +65,8 @@ pub struct ReplicaOptions {
     pub machine_replicas: usize,
     /// For tests of the audit: from this operation on, this replica computes wrongly.
     pub wrong_from: Option<u64>,
+    /// How it misbehaves on purpose; empty for a correct replica.
+    pub byzantine: Vec<Kind>,
     /// Set to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -84,6 +88,15 @@ pub enum ReplicaError {
     /// The data directory can not be used, or not any more.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Executing what is in the log does not give the state that a quorum vouched for.
+    #[error(
+        "executing the log gives another state at {sequence} than the one that was stable: this build or its \
+             application differs from the one that wrote it"
+    )]
+    OtherState {
+        /// The checkpoint.
+        sequence: SequenceNumber,
+    },
     /// There is nowhere to write a log.
     #[error("durability = wal: allowed only with a data directory")]
     NoDataDirectory,
@@ -153,7 +166,7 @@ fn parts(
     failure: &Failure,
 ) -> Result<(Parts, Option<Arc<Directory>>), ReplicaError> {
     let storage_options = storage_options(&options)?;
-    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, .. } = options;
+    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, byzantine, .. } = options;
     let quorums = cluster.quorums();
     if usize::from(id.0) >= quorums.n() {
         return Err(ReplicaError::UnknownReplica { id, n: quorums.n() });
@@ -168,10 +181,20 @@ fn parts(
     };
     let mut executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
     let identity = Identity { fingerprint: cluster.fingerprint(), replica: id };
+    let started = Instant::now();
     let storage = storage_options.as_ref().map(|options| remember(options, identity, &mut executor, common));
     let (directory, voting, memory) = match storage.transpose()? {
         Some(Storage { directory, voting, memory, .. }) => (Some(directory), voting, memory),
         None => (None, true, None),
+    };
+    let resumed = match (memory, storage_options, &directory) {
+        (Some(memory), Some(options), Some(directory)) => {
+            let resumed = resume(memory, &options, directory, &mut executor, settings.checkpoint_interval, failure)?;
+            let Resumed { what, .. } = &resumed;
+            platform::log(&format!("replica {id}: {what}, in {:.1} ms", started.elapsed().as_secs_f64() * 1e3));
+            Some(resumed)
+        }
+        _ => None,
     };
     let config = Config {
         quorums,
@@ -184,29 +207,23 @@ fn parts(
         status_interval_ns: nanos(STATUS_INTERVAL),
         view_timeout_ns: settings.view_timeout_ms * 1_000_000,
         view_timeout_max_ns: nanos(VIEW_TIMEOUT_MAX),
-        durable: memory.is_some(),
+        durable: resumed.is_some(),
         voting,
         planted: None,
     };
     let mut first = Vec::new();
     let now = common.clock.now();
-    let (protocol, persist) = match (memory, &directory, storage_options) {
-        (Some(Memory { recovery, log, kept, .. }), Some(directory), Some(options)) => {
-            let persist = PersistParts {
-                log,
-                kept,
-                directory: Arc::clone(directory),
-                snapshot_every_bytes: options.snapshot_every_bytes,
-                checkpoint_interval: settings.checkpoint_interval,
-                executed: recovery.stable.sequence,
-                failure: Arc::clone(failure),
-            };
-            (Pbft::recover(config, recovery, now, &mut first), Some(persist))
-        }
-        _ => (Pbft::new(config, now, &mut first), None),
+    let view_timeout_ns = config.view_timeout_ns;
+    let (protocol, persist) = match resumed {
+        Some(Resumed { recovery, persist, .. }) => (Pbft::recover(config, recovery, now, &mut first), Some(persist)),
+        None => (Pbft::new(config, now, &mut first), None),
     };
+    let mut protocol: Box<dyn Protocol> = Box::new(protocol);
+    if !byzantine.is_empty() {
+        let replica = Byzantine::new(protocol, byzantine, quorums.n(), id, u64::from(id.0));
+        protocol = Box::new(replica.with_view_timeout(view_timeout_ns));
+    }
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
-    let protocol = Box::new(protocol);
     let parts =
         Parts { own: id, keyring, protocol, first, executor, listener, addresses, client_nodes, transport, persist };
     Ok((parts, directory))
@@ -242,6 +259,55 @@ fn remember(
         platform::log(&format!("replica {}: votes are made durable by {}", identity.replica, memory.backend));
     }
     Ok(storage)
+}
+
+/// What a replica goes on with.
+struct Resumed {
+    recovery: Recovery,
+    persist: PersistParts,
+    /// What was recovered, for a person.
+    what: String,
+}
+
+/// Executes what was decided after the state that was restored, up to the last checkpoint that was stable. Nobody waits
+/// for replies to that any more.
+fn resume(
+    memory: Memory,
+    options: &StorageOptions,
+    directory: &Arc<Directory>,
+    executor: &mut Executor,
+    checkpoint_interval: u64,
+    failure: &Failure,
+) -> Result<Resumed, ReplicaError> {
+    let Memory { saved, records, log_bytes, log, kept, .. } = memory;
+    let recorded = records.len();
+    let (executions, recovery) = Recovery::plan(saved, records);
+    let mut done = Vec::new();
+    for execution in &executions {
+        done.clear();
+        executor.execute(execution, &mut done);
+    }
+    let stable = recovery.stable;
+    if done.iter().any(|done| matches!(done, Done::Checkpoint(_, digest) if *digest != stable.digest)) {
+        return Err(ReplicaError::OtherState { sequence: stable.sequence });
+    }
+    let what = format!(
+        "recovered the state at {} and {recorded} records of the log ({log_bytes} bytes), executed {} batches up to the \
+         checkpoint at {}",
+        saved.sequence,
+        executions.len(),
+        stable.sequence
+    );
+    let persist = PersistParts {
+        log,
+        kept,
+        directory: Arc::clone(directory),
+        snapshot_every_bytes: options.snapshot_every_bytes,
+        checkpoint_interval,
+        executed: stable.sequence,
+        failure: Arc::clone(failure),
+    };
+    Ok(Resumed { recovery, persist, what })
 }
 
 fn nanos(duration: Duration) -> u64 {

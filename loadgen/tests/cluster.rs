@@ -98,6 +98,7 @@ impl Cluster {
                 snapshot_every_bytes: SNAPSHOT_EVERY_BYTES_MIN,
                 machine_replicas: usize::from(n),
                 wrong_from: None,
+                byzantine: Vec::new(),
                 stop: Arc::clone(&stop),
             };
             replicas.push(std::thread::spawn(move || replica::run(options)));

@@ -61,6 +61,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         snapshot_every_bytes: arguments.tuning.snapshot_every.0,
         machine_replicas,
         wrong_from: arguments.wrong_from,
+        byzantine: arguments.byzantine,
         stop,
     })
     .context("replica")?;

@@ -10,6 +10,7 @@ use hippodrome_engine::control::Question;
 
 use super::Stop;
 use super::control::Control;
+use super::hostile::Hostiles;
 use super::process::{Process, describe};
 use super::setup::Setup;
 use crate::commands::replica::Ready;
@@ -31,6 +32,8 @@ pub(super) struct Member {
     pub(super) control: Control,
     /// How it ended before it was told to, once that was seen.
     pub(super) ended: Option<String>,
+    /// How it misbehaves on purpose, if it does: nothing that it says counts.
+    pub(super) byzantine: Option<String>,
 }
 
 /// All replicas, in order of their ids.
@@ -41,6 +44,8 @@ pub(super) struct Fleet {
     pub(super) faults: Vec<Fault>,
     /// What is worth knowing besides.
     pub(super) notes: Vec<String>,
+    /// What else speaks against the run.
+    pub(super) failures: Vec<String>,
 }
 
 impl Fleet {
@@ -56,11 +61,26 @@ impl Fleet {
         }
         let deadline = Instant::now() + UP_TIMEOUT;
         let mut members = Vec::new();
-        for mut process in processes {
+        let mut faults = Vec::new();
+        for (id, mut process) in (0u16..).zip(processes) {
             let ready = ready(&mut process, deadline, stop)?;
-            members.push(Member { process, control: Control::new(ready.control), ended: None });
+            let byzantine = setup.options.byzantine.as_ref().and_then(|byzantine| byzantine.of(id));
+            faults.extend(byzantine.clone().map(|detail| Fault {
+                kind: "byzantine".into(),
+                replica: Some(id),
+                detail,
+                ..Fault::default()
+            }));
+            members.push(Member { process, control: Control::new(ready.control), ended: None, byzantine });
         }
-        Ok((setup, Self { members, faults: Vec::new(), notes: Vec::new() }))
+        Ok((setup, Self { members, faults, notes: Vec::new(), failures: Vec::new() }))
+    }
+
+    /// Ends the hostile clients and notes what they did.
+    pub(super) fn end_hostilities(&mut self, hostiles: Hostiles) {
+        let (faults, failures) = hostiles.stop();
+        self.faults.splice(0..0, faults);
+        self.failures.extend(failures);
     }
 
     /// Notes replicas that have ended since the last look. `at_s`: seconds since the load began.
@@ -132,6 +152,10 @@ fn start(setup: &Setup, id: usize, stdin: Stdio) -> anyhow::Result<Process> {
         command.args(["--durability", options.replica.durability.name()]);
         command.args(["--snapshot-every", &options.replica.snapshot_every.to_string()]);
         command.args(["--transport", &options.transport.transport.to_string()]);
+        let byzantine = options.byzantine.as_ref().zip(u16::try_from(id).ok());
+        if let Some(kinds) = byzantine.and_then(|(byzantine, id)| byzantine.of(id)) {
+            command.args(["--byzantine", &kinds]);
+        }
         if let Some(sequence) = options.wrong_from.filter(|_| id == 1) {
             command.args(["--wrong-from", &sequence.to_string()]);
         }

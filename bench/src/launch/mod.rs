@@ -1,7 +1,7 @@
 //! The launcher of `hippodrome run`: a whole cluster and its load as processes on this machine.
 //!
 //! In the order of a run: [setup] (directory, keys, ports), [fleet] (replicas: start, watch, stop), [drive] (the load
-//! generator, second by second), [collect] (what replicas say when it has ended), [assemble] (evidence, verdict,
+//! generator, second by second) beside [hostile] clients, [collect] (what replicas say when it has ended), [assemble] (evidence, verdict,
 //! report). They stand on [process] (children that never outlive us), [control] (asking a replica) and [machine] (what
 //! the kernel tells).
 
@@ -21,6 +21,7 @@ mod collect;
 mod control;
 mod drive;
 mod fleet;
+mod hostile;
 mod machine;
 mod process;
 mod setup;
@@ -43,7 +44,9 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let setup = setup::Setup::prepare(arguments)?;
     output::tell(&format!("{} replicas, results in {}", setup.options.replicas, setup.directory.display()));
     let (mut setup, mut fleet) = fleet::Fleet::start(setup, &stop)?;
+    let hostiles = hostile::Hostiles::start(&setup, &stop)?;
     let driven = drive::drive(&mut setup, &mut fleet, &stop)?;
+    fleet.end_hostilities(hostiles);
     let answers = collect::collect(&mut fleet, &stop)?;
     fleet.stop(&stop)?;
     let report = assemble::report(&setup, &driven, &answers, &fleet);

@@ -12,13 +12,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use thiserror::Error;
 
 use crate::limits::LOG_SEGMENT_BYTES_MAX;
+use crate::protocol::Record;
 use crate::protocol::message::Checkpoint;
-use crate::protocol::pbft::Recovery;
 use crate::settings::{Durability, OnCorruptLog};
 use crate::types::{Digest, ReplicaId, SequenceNumber};
 
@@ -175,8 +174,12 @@ pub struct Storage {
 
 /// What a replica remembers, and the log to go on with.
 pub struct Memory {
-    /// For the protocol.
-    pub recovery: Recovery,
+    /// The checkpoint whose state was restored; sequence number 0 for the initial state.
+    pub saved: Checkpoint,
+    /// What was recorded, in order; of sequence numbers up to `saved` nothing.
+    pub records: Vec<Record>,
+    /// Bytes of log that were read for that.
+    pub log_bytes: u64,
     /// The log, in a new segment.
     pub log: Log,
     /// The snapshots on disk.
@@ -211,7 +214,6 @@ pub fn open(
         }
         Durability::Wal => {
             let first_start = found.as_ref().is_none_or(|found| found.durability == Durability::None);
-            let started = Instant::now();
             let mut read = match recover(&directory, &identity, first_start, &mut notes, &mut restore) {
                 Err(error) if error.is_damage() && options.on_corrupt_log == OnCorruptLog::Refetch => {
                     marker.forgot = true;
@@ -225,17 +227,11 @@ pub fn open(
             let segment_bytes = LOG_SEGMENT_BYTES_MAX.min(options.snapshot_every_bytes / 4);
             let (backend, why) = backend::open(&options.path);
             let log_bytes = read.log.bytes;
-            let recovery = Recovery { stable: read.stable, records: std::mem::take(&mut read.log.records) };
+            let records = std::mem::take(&mut read.log.records);
             let log = Log::begin(&directory, identity, backend, segment_bytes, read.log)?;
             // After the log: a log without a marker is one that has just begun, a marker without a log is damage.
             directory.mark(&marker)?;
-            notes.push(format!(
-                "recovered the state at {} and {} records ({log_bytes} bytes) in {:.1} ms",
-                recovery.stable.sequence,
-                recovery.records.len(),
-                started.elapsed().as_secs_f64() * 1e3
-            ));
-            Some(Memory { recovery, log, kept: read.kept, backend: why })
+            Some(Memory { saved: read.saved, records, log_bytes, log, kept: read.kept, backend: why })
         }
     };
     if marker.forgot {
@@ -246,15 +242,15 @@ pub fn open(
 
 /// What was read back.
 struct Recovered {
-    stable: Checkpoint,
+    saved: Checkpoint,
     kept: Kept,
     log: log::Read,
 }
 
 impl Recovered {
     fn nothing() -> Self {
-        let stable = Checkpoint { sequence: SequenceNumber(0), digest: Digest::default() };
-        Self { stable, kept: Kept::default(), log: log::Read::nothing() }
+        let saved = Checkpoint { sequence: SequenceNumber(0), digest: Digest::default() };
+        Self { saved, kept: Kept::default(), log: log::Read::nothing() }
     }
 }
 
@@ -271,13 +267,13 @@ fn recover(
     let snapshots = directory.snapshots()?;
     for (_, path) in &snapshots {
         let why = match Snapshot::read(path, identity) {
-            Ok(snapshot) if recovered.stable.sequence.0 > 0 => {
+            Ok(snapshot) if recovered.saved.sequence.0 > 0 => {
                 recovered.kept.add(snapshot.sequence, snapshot.first_segment);
                 continue;
             }
             Ok(snapshot) => match restore(&snapshot) {
                 Ok(()) => {
-                    recovered.stable = Checkpoint { sequence: snapshot.sequence, digest: snapshot.digest };
+                    recovered.saved = Checkpoint { sequence: snapshot.sequence, digest: snapshot.digest };
                     recovered.kept.add(snapshot.sequence, snapshot.first_segment);
                     first_segment = snapshot.first_segment;
                     continue;
@@ -291,13 +287,13 @@ fn recover(
         unusable.push(why);
     }
     // A log that was never truncated needs no snapshot.
-    if recovered.stable.sequence.0 == 0 && !snapshots.is_empty() && !log::has_first(directory)? {
+    if recovered.saved.sequence.0 == 0 && !snapshots.is_empty() && !log::has_first(directory)? {
         return Err(StorageError::NoSnapshot { path: directory.path().to_owned(), why: unusable.join("; ") });
     }
     if first_start && snapshots.is_empty() && !log::exists(directory)? {
         return Ok(recovered);
     }
-    recovered.log = log::read(directory, identity, recovered.stable.sequence, first_segment)?;
+    recovered.log = log::read(directory, identity, recovered.saved.sequence, first_segment)?;
     if let Some(cut) = &recovered.log.cut {
         let log::Cut { file, keep, lost, why } = cut;
         let file = file.display();
