@@ -148,8 +148,21 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
         checkpoint_interval: settings.checkpoint_interval,
     };
     let executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
+    let unknown = || ReplicaError::UnknownApplication(cluster.settings.application.clone());
+    let validator = app::validator(&cluster.settings).ok_or_else(unknown)?;
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
-    Ok(Parts { own: id, keyring, protocol, first, executor, listener, addresses, client_nodes, transport })
+    Ok(Parts {
+        own: id,
+        keyring,
+        protocol,
+        first,
+        executor,
+        validator,
+        listener,
+        addresses,
+        client_nodes,
+        transport,
+    })
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -18,6 +18,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use crate::app::Validator;
 use crate::auth::keyring::Keyring;
 use crate::execute::Executor;
 use crate::pipeline::board::Questions;
@@ -70,6 +71,8 @@ pub struct Parts {
     pub first: Vec<Output>,
     /// The executor.
     pub executor: Executor,
+    /// Which operations its application refuses.
+    pub validator: Validator,
     /// Where this replica accepts connections.
     pub listener: TcpListener,
     /// The addresses of all replicas, in order of their ids.
@@ -195,7 +198,8 @@ fn wire(
         let (verified_in, verified_out) = sleeps.link(Role::Order, depth::VERIFIED);
         frames.push(frames_in);
         verified.push(verified_out);
-        stages.insert(role, Box::new(Verify::new(index, Arc::clone(&parts.keyring), frames_out, verified_in)));
+        let (keyring, validator) = (Arc::clone(&parts.keyring), parts.validator.clone());
+        stages.insert(role, Box::new(Verify::new(index, keyring, validator, frames_out, verified_in)));
     }
     let (work_in, work_out) = sleeps.link(Role::Execute, depth::WORK);
     let (feedback_in, feedback_out) = sleeps.link(Role::Order, depth::FEEDBACK);
