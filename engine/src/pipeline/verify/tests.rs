@@ -154,6 +154,33 @@ fn what_an_origin_did_not_sign_is_refused_in_every_mode() {
     }
 }
 
+/// Client nodes have keys and sign with them, but no replica is one.
+#[test]
+fn a_client_node_is_no_origin() {
+    for strategy in ["none", "mac", "ed25519"] {
+        // A sealer signs as nobody but itself, so the bytes are put together here: those that replica 1 would send, with
+        // origin and signature of the client node.
+        let Message::ViewChange(signed) = &received(strategy)[0] else { panic!("a view-change") };
+        let content = view_change(CLIENT_NODE);
+        let client = sealer(strategy, CLIENT_NODE);
+        let block = crate::auth::AuthBlock::message(
+            crate::auth::BlockKind::ViewChange,
+            client.keyring().cluster(),
+            content.replica,
+            content.view,
+            SequenceNumber(0),
+            &content.digest(),
+        );
+        let signature = Some(client.sign_as_origin(content.replica, &block));
+        let forged = Message::ViewChange(Signed { content: content.into(), signature });
+        let mut harness = Harness::new(strategy, all());
+        assert_eq!(harness.message(&encode_message(&forged, OWN, &sealer(strategy, 3))), None);
+        assert_eq!(harness.refused(), [("bad_origin_signature", 1)], "{strategy}");
+        let good = Message::ViewChange(signed.clone());
+        assert!(harness.message(&encode_message(&good, OWN, &sealer(strategy, 3))).is_some());
+    }
+}
+
 #[test]
 fn no_flipped_byte_of_what_is_passed_on_gets_past() {
     // Without any proof of the sender the origin's signature is all there is.
