@@ -14,6 +14,7 @@ use crate::control::server::{self, Source};
 use crate::execute::{Executor, ExecutorConfig};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
+use crate::pipeline::egress::Tamper;
 use crate::pipeline::placement::Plan;
 use crate::pipeline::topology::{self, Parts};
 use crate::pipeline::worker::Common;
@@ -51,6 +52,8 @@ pub struct ReplicaOptions {
     pub machine_replicas: usize,
     /// For tests of the audit: from this operation on, this replica computes wrongly.
     pub wrong_from: Option<u64>,
+    /// For tests of the others: how this replica spoils proofs or replies.
+    pub tamper: Option<Tamper>,
     /// Set to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -117,7 +120,7 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
 }
 
 fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError> {
-    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, .. } = options;
+    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, tamper, .. } = options;
     let quorums = cluster.quorums();
     if usize::from(id.0) >= quorums.n() {
         return Err(ReplicaError::UnknownReplica { id, n: quorums.n() });
@@ -158,6 +161,7 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
         first,
         executor,
         validator,
+        tamper,
         listener,
         addresses,
         client_nodes,

@@ -22,7 +22,7 @@ use crate::app::Validator;
 use crate::auth::keyring::Keyring;
 use crate::execute::Executor;
 use crate::pipeline::board::Questions;
-use crate::pipeline::egress::{Egress, EgressLinks};
+use crate::pipeline::egress::{Egress, EgressLinks, Tamper};
 use crate::pipeline::execute::Execute;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::{Network, NetworkParts, Routes};
@@ -73,6 +73,8 @@ pub struct Parts {
     pub executor: Executor,
     /// Which operations its application refuses.
     pub validator: Validator,
+    /// How this replica spoils what it sends, if it is to misbehave.
+    pub tamper: Option<Tamper>,
     /// Where this replica accepts connections.
     pub listener: TcpListener,
     /// The addresses of all replicas, in order of their ids.
@@ -214,7 +216,7 @@ fn wire(
     let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
     let routes = Routes::new(parts.keyring.nodes());
     let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, routes.clone(), links);
-    stages.insert(Role::Egress, Box::new(egress));
+    stages.insert(Role::Egress, Box::new(egress.tampering(parts.tamper)));
     let network = NetworkParts {
         keyring: parts.keyring,
         listener: parts.listener,
