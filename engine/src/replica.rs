@@ -16,6 +16,7 @@ use crate::control::server::{self, Source};
 use crate::execute::{Done, Executor, ExecutorConfig};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
+use crate::pipeline::egress::Tamper;
 use crate::pipeline::persist::{Failure, PersistParts};
 use crate::pipeline::placement::Plan;
 use crate::pipeline::topology::{self, Parts};
@@ -225,13 +226,27 @@ fn parts(
         None => (Pbft::new(config, now, &mut first), None),
     };
     let mut protocol: Box<dyn Protocol> = Box::new(protocol);
+    let tamper = byzantine.iter().find_map(|kind| Tamper::of(*kind));
     if !byzantine.is_empty() {
         let replica = Byzantine::new(protocol, byzantine, quorums.n(), id, u64::from(id.0));
         protocol = Box::new(replica.with_view_timeout(view_timeout_ns));
     }
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
-    let parts =
-        Parts { own: id, keyring, protocol, first, executor, listener, addresses, client_nodes, transport, persist };
+    let unknown = || ReplicaError::UnknownApplication(settings.application.clone());
+    let parts = Parts {
+        own: id,
+        keyring,
+        protocol,
+        first,
+        executor,
+        validator: app::validator(settings).ok_or_else(unknown)?,
+        tamper,
+        listener,
+        addresses,
+        client_nodes,
+        transport,
+        persist,
+    };
     Ok((parts, directory))
 }
 
