@@ -41,6 +41,8 @@ const SILENT_INTERVALS: u64 = 12;
 const SOURCE_INTERVALS: u64 = 100;
 /// How often times and the distance to the checkpoint double.
 const ATTEMPTS_MAX: u32 = 6;
+/// No cluster gets there: beyond it, sequence numbers are not worth calculating with.
+const SEQUENCE_MAX: SequenceNumber = SequenceNumber(u64::MAX / 2);
 /// Chunks on their way from a source at a time.
 const CHUNKS_OUTSTANDING: usize = 4;
 
@@ -286,8 +288,12 @@ impl Pbft {
     fn want_state(&mut self, turn: &mut Turn<'_>) {
         let (interval, attempt) = (self.config.checkpoint_interval, self.transfer.attempt);
         let margin = if self.is_reached_wanted() { 0 } else { (2 * interval << attempt).min(self.log.window()) };
-        let Some(target) = self.reached().0.checked_add(margin).map(SequenceNumber) else { return };
-        let known = match self.transfer.fetch.take() {
+        let earlier = self.transfer.fetch.take();
+        let target = SequenceNumber(self.reached().0.saturating_add(margin));
+        if target > SEQUENCE_MAX {
+            return;
+        }
+        let known = match earlier {
             Some(earlier) if earlier.target == target => Some(earlier.votes),
             _ => self.checkpoints.votes_at(self.log.low(), target).cloned(),
         };
