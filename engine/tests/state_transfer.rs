@@ -34,6 +34,17 @@ struct Cluster {
     now: Time,
 }
 
+/// What replicas with equal states have in common, down to their answers to what is asked again.
+#[derive(Debug, PartialEq, Eq)]
+struct Shown {
+    executed: SequenceNumber,
+    ledger: Digest,
+    state: Digest,
+    clients: (Vec<u64>, Vec<u64>),
+    operations: u64,
+    answers: Vec<Done>,
+}
+
 impl Cluster {
     fn new() -> Self {
         let mut cluster = Self {
@@ -156,9 +167,8 @@ impl Cluster {
         self.executors[replica].executed()
     }
 
-    /// Everything that a replica has to show for itself: ledger, state, clients, operations and its answers to whatever
-    /// is asked again.
-    fn shown(&mut self, replica: usize) -> (SequenceNumber, Digest, Digest, (Vec<u64>, Vec<u64>), u64, Vec<Done>) {
+    /// Everything that a replica has to show for itself.
+    fn shown(&mut self, replica: usize) -> Shown {
         let executor = &mut self.executors[replica];
         let mut answers = Vec::new();
         let (_, last) = executor.clients();
@@ -166,7 +176,8 @@ impl Cluster {
             executor.recall(View(0), &table(client, last), &mut answers);
         }
         let (ledger, operations) = (executor.ledger(), executor.counters().operations);
-        (executor.executed(), ledger, executor.state_digest(), executor.clients(), operations, answers)
+        let (executed, state) = (executor.executed(), executor.state_digest());
+        Shown { executed, ledger, state, clients: executor.clients(), operations, answers }
     }
 }
 

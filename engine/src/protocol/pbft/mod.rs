@@ -3,8 +3,9 @@
 //!
 //! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
 //! `backup` (the three phases, at every replica), `checkpoint` (states that are shared, and the low watermark),
-//! `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair). They work on the `log`, a ring of `slot`s whose phases follow one table of
-//! `transitions`; `votes` counts them, and `early` keeps messages that are one window ahead.
+//! `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair). They work on the `log`,
+//! a ring of `slot`s whose phases follow one table of `transitions`; `votes` counts them, `early` keeps messages that
+//! are one window ahead, and `gathering` the chunks of a state.
 //!
 //! The view is 0 throughout: a primary that fails stops the cluster. A slot keeps what a view change will need.
 
@@ -12,6 +13,7 @@ mod backup;
 mod batching;
 mod checkpoint;
 mod early;
+mod gathering;
 mod log;
 mod primary;
 mod repair;
