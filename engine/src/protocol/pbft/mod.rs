@@ -3,8 +3,9 @@
 //!
 //! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
 //! `backup` (the three phases, at every replica), `checkpoint` (states that are shared, and the low watermark),
-//! `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair). They work on the `log`, a ring of `slot`s whose phases follow one table of
-//! `transitions`; `votes` counts them, and `early` keeps messages that are one window ahead.
+//! `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair). They work on the `log`,
+//! a ring of `slot`s whose phases follow one table of `transitions`; `votes` counts them, `early` keeps messages that
+//! are one window ahead, and `gathering` the chunks of a state.
 //!
 //! What replaces a primary: `suspicion` (when it has had its time), `views` (the view change), `decision` (what a new
 //! view starts from, a pure function), `past` (what was voted for in earlier views). `recovery` goes on from what a
@@ -15,6 +16,7 @@ mod batching;
 mod checkpoint;
 mod decision;
 mod early;
+mod gathering;
 mod log;
 mod past;
 mod primary;
