@@ -10,8 +10,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hippodrome_engine::auth::NodeKey;
+use hippodrome_engine::limits::SNAPSHOT_EVERY_BYTES_MIN;
 use hippodrome_engine::replica::{self, ReplicaError, ReplicaOptions};
-use hippodrome_engine::settings::{Batching, ClusterFile, ClusterSettings, Placement, TransportChoice, WaitChoice};
+use hippodrome_engine::settings::{
+    Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice,
+};
 use hippodrome_engine::types::{NodeId, ReplicaId};
 use hippodrome_loadgen::generator::{self, LoadOptions, Mode, Retransmission, WorkloadKind, WorkloadOptions};
 use hippodrome_loadgen::report::LoadReport;
@@ -89,8 +92,13 @@ impl Cluster {
                 transport,
                 placement: placement.clone(),
                 wait: WaitChoice::Auto,
+                data: None,
+                durability: Durability::None,
+                on_corrupt_log: OnCorruptLog::Refuse,
+                snapshot_every_bytes: SNAPSHOT_EVERY_BYTES_MIN,
                 machine_replicas: usize::from(n),
                 wrong_from: None,
+                byzantine: Vec::new(),
                 stop: Arc::clone(&stop),
             };
             replicas.push(std::thread::spawn(move || replica::run(options)));
@@ -142,6 +150,7 @@ fn race(name: &str, settings: ClusterSettings, placement: &Placement, transport:
     assert_eq!((report.unanswered, report.bad_replies, report.wrong_results), (0, 0, 0), "{report:?}");
     assert_eq!(report.wrong_replies, [0; 4]);
     assert_eq!(report.completed, report.begun, "every operation that was begun was answered");
+    assert_eq!(report.per_100ms.iter().sum::<u64>(), report.completed.iter().sum::<u64>(), "every tenth is kept");
     assert_eq!(report.completed.len(), CLIENTS as usize);
 }
 

@@ -238,11 +238,17 @@ impl Executor {
         self.state.digest()
     }
 
-    /// Wishes for a snapshot at a coming checkpoint, to be [read](Self::read) from then on. A wish for one that was
-    /// executed already comes too late and is forgotten.
+    /// Wishes for a snapshot at a checkpoint, to be [read](Self::read) from then on: at a coming one, or at once if it is
+    /// where this executor stands. A wish for an earlier one comes too late and is forgotten.
     pub fn keep(&mut self, sequence: SequenceNumber) {
-        if sequence > self.executed() && sequence.0.is_multiple_of(self.checkpoint_interval) {
+        if sequence.0 == 0 || !sequence.0.is_multiple_of(self.checkpoint_interval) {
+            return;
+        }
+        if sequence > self.executed() {
             self.kept.want(sequence);
+        } else if sequence == self.executed() && self.kept.get(sequence).is_none() {
+            let snapshot = self.snapshot_now();
+            self.kept.keep(snapshot);
         }
     }
 
