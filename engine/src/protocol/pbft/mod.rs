@@ -89,6 +89,13 @@ pub struct Config {
     pub planted: Option<Planted>,
 }
 
+impl Config {
+    /// Whether this bug is planted.
+    fn has(&self, bug: Planted) -> bool {
+        self.planted == Some(bug)
+    }
+}
+
 /// A replica of PBFT. See [`Protocol`] for how it is driven.
 #[derive(Debug)]
 pub struct Pbft {
@@ -136,6 +143,9 @@ impl Pbft {
     /// If the configuration is out of the ranges that [`crate::settings`] enforces.
     #[must_use]
     pub fn new(mut config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
+        if config.has(Planted::QuorumOffByOne) {
+            config.quorums = config.quorums.off_by_one();
+        }
         let n = config.quorums.n();
         assert!(usize::from(config.own.0) < n, "own id out of range");
         assert!(config.checkpoint_interval > 0, "checkpoint interval is 0");
@@ -162,6 +172,12 @@ impl Pbft {
             batch_timer: None,
             config,
         }
+    }
+
+    /// Keeps at most so many executed batches for replicas that fell behind: for the simulator, whose runs are too short
+    /// to get to the limit that replicas have.
+    pub const fn limit_history(&mut self, batches: usize) {
+        self.log.limit_history(batches);
     }
 
     const fn primary(&self) -> ReplicaId {
