@@ -212,8 +212,8 @@ pub struct Stage {
 pub struct Fault {
     /// When, seconds since the load began (warm-up included).
     pub at_s: f64,
-    /// What: `process_exit`, or what a scenario did: `kill`, `stop`, `restart`, `resume`, `byzantine`, `partition`, `heal`,
-    /// `network`, `clients`.
+    /// What: `process_exit`, `byzantine` (a replica that misbehaves on purpose), `hostile_client` (a client that does), or
+    /// what a scenario did: `kill`, `stop`, `restart`, `resume`, `partition`, `heal`, `network`, `clients`.
     pub kind: String,
     /// Until the cluster noticed, ms; `null` where not measured.
     pub detected_after_ms: Option<f64>,

@@ -91,6 +91,7 @@ impl Cluster {
                 wait: WaitChoice::Auto,
                 machine_replicas: usize::from(n),
                 wrong_from: None,
+                byzantine: Vec::new(),
                 stop: Arc::clone(&stop),
             };
             replicas.push(std::thread::spawn(move || replica::run(options)));

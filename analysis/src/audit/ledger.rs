@@ -10,21 +10,25 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings) {
     compare(evidence, findings);
 }
 
-/// Up to f replicas may end or fall silent: that is what the cluster is for. More than f may not.
+/// Up to f replicas may end, fall silent or misbehave: that is what the cluster is for. More than f may not.
 fn faulty_replicas(evidence: &Evidence, findings: &mut Findings) {
     let mut faulty = Vec::new();
+    let mut how = "ended or did not answer";
     for (index, replica) in evidence.replicas.iter().enumerate() {
         match replica {
             ReplicaEvidence::Up(_) => continue,
             ReplicaEvidence::Ended(how) => findings.note(format!("replica {index} ended before the load did: {how}")),
+            ReplicaEvidence::Byzantine(kinds) => {
+                findings.note(format!("replica {index} misbehaved on purpose ({kinds}): what it says does not count"));
+                how = "ended, did not answer or misbehaved on purpose";
+            }
             ReplicaEvidence::Silent(why) => findings.note(format!("replica {index} did not answer: {why}")),
         }
         faulty.push(id(index));
     }
     if faulty.len() > evidence.f {
         let (count, n, f) = (faulty.len(), evidence.replicas.len(), evidence.f);
-        findings
-            .reason(format!("{count} of {n} replicas ({}) ended or did not answer, more than f = {f}", list(&faulty)));
+        findings.reason(format!("{count} of {n} replicas ({}) {how}, more than f = {f}", list(&faulty)));
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Evidence {
     pub replicas: Vec<ReplicaEvidence>,
     /// What became of the load.
     pub load: LoadOutcome,
+    /// Logical clients that misbehaved on purpose. Their numbers follow those of the load's.
+    pub hostile_clients: u64,
     /// Whatever else failed, in words.
     pub failures: Vec<String>,
     /// Operations in each second of the measured window.
@@ -61,6 +63,8 @@ pub enum ReplicaEvidence {
     Ended(String),
     /// Its process lives, yet its control port did not answer; why.
     Silent(String),
+    /// It was told to misbehave; how. Whatever it says counts for nothing.
+    Byzantine(String),
     /// It answered.
     Up(ReplicaState),
 }
@@ -139,7 +143,7 @@ impl Evidence {
     fn up(&self) -> impl Iterator<Item = (usize, &ReplicaState)> {
         self.replicas.iter().enumerate().filter_map(|(id, replica)| match replica {
             ReplicaEvidence::Up(state) => Some((id, state)),
-            ReplicaEvidence::Ended(_) | ReplicaEvidence::Silent(_) => None,
+            ReplicaEvidence::Ended(_) | ReplicaEvidence::Silent(_) | ReplicaEvidence::Byzantine(_) => None,
         })
     }
 }

@@ -31,6 +31,7 @@ fn sound() -> Evidence {
         disturbed: None,
         latencies: 800,
         steal_percent: 0.5,
+        ..Evidence::default()
     }
 }
 
@@ -73,6 +74,62 @@ fn sound_run_is_valid_and_says_what_was_compared() {
     assert_eq!((audit.replicas_compared, audit.replicas_up_to_date), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
     assert_eq!((audit.clients_checked, audit.operations_executed), (2, 1000));
     assert!(audit.notes.is_empty());
+}
+
+#[test]
+fn what_a_replica_that_misbehaves_on_purpose_says_does_not_count() {
+    let mut evidence = sound();
+    evidence.replicas[3] = ReplicaEvidence::Byzantine("wrong-reply,flood".into());
+    load(&mut evidence).wrong_replies[3] = 7;
+    let (verdict, audit) = judge(&evidence);
+    assert_eq!(verdict.reasons, Vec::<String>::new());
+    assert_eq!((audit.replicas_compared, audit.replicas_up_to_date), (vec![0, 1, 2], vec![0, 1, 2]));
+    assert!(audit.notes[0].contains("replica 3 misbehaved on purpose (wrong-reply,flood)"), "{:?}", audit.notes);
+    assert!(audit.notes[1].contains("replica 3 sent 7 replies"), "{:?}", audit.notes);
+    // The others must still agree, all of them, and more than f are too many.
+    only(
+        &reasons(|evidence| {
+            evidence.replicas[3] = ReplicaEvidence::Byzantine("random".into());
+            state(evidence, 1).ledger = [(10, "bb".to_owned())].into();
+            evidence.quorum = 2;
+        }),
+        &["replica 1's ledger differs"],
+    );
+    let many = reasons(|evidence| {
+        evidence.replicas[2] = ReplicaEvidence::Ended("exit status 3".into());
+        evidence.replicas[3] = ReplicaEvidence::Byzantine("silent".into());
+    });
+    let expected = "2 of 4 replicas (2, 3) ended, did not answer or misbehaved on purpose, more than f = 1";
+    assert!(many.contains(&expected.to_owned()), "{many:?}");
+}
+
+#[test]
+fn hostile_clients_are_known_to_replicas_and_not_counted() {
+    let hostile = |evidence: &mut Evidence| {
+        evidence.hostile_clients = 1;
+        for index in 0..4 {
+            let state = state(evidence, index);
+            state.executed_ops += 5;
+            state.executed.push(5);
+            state.last_timestamp.push(u64::MAX);
+        }
+    };
+    let mut evidence = sound();
+    hostile(&mut evidence);
+    let (verdict, audit) = judge(&evidence);
+    assert_eq!(verdict.reasons, Vec::<String>::new());
+    assert_eq!((audit.clients_checked, audit.operations_executed), (2, 1000));
+    assert_eq!(audit.notes, ["5 operations of hostile clients were executed besides"]);
+    only(
+        &reasons(|evidence| {
+            hostile(evidence);
+            state(evidence, 0).executed[0] += 1;
+            state(evidence, 0).executed_ops += 1;
+            state(evidence, 0).last_timestamp[0] += 1;
+        }),
+        &["replica 0: client 0: 601 operations executed, but only 600 begun"],
+    );
+    only(&reasons(|evidence| evidence.failures.push("an attacker died".into())), &["an attacker died"]);
 }
 
 #[test]

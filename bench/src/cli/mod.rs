@@ -1,9 +1,10 @@
-//! What people type. One file for each command, and [options] for what commands share.
+//! What people type. One file for each command, [options] for what commands share, and [faulty] for who misbehaves.
 
 use clap::{Parser, Subcommand};
 
 use crate::failure::EXIT_CODES;
 
+pub(crate) mod faulty;
 pub(crate) mod keygen;
 pub(crate) mod load;
 pub(crate) mod options;

@@ -1,16 +1,21 @@
 //! `hippodrome load`.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use hippodrome_analysis::results::{LATENCY, LOAD};
 use hippodrome_analysis::series::Second;
+use hippodrome_engine::auth::NodeKey;
 use hippodrome_engine::settings::{ClusterFile, Role};
+use hippodrome_engine::types::NodeId;
 use hippodrome_loadgen::generator::{self, LoadOptions, Retransmission, WorkloadOptions};
+use hippodrome_loadgen::hostile::{self, HostileOptions, Kind, Tally};
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
 
 use crate::cli::load::{LoadArgs, Progress};
+use crate::cli::options::LoadTuning;
 use crate::cluster::own_node;
 use crate::failure::Failure;
 use crate::output::ProgressTable;
@@ -24,7 +29,10 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
     let mode = arguments.tuning.mode()?;
     let cluster = ClusterFile::read(&arguments.cluster).map_err(Failure::usage)?;
     let (node, key) = own_node(&cluster, &arguments.key, Role::Client).map_err(Failure::Usage)?;
-    let out = arguments.out;
+    if let Some(kind) = arguments.hostile {
+        return misbehave(kind, cluster, (node, key), &arguments.tuning, arguments.progress, stop);
+    }
+    let out = arguments.out.context("out")?;
     prepare(&out).map_err(Failure::Usage)?;
     let tuning = arguments.tuning;
     let request_bytes = usize::try_from(tuning.request_bytes.0).context("request_bytes")?;
@@ -63,6 +71,42 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
         let place = out.display();
         let (operations, seconds) = (report.operations, report.measured_s);
         output::print(&format!("{operations} operations in {seconds:.1} s; results in {place}\n"));
+    }
+    Ok(())
+}
+
+/// Is a nuisance instead of a load.
+fn misbehave(
+    kind: Kind,
+    cluster: ClusterFile,
+    (node, key): (NodeId, NodeKey),
+    tuning: &LoadTuning,
+    progress: Progress,
+    stop: Arc<AtomicBool>,
+) -> Result<(), Failure> {
+    let options = HostileOptions {
+        cluster,
+        key,
+        node,
+        kind,
+        duration: tuning.warmup.0 + tuning.duration.0,
+        seed: tuning.seed.unwrap_or_else(rand::random),
+        stop: Arc::clone(&stop),
+    };
+    let mut tell = |tally: &Tally| {
+        if let (Progress::Json, Ok(line)) = (progress, serde_json::to_string(tally)) {
+            output::print(&format!("{line}\n"));
+        }
+    };
+    let tally = hostile::run(&options, &mut tell).context("hostile client")?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(Failure::Interrupted);
+    }
+    if progress == Progress::Table {
+        let Tally { connections, closed, frames, bytes, bytes_read } = tally;
+        output::print(&format!(
+            "{kind}: {connections} connections made, {closed} closed by replicas; {frames} frames, {bytes} bytes sent, {bytes_read} bytes read\n"
+        ));
     }
     Ok(())
 }

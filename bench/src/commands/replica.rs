@@ -57,6 +57,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         wait: arguments.tuning.wait,
         machine_replicas,
         wrong_from: arguments.wrong_from,
+        byzantine: arguments.byzantine,
         stop,
     })
     .context("replica")?;

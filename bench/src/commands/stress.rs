@@ -104,7 +104,7 @@ fn play(text: &str, name: &str, out: &std::path::Path, stop: &launch::Stop) -> R
 
 /// The run that a scenario happens to.
 fn run_of(scenario: &Scenario, out: Option<PathBuf>) -> RunArgs {
-    RunArgs { options: scenario.options.clone(), out, json: false, config: None }
+    RunArgs { options: scenario.options.clone(), out, json: false, config: None, allow_too_many_faults: false }
 }
 
 fn outcome((scenario, outcome): (String, Result<Scorecard, String>)) -> Outcome {

@@ -14,7 +14,7 @@ use hippodrome_loadgen::report::LoadReport;
 
 use super::collect::{Answer, Told};
 use super::drive::{Driven, WindowCpu};
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Member};
 use super::machine::environment;
 use super::setup::Setup;
 use crate::scenario::Scenario;
@@ -43,8 +43,9 @@ pub(super) fn report(
         release_build: !cfg!(debug_assertions),
         f: quorums.f(),
         quorum: quorums.quorum(),
-        replicas: answers.iter().map(replica_evidence).collect(),
+        replicas: answers.iter().zip(&fleet.members).map(|(answer, member)| replica_evidence(answer, member)).collect(),
         load,
+        hostile_clients: u64::from(setup.cluster.clients().saturating_sub(setup.options.clients)),
         failures: fleet.failures.clone(),
         per_second: throughput.per_second.clone(),
         disturbed: scorecard.as_ref().map(|card| disturbed(setup, card)),
@@ -56,7 +57,7 @@ pub(super) fn report(
         card.expect(&scenario.expected, verdict.valid, audit.violations == 0);
         card
     });
-    let primary = primary(setup, answers);
+    let primary = primary(setup, answers, fleet);
     Report {
         schema: SCHEMA.into(),
         verdict,
@@ -156,7 +157,10 @@ fn load_evidence(load: &LoadReport) -> LoadEvidence {
     }
 }
 
-fn replica_evidence(answer: &Answer) -> ReplicaEvidence {
+fn replica_evidence(answer: &Answer, member: &Member) -> ReplicaEvidence {
+    if let Some(kinds) = &member.byzantine {
+        return ReplicaEvidence::Byzantine(kinds.clone());
+    }
     match answer {
         Answer::Ended(how) => ReplicaEvidence::Ended(how.clone()),
         Answer::Silent(why) => ReplicaEvidence::Silent(why.clone()),
@@ -172,13 +176,14 @@ fn replica_evidence(answer: &Answer) -> ReplicaEvidence {
     }
 }
 
-/// The primary of the highest view that a replica is in, if it answered.
-fn primary<'a>(setup: &Setup, answers: &'a [Answer]) -> Option<&'a Told> {
+/// The primary of the highest view that a correct replica is in, if it answered.
+fn primary<'a>(setup: &Setup, answers: &'a [Answer], fleet: &Fleet) -> Option<&'a Told> {
     let told = |answer: &'a Answer| match answer {
         Answer::Up(told) => Some(&**told),
         Answer::Ended(_) | Answer::Silent(_) => None,
     };
-    let view = answers.iter().filter_map(told).map(|told| told.status.view).max()?;
+    let correct = answers.iter().zip(&fleet.members).filter(|(_, member)| member.byzantine.is_none());
+    let view = correct.filter_map(|(answer, _)| told(answer)).map(|told| told.status.view).max()?;
     answers.get(usize::from(setup.cluster.quorums().primary(view).0)).and_then(told)
 }
 

@@ -12,6 +12,7 @@ use hippodrome_engine::platform::cpu_us_of;
 use super::Stop;
 use super::control::Control;
 use super::faults::Ordeal;
+use super::hostile::Hostiles;
 use super::process::{Process, describe};
 use super::setup::Setup;
 use crate::commands::replica::Ready;
@@ -74,12 +75,27 @@ impl Fleet {
         }
         let deadline = Instant::now() + UP_TIMEOUT;
         let mut members = Vec::new();
-        for mut process in processes {
+        let mut faults = Vec::new();
+        for (id, mut process) in (0u16..).zip(processes) {
             let ready = ready(&mut process, deadline, stop)?;
+            let byzantine = setup.options.byzantine.as_ref().and_then(|byzantine| byzantine.of(id));
+            faults.extend(byzantine.clone().map(|detail| Fault {
+                kind: "byzantine".into(),
+                replica: Some(id),
+                detail,
+                ..Fault::default()
+            }));
             let control = Control::new(ready.control);
-            members.push(Member { process, control, ended: None, byzantine: None, ordeal: Ordeal::default() });
+            members.push(Member { process, control, ended: None, byzantine, ordeal: Ordeal::default() });
         }
-        Ok((setup, Self { members, faults: Vec::new(), notes: Vec::new(), failures: Vec::new(), disturbed: false }))
+        Ok((setup, Self { members, faults, notes: Vec::new(), failures: Vec::new(), disturbed: false }))
+    }
+
+    /// Ends the hostile clients and notes what they did.
+    pub(super) fn end_hostilities(&mut self, hostiles: Hostiles) {
+        let (faults, failures) = hostiles.stop();
+        self.faults.splice(0..0, faults);
+        self.failures.extend(failures);
     }
 
     /// Notes replicas that have ended since the last look. `at_s`: seconds since the load began.
@@ -149,6 +165,10 @@ pub(super) fn start(setup: &Setup, id: usize, stdin: Stdio, extra: &[String]) ->
         command.args(["--placement", &options.replica.placement.to_string()]);
         command.args(["--wait", &options.replica.wait.to_string()]);
         command.args(["--transport", &options.transport.transport.to_string()]);
+        let byzantine = options.byzantine.as_ref().zip(u16::try_from(id).ok());
+        if let Some(kinds) = byzantine.and_then(|(byzantine, id)| byzantine.of(id)) {
+            command.args(["--byzantine", &kinds]);
+        }
         if let Some(sequence) = options.wrong_from.filter(|_| id == 1) {
             command.args(["--wrong-from", &sequence.to_string()]);
         }

@@ -1,10 +1,10 @@
 //! The launcher of `hippodrome run` and `stress`: a whole cluster and its load as processes on this machine.
 //!
 //! In the order of a run: [setup] (directory, keys, ports), [fleet] (replicas: start, watch, stop), [drive] (the load
-//! generator, second by second), [collect] (what replicas say when it has ended), [assemble] (evidence, verdict,
-//! report). Beside the load [timeline] plays a scenario, by [faults] (what can be done to replicas), [links] (and to what
-//! is between them) and [watcher] (the replicas' views). They stand on [process] (children that never outlive us),
-//! [control] (asking a replica) and [machine] (what the kernel tells).
+//! generator, second by second) beside [hostile] clients, [collect] (what replicas say when it has ended), [assemble]
+//! (evidence, verdict, report). Beside the load [timeline] plays a scenario, by [faults] (what can be done to replicas),
+//! [links] (and to what is between them) and [watcher] (the replicas' views). They stand on [process] (children that never
+//! outlive us), [control] (asking a replica) and [machine] (what the kernel tells).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ mod control;
 mod drive;
 mod faults;
 mod fleet;
+mod hostile;
 mod links;
 mod machine;
 mod process;
@@ -77,7 +78,9 @@ pub(crate) fn play(arguments: &RunArgs, scenario: Option<&Scenario>, stop: &Stop
     output::tell(&format!("{} replicas, results in {}", setup.options.replicas, setup.directory.display()));
     let (mut setup, mut fleet) = fleet::Fleet::start(setup, stop)?;
     let events = scenario.map(|scenario| scenario.events.as_slice());
+    let hostiles = hostile::Hostiles::start(&setup, stop)?;
     let driven = drive::drive(&mut setup, &mut fleet, events, stop)?;
+    fleet.end_hostilities(hostiles);
     fleet.await_starting(stop)?;
     let answers = collect::collect(&mut fleet, stop)?;
     fleet.stop(stop)?;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::votes::Votes;
 use super::{Pbft, Turn};
 use crate::protocol::message::{Checkpoint, Signature};
-use crate::protocol::{Ignored, Message, Output, StableCheckpoint};
+use crate::protocol::{Ignored, Message, Output, Record, StableCheckpoint};
 use crate::types::{Digest, ReplicaId, SequenceNumber};
 
 /// The votes on checkpoints in (h, h + 2L], and what little is kept of those beyond.
@@ -21,6 +21,8 @@ pub(super) struct Checkpoints {
     own: VecDeque<Checkpoint>,
     /// The highest checkpoint that each replica told of, however far ahead. One word a replica: nobody can fill this.
     newest: Vec<Option<Checkpoint>>,
+    /// The highest checkpoint that a new view has rested on.
+    settled: Option<Checkpoint>,
 }
 
 impl Checkpoints {
@@ -33,6 +35,14 @@ impl Checkpoints {
             votes: (0..positions).map(|_| Votes::default()).collect(),
             own: VecDeque::new(),
             newest: vec![None; n],
+            settled: None,
+        }
+    }
+
+    /// Starts at the own stable checkpoint instead of the initial state.
+    pub(super) fn start_from(&mut self, stable: Checkpoint) {
+        if stable.sequence.0 > 0 {
+            self.own.push_back(stable);
         }
     }
 
@@ -47,14 +57,28 @@ impl Checkpoints {
         self.own.range(start..).copied()
     }
 
+    /// The own checkpoints from the stable one at `low` on, oldest first.
+    pub(super) fn own_from(&self, low: SequenceNumber) -> impl DoubleEndedIterator<Item = Checkpoint> + '_ {
+        let start = self.own.partition_point(|own| own.sequence < low);
+        self.own.range(start..).copied()
+    }
+
+    /// A new view rests on this checkpoint: a weak quorum of view-changes vouches for it.
+    pub(super) fn vouch(&mut self, settled: Checkpoint) {
+        if self.settled.is_none_or(|known| known.sequence < settled.sequence) {
+            self.settled = Some(settled);
+        }
+    }
+
     /// The highest checkpoint above `sequence` that at least `votes` replicas told of as their newest.
     pub(super) fn vouched_above(&self, sequence: SequenceNumber, votes: usize) -> Option<Checkpoint> {
         let newest = || self.newest.iter().flatten();
         newest()
             .filter(|candidate| candidate.sequence > sequence)
             .filter(|candidate| newest().filter(|other| other == candidate).count() >= votes)
-            .max_by_key(|candidate| candidate.sequence)
             .copied()
+            .chain(self.settled.filter(|settled| settled.sequence > sequence))
+            .max_by_key(|candidate| candidate.sequence)
     }
 
     fn votes(&mut self, sequence: SequenceNumber) -> &mut Votes {
@@ -145,7 +169,9 @@ impl Pbft {
         let proof = votes.proof(digest);
         self.log.advance(sequence, turn.now);
         self.checkpoints.advance(low, sequence, self.log.oldest_kept());
+        self.persist(turn, || Record::Stable(Checkpoint { sequence, digest }));
         turn.outputs.push(Output::StableCheckpoint(StableCheckpoint { sequence, digest, proof }));
+        self.assign(turn);
         for authentic in self.early.take(self.log.high()) {
             self.on_message(authentic, turn);
         }

@@ -95,6 +95,30 @@ impl Log {
         &mut self.slots[index]
     }
 
+    /// Whether `sequence` has a slot.
+    pub(super) fn holds(&self, sequence: SequenceNumber) -> bool {
+        self.place(sequence) == Place::Window
+    }
+
+    /// Starts at a checkpoint instead of the initial state. Nothing has been recorded yet.
+    pub(super) fn start_from(&mut self, stable: SequenceNumber) {
+        assert_eq!(self.highest, SequenceNumber(0), "an empty log is started");
+        self.low = stable;
+        self.highest = stable;
+        self.committed = stable;
+        self.executed = stable;
+    }
+
+    /// All slots, in no particular order.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter()
+    }
+
+    /// All slots, in no particular order.
+    pub(super) fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut()
+    }
+
     /// The batch decided at `sequence`, if it was handed to the executor and is still kept.
     pub(super) fn decided_batch(&self, sequence: SequenceNumber) -> Option<&Arc<Batch>> {
         if sequence > self.committed {

@@ -111,6 +111,8 @@ impl Repair {
 struct Answer {
     to: ReplicaId,
     body_bytes: usize,
+    /// Whether votes of this replica's view are of use to the peer.
+    votes: bool,
 }
 
 impl Answer {
@@ -146,14 +148,21 @@ impl Pbft {
         let outstanding = self.log.highest() > self.log.committed || !self.early.is_empty();
         let unstable = self.checkpoints.newest_own() > self.log.low();
         let behind = self.repair.peers.iter().any(|peer| peer.committed > self.log.committed);
-        outstanding || unstable || behind
+        outstanding || unstable || behind || !self.views.active
     }
 
     fn status(&self) -> Status {
         let (low, committed) = (self.log.low(), self.log.committed);
         let last = self.log.highest().0.min(committed.0.saturating_add(STATUS_SLOTS_MAX as u64));
         let slots = (committed.0 + 1..=last).map(|sequence| self.log.slot(SequenceNumber(sequence)).status()).collect();
-        Status { view: self.view, active: true, view_changes: 0, stable: low, committed, slots }
+        Status {
+            view: self.view,
+            active: self.views.active,
+            view_changes: if self.views.active { 0 } else { self.views.known(self.view) },
+            stable: low,
+            committed,
+            slots,
+        }
     }
 
     /// Repairs have arrived: the rest of the gap is asked for soon, so that a laggard gains on its peers.
@@ -186,7 +195,6 @@ impl Pbft {
     /// Sends a peer what it lacks, unless that is probably on its way: only one that has not moved between two
     /// statuses, or is far behind, gets anything.
     pub(super) fn on_status(&mut self, sender: ReplicaId, status: &Status, turn: &mut Turn<'_>) -> Result<(), Ignored> {
-        self.check_view(status.view)?;
         let pause = self.config.status_interval_ns / ANSWER_FRACTION;
         let peer = &mut self.repair.peers[usize::from(sender.0)];
         peer.note(status);
@@ -195,20 +203,41 @@ impl Pbft {
         let lacks_batches = far || peer.committed_for > 0;
         let lacks_checkpoints = far || peer.stable_for > 0;
         let asks_too_often = peer.answered.is_some_and(|answered| turn.now.since(answered) < pause);
-        if asks_too_often || !(lacks_batches || lacks_checkpoints) {
+        if asks_too_often {
             return Ok(());
         }
         let sent = turn.outputs.len();
+        self.send_views(sender, status, turn);
         if lacks_checkpoints {
             self.send_checkpoints(sender, status, turn);
         }
-        if lacks_batches {
+        if lacks_batches || (status.view == self.view && self.lacks_assigned(status)) {
             self.send_batches(sender, status, turn);
         }
         if turn.outputs.len() > sent {
             self.repair.peers[usize::from(sender.0)].answered = Some(turn.now);
         }
         Ok(())
+    }
+
+    /// A replica of an earlier view, or one that waits for this view to start, gets what lets it follow.
+    fn send_views(&self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) {
+        let behind = status.view < self.view;
+        if behind || (status.view == self.view && !status.active) {
+            let has = if behind { 0 } else { status.view_changes };
+            for message in self.views.help(self.config.own, has) {
+                turn.send(to, message);
+            }
+        }
+    }
+
+    /// Whether the peer waits for the body of something that the new view assigned: it has no other way to get it.
+    fn lacks_assigned(&self, status: &Status) -> bool {
+        (1..).zip(&status.slots).any(|(ahead, lacks)| {
+            let sequence = SequenceNumber(status.committed.0.saturating_add(ahead));
+            let here = self.log.place(sequence) == Place::Window && self.log.slot(sequence).reproposed;
+            here && !lacks.pre_prepared && !lacks.committed
+        })
     }
 
     fn is_far_behind(&self, status: &Status) -> bool {
@@ -239,7 +268,8 @@ impl Pbft {
             .0
             .min(status.committed.0.saturating_add(most))
             .min(status.stable.0.saturating_add(self.log.window()));
-        let mut answer = Answer { to, body_bytes: 0 };
+        let votes = status.view == self.view && self.views.active;
+        let mut answer = Answer { to, body_bytes: 0, votes };
         for (sequence, index) in (first..=last).zip(0..) {
             let lacks = status.slots.get(index).copied().unwrap_or_default();
             if lacks.committed {
@@ -248,7 +278,7 @@ impl Pbft {
             let sequence = SequenceNumber(sequence);
             if sequence <= self.log.committed {
                 self.send_decided(sequence, lacks, &mut answer, turn);
-            } else if self.log.place(sequence) == Place::Window {
+            } else if votes && self.log.place(sequence) == Place::Window {
                 self.send_undecided(sequence, lacks, &mut answer, turn);
             }
         }
@@ -266,7 +296,7 @@ impl Pbft {
             turn.send(answer.to, Message::Body(Body { sequence, batch: Arc::clone(batch) }));
         }
         // Where fewer than f + 1 correct replicas have committed, claims alone do not help.
-        if stuck && self.log.place(sequence) == Place::Window {
+        if stuck && answer.votes && self.log.place(sequence) == Place::Window {
             self.send_votes(sequence, lacks, answer.to, turn);
         }
     }
@@ -280,6 +310,12 @@ impl Pbft {
         {
             let batch = Arc::clone(batch);
             turn.send(answer.to, Message::PrePrepare(PrePrepare { view: self.view, sequence, batch }));
+        } else if let (true, false, Some(batch)) = (slot.reproposed, lacks.pre_prepared, &slot.batch)
+            && slot.pre_prepared == Some(batch.digest)
+            && self.sends_body(answer.to, sequence)
+            && answer.take(batch)
+        {
+            turn.send(answer.to, Message::Body(Body { sequence, batch: Arc::clone(batch) }));
         }
         self.send_votes(sequence, lacks, answer.to, turn);
     }
@@ -323,6 +359,11 @@ impl Pbft {
         self.check_missing(body.sequence)?;
         let (sequence, digest) = (body.sequence, body.batch.digest);
         let slot = self.log.slot(sequence);
+        if slot.reproposed && slot.pre_prepared == Some(digest) && slot.phase == super::transitions::Phase::Idle {
+            self.take_assigned_body(sequence, Arc::clone(&body.batch), turn);
+            self.progress(sequence, turn);
+            return Ok(());
+        }
         // Whoever sends a body claims it to be the decided one, and its claim comes first.
         let vouched = slot.claims.of(sender) == Some(digest) || slot.decided(self.config.quorums) == Some(digest);
         if !vouched || slot.has_body(digest) {

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::{Config, INTERVAL, Pbft, STATUS_NS, WINDOW, batch, config, table};
-use super::{body, checkpoint, commit, committed, pre_prepare, prepare, unproven};
+use super::{body, checkpoint, committed, unproven, vote};
 use crate::protocol::client::{ClientTable, Recipients, ReplyOutcome};
-use crate::protocol::message::{Authentic, Message, SlotStatus, Status, Verdict};
+use crate::protocol::message::{
+    Authentic, Checkpoint, Message, NewView, PrePrepare, Signed, SlotStatus, Status, Verdict, ViewChange, Vote,
+};
 use crate::protocol::{Execution, Input, Output, Protocol, Reply, Timer};
 use crate::quorum::Quorums;
 use crate::requests::{Batch, RequestTable};
@@ -72,6 +74,8 @@ pub(super) struct Cluster {
     pub(super) fetches: usize,
     /// Messages between replicas.
     pub(super) messages: u64,
+    /// View-changes that were sent: what a new-view can name.
+    overheard: Vec<Signed<ViewChange>>,
 }
 
 impl Cluster {
@@ -96,6 +100,7 @@ impl Cluster {
             seed,
             fetches: 0,
             messages: 0,
+            overheard: Vec::new(),
         };
         for own in 0..n {
             let mut outputs = Vec::new();
@@ -152,6 +157,17 @@ impl Cluster {
 
     pub(super) fn executed(&self, replica: usize) -> u64 {
         self.replicas[replica].position().executed.0
+    }
+
+    /// The highest view that a replica which can speak takes part in.
+    pub(super) fn highest_view(&self) -> View {
+        let positions = (0..self.replicas.len()).filter(|&at| !self.silent[at]).map(|at| self.replicas[at].position());
+        positions.filter(|position| position.active).map(|position| position.view).max().unwrap_or_default()
+    }
+
+    /// Where everybody stands, for messages.
+    pub(super) fn positions(&self) -> Vec<crate::protocol::Position> {
+        self.replicas.iter().map(Protocol::position).collect()
     }
 
     /// Agreement, and exactly-once execution.
@@ -295,7 +311,13 @@ impl Cluster {
 
     fn on_reply(&mut self, from: usize, client: ClientId, timestamp: Timestamp, result: &[u8]) {
         let replica = ReplicaId(u16::try_from(from).unwrap());
-        let outcome = self.clients.on_reply(&Reply { replica, view: View(0), client, timestamp, result });
+        let outcome = self.clients.on_reply(&Reply {
+            replica,
+            view: self.replicas[from].position().view,
+            client,
+            timestamp,
+            result,
+        });
         assert_ne!(outcome, ReplyOutcome::Unknown);
         if outcome == ReplyOutcome::Completed {
             assert_eq!(self.clients.result(client), Some(&timestamp.0.to_le_bytes()[..]));
@@ -311,7 +333,15 @@ impl Cluster {
     fn send(&mut self, from: usize, to: usize, message: &Arc<Message>) {
         self.messages += 1;
         let sender = ReplicaId(u16::try_from(from).unwrap());
-        let message = message.as_ref().clone();
+        let mut message = message.as_ref().clone();
+        match &mut message {
+            Message::ViewChange(signed) => {
+                signed.signature = Some([0; 64]);
+                self.overheard.push(signed.clone());
+            }
+            Message::NewView(signed) => signed.signature = Some([0; 64]),
+            _ => {}
+        }
         let proven = match &message {
             Message::PrePrepare(message) => {
                 !(self.distrust[to] && message.batch.requests.clients.contains(&ClientId(0)))
@@ -335,10 +365,14 @@ impl Cluster {
         let about = self.executed(to).saturating_sub(2) + self.random(2 * WINDOW + 4);
         let story = usize::try_from(about).unwrap() + usize::from(self.random(5) == 0);
         let chosen = &made_up[story % made_up.len()];
-        let message = match self.random(9) {
-            0 | 1 => pre_prepare(about, chosen),
-            2 => prepare(about, chosen),
-            3 => commit(about, chosen),
+        let view = View(self.positions()[to].view.0 + self.random(2));
+        let vote = Vote { view, ..vote(about, chosen) };
+        let message = match self.random(12) {
+            0 | 1 => Message::PrePrepare(PrePrepare { view, sequence: vote.sequence, batch: Arc::clone(chosen) }),
+            2 => Message::Prepare(vote),
+            3 => Message::Commit(vote),
+            9 | 10 => Message::ViewChange(self.lie_about_views(liar, view, chosen)),
+            11 => Message::NewView(self.lie_about_new_view(view)),
             4 => committed(about, chosen),
             5 => body(about, chosen),
             6 => checkpoint(about / INTERVAL * INTERVAL, 1),
@@ -357,6 +391,49 @@ impl Cluster {
         if !self.silent[to] {
             self.step(to, Input::Message(authentic));
         }
+    }
+
+    /// A view-change of a liar: well-formed, and made up.
+    fn lie_about_views(&mut self, liar: u16, view: View, chosen: &Batch) -> Signed<ViewChange> {
+        let correct = self.pick_correct();
+        let stable = self.stable(correct).0;
+        let view = View(if self.random(20) == 0 { u64::MAX } else { view.0 + 1 });
+        let entry = Vote { view: View(view.0 - 1), ..vote(stable + 1 + self.random(WINDOW), chosen) };
+        let prepared = if self.random(2) == 0 { vec![entry] } else { Vec::new() };
+        let listed = (stable > 0).then(|| {
+            let digest = Digest([u8::try_from(self.random(2)).unwrap(); 32]);
+            Checkpoint { sequence: SequenceNumber(stable), digest }
+        });
+        let content = Arc::new(ViewChange {
+            replica: ReplicaId(liar),
+            view,
+            stable: SequenceNumber(stable),
+            checkpoints: listed.into_iter().collect(),
+            pre_prepared: prepared.clone(),
+            prepared,
+        });
+        let signed = Signed { content, signature: Some([0; 64]) };
+        self.overheard.push(signed.clone());
+        signed
+    }
+
+    /// A new-view on view-changes that were really sent, some of them by liars. Only the view's primary can sign one.
+    fn lie_about_new_view(&mut self, view: View) -> Signed<NewView> {
+        let mut view_changes = Vec::new();
+        for replica in (0..).take(self.executors.len()).map(ReplicaId) {
+            let of_view =
+                |signed: &&Signed<ViewChange>| signed.content.view == view && signed.content.replica == replica;
+            view_changes.extend(self.overheard.iter().rev().find(of_view).map(|s| (replica, s.content.digest())));
+        }
+        let primary = usize::from(view.primary(self.executors.len()).0);
+        // In place of a signature that can not be made: one that nobody accepts.
+        let view = if self.silent[primary] { view } else { View(0) };
+        Signed { content: Arc::new(NewView { view, view_changes }), signature: Some([0; 64]) }
+    }
+
+    fn pick_correct(&mut self) -> usize {
+        let correct: Vec<usize> = (0..self.executors.len()).filter(|&at| !self.silent[at]).collect();
+        correct[self.pick(correct.len())]
     }
 
     fn pick(&mut self, among: usize) -> usize {
