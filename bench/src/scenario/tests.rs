@@ -111,6 +111,8 @@ fn errors_name_the_key_its_value_and_what_is_allowed() {
         (at("s = 1\nrestart = [\"primary\"]"), &["at[0].restart", "allowed: \"killed\""]),
         (at("s = 1\nresume = true"), &["at[0].resume = true: allowed: \"stopped\""]),
         (at("s = 1\nbyzantine = { replica = 1 }"), &["at[0].byzantine", "{ replica = .., kind = \"..\" }"]),
+        (at("s = 1\nbyzantine = { replica = 1, kind = \"mad\" }"), &["at[0].byzantine", "\"mad\"", "silent, slow"]),
+        (at("s = 0\nclients = \"mad\""), &["at (from s = 0 on)", "'mad'", "bad-signatures"]),
         (at("s = 1\nclients = \"garbage\""), &["at[0].clients = \"garbage\"", "from s = 0 on"]),
         (at("s = 1\npartition = [0, 1]"), &["at[0].partition = [0, 1]: allowed: a list of groups"]),
         (at("s = 1\npartition = [[0], [0]]"), &["at[0].partition", "each in one group"]),
