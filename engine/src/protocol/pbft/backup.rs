@@ -217,7 +217,8 @@ impl Pbft {
 
     /// Hands committed batches to the executor, in order and without a gap.
     pub(super) fn hand_out(&mut self, turn: &mut Turn<'_>) {
-        while self.log.committed < self.log.high() {
+        // The executor is given nothing while it replaces its state.
+        while self.log.committed < self.log.high() && !self.transfer.is_installing() {
             let sequence = self.log.committed.next();
             if self.log.slot(sequence).phase != Phase::CommittedLocal {
                 return;

@@ -145,6 +145,25 @@ impl Log {
         }
     }
 
+    /// Goes on behind a checkpoint whose state was fetched: all up to it is executed, and none of its batches is kept.
+    pub(super) fn jump(&mut self, to: SequenceNumber) {
+        assert!(to > self.committed, "a state is fetched to get ahead");
+        let last = to.min(self.high());
+        for sequence in self.low.0 + 1..=last.0 {
+            self.slot_mut(SequenceNumber(sequence)).clear();
+        }
+        self.forget_history();
+        self.highest = self.highest.max(to);
+        self.low = to;
+        self.committed = to;
+        self.executed = to;
+    }
+
+    /// Keeps no batch below the low watermark any longer.
+    pub(super) fn forget_history(&mut self) {
+        self.history = History::default();
+    }
+
     #[allow(clippy::cast_possible_truncation, reason = "the remainder is below the window, at most WINDOW_MAX")]
     const fn index(&self, sequence: SequenceNumber) -> usize {
         (sequence.0 % self.slots.len() as u64) as usize

@@ -3,7 +3,7 @@
 //!
 //! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
 //! `backup` (the three phases, at every replica), `checkpoint` (states that are shared, and the low watermark),
-//! `repair` (the status exchange). They work on the `log`, a ring of `slot`s whose phases follow one table of
+//! `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair). They work on the `log`, a ring of `slot`s whose phases follow one table of
 //! `transitions`; `votes` counts them, and `early` keeps messages that are one window ahead.
 //!
 //! What replaces a primary: `suspicion` (when it has had its time), `views` (the view change), `decision` (what a new
@@ -22,6 +22,7 @@ mod recovery;
 mod repair;
 mod slot;
 mod suspicion;
+mod transfer;
 mod transitions;
 mod views;
 mod votes;
@@ -40,6 +41,7 @@ use primary::Admission;
 pub use recovery::Recovery;
 use repair::Repair;
 use suspicion::Suspicion;
+use transfer::Transfer;
 use views::Views;
 
 use crate::limits::CLIENTS_MAX;
@@ -57,7 +59,8 @@ pub struct Config {
     pub quorums: Quorums,
     /// Which replica this is.
     pub own: ReplicaId,
-    /// L, the size of the watermark window: at least twice the checkpoint interval.
+    /// L, the size of the watermark window: at least twice the checkpoint interval. Rounded down to a multiple of it, so
+    /// that a cluster which stands at its high watermark stands at a checkpoint, whose state can be handed over.
     pub window: u64,
     /// K: a checkpoint is taken every K sequence numbers.
     pub checkpoint_interval: u64,
@@ -96,6 +99,7 @@ pub struct Pbft {
     checkpoints: Checkpoints,
     early: Early,
     repair: Repair,
+    transfer: Transfer,
     diverged: bool,
     /// Primary: what was admitted of each client.
     admission: Admission,
@@ -129,7 +133,7 @@ impl Pbft {
     /// # Panics
     /// If the configuration is out of the ranges that [`crate::settings`] enforces.
     #[must_use]
-    pub fn new(config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
+    pub fn new(mut config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
         let n = config.quorums.n();
         assert!(usize::from(config.own.0) < n, "own id out of range");
         assert!(config.checkpoint_interval > 0, "checkpoint interval is 0");
@@ -137,6 +141,7 @@ impl Pbft {
         assert!(config.clients <= CLIENTS_MAX, "too many clients");
         assert!(config.status_interval_ns > 0, "status interval is 0");
         assert!(config.view_timeout_ns > 0, "view time-out is 0");
+        config.window -= config.window % config.checkpoint_interval;
         let status_due = now.after(config.status_interval_ns);
         outputs.push(Output::SetTimer(Timer::Status, status_due));
         Self {
@@ -147,6 +152,7 @@ impl Pbft {
             checkpoints: Checkpoints::new(n, config.checkpoint_interval, config.window),
             early: Early::new(n),
             repair: Repair::new(n, status_due),
+            transfer: Transfer::new(n, now),
             diverged: false,
             admission: Admission::new(config.clients),
             queue: Queue::new(config.batching),
@@ -190,7 +196,9 @@ impl Pbft {
             Message::Body(body) => self.on_body(sender, body, turn),
             Message::ViewChange(signed) => self.on_view_change(signed, turn),
             Message::NewView(signed) => self.on_new_view(signed, turn),
-            Message::StateWanted(_) | Message::FetchState(_) | Message::StateChunk(_) => Ok(()),
+            Message::StateWanted(target) => self.on_state_wanted(sender, *target, turn),
+            Message::FetchState(fetch) => self.on_fetch_state(sender, *fetch, turn),
+            Message::StateChunk(chunk) => self.on_state_chunk(sender, chunk, turn),
         }
     }
 
@@ -256,7 +264,12 @@ impl Protocol for Pbft {
                 self.on_view_timer(turn);
                 Ok(())
             }
-            Input::Timer(Timer::Adversary) | Input::StateRead(..) | Input::StateInstalled { .. } => Ok(()),
+            Input::StateRead(to, chunk) => {
+                turn.send(to, Message::StateChunk(chunk));
+                Ok(())
+            }
+            Input::StateInstalled { sequence, good } => self.on_state_installed(sequence, good, turn),
+            Input::Timer(Timer::Adversary) => Ok(()),
         };
         if let Err(reason) = handled {
             turn.outputs.push(Output::Ignored(reason));
@@ -272,7 +285,8 @@ impl Protocol for Pbft {
             waiting_requests: self.queue.len(),
             active: self.views.active,
             view_changes: self.views.begun,
-            states_installed: 0,
+            states_installed: self.transfer.installed,
+            fetching: self.transfer.fetching(),
         }
     }
 }

@@ -336,7 +336,7 @@ impl Pbft {
         self.suspicion.enter_view(turn.now, decision.last(), |client| principal_of(&principals, client));
         self.next = decision.last().next();
         self.admission.clear();
-        self.assign(turn);
+        self.take_assignments(turn);
         self.forward_awaited(turn);
         for authentic in self.early.take(self.log.high()) {
             self.on_message(authentic, turn);
@@ -362,11 +362,11 @@ impl Pbft {
         self.views.floor = decision.stable.sequence;
         self.views.beyond = decision.assignments().filter(|(sequence, _)| *sequence > self.log.low()).collect();
         // A weak quorum of view-changes vouches for it, so the state is to be had.
-        self.checkpoints.vouch(decision.stable);
+        self.checkpoints.settle(decision.stable);
     }
 
     /// Takes the new view's assignments within the watermarks up, each as if its pre-prepare had come.
-    pub(super) fn assign(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn take_assignments(&mut self, turn: &mut Turn<'_>) {
         for (sequence, digest) in self.views.take_assigned(self.log.high()) {
             if sequence > self.log.low() {
                 self.assign_one(sequence, digest, turn);
