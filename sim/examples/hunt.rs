@@ -36,7 +36,7 @@ fn main() {
     );
     let f = &found;
     println!(
-        "byz {} twins {} vc {} transfers {} crashed {} part {}\n{:?}",
-        f.byzantine, f.twins, f.view_changes, f.transfers, f.crashed, f.partitioned, f.total
+        "excused {} byz {} twins {} vc {} transfers {} crashed {} part {}\n{:?}",
+        f.excused, f.byzantine, f.twins, f.view_changes, f.transfers, f.crashed, f.partitioned, f.total
     );
 }

@@ -33,6 +33,9 @@ pub struct Coverage {
     pub views_entered: u64,
     /// How often replicas took over a state.
     pub states_installed: u64,
+    /// Whether more than f replicas came to be of no help, through crashes just after they took over a state, and the
+    /// run got stuck for that.
+    pub excused: bool,
     /// Operations of correct clients.
     pub operations: u64,
     /// Messages that arrived.

@@ -44,6 +44,8 @@ pub struct Found {
     pub transfers: u64,
     /// Those in which a process died.
     pub crashed: u64,
+    /// Those whose liveness could not be judged: see [`Coverage::excused`].
+    pub excused: u64,
     /// Those with a partition.
     pub partitioned: u64,
     /// Everything that the runs met, added up.
@@ -60,6 +62,7 @@ impl Found {
         self.view_changes += u64::from(met.changed_view());
         self.transfers += u64::from(met.states_installed > 0);
         self.crashed += u64::from(met.crashes > 0);
+        self.excused += u64::from(met.excused);
         self.partitioned += u64::from(met.partitions > 0);
         let total = &mut self.total;
         for (sum, part) in [

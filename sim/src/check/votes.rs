@@ -75,22 +75,15 @@ impl Checks {
         }
     }
 
-    /// A replica that forgot its votes says something: it must not vote.
-    pub(crate) fn said_forgetfully(&mut self, who: ReplicaId, message: &Message) {
-        let votes = matches!(
-            message,
-            Message::PrePrepare(_)
-                | Message::Prepare(_)
-                | Message::Commit(_)
-                | Message::ViewChange(_)
-                | Message::NewView(_)
-        );
-        let relays = match message {
-            Message::ViewChange(signed) => signed.content.replica != who,
-            Message::NewView(signed) => signed.signature.is_some(),
+    /// A replica that forgot all of its votes says something: it must not vote.
+    pub(crate) fn said_blankly(&mut self, who: ReplicaId, message: &Message) {
+        let votes = match message {
+            Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_) => true,
+            Message::ViewChange(signed) => signed.content.replica == who,
+            Message::NewView(signed) => signed.signature.is_none(),
             _ => false,
         };
-        if votes && !relays {
+        if votes {
             self.fail(Checker::Consistency, || format!("r{who} forgot its votes and votes again"));
         }
     }

@@ -17,6 +17,7 @@ impl Plan {
         let random = &mut Random::new(seed, "plan", 0);
         let replicas = random.pick(&[4, 4, 4, 4, 4, 4, 4, 4, 5, 5, 6, 6, 7, 7, 7, 10]);
         let checkpoint_interval = random.pick(&[2, 3, 4, 4, 8, 16]);
+        let window = checkpoint_interval * random.range(2, 4);
         let network = network(random);
         // Long enough for a round or two, or no view would ever last.
         let view_timeout_ns = (12 * network.delay_max_ns).max(random.range(60, 250) * MS);
@@ -25,13 +26,14 @@ impl Plan {
         let mut plan = Self {
             seed,
             replicas,
-            window: checkpoint_interval * random.range(2, 4),
+            window,
             checkpoint_interval,
             batching: batching(random),
             status_interval_ns: random.range(10, 40) * MS,
             view_timeout_ns,
             view_timeout_max_ns: view_timeout_ns * random.pick(&[4, 8, 16]),
-            history_batches: random.pick(&[0, 2, 8, 32, 4096]),
+            // A window or two, as replicas keep at least: less, and a laggard may depend on states that nobody has.
+            history_batches: usize::try_from(2 * window).unwrap_or(usize::MAX) * random.pick(&[1, 1, 1, 2, 64]),
             clients: Clients {
                 count: u32::try_from(random.range(1, 5)).unwrap_or(1),
                 operations: u32::try_from(random.range(3, 16)).unwrap_or(3),

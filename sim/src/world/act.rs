@@ -136,8 +136,8 @@ impl World<'_> {
         let replica = &mut self.replicas[at];
         if replica.is_honest() {
             let (own, quorums) = (replica.id, self.quorums);
-            if replica.forgetful {
-                self.checks.said_forgetfully(own, message);
+            if replica.blank {
+                self.checks.said_blankly(own, message);
             } else {
                 self.checks.said(own, message, |view| quorums.primary(view));
             }

@@ -35,8 +35,10 @@ pub(super) struct Replica {
     /// What runs; `None` while it is down.
     pub(super) process: Option<Process>,
     pub(super) disk: Disk,
-    /// It lost what it voted for, and does not vote any more.
+    /// It lost what it voted for, or a part of it, and does not vote any more.
     pub(super) forgetful: bool,
+    /// It lost all of it.
+    pub(super) blank: bool,
     /// It stands still until then.
     pub(super) paused_until: u64,
     /// Its disk takes a hundred times as long until then.
@@ -88,6 +90,7 @@ impl Replica {
             process: None,
             disk: Disk::new(),
             forgetful: false,
+            blank: false,
             paused_until: 0,
             slow_disk_until: 0,
             drift_ppm: i64::try_from(random.below(plan.network.drift_ppm * 2 + 1)).unwrap_or(0) - drift,
@@ -137,15 +140,17 @@ impl Replica {
         let again = self.life > 0;
         self.life += 1;
         let durable = plan.disk.is_some();
-        self.forgetful |= again && !durable;
+        self.blank |= again && !durable;
+        self.forgetful |= self.blank;
         let config = config(plan, planted, self.id, !self.forgetful);
         let mut executor = executor(plan, planted, self.id);
-        let mut core = if again && durable && !self.forgetful {
+        let mut core = if again && durable && !self.blank {
             let (saved, records, snapshot) = self.disk.recover();
             if let Some(Snapshot { sequence, digest, chunks }) = snapshot {
                 executor.restore(*sequence, *digest, chunks).expect("a snapshot of its own fits");
             }
             let (executions, recovery) = Recovery::plan(saved, records);
+            self.forgetful |= !recovery.is_whole(plan.window);
             for execution in executions {
                 executor.execute(&execution, &mut Vec::new());
             }
@@ -183,7 +188,7 @@ impl Replica {
         self.process = None;
         if disk_too {
             self.disk = Disk::new();
-            self.forgetful = true;
+            (self.forgetful, self.blank) = (true, true);
         } else {
             self.disk.crash(&mut self.random);
         }
