@@ -126,6 +126,7 @@ impl Pbft {
         }
         self.pad(turn);
         self.arm_batch_timer(turn);
+        self.arm_view_timer(turn);
     }
 
     /// Proposes `batch`, whose oldest request is here since `oldest`, at the next sequence number.

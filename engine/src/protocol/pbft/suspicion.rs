@@ -234,12 +234,11 @@ impl Pbft {
         if !self.views.active {
             return suspicion.view_due;
         }
-        if self.is_primary() {
-            return None;
-        }
+        // A primary times its own batches as well: where a faulty replica helps some to commit and not others, it may be
+        // among the few that notice, and f + 1 must.
         let batch =
             (suspicion.proposed > self.log.committed).then(|| suspicion.waiting_since.after(suspicion.timeout_ns));
-        let request = suspicion.due.first().map(|(due, _)| *due);
+        let request = suspicion.due.first().map(|(due, _)| *due).filter(|_| !self.is_primary());
         batch.into_iter().chain(request).min()
     }
 

@@ -71,6 +71,19 @@ fn a_batch_that_does_not_commit_in_time_ends_the_view() {
 }
 
 #[test]
+fn a_primary_gives_up_when_its_own_batch_does_not_commit() {
+    let mut primary = Replica::new(4, 0);
+    primary.requests(&[(1, 1)]);
+    let lost = batch(&[(1, 1)]);
+    let change = own_change(&expire(&mut primary));
+    assert_eq!((change.view, change.prepared, change.pre_prepared), (View(1), vec![], vec![vote(1, &lost)]));
+    // A client that asks again is not its own to wait for.
+    let mut idle = Replica::new(4, 0);
+    idle.step(Input::NotExecuted(table(&[(1, 1)])));
+    assert_eq!(idle.view_timer, None);
+}
+
+#[test]
 fn the_timer_runs_anew_with_each_commit_and_stops_with_the_last() {
     let mut replica = Replica::new(4, 1);
     let batches = [batch(&[(1, 1)]), batch(&[(2, 1)])];
