@@ -432,6 +432,11 @@ impl Pbft {
         turn.outputs.push(Output::KeepState(target));
         // Every replica takes note: another one may be the primary by then.
         self.transfer.padding = self.transfer.padding.max(target);
+        if sender == self.primary() && self.views.active {
+            // What the primary misses keeps it from proposing anything, and nobody else may: on to one that can. With
+            // idle clients nothing else would tell.
+            self.suspect(turn);
+        }
         self.propose(turn);
         Ok(())
     }

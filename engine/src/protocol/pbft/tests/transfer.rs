@@ -44,6 +44,18 @@ fn installed(sequence: u64, good: bool) -> Input {
     Input::StateInstalled { sequence: SequenceNumber(sequence), good }
 }
 
+#[test]
+fn a_primary_that_needs_a_state_is_replaced() {
+    let mut backup = Replica::new(4, 1);
+    let leaves = |outputs: &[Output]| {
+        outputs.iter().any(|output| matches!(output, Output::Broadcast(m) if matches!(**m, Message::ViewChange(_))))
+    };
+    assert!(!leaves(&backup.hear(2, wanted(WINDOW))), "a backup may lag");
+    let outputs = backup.hear(0, wanted(WINDOW));
+    assert_eq!(outputs[0], Output::KeepState(SequenceNumber(WINDOW)));
+    assert!(leaves(&outputs), "{outputs:?}");
+}
+
 /// What is said to other replicas, but for the status exchange, which goes on all the time.
 fn said(outputs: Vec<Output>) -> Vec<Output> {
     let is_status = |message: &Message| matches!(message, Message::Status(_));
