@@ -1,6 +1,6 @@
 //! The log: a ring of slots between the watermarks, and the decided batches below them that are kept for laggards.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::slot::Slot;
@@ -105,13 +105,19 @@ impl Log {
         self.history.batches_max = batches;
     }
 
-    /// Starts at a checkpoint instead of the initial state. Nothing has been recorded yet.
-    pub(super) fn start_from(&mut self, stable: SequenceNumber) {
+    /// Starts at a checkpoint instead of the initial state. Nothing has been recorded yet. Of the decided batches, those
+    /// that lead up to the checkpoint are history: after a power failure nobody else may have them any more.
+    pub(super) fn start_from(&mut self, stable: SequenceNumber, decided: &BTreeMap<SequenceNumber, Arc<Batch>>) {
         assert_eq!(self.highest, SequenceNumber(0), "an empty log is started");
         self.low = stable;
         self.highest = stable;
         self.committed = stable;
         self.executed = stable;
+        let before = decided.range(..=stable).rev().zip((0..=stable.0).rev());
+        let history: Vec<_> = before.take_while(|((sequence, _), expected)| sequence.0 == *expected).collect();
+        for ((_, batch), _) in history.into_iter().rev() {
+            self.history.push(Arc::clone(batch));
+        }
     }
 
     /// All slots, in no particular order.

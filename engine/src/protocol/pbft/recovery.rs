@@ -28,34 +28,21 @@ impl Recovery {
     /// the two.
     #[must_use]
     pub fn plan(saved: Checkpoint, records: Vec<Record>) -> (Vec<Execution>, Self) {
-        let mut bodies: BTreeMap<(SequenceNumber, Digest), Arc<Batch>> = BTreeMap::new();
-        let mut decided = BTreeMap::new();
-        let mut stable = Vec::new();
-        for record in &records {
-            match record {
-                Record::PrePrepared(PrePrepare { sequence, batch, .. }) => {
-                    bodies.insert((*sequence, batch.digest), Arc::clone(batch));
-                }
-                Record::Committed(sequence, digest) => drop(decided.insert(*sequence, *digest)),
-                Record::Stable(checkpoint) => stable.push(*checkpoint),
-                Record::Prepared(_) | Record::ViewChange(_) | Record::NewView(..) => {}
-            }
-        }
-        let null = Batch::null();
-        let batch = |sequence: SequenceNumber| {
-            let digest = *decided.get(&sequence)?;
-            if digest == null.digest { Some(&null) } else { bodies.get(&(sequence, digest)) }
-        };
+        let decided = decided_batches(&records);
         let mut executions = Vec::new();
         let mut sequence = saved.sequence.next();
-        while let Some(batch) = batch(sequence) {
+        while let Some(batch) = decided.get(&sequence) {
             let stamps = Stamps::default();
             executions.push(Execution { sequence, view: View(0), batch: Arc::clone(batch), stamps });
             sequence = sequence.next();
         }
-        let reached = |checkpoint: &&Checkpoint| checkpoint.sequence < sequence;
-        let stable = stable.iter().filter(reached).max_by_key(|checkpoint| checkpoint.sequence);
-        let stable = stable.copied().filter(|stable| stable.sequence > saved.sequence).unwrap_or(saved);
+        let stable = records.iter().filter_map(|record| match record {
+            Record::Stable(checkpoint) => Some(*checkpoint),
+            _ => None,
+        });
+        let reached = stable.filter(|checkpoint| checkpoint.sequence < sequence);
+        let stable = reached.max_by_key(|checkpoint| checkpoint.sequence);
+        let stable = stable.filter(|stable| stable.sequence > saved.sequence).unwrap_or(saved);
         executions.retain(|execution| execution.sequence <= stable.sequence);
         (executions, Self { stable, records })
     }
@@ -76,6 +63,27 @@ impl Recovery {
     }
 }
 
+/// The batches that the records say were decided, as far as their bodies are there too.
+fn decided_batches(records: &[Record]) -> BTreeMap<SequenceNumber, Arc<Batch>> {
+    let mut bodies: BTreeMap<(SequenceNumber, Digest), &Arc<Batch>> = BTreeMap::new();
+    let mut decided = BTreeMap::new();
+    for record in records {
+        match record {
+            Record::PrePrepared(PrePrepare { sequence, batch, .. }) => {
+                bodies.insert((*sequence, batch.digest), batch);
+            }
+            Record::Committed(sequence, digest) => drop(decided.insert(*sequence, *digest)),
+            Record::Stable(_) | Record::Prepared(_) | Record::ViewChange(_) | Record::NewView(..) => {}
+        }
+    }
+    let null = Batch::null();
+    let batch = |(sequence, digest)| {
+        let body = if digest == null.digest { &null } else { *bodies.get(&(sequence, digest))? };
+        Some((sequence, Arc::clone(body)))
+    };
+    decided.into_iter().filter_map(batch).collect()
+}
+
 impl Pbft {
     /// A replica that goes on where its records end: its executor stands at `recovery.stable`, whose state it has, and
     /// is handed what was decided after it. Votes that were recorded are kept, so that none is ever contradicted. If
@@ -89,7 +97,7 @@ impl Pbft {
         let Recovery { stable, records } = recovery;
         assert!(stable.sequence.0.is_multiple_of(config.checkpoint_interval), "recovered at no checkpoint");
         let mut replica = Self::new(config, now, outputs);
-        replica.log.start_from(stable.sequence);
+        replica.log.start_from(stable.sequence, &decided_batches(&records));
         replica.checkpoints.start_from(stable);
         replica.next = stable.sequence.next();
         let turn = &mut Turn { now, outputs };

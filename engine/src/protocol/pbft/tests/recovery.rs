@@ -180,3 +180,23 @@ fn a_log_that_does_not_lead_to_all_votes_ends_voting() {
         assert_eq!(core.config.voting, votes);
     }
 }
+
+#[test]
+fn what_was_decided_before_is_there_for_laggards() {
+    let batches: Vec<_> = (1..=INTERVAL).map(|number| batch(&[(1, number)])).collect();
+    let mut records = Vec::new();
+    for (sequence, batch) in (1..).zip(&batches) {
+        let Message::PrePrepare(message) = pre_prepare(sequence, batch) else { unreachable!() };
+        records.push(Record::PrePrepared(message));
+        records.push(Record::Committed(SequenceNumber(sequence), batch.digest));
+    }
+    records.push(Record::Stable(Checkpoint { sequence: SequenceNumber(INTERVAL), digest: Digest([7; 32]) }));
+    let initial = Checkpoint { sequence: SequenceNumber(0), digest: Digest::default() };
+    let (_, recovery) = Recovery::plan(initial, records);
+    assert_eq!(recovery.stable.sequence, SequenceNumber(INTERVAL));
+    let core = Pbft::recover(config(4, 1), recovery, Time(0), &mut Vec::new());
+    for (sequence, batch) in (1..).zip(&batches) {
+        let kept = core.log.decided_batch(SequenceNumber(sequence)).map(|batch| batch.digest);
+        assert_eq!(kept, Some(batch.digest), "{sequence}");
+    }
+}
