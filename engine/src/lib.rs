@@ -2,11 +2,13 @@
 //!
 //! In data-path order: [transport] moves bytes, [wire] frames them, [auth] proves who sent them, [requests] is the unit
 //! that travels, [protocol] orders it, [execute] applies it to an [app]; [pipeline] puts these on threads, joined by
-//! [ring]s; [settings], [quorum], [types] and [limits] are what they share.
+//! [ring]s; [emulation] imitates a network in front of the transport; [settings], [quorum], [types] and [limits] are
+//! what they share.
 
 pub mod app;
 pub mod auth;
 pub mod control;
+pub mod emulation;
 pub mod execute;
 pub mod limits;
 mod named;

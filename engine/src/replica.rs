@@ -11,6 +11,7 @@ use crate::app::{self, Application};
 use crate::auth::keyring::Keyring;
 use crate::auth::keys::{KeyError, NodeKey};
 use crate::control::server::{self, Source};
+use crate::emulation::NetworkSpec;
 use crate::execute::{Executor, ExecutorConfig};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
@@ -47,6 +48,8 @@ pub struct ReplicaOptions {
     pub placement: Placement,
     /// How threads wait.
     pub wait: WaitChoice,
+    /// The network to emulate.
+    pub network: Option<NetworkSpec>,
     /// How many replicas share this machine.
     pub machine_replicas: usize,
     /// For tests of the audit: from this operation on, this replica computes wrongly.
@@ -102,7 +105,8 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
     let control = options.control.try_clone().map_err(io("control port"))?;
     let running = topology::start(parts(options, &common)?, &plan, &common).map_err(io("start"))?;
     platform::log(&format!("transport {}", board.lock().report.transport));
-    let source = Source { board, questions: running.questions.clone(), stop: Arc::clone(&stop) };
+    let (questions, links) = (running.questions.clone(), running.links.clone());
+    let source = Source { board, questions, links, stop: Arc::clone(&stop) };
     let served = server::serve(control, source);
     if let Err(error) = served {
         stop.store(true, Ordering::Relaxed);
@@ -117,7 +121,7 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
 }
 
 fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError> {
-    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, .. } = options;
+    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, network, .. } = options;
     let quorums = cluster.quorums();
     if usize::from(id.0) >= quorums.n() {
         return Err(ReplicaError::UnknownReplica { id, n: quorums.n() });
@@ -149,7 +153,9 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
     };
     let executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
-    Ok(Parts { own: id, keyring, protocol, first, executor, listener, addresses, client_nodes, transport })
+    let network = network.filter(|network| !network.is_clear());
+    let emulation = network.map(|network| network.links(NodeId::of(id), cluster.nodes.len(), rand::random()));
+    Ok(Parts { own: id, keyring, protocol, first, executor, listener, addresses, client_nodes, transport, emulation })
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -19,12 +19,13 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use crate::auth::keyring::Keyring;
+use crate::emulation::OutgoingLinks;
 use crate::execute::Executor;
 use crate::pipeline::board::Questions;
 use crate::pipeline::egress::{Egress, EgressLinks};
 use crate::pipeline::execute::Execute;
 use crate::pipeline::link::{Receiver, Sender};
-use crate::pipeline::network::{Network, NetworkParts, Routes};
+use crate::pipeline::network::{LinkChanges, Network, NetworkParts, Routes, link_changes};
 use crate::pipeline::order::{Order, OrderLinks};
 use crate::pipeline::placement::{Plan, Role, Thread};
 use crate::pipeline::stage::Stage;
@@ -78,6 +79,8 @@ pub struct Parts {
     pub client_nodes: Vec<(NodeId, Range<u32>)>,
     /// Which transport to open.
     pub transport: TransportChoice,
+    /// What the outgoing links do, if they are emulated.
+    pub emulation: Option<OutgoingLinks>,
 }
 
 /// The running threads.
@@ -86,6 +89,8 @@ pub struct Running {
     bells: Vec<Doorbell>,
     /// How to ask the execute stage.
     pub questions: Questions,
+    /// How to change the emulation of links.
+    pub links: LinkChanges,
 }
 
 /// Wires all links and starts all threads.
@@ -94,7 +99,7 @@ pub struct Running {
 /// If a thread can not be started or its transport not be opened.
 pub fn start(parts: Parts, plan: &Plan, common: &Common) -> io::Result<Running> {
     let mut sleeps = Sleeps::new(plan);
-    let (stages, network, questions) = wire(parts, plan, common, &sleeps);
+    let (stages, network, (questions, links)) = wire(parts, plan, common, &sleeps);
     let mut stages: HashMap<Role, SendStage> = stages;
     let mut network = Some(network);
     let mut threads = Vec::new();
@@ -118,7 +123,7 @@ pub fn start(parts: Parts, plan: &Plan, common: &Common) -> io::Result<Running> 
         threads.push(spawned?);
         openings.push(opening);
     }
-    let running = Running { threads, bells: sleeps.bells, questions };
+    let running = Running { threads, bells: sleeps.bells, questions, links };
     for opening in openings {
         if let Ok(Err(error)) = opening.recv() {
             common.stop.store(true, Ordering::Relaxed);
@@ -185,7 +190,7 @@ fn wire(
     plan: &Plan,
     common: &Common,
     sleeps: &Sleeps,
-) -> (HashMap<Role, SendStage>, NetworkStart, Questions) {
+) -> (HashMap<Role, SendStage>, NetworkStart, (Questions, LinkChanges)) {
     let mut stages: HashMap<Role, SendStage> = HashMap::new();
     let mut frames = Vec::new();
     let mut verified = Vec::new();
@@ -211,6 +216,7 @@ fn wire(
     let routes = Routes::new(parts.keyring.nodes());
     let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, routes.clone(), links);
     stages.insert(Role::Egress, Box::new(egress));
+    let (links, changes) = link_changes(sleeps.bell(Role::Network));
     let network = NetworkParts {
         keyring: parts.keyring,
         listener: parts.listener,
@@ -219,8 +225,11 @@ fn wire(
         frames,
         outgoing: outgoing_out,
         routes,
+        emulation: parts.emulation,
+        changes,
     };
-    (stages, (network, parts.transport), Questions::new(queries_in, sleeps.bell(Role::Execute)))
+    let questions = Questions::new(queries_in, sleeps.bell(Role::Execute));
+    (stages, (network, parts.transport), (questions, links))
 }
 
 /// What a thread needs to begin.
@@ -296,8 +305,12 @@ mod tests {
         let thread = thread.spawn(|| -> io::Result<()> { panic!("on purpose") }).unwrap();
         let (queries, _asked) = channel();
         let (bell, _parker) = Doorbell::parker();
-        let running =
-            Running { threads: vec![thread], bells: vec![bell.clone()], questions: Questions::new(queries, bell) };
+        let running = Running {
+            threads: vec![thread],
+            bells: vec![bell.clone()],
+            questions: Questions::new(queries, bell.clone()),
+            links: link_changes(bell).0,
+        };
         while !running.any_ended() {
             std::thread::yield_now();
         }
