@@ -19,6 +19,8 @@ pub const LOAD: &str = "load.json";
 pub const LATENCY: &str = "latency.hlog";
 /// The cluster file, without keys.
 pub const CLUSTER: &str = "cluster.toml";
+/// The network that was emulated; only where one was. Usable as `--network` of another run.
+pub const NETWORK: &str = "network.toml";
 /// The folder of every process's log.
 pub const LOGS: &str = "logs";
 

@@ -33,6 +33,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         return Err(Failure::value("id", id, format!("{node}, whose key {} is", arguments.key.display())));
     }
     let address = cluster.nodes[usize::from(node.0)].address.context("a voter without an address")?;
+    let network = arguments.transport.network(cluster.nodes.len())?;
     let listener = if arguments.listen_from_stdin {
         inherited().map_err(Failure::Usage)?
     } else {
@@ -55,6 +56,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         transport: arguments.transport.transport,
         placement: arguments.tuning.placement,
         wait: arguments.tuning.wait,
+        network,
         machine_replicas,
         wrong_from: arguments.wrong_from,
         stop,

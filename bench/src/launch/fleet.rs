@@ -129,6 +129,7 @@ fn start(setup: &Setup, id: usize, stdin: Stdio) -> anyhow::Result<Process> {
         command.args(["--placement", &options.replica.placement.to_string()]);
         command.args(["--wait", &options.replica.wait.to_string()]);
         command.args(["--transport", &options.transport.transport.to_string()]);
+        command.args(setup.network_argument());
         if let Some(sequence) = options.wrong_from.filter(|_| id == 1) {
             command.args(["--wrong-from", &sequence.to_string()]);
         }
