@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const DOCUMENTS: [&str; 4] = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/wire.md"];
+const DOCUMENTS: [&str; 5] = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/emulation.md", "docs/wire.md"];
 const FOLDERS: [&str; 6] = ["engine/", "loadgen/", "analysis/", "bench/", "docs/", ".ci/"];
 const COMMANDS: [&str; 5] = ["run", "replica", "load", "keygen", "report"];
 

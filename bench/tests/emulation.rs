@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::common::by_hand::{Cluster, Replica};
-use crate::common::{Guard, Run, hippodrome, outcome};
+use crate::common::{Guard, Run, hippodrome, numbers, outcome, wait_for};
 
 mod common;
 
@@ -35,9 +35,10 @@ fn wide_area_network_is_as_slow_as_its_slowest_quorum() {
     let run = Run::start(&["--duration", "2s", "--network", "wan-eu", "--load-threads", "2", "--connections", "2"]);
     let run = run.finish();
     run.expect_sound("five regions of Europe");
-    // The load generator is in Stockholm, the primary in Ireland: 17.8 ms each way. Between them two rounds among
-    // Ireland, London, Paris and Frankfurt, in which the third of four may be 3.9 ms away at best.
-    assert!(p50_ms(&run.report) >= 2.0 * 10.0 + 3.0 * 3.9, "{}", run.report["latency_us"]);
+    // From the load generator in Stockholm to the primary in Ireland, from there at best to London, two rounds at best
+    // between London and Paris, and at best from Frankfurt back to Stockholm.
+    let least = 17.7 + 5.2 + 2.0 * 3.8 + 9.9;
+    assert!(p50_ms(&run.report) >= least, "{}", run.report["latency_us"]);
     let network = run.report["environment"]["network"].as_str().unwrap();
     assert!(network.starts_with("wan-eu; 5 regions 3.9 to 17.8 ms apart"), "{network}");
 }
@@ -64,26 +65,28 @@ fn ask(replica: &Replica, question: &Value) -> Value {
 #[test]
 fn parted_backup_misses_everything_and_catches_up_when_healed() {
     let mut cluster = Cluster::start(&[], &[], |text| text);
-    cluster.expect_load("client-0");
+    let executed: u64 = numbers(&cluster.expect_load("client-0")["completed"]).iter().sum();
+    cluster.expect_agreement();
     for (id, replica) in cluster.replicas.iter().enumerate() {
         let to: &[u16] = if id == 3 { &[0, 1, 2, 4, 5] } else { &[3] };
         let told = ask(replica, &json!({"ask": "network", "to": to, "block": true}));
         let links = told["links"].as_array().unwrap();
-        let blocked = links.iter().filter(|link| link["link"] == "delay=0s,blocked=on").count();
+        let blocked = links.iter().filter(|link| link["link"] == "blocked=on").count();
         assert_eq!((blocked, links.len()), (to.len(), 5), "{told}");
     }
-    let before = cluster.replicas[3].status();
-    cluster.expect_load("client-1");
-    let after = cluster.replicas[3].status();
-    assert_eq!(before["executed_sequence"], after["executed_sequence"], "nothing reached the parted backup");
-    assert_eq!(before["connected"], after["connected"], "connections stay");
+    let more: u64 = numbers(&cluster.expect_load("client-1")["completed"]).iter().sum();
+    let parted = cluster.replicas[3].status();
+    assert_eq!(parted["executed_ops"], executed, "nothing reaches the parted backup");
+    assert_eq!(numbers(&parted["connected"])[..3], [0, 1, 2], "connections stay");
     let stopped = cluster.replicas[0].status()["ignored"]["emulated_block"].as_u64().unwrap();
     assert!(stopped > 0);
     for replica in &cluster.replicas {
         ask(replica, &json!({"ask": "network", "reset": true}));
     }
+    wait_for("a healed backup that catches up", || {
+        (cluster.replicas[3].status()["executed_ops"] == executed + more).then_some(())
+    });
     cluster.expect_agreement();
-    assert!(cluster.replicas[3].status()["executed_ops"].as_u64() > before["executed_ops"].as_u64());
 }
 
 #[test]
@@ -110,7 +113,7 @@ fn load_generator_is_cut_off_and_healed() {
     let directory = key.parent().unwrap().parent().unwrap();
     let base =
         ["load", "--cluster", "race/cluster.toml", "--key", "race/client-0.key", "--out", "cut", "--warmup", "0s"];
-    let more = ["--duration", "4s", "--retransmit-after", "100ms", "--progress", "json", "--network-stdin"];
+    let more = ["--duration", "6s", "--retransmit-after", "100ms", "--progress", "json", "--network-stdin"];
     let mut command = hippodrome(directory, &[&base[..], &more[..]].concat());
     let mut load = Guard(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let mut changes = load.0.stdin.take().unwrap();
@@ -120,8 +123,7 @@ fn load_generator_is_cut_off_and_healed() {
     });
     assert!(seconds.next().unwrap() > 0);
     changes.write_all(b"{\"to\":[77],\"block\":true}\nnonsense\n{\"block\":true}\n").unwrap();
-    seconds.next();
-    assert_eq!(seconds.next(), Some(0), "nothing leaves a load generator that is cut off");
+    assert!(seconds.any(|operations| operations == 0), "nothing leaves a load generator that is cut off");
     changes.write_all(b"{\"reset\":true}\n").unwrap();
     let rest: Vec<u64> = seconds.collect();
     assert!(rest.iter().sum::<u64>() > 0, "{rest:?}");

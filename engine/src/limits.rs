@@ -103,7 +103,8 @@ pub const READ_CHUNK_BYTES: usize = 64 << 10;
 pub const PEER_QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Most bytes queued for one client connection before replies to it are dropped (counted; clients ask again).
 pub const CLIENT_QUEUE_BYTES_MAX: usize = 8 << 20;
-/// Most bytes under way on one emulated link; frames beyond are dropped (counted). That is 100 ms at 10 Gbit/s.
+/// Most bytes under way on one emulated link, 100 ms at 10 Gbit/s; frames beyond are dropped (counted). Of those that
+/// wait for its bandwidth there are at most as many as in a peer's queue.
 pub const LINK_BYTES_MAX: usize = 128 << 20;
 /// Longest delay and largest jitter of an emulated link.
 pub const LINK_DELAY_MAX: Duration = Duration::from_secs(60);

@@ -183,26 +183,31 @@ impl FromStr for LinkModel {
 impl fmt::Display for LinkModel {
     /// What differs from a clear link; `delay=0s` for a clear one, so that the text is never empty.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "delay={}", humantime::format_duration(self.delay))?;
-        if !self.jitter.is_zero() {
-            write!(f, ",jitter={}", humantime::format_duration(self.jitter))?;
+        let mut parts = Vec::new();
+        for (key, time) in [("delay", self.delay), ("jitter", self.jitter)] {
+            if !time.is_zero() {
+                parts.push(format!("{key}={}", humantime::format_duration(time)));
+            }
         }
         if self.distribution != Self::CLEAR.distribution {
-            write!(f, ",distribution={}", self.distribution)?;
+            parts.push(format!("distribution={}", self.distribution));
         }
         if self.loss_percent > 0.0 {
-            write!(f, ",loss={}%", self.loss_percent)?;
+            parts.push(format!("loss={}%", self.loss_percent));
         }
         if let Some(bits_per_s) = self.bandwidth {
             let (name, unit) = UNITS.iter().find(|(_, unit)| bits_per_s % unit == 0).unwrap_or(&("bit", 1));
-            write!(f, ",bandwidth={}{name}", bits_per_s / unit)?;
+            parts.push(format!("bandwidth={}{name}", bits_per_s / unit));
         }
         for (key, on) in [("reorder", self.reorder), ("blocked", self.blocked)] {
             if on {
-                write!(f, ",{key}=on")?;
+                parts.push(format!("{key}=on"));
             }
         }
-        Ok(())
+        if parts.is_empty() {
+            parts.push("delay=0s".into());
+        }
+        f.write_str(&parts.join(","))
     }
 }
 

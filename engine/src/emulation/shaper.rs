@@ -8,7 +8,7 @@ use rand::SeedableRng as _;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::emulation::model::LinkModel;
-use crate::limits::LINK_BYTES_MAX;
+use crate::limits::{LINK_BYTES_MAX, PEER_QUEUE_BYTES_MAX};
 use crate::named::named_enum;
 use crate::types::Time;
 
@@ -19,7 +19,8 @@ named_enum! {
         Lost = "emulated_loss",
         /// The link is blocked, or was blocked while the frame was under way.
         Blocked = "emulated_block",
-        /// More than [`LINK_BYTES_MAX`] bytes are under way.
+        /// More than [`PEER_QUEUE_BYTES_MAX`] bytes wait for the link's bandwidth, or more than [`LINK_BYTES_MAX`] are
+        /// under way.
         Full = "emulated_link_full",
     }
 }
@@ -151,7 +152,7 @@ impl<T> Shaper<T> {
     /// Why it was dropped; that is counted too.
     pub fn push(&mut self, now: Time, link: usize, bytes: usize, item: T) -> Result<(), Dropped> {
         let Some(entry) = self.links.get_mut(link) else { return Err(Dropped::Blocked) };
-        if let Some(dropped) = entry.refuses(bytes) {
+        if let Some(dropped) = entry.refuses(now, bytes) {
             entry.counts.add(dropped, 1);
             return Err(dropped);
         }
@@ -182,16 +183,22 @@ impl<T> Shaper<T> {
 }
 
 impl Link {
-    fn refuses(&mut self, bytes: usize) -> Option<Dropped> {
+    fn refuses(&mut self, now: Time, bytes: usize) -> Option<Dropped> {
         if self.model.blocked {
             Some(Dropped::Blocked)
-        } else if self.bytes + bytes > LINK_BYTES_MAX {
+        } else if self.bytes + bytes > LINK_BYTES_MAX || self.waiting_bytes(now) > PEER_QUEUE_BYTES_MAX as u128 {
             Some(Dropped::Full)
         } else if self.model.draw_loss(&mut self.rng) {
             Some(Dropped::Lost)
         } else {
             None
         }
+    }
+
+    /// Bytes that are not on the link yet, for want of bandwidth.
+    fn waiting_bytes(&self, now: Time) -> u128 {
+        let bits_per_s = self.model.bandwidth.unwrap_or(0);
+        u128::from(self.free_at.since(now)) * u128::from(bits_per_s) / 8_000_000_000
     }
 
     /// When a frame of `bytes` bytes that comes now arrives: it waits until those before it are on the link, is put on

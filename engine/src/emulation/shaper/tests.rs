@@ -183,6 +183,22 @@ fn what_is_under_way_is_bounded() {
 }
 
 #[test]
+fn what_waits_for_bandwidth_is_bounded_as_a_peers_queue_is() {
+    // A byte a microsecond.
+    let mut shaper = shaper("bandwidth=8Mbit,delay=1s", 1);
+    let frame = 1 << 20;
+    let frames = PEER_QUEUE_BYTES_MAX / frame;
+    for item in 0..=frames {
+        shaper.push(Time(0), 0, frame, item).unwrap();
+    }
+    assert_eq!(shaper.push(Time(0), 0, 1, 0), Err(Dropped::Full));
+    // When one of them has left, there is room, although none has arrived.
+    let later = Time(frame as u64 * 1000);
+    shaper.push(later, 0, frame, 0).unwrap();
+    assert_eq!((shaper.pop_due(later), shaper.push(later, 0, 1, 0)), (None, Err(Dropped::Full)));
+}
+
+#[test]
 fn slower_link_keeps_the_order_of_what_is_under_way() {
     let mut shaper = shaper("delay=50ms", 1);
     shaper.push(Time(0), 0, 10, 0).unwrap();
