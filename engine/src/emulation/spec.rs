@@ -140,7 +140,11 @@ impl NetworkSpec {
         }
         let text =
             std::fs::read_to_string(name).map_err(|error| SpecError::Unknown { name: name.to_owned(), error })?;
-        Self::parse(&text, Path::new(name))
+        let mut spec = Self::parse(&text, Path::new(name))?;
+        if spec.name.is_empty() {
+            spec.name = Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        }
+        Ok(spec)
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, SpecError> {
