@@ -31,9 +31,21 @@ impl NewCluster {
         let nodes = u32::from(client_nodes);
         // The first ones take what does not divide evenly.
         let shares: Vec<u32> = (0..nodes).map(|index| clients / nodes + u32::from(index < clients % nodes)).collect();
+        Self::with_shares(settings, addresses, &shares)
+    }
+
+    /// The same, with the number of each client node's logical clients.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub(crate) fn with_shares(
+        settings: ClusterSettings,
+        addresses: &[SocketAddr],
+        shares: &[u32],
+    ) -> anyhow::Result<Self> {
         let count = addresses.len() + shares.len();
         let keys = (0..count).map(|_| NodeKey::generate()).collect::<Result<Vec<_>, _>>()?;
-        let file = ClusterFile::new(settings, addresses, &shares, |id| keys[usize::from(id.0)].public_hex())?;
+        let file = ClusterFile::new(settings, addresses, shares, |id| keys[usize::from(id.0)].public_hex())?;
         Ok(Self { file, keys })
     }
 

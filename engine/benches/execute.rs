@@ -1,8 +1,9 @@
-//! What execution costs: batches of 1000 requests of 10,000 clients, and checkpoints.
+//! What execution costs: batches of 1000 requests of 10,000 clients, checkpoints, and snapshots.
 //!
 //! Run with `cargo bench -p hippodrome-engine --bench execute`. Throughput is in requests; target: at most 40 ns each
 //! for `execute/null`.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -106,23 +107,36 @@ fn execute(c: &mut Criterion) {
     bench_batches(c, "kv, workload a", Box::new(Kv::with_records(kv::RECORDS, kv::VALUE_BYTES)), workload_a, 1);
 }
 
-fn checkpoint(c: &mut Criterion) {
+/// A store of [`RECORDS`] records whose digest is up to date.
+fn store() -> Kv {
     let mut kv = Kv::with_records(RECORDS, kv::VALUE_BYTES);
     kv.digest();
+    kv
+}
+
+/// What a checkpoint costs by what changed since the last one, and what it would cost to compute it anew.
+fn checkpoint(c: &mut Criterion) {
+    let mut kv = store();
     let mut group = c.benchmark_group("checkpoint of 1,000,000 records");
     group.sample_size(10);
     let (mut round, mut operation, mut result) = (0, Vec::new(), Vec::new());
-    for (name, changed) in
-        [("nothing changed", 0), ("1 % changed, next to each other", 100), ("1 % changed", 100), ("all changed", 1)]
-    {
-        let count = RECORDS.checked_div(changed).unwrap_or(0);
-        group.bench_function(name, |b| {
+    for (changed, near) in [
+        (0, true),
+        (1000, false),
+        (1000, true),
+        (10_000, false),
+        (10_000, true),
+        (100_000, false),
+        (100_000, true),
+        (RECORDS, true),
+    ] {
+        let name = if near { "changed side by side" } else { "changed at random" };
+        group.bench_function(BenchmarkId::new(name, changed), |b| {
             b.iter_custom(|iterations| {
                 let mut spent = std::time::Duration::ZERO;
                 for _ in 0..iterations {
-                    for number in 0..count {
+                    for number in 0..changed {
                         round += 1;
-                        let near = name.ends_with("each other") || changed == 1;
                         let key = if near { number } else { scatter(round) % RECORDS };
                         operation.clear();
                         Operation::Update { key, value: &[round as u8; kv::VALUE_BYTES] }.encode(&mut operation);
@@ -137,8 +151,44 @@ fn checkpoint(c: &mut Criterion) {
             });
         });
     }
+    group.bench_function("recomputed", |b| {
+        b.iter_batched_ref(
+            || Kv::with_records(RECORDS, kv::VALUE_BYTES),
+            |kv| black_box(kv.digest()),
+            BatchSize::PerIteration,
+        );
+    });
     group.finish();
 }
 
-criterion_group!(benches, execute, checkpoint);
+/// What it costs to keep a snapshot for a replica that fell behind, beside a plain copy of the same records, and to take
+/// it over.
+fn snapshot(c: &mut Criterion) {
+    let config = || ExecutorConfig {
+        own: ReplicaId(0),
+        client_nodes: vec![(NodeId(4), 0..CLIENTS)],
+        checkpoint_interval: CHECKPOINT_INTERVAL,
+    };
+    let mut executor = Executor::new(config(), Box::new(store()));
+    let mut batches = Batches::new(workload_a);
+    executor.execute(&batches.next(), &mut Vec::new());
+    let mut group = c.benchmark_group("snapshot of 1,000,000 records");
+    group.sample_size(10);
+    group.bench_function("taken", |b| b.iter_with_large_drop(|| executor.snapshot_now()));
+    let records: BTreeMap<u64, Vec<u8>> =
+        (0..RECORDS).map(|key| (key, kv::preloaded_value(key, kv::VALUE_BYTES))).collect();
+    group.bench_function("a copy of the records", |b| b.iter_with_large_drop(|| records.clone()));
+    drop(records);
+    let taken = executor.snapshot_now();
+    group.bench_function("restored", |b| {
+        b.iter_batched_ref(
+            || Executor::new(config(), Box::new(Kv::new())),
+            |executor| executor.restore(taken.sequence, taken.digest, &taken.chunks).expect("it is whole"),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, execute, checkpoint, snapshot);
 criterion_main!(benches);

@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::app::{self, Application};
 use crate::auth::keyring::Keyring;
 use crate::auth::keys::{KeyError, NodeKey};
+use crate::byzantine::{Byzantine, Kind};
 use crate::control::server::{self, Source};
 use crate::emulation::NetworkSpec;
 use crate::execute::{Executor, ExecutorConfig};
@@ -19,6 +20,7 @@ use crate::pipeline::placement::Plan;
 use crate::pipeline::topology::{self, Parts};
 use crate::pipeline::worker::Common;
 use crate::platform;
+use crate::protocol::Protocol;
 use crate::protocol::pbft::{Config, Pbft};
 use crate::settings::{Batching, ClusterFile, Placement, TransportChoice, WaitChoice};
 use crate::types::{NodeId, ReplicaId};
@@ -54,6 +56,8 @@ pub struct ReplicaOptions {
     pub machine_replicas: usize,
     /// For tests of the audit: from this operation on, this replica computes wrongly.
     pub wrong_from: Option<u64>,
+    /// How it misbehaves on purpose; empty for a correct replica.
+    pub byzantine: Vec<Kind>,
     /// Set to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -121,7 +125,8 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
 }
 
 fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError> {
-    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, network, .. } = options;
+    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, byzantine, network, .. } =
+        options;
     let quorums = cluster.quorums();
     if usize::from(id.0) >= quorums.n() {
         return Err(ReplicaError::UnknownReplica { id, n: quorums.n() });
@@ -145,7 +150,12 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
         planted: None,
     };
     let mut first = Vec::new();
-    let protocol = Box::new(Pbft::new(config, common.clock.now(), &mut first));
+    let view_timeout_ns = config.view_timeout_ns;
+    let mut protocol: Box<dyn Protocol> = Box::new(Pbft::new(config, common.clock.now(), &mut first));
+    if !byzantine.is_empty() {
+        let replica = Byzantine::new(protocol, byzantine, quorums.n(), id, u64::from(id.0));
+        protocol = Box::new(replica.with_view_timeout(view_timeout_ns));
+    }
     let executor_config = ExecutorConfig {
         own: id,
         client_nodes: client_nodes.clone(),

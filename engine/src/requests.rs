@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::limits::{READ_CHUNK_BYTES, SIGNATURE_BYTES, TAG_BYTES};
+use crate::limits::{OPERATIONS_BYTES_MAX, READ_CHUNK_BYTES, REQUESTS_MAX, SIGNATURE_BYTES, TAG_BYTES};
 use crate::types::{ClientId, Digest, Timestamp};
 
 /// What proves, request by request, that its client sent it.
@@ -129,6 +129,13 @@ impl TableBuilder {
     #[must_use]
     pub const fn operation_bytes(&self) -> usize {
         self.operations.len()
+    }
+
+    /// Whether request `index` of `table` still fits within the limits of a table.
+    #[must_use]
+    pub fn has_room_for(&self, table: &RequestTable, index: usize) -> bool {
+        let bytes = self.operation_bytes() + table.operation(index).len();
+        self.len() < REQUESTS_MAX && bytes <= OPERATIONS_BYTES_MAX
     }
 
     /// Appends request `index` of `table`. All tables pushed into one builder must carry the same kind of proofs.

@@ -21,6 +21,7 @@ use crate::recorder::{Interval, IntervalLog};
 use crate::report::{LoadReport, SecondSample};
 use crate::sampler::{Sampled, Sampler};
 use crate::schedule::RateError;
+use crate::tenths::Tenths;
 use crate::thread::{LoadThread, Ready, schedule};
 use crate::workload::Workload;
 use crate::workload::fixed::Fixed;
@@ -395,8 +396,10 @@ impl<'a> Setup<'a> {
             ..LoadReport::default()
         };
         let mut lag = Interval::new(0);
+        let mut tenths = Tenths::default();
         for summary in summaries {
             report.operations += summary.operations;
+            tenths.add(&summary.tenths);
             report.offered_operations += summary.offered_operations;
             report.late_sends += summary.late_sends;
             report.waited_for_client += summary.waited_for_client;
@@ -416,6 +419,7 @@ impl<'a> Setup<'a> {
                 lag.add(part);
             }
         }
+        report.per_100ms = tenths.into_counts();
         report.lag_p99_us = lag.quantile_us(0.99);
         report.lag_max_us = lag.max_ns as f64 / 1e3;
         report

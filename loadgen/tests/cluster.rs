@@ -92,6 +92,7 @@ impl Cluster {
                 network: None,
                 machine_replicas: usize::from(n),
                 wrong_from: None,
+                byzantine: Vec::new(),
                 stop: Arc::clone(&stop),
             };
             replicas.push(std::thread::spawn(move || replica::run(options)));
@@ -145,6 +146,7 @@ fn race(name: &str, settings: ClusterSettings, placement: &Placement, transport:
     assert_eq!((report.unanswered, report.bad_replies, report.wrong_results), (0, 0, 0), "{report:?}");
     assert_eq!(report.wrong_replies, [0; 4]);
     assert_eq!(report.completed, report.begun, "every operation that was begun was answered");
+    assert_eq!(report.per_100ms.iter().sum::<u64>(), report.completed.iter().sum::<u64>(), "every tenth is kept");
     assert_eq!(report.completed.len(), CLIENTS as usize);
 }
 

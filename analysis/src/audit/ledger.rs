@@ -10,28 +10,32 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings) {
     compare(evidence, findings);
 }
 
-/// Up to f replicas may end or fall silent: that is what the cluster is for. More than f may not.
+/// Up to f replicas may end, fall silent or misbehave: that is what the cluster is for. More than f may not.
 fn faulty_replicas(evidence: &Evidence, findings: &mut Findings) {
     let mut faulty = Vec::new();
+    let mut how = "ended or did not answer";
     for (index, replica) in evidence.replicas.iter().enumerate() {
         match replica {
             ReplicaEvidence::Up(_) => continue,
             ReplicaEvidence::Ended(how) => findings.note(format!("replica {index} ended before the load did: {how}")),
+            ReplicaEvidence::Byzantine(kinds) => {
+                findings.note(format!("replica {index} misbehaved on purpose ({kinds}): what it says does not count"));
+                how = "ended, did not answer or misbehaved on purpose";
+            }
             ReplicaEvidence::Silent(why) => findings.note(format!("replica {index} did not answer: {why}")),
         }
         faulty.push(id(index));
     }
     if faulty.len() > evidence.f {
         let (count, n, f) = (faulty.len(), evidence.replicas.len(), evidence.f);
-        findings
-            .reason(format!("{count} of {n} replicas ({}) ended or did not answer, more than f = {f}", list(&faulty)));
+        findings.reason(format!("{count} of {n} replicas ({}) {how}, more than f = {f}", list(&faulty)));
     }
 }
 
 fn own_confessions(evidence: &Evidence, findings: &mut Findings) {
     for (index, state) in evidence.up() {
         if let Some(how) = &state.diverged {
-            findings.reason(format!("replica {index} found its state different from a quorum's: {how}"));
+            findings.violation(format!("replica {index} found its state different from a quorum's: {how}"));
         }
         if let Some(how) = &state.left_behind {
             findings.note(format!("replica {index} was left behind: {how}"));
@@ -96,14 +100,16 @@ fn disagreement(sequence: u64, groups: &[(String, Vec<u16>)], accused: &mut BTre
         let sides: Vec<String> =
             groups.iter().map(|(digest, ids)| format!("replicas {}: {}", list(ids), short(digest))).collect();
         if groups.iter().flat_map(|(_, ids)| ids).any(|id| accused.insert(*id)) {
-            findings
-                .reason(format!("ledgers differ at sequence number {sequence}, no side larger: {}", sides.join("; ")));
+            findings.violation(format!(
+                "ledgers differ at sequence number {sequence}, no side larger: {}",
+                sides.join("; ")
+            ));
         }
         return;
     }
     for (other, ids) in &groups[1..] {
         for id in ids.iter().filter(|id| accused.insert(**id)) {
-            findings.reason(format!(
+            findings.violation(format!(
                 "replica {id}'s ledger differs from the majority's at sequence number {sequence}: {} instead of {} (replicas {})",
                 short(other),
                 short(digest),

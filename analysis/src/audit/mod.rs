@@ -33,12 +33,27 @@ pub struct Evidence {
     pub replicas: Vec<ReplicaEvidence>,
     /// What became of the load.
     pub load: LoadOutcome,
+    /// Logical clients that misbehaved on purpose. Their numbers follow those of the load's.
+    pub hostile_clients: u64,
+    /// Whatever else failed, in words.
+    pub failures: Vec<String>,
     /// Operations in each second of the measured window.
     pub per_second: Vec<f64>,
+    /// Where faults that were made on purpose excuse unsteadiness; `None` if none were.
+    pub disturbed: Option<Disturbed>,
     /// Latencies recorded in the interval log.
     pub latencies: u64,
     /// Share of the machine's CPU time that its host gave to others, percent.
     pub steal_percent: f64,
+}
+
+/// What faults that were made on purpose excuse.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disturbed {
+    /// Seconds of the measured window, from 1, between a fault and the recovery from it.
+    pub seconds: Vec<u64>,
+    /// Whole seconds of the measured window before the first fault.
+    pub seconds_before: usize,
 }
 
 /// One replica after the load.
@@ -48,6 +63,8 @@ pub enum ReplicaEvidence {
     Ended(String),
     /// Its process lives, yet its control port did not answer; why.
     Silent(String),
+    /// It was told to misbehave; how. Whatever it says counts for nothing.
+    Byzantine(String),
     /// It answered.
     Up(ReplicaState),
 }
@@ -126,7 +143,7 @@ impl Evidence {
     fn up(&self) -> impl Iterator<Item = (usize, &ReplicaState)> {
         self.replicas.iter().enumerate().filter_map(|(id, replica)| match replica {
             ReplicaEvidence::Up(state) => Some((id, state)),
-            ReplicaEvidence::Ended(_) | ReplicaEvidence::Silent(_) => None,
+            ReplicaEvidence::Ended(_) | ReplicaEvidence::Silent(_) | ReplicaEvidence::Byzantine(_) => None,
         })
     }
 }
@@ -141,6 +158,12 @@ struct Findings {
 impl Findings {
     fn reason(&mut self, text: impl Into<String>) {
         self.reasons.push(text.into());
+    }
+
+    /// A reason which says that safety was violated.
+    fn violation(&mut self, text: impl Into<String>) {
+        self.audit.violations += 1;
+        self.reason(text);
     }
 
     fn note(&mut self, text: impl Into<String>) {
@@ -161,6 +184,7 @@ pub fn judge(evidence: &Evidence) -> (Verdict, Audit) {
             steady::check(evidence, &mut findings);
         }
     }
+    findings.reasons.extend(evidence.failures.iter().cloned());
     if !evidence.release_build {
         findings.reason("this is a debug build: its speed means nothing; build with --release");
     }

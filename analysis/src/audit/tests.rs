@@ -27,8 +27,11 @@ fn sound() -> Evidence {
             ..LoadEvidence::default()
         }),
         per_second: vec![100.0; 8],
+        failures: Vec::new(),
+        disturbed: None,
         latencies: 800,
         steal_percent: 0.5,
+        ..Evidence::default()
     }
 }
 
@@ -71,6 +74,62 @@ fn sound_run_is_valid_and_says_what_was_compared() {
     assert_eq!((audit.replicas_compared, audit.replicas_up_to_date), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
     assert_eq!((audit.clients_checked, audit.operations_executed), (2, 1000));
     assert!(audit.notes.is_empty());
+}
+
+#[test]
+fn what_a_replica_that_misbehaves_on_purpose_says_does_not_count() {
+    let mut evidence = sound();
+    evidence.replicas[3] = ReplicaEvidence::Byzantine("wrong-reply,flood".into());
+    load(&mut evidence).wrong_replies[3] = 7;
+    let (verdict, audit) = judge(&evidence);
+    assert_eq!(verdict.reasons, Vec::<String>::new());
+    assert_eq!((audit.replicas_compared, audit.replicas_up_to_date), (vec![0, 1, 2], vec![0, 1, 2]));
+    assert!(audit.notes[0].contains("replica 3 misbehaved on purpose (wrong-reply,flood)"), "{:?}", audit.notes);
+    assert!(audit.notes[1].contains("replica 3 sent 7 replies"), "{:?}", audit.notes);
+    // The others must still agree, all of them, and more than f are too many.
+    only(
+        &reasons(|evidence| {
+            evidence.replicas[3] = ReplicaEvidence::Byzantine("random".into());
+            state(evidence, 1).ledger = [(10, "bb".to_owned())].into();
+            evidence.quorum = 2;
+        }),
+        &["replica 1's ledger differs"],
+    );
+    let many = reasons(|evidence| {
+        evidence.replicas[2] = ReplicaEvidence::Ended("exit status 3".into());
+        evidence.replicas[3] = ReplicaEvidence::Byzantine("silent".into());
+    });
+    let expected = "2 of 4 replicas (2, 3) ended, did not answer or misbehaved on purpose, more than f = 1";
+    assert!(many.contains(&expected.to_owned()), "{many:?}");
+}
+
+#[test]
+fn hostile_clients_are_known_to_replicas_and_not_counted() {
+    let hostile = |evidence: &mut Evidence| {
+        evidence.hostile_clients = 1;
+        for index in 0..4 {
+            let state = state(evidence, index);
+            state.executed_ops += 5;
+            state.executed.push(5);
+            state.last_timestamp.push(u64::MAX);
+        }
+    };
+    let mut evidence = sound();
+    hostile(&mut evidence);
+    let (verdict, audit) = judge(&evidence);
+    assert_eq!(verdict.reasons, Vec::<String>::new());
+    assert_eq!((audit.clients_checked, audit.operations_executed), (2, 1000));
+    assert_eq!(audit.notes, ["5 operations of hostile clients were executed besides"]);
+    only(
+        &reasons(|evidence| {
+            hostile(evidence);
+            state(evidence, 0).executed[0] += 1;
+            state(evidence, 0).executed_ops += 1;
+            state(evidence, 0).last_timestamp[0] += 1;
+        }),
+        &["replica 0: client 0: 601 operations executed, but only 600 begun"],
+    );
+    only(&reasons(|evidence| evidence.failures.push("an attacker died".into())), &["an attacker died"]);
 }
 
 #[test]
@@ -215,12 +274,50 @@ fn window_must_be_steady() {
 }
 
 #[test]
+fn faults_made_on_purpose_excuse_what_they_cause_and_say_so() {
+    let disturbed = |seconds: &[u64], seconds_before| Some(Disturbed { seconds: seconds.to_vec(), seconds_before });
+    let mut evidence = sound();
+    evidence.per_second = vec![100.0, 100.0, 100.0, 0.0, 40.0, 40.0, 40.0, 40.0];
+    evidence.disturbed = disturbed(&[4], 3);
+    let (verdict, audit) = judge(&evidence);
+    assert!(verdict.valid, "{:?}", verdict.reasons);
+    assert!(audit.notes[0].ends_with("counted in all figures: 4"), "{:?}", audit.notes);
+    assert!(audit.notes[1].contains("only 3 seconds lie before the first fault"), "{:?}", audit.notes);
+
+    evidence.disturbed = disturbed(&[], 3);
+    only(&judge(&evidence).0.reasons, &["1 seconds of the measured window", ": 4"]);
+
+    let drifting = |e: &mut Evidence| {
+        e.per_second = vec![100.0, 100.0, 80.0, 80.0, 60.0, 60.0, 100.0];
+        e.disturbed = disturbed(&[], 6);
+    };
+    only(&reasons(drifting), &["drifted by -40 %"]);
+}
+
+#[test]
+fn violations_of_safety_are_counted_apart() {
+    let violations = |change: fn(&mut Evidence)| {
+        let mut evidence = sound();
+        change(&mut evidence);
+        judge(&evidence).1.violations
+    };
+    assert_eq!(violations(|_| {}), 0);
+    assert_eq!(violations(|e| e.per_second[3] = 0.0), 0, "unsteady, not unsafe");
+    assert_eq!(violations(|e| load(e).unanswered = 2), 0, "not live, not unsafe");
+    assert_eq!(violations(|e| state(e, 1).ledger = [(10, "bb".into())].into()), 1);
+    assert_eq!(violations(|e| load(e).wrong_replies[2] = 5), 1);
+    assert_eq!(violations(|e| state(e, 2).diverged = Some("at 128".into())), 1);
+    assert_eq!(violations(|e| state(e, 0).last_timestamp[1] = 401), 1);
+}
+
+#[test]
 fn build_steal_and_load_failures_are_told() {
     only(&reasons(|e| e.release_build = false), &["debug build"]);
     only(
         &reasons(|e| e.load = LoadOutcome::Failed("exit status: 101".into())),
         &["load generator failed: exit status: 101"],
     );
+    only(&reasons(|e| e.failures.push("kill at 3 s did not happen".into())), &["did not happen"]);
     let mut evidence = sound();
     evidence.steal_percent = 12.0;
     let (verdict, audit) = judge(&evidence);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use hippodrome_loadgen::hostile::Kind;
 
 use super::options::{LoadTuning, TransportOptions};
 
@@ -10,6 +11,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   hippodrome load --cluster race/cluster.toml --key race/client-0.key --out load-0 --duration 30s
   hippodrome load --cluster race/cluster.toml --key race/client-0.key --out load-1 --rate 20000 --arrivals poisson
+  hippodrome load --cluster race/cluster.toml --key race/client-1.key --hostile replays --duration 30s
 
 With --network-stdin, each line on standard input changes the emulation of this process's outgoing links:
   {\"to\":[0,2],\"block\":true}             replicas 0 and 2 hear nothing from here any more
@@ -34,8 +36,16 @@ pub(crate) struct LoadArgs {
     pub(crate) key: PathBuf,
 
     /// Directory for load.json and latency.hlog; made if missing, never overwritten
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "hostile")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Misbehave instead, for as long as warm-up and load would take, and write no files
+    ///
+    /// bad-signatures, partial-authenticators, replays, growing-identifiers, garbage, half-open, or slow-reader, as
+    /// `hippodrome run --help` describes them. At a limited rate, on one thread. Of the other options --warmup,
+    /// --duration and --seed apply.
+    #[arg(long, value_name = "KIND", conflicts_with = "out")]
+    pub(crate) hostile: Option<Kind>,
 
     /// How each second is told on stdout
     #[arg(long, value_enum, default_value_t = Progress::Table)]

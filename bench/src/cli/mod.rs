@@ -1,15 +1,17 @@
-//! What people type. One file for each command, and [options] for what commands share.
+//! What people type. One file for each command, [options] for what commands share, and [faulty] for who misbehaves.
 
 use clap::{Parser, Subcommand};
 
 use crate::failure::EXIT_CODES;
 
+pub(crate) mod faulty;
 pub(crate) mod keygen;
 pub(crate) mod load;
 pub(crate) mod options;
 pub(crate) mod replica;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod stress;
 pub(crate) mod values;
 
 #[cfg(test)]
@@ -39,6 +41,7 @@ const EXAMPLES: &str = "\
 Examples:
   hippodrome run                              four replicas, closed loop, 10 s
   hippodrome run --rate 50000 --arrivals poisson --auth ed25519-batch
+  hippodrome stress kill-backup               a fault under load, and a scorecard
   hippodrome report results/20260102-030405   the same results again";
 
 /// What `--version` adds to the version: without it a result can not be traced to what was run.
@@ -53,6 +56,8 @@ const LONG_VERSION: &str = if cfg!(debug_assertions) {
 pub(crate) enum Command {
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", run::EXAMPLES))]
     Run(Box<run::RunArgs>),
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", stress::EXAMPLES))]
+    Stress(stress::StressArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", replica::EXAMPLES))]
     Replica(replica::ReplicaArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", load::EXAMPLES))]

@@ -221,7 +221,7 @@ pub(crate) struct LoadTuning {
     pub(crate) zipf: f64,
 
     /// Send a request again to all replicas after this time without a reply quorum, 1ms to 1h
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = span(Duration::from_millis(1), Duration::from_secs(3600)))]
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = span(Duration::from_millis(1), Duration::from_secs(3600)))]
     pub(crate) retransmit_after: Span,
 
     /// The pause between sending it again doubles up to this, 1ms to 1h

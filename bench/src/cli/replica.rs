@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use hippodrome_engine::byzantine::Kind;
 
 use super::options::{ReplicaTuning, TransportOptions};
 
@@ -57,6 +58,13 @@ pub(crate) struct ReplicaArgs {
     /// The launcher's: exit when this process is no longer the parent
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) parent: Option<u32>,
+
+    /// Misbehave on purpose: KIND[,KIND..], as `hippodrome run --help` describes them
+    ///
+    /// silent, slow, equivocate, corrupt-mac, partial-authenticator, wrong-digest, wrong-reply, withhold-body,
+    /// stale-view, lying-checkpoint, lying-state, flood, or random
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    pub(crate) byzantine: Vec<Kind>,
 
     /// Tests only: give wrong results from this sequence number on
     #[arg(long, value_name = "N", hide = true)]

@@ -6,6 +6,7 @@ use clap::{Args, Parser};
 use hippodrome_engine::limits::{CLIENTS_MAX, REPLICAS_MAX, REPLICAS_MIN};
 use serde::Serialize;
 
+use super::faulty::{Byzantine, Hostile};
 use super::options::{ClusterOptions, LoadTuning, ReplicaTuning, TransportOptions};
 use super::values::whole;
 
@@ -15,6 +16,7 @@ Examples:
   hippodrome run --rate 20000 --arrivals poisson --json | jq .latency_us.p99
   hippodrome run --app kv --workload b --auth hybrid --out results/kv-b
   hippodrome run --config results/kv-b/config.toml --auth mac --out results/kv-b-mac
+  hippodrome run --replicas 7 --byzantine 5:equivocate,6:slow --hostile replays,garbage
 
 Configuration files are TOML. Their keys are the flags' names without the dashes in front:
   replicas = 4
@@ -30,7 +32,7 @@ Flags win over the file; --auth also over its auth-clients, auth-replicas and au
 /// Prints progress each second on stderr and the summary on stdout. A run is INVALID (exit code 1) unless: the
 /// replicas' ledgers agree; every client's operations were executed exactly once and answered correctly; the load
 /// generator was not the bottleneck and kept its schedule; throughput was steady; this is a release build. Up to f
-/// replicas may die meanwhile: that is reported as a fault.
+/// replicas may die or misbehave meanwhile, and any number of hostile clients: that is reported as a fault.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct RunArgs {
@@ -44,6 +46,10 @@ pub(crate) struct RunArgs {
     /// Print report.json on stdout, and nothing else there
     #[arg(long, help_heading = "Results")]
     pub(crate) json: bool,
+
+    /// Let more than f replicas misbehave: the run will be INVALID, whatever comes of it
+    #[arg(long, help_heading = "Faults")]
+    pub(crate) allow_too_many_faults: bool,
 
     /// Read options from this TOML file; flags win
     #[arg(long, value_name = "FILE", help_heading = "Results")]
@@ -81,6 +87,29 @@ pub(crate) struct RunOptions {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) load: LoadTuning,
+
+    /// Replicas that misbehave on purpose, at most f: ID:KIND[,ID:KIND..]
+    ///
+    /// One replica may have several kinds. KIND: `silent` (says nothing to other replicas), `slow` (says everything
+    /// late, as primary by a little less than the view time-out), `equivocate` (two batches for one sequence number,
+    /// different votes and histories to different replicas), `corrupt-mac` (no proof holds), `partial-authenticator`
+    /// (proofs hold for half of the replicas), `wrong-digest` (votes for what nobody proposed), `wrong-reply` (wrong
+    /// results to clients), `withhold-body` (batches to just enough replicas or one too few), `stale-view` (old
+    /// messages, other views), `lying-checkpoint` and `lying-state` (states that do not exist), `flood` (many useless
+    /// messages), `random` (any of these, any field changed). What such a replica says does not count in the audit.
+    #[arg(long, value_name = "ID:KIND,..", help_heading = "Faults")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) byzantine: Option<Byzantine>,
+
+    /// Clients that misbehave on purpose beside the load, each a client node of its own: KIND[,KIND..]
+    ///
+    /// KIND: `bad-signatures`, `partial-authenticators` (hold for some replicas only), `replays`,
+    /// `growing-identifiers` (clients and timestamps up to the last number), `garbage`, `half-open` (hundreds of
+    /// connections that stop in the middle of a word), `slow-reader` (never reads its replies). What they do is not
+    /// counted as load.
+    #[arg(long, value_name = "KIND,..", help_heading = "Faults")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hostile: Option<Hostile>,
 }
 
 impl RunOptions {

@@ -2,17 +2,21 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use hippodrome_analysis::results::{LATENCY, LOAD};
 use hippodrome_analysis::series::Second;
+use hippodrome_engine::auth::NodeKey;
 use hippodrome_engine::emulation::Change;
 use hippodrome_engine::settings::{ClusterFile, Role};
+use hippodrome_engine::types::NodeId;
 use hippodrome_loadgen::generator::{self, LinkChanges, LoadOptions, Retransmission, WorkloadOptions};
+use hippodrome_loadgen::hostile::{self, HostileOptions, Kind, Tally};
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
 
 use crate::cli::load::{LoadArgs, Progress};
+use crate::cli::options::LoadTuning;
 use crate::cluster::own_node;
 use crate::failure::Failure;
 use crate::output::ProgressTable;
@@ -26,7 +30,10 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
     let mode = arguments.tuning.mode()?;
     let cluster = ClusterFile::read(&arguments.cluster).map_err(Failure::usage)?;
     let (node, key) = own_node(&cluster, &arguments.key, Role::Client).map_err(Failure::Usage)?;
-    let out = arguments.out;
+    if let Some(kind) = arguments.hostile {
+        return misbehave(kind, cluster, (node, key), &arguments.tuning, arguments.progress, stop);
+    }
+    let out = arguments.out.context("out")?;
     prepare(&out).map_err(Failure::Usage)?;
     let tuning = arguments.tuning;
     let request_bytes = usize::try_from(tuning.request_bytes.0).context("request_bytes")?;
@@ -92,6 +99,42 @@ fn read_change(line: &str, nodes: usize) -> anyhow::Result<Change> {
     let change: Change = serde_json::from_str(line)?;
     change.check(nodes)?;
     Ok(change)
+}
+
+/// Is a nuisance instead of a load.
+fn misbehave(
+    kind: Kind,
+    cluster: ClusterFile,
+    (node, key): (NodeId, NodeKey),
+    tuning: &LoadTuning,
+    progress: Progress,
+    stop: Arc<AtomicBool>,
+) -> Result<(), Failure> {
+    let options = HostileOptions {
+        cluster,
+        key,
+        node,
+        kind,
+        duration: tuning.warmup.0 + tuning.duration.0,
+        seed: tuning.seed.unwrap_or_else(rand::random),
+        stop: Arc::clone(&stop),
+    };
+    let mut tell = |tally: &Tally| {
+        if let (Progress::Json, Ok(line)) = (progress, serde_json::to_string(tally)) {
+            output::print(&format!("{line}\n"));
+        }
+    };
+    let tally = hostile::run(&options, &mut tell).context("hostile client")?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(Failure::Interrupted);
+    }
+    if progress == Progress::Table {
+        let Tally { connections, closed, frames, bytes, bytes_read } = tally;
+        output::print(&format!(
+            "{kind}: {connections} connections made, {closed} closed by replicas; {frames} frames, {bytes} bytes sent, {bytes_read} bytes read\n"
+        ));
+    }
+    Ok(())
 }
 
 /// Makes the directory; refuses to overwrite an earlier load's results.

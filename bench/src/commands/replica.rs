@@ -59,6 +59,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         network,
         machine_replicas,
         wrong_from: arguments.wrong_from,
+        byzantine: arguments.byzantine,
         stop,
     })
     .context("replica")?;

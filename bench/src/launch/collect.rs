@@ -13,6 +13,8 @@ use crate::failure::Failure;
 
 /// How long replicas may take to agree on what was executed last.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// .. after a scenario, which may have left one far behind.
+const SETTLE_TIMEOUT_DISTURBED: Duration = Duration::from_secs(15);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -44,8 +46,7 @@ pub(super) struct Told {
 pub(super) fn collect(fleet: &mut Fleet, stop: &Stop) -> Result<Vec<Answer>, Failure> {
     let states = settle(fleet, stop)?;
     // Where any replica stands: the lowest of these is the highest that all have in common.
-    let sequences: BTreeSet<SequenceNumber> =
-        states.iter().filter_map(|state| state.as_ref().ok()).map(|status| status.executed_sequence).collect();
+    let sequences = positions(fleet, &states);
     let sequences: Vec<SequenceNumber> = sequences.into_iter().collect();
     let mut answers = Vec::new();
     for (member, state) in fleet.members.iter().zip(states) {
@@ -64,7 +65,7 @@ pub(super) fn collect(fleet: &mut Fleet, stop: &Stop) -> Result<Vec<Answer>, Fai
 
 /// Each replica's state once all living ones stand still at the same sequence number, or when they have had their time.
 fn settle(fleet: &Fleet, stop: &Stop) -> Result<Vec<Result<ReplicaReport, String>>, Failure> {
-    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let deadline = Instant::now() + if fleet.disturbed { SETTLE_TIMEOUT_DISTURBED } else { SETTLE_TIMEOUT };
     let mut last: Option<SequenceNumber> = None;
     let mut silent: BTreeMap<usize, String> = BTreeMap::new();
     loop {
@@ -81,8 +82,7 @@ fn settle(fleet: &Fleet, stop: &Stop) -> Result<Vec<Result<ReplicaReport, String
                 silent.insert(index, why.clone());
             }
         }
-        let at: BTreeSet<SequenceNumber> =
-            states.iter().flatten().map(|status: &ReplicaReport| status.executed_sequence).collect();
+        let at = positions(fleet, &states);
         let common = if at.len() == 1 { at.first().copied() } else { None };
         let settled = common.is_some() && common == last;
         if settled || at.is_empty() || Instant::now() >= deadline {
@@ -91,6 +91,12 @@ fn settle(fleet: &Fleet, stop: &Stop) -> Result<Vec<Result<ReplicaReport, String
         last = common;
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Where replicas stand. Those that misbehave on purpose may say anything.
+fn positions(fleet: &Fleet, states: &[Result<ReplicaReport, String>]) -> BTreeSet<SequenceNumber> {
+    let honest = fleet.members.iter().zip(states).filter(|(member, _)| member.byzantine.is_none());
+    honest.filter_map(|(_, state)| state.as_ref().ok()).map(|status| status.executed_sequence).collect()
 }
 
 fn details(control: &Control, sequences: &[SequenceNumber], status: ReplicaReport) -> anyhow::Result<Told> {

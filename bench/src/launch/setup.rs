@@ -9,9 +9,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use hippodrome_analysis::results::{self, NETWORK};
 use hippodrome_engine::emulation::NetworkSpec;
+use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::settings::ClusterFile;
 use tempfile::TempDir;
 
+use super::hostile;
 use crate::cli::run::{RunArgs, RunOptions};
 use crate::cluster::NewCluster;
 use crate::failure::Failure;
@@ -47,16 +49,17 @@ impl Setup {
         if connections > clients {
             return Err(Failure::value("connections", connections, format!("at most --clients ({clients})")));
         }
-        let nodes = usize::from(options.replicas) + 1;
-        let network = options.transport.network(nodes)?;
+        let hostile = options.hostile.iter().flat_map(|hostile| &hostile.0).map(|_| hostile::CLIENTS);
+        let shares: Vec<u32> = std::iter::once(options.clients).chain(hostile).collect();
+        let network = options.transport.network(usize::from(options.replicas) + shares.len())?;
+        check_byzantine(&options, arguments.allow_too_many_faults)?;
         let listeners: Vec<TcpListener> = (0..options.replicas)
             .map(|_| TcpListener::bind("127.0.0.1:0"))
             .collect::<std::io::Result<_>>()
             .context("no free port on 127.0.0.1")?;
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>().context("a bound port")?;
-        let new =
-            NewCluster::generate(options.cluster.settings(), &addresses, options.clients, 1).map_err(Failure::Usage)?;
+        let new = NewCluster::with_shares(options.cluster.settings(), &addresses, &shares).map_err(Failure::Usage)?;
 
         let started_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let directory = arguments.out.clone().unwrap_or_else(|| default_directory(&started_at));
@@ -117,8 +120,24 @@ impl Setup {
     }
 }
 
+/// At most f replicas of the cluster may be told to misbehave.
+fn check_byzantine(options: &RunOptions, too_many: bool) -> Result<(), Failure> {
+    let Some(byzantine) = &options.byzantine else { return Ok(()) };
+    let n = options.replicas;
+    let replicas = byzantine.replicas();
+    if let Some((id, _)) = replicas.last_key_value().filter(|(id, _)| **id >= n) {
+        return Err(Failure::value("byzantine", byzantine, format!("replicas 0 to {} (there is no {id})", n - 1)));
+    }
+    let f = Quorums::new(usize::from(n)).map_or(0, Quorums::f);
+    if replicas.len() > f && !too_many {
+        let allowed = format!("at most f = {f} of {n} replicas (more with --allow-too-many-faults)");
+        return Err(Failure::value("byzantine", byzantine, allowed));
+    }
+    Ok(())
+}
+
 /// `results/20260102-030405`, with a number behind it if that is taken.
-fn default_directory(started_at: &str) -> PathBuf {
+pub(crate) fn default_directory(started_at: &str) -> PathBuf {
     let stamp: String =
         started_at.chars().filter(|c| !matches!(c, '-' | ':' | 'Z')).collect::<String>().replace('T', "-");
     let base = PathBuf::from("results");

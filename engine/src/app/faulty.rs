@@ -46,8 +46,13 @@ impl Application for Wrong {
         self.inner.digest()
     }
 
-    fn snapshot_chunk(&self, index: usize) -> Option<Vec<u8>> {
-        self.inner.snapshot_chunk(index)
+    fn snapshot(&self, chunk: &mut dyn FnMut(&[u8])) {
+        self.inner.snapshot(chunk);
+    }
+
+    /// One that goes on computing as wrongly as this one.
+    fn fresh(&self) -> Box<dyn Application> {
+        Box::new(Self { inner: self.inner.fresh(), ..*self })
     }
 
     fn restore(&mut self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), InvalidOperation> {

@@ -50,12 +50,18 @@ pub trait Application: Send {
     /// The digest of the state. Costs in proportion to what changed since the last call.
     fn digest(&mut self) -> Digest;
 
-    /// Chunk `index` of a snapshot of the present state, or `None` past the last one.
-    fn snapshot_chunk(&self, index: usize) -> Option<Vec<u8>>;
+    /// Gives a snapshot of the present state to `chunk`, piece by piece. Must cost no more than a copy of the state:
+    /// nothing is executed meanwhile.
+    fn snapshot(&self, chunk: &mut dyn FnMut(&[u8]));
+
+    /// Another instance with the same settings, in any state: a snapshot is restored aside before it takes the place of
+    /// this one.
+    fn fresh(&self) -> Box<dyn Application>;
 
     /// Replaces the state by that of these chunks, given in order.
     ///
     /// # Errors
-    /// If the chunks are no snapshot of this application.
+    /// If the chunks are no snapshot of this application; the state has not changed then. Chunks may come from a faulty
+    /// replica: they never panic, and nothing is allocated by a length that they only claim.
     fn restore(&mut self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), InvalidOperation>;
 }

@@ -54,8 +54,12 @@ impl Application for Null {
         hasher.finalize().into()
     }
 
-    fn snapshot_chunk(&self, index: usize) -> Option<Vec<u8>> {
-        (index == 0).then(|| self.executed.to_le_bytes().to_vec())
+    fn snapshot(&self, chunk: &mut dyn FnMut(&[u8])) {
+        chunk(&self.executed.to_le_bytes());
+    }
+
+    fn fresh(&self) -> Box<dyn Application> {
+        Box::new(Self::new(self.result.len()))
     }
 
     fn restore(&mut self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), InvalidOperation> {
@@ -91,8 +95,9 @@ mod tests {
         assert_ne!(null.digest(), initial);
 
         let mut restored = Null::new(4);
-        let mut chunks = (0..).map_while(|index| null.snapshot_chunk(index));
-        restored.restore(&mut chunks).unwrap();
+        let mut chunks = Vec::new();
+        null.snapshot(&mut |chunk| chunks.push(chunk.to_vec()));
+        restored.restore(&mut chunks.into_iter()).unwrap();
         assert_eq!(restored, null);
         assert_eq!(restored.digest(), null.digest());
         assert!(restored.restore(&mut std::iter::empty()).is_err());

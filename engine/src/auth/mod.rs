@@ -83,6 +83,16 @@ pub enum BlockKind {
     Committed = 9,
     /// A batch's body.
     Body = 10,
+    /// A view-change.
+    ViewChange = 11,
+    /// A new-view.
+    NewView = 12,
+    /// A wish for a snapshot at a coming checkpoint.
+    StateWanted = 13,
+    /// A wish for a chunk of a snapshot.
+    FetchState = 14,
+    /// A chunk of a snapshot.
+    StateChunk = 15,
 }
 
 /// The 64 bytes that a MAC or a signature covers: kind, version, sender, view, sequence number, cluster, digest. MACs

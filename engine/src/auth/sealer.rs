@@ -48,6 +48,16 @@ impl Sealer {
         }
     }
 
+    /// The Ed25519 signature of `block`, which this node says first. In every mode: others pass it on.
+    ///
+    /// # Panics
+    /// If `origin` is not this node: nobody signs for another.
+    #[must_use]
+    pub fn sign_as_origin(&self, origin: ReplicaId, block: &AuthBlock) -> [u8; SIGNATURE_BYTES] {
+        assert_eq!(self.keyring.own(), NodeId::of(origin), "a message without its origin's signature");
+        self.keyring.signing().sign(&block.0).to_bytes()
+    }
+
     /// Bytes of one proof of this class.
     #[must_use]
     pub fn proof_bytes(&self, class: LinkClass) -> usize {

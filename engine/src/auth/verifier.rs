@@ -11,6 +11,7 @@ use crate::limits::{SIGNATURE_BYTES, TAG_BYTES};
 use crate::requests::{Proofs, RequestTable};
 use crate::settings::Strategy;
 use crate::types::NodeId;
+use crate::wire::Origin;
 
 /// A claim to check: that `signer` proves `block` by `proof`.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,14 @@ impl Verifier {
             Strategy::Ed25519 => self.verify_singly(checks, good),
             Strategy::Ed25519Batch => self.verify_batch(checks, good),
         }
+    }
+
+    /// Whether a message that may have been passed on was really said by its origin. Signed in every mode, and rare: one
+    /// by one.
+    #[must_use]
+    pub fn is_origin(&self, origin: &Origin) -> bool {
+        let key = self.keyring.public(origin.signer);
+        key.is_some_and(|key| signature::verify(key, &origin.block.0, &origin.signature))
     }
 
     /// Checks the requests of several tables, all together. `good` gets one verdict for each request of each table, in

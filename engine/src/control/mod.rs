@@ -41,6 +41,15 @@ pub struct ReplicaReport {
     pub pid: u32,
     /// Its view.
     pub view: View,
+    /// Whether it takes part in its view; if not, it waits for the new view to start.
+    #[serde(default)]
+    pub active: bool,
+    /// View changes that it has begun.
+    #[serde(default)]
+    pub view_changes: u64,
+    /// How often it replaced its state by a fetched one.
+    #[serde(default)]
+    pub states_installed: u64,
     /// Operations executed, null requests and duplicates not counted.
     pub executed_ops: u64,
     /// Highest executed sequence number.
@@ -51,7 +60,7 @@ pub struct ReplicaReport {
     pub stable_checkpoint: SequenceNumber,
     /// Set when this replica's state differed from what a quorum vouched for, in words.
     pub diverged: Option<String>,
-    /// Set when this replica fell behind what the others still keep, in words.
+    /// Set while this replica is behind what the others still keep and fetches their state, in words.
     pub left_behind: Option<String>,
     /// Frames sent to peers and clients.
     pub messages_sent: u64,

@@ -1,6 +1,7 @@
 //! What was executed for each logical client: the table that makes execution exactly-once, with the replies kept to be
 //! sent again.
 
+use crate::limits::RESULT_BYTES_MAX;
 use crate::types::{ClientId, Digest, Timestamp};
 
 /// Clients whose rows are hashed together.
@@ -33,6 +34,14 @@ struct Row {
 }
 
 const _: () = assert!(size_of::<Row>() == 64);
+
+/// A client's row, as a snapshot has it.
+pub(super) struct ClientRow<'a> {
+    pub(super) client: u32,
+    pub(super) last_timestamp: u64,
+    pub(super) executed: u64,
+    pub(super) result: &'a [u8],
+}
 
 /// The client table: one row per logical client, and a digest that costs in proportion to the pages that changed.
 ///
@@ -114,6 +123,42 @@ impl ClientTable {
         let index = client.0 as usize;
         let row = &self.rows[index];
         row.inline.get(..row.result_length as usize).unwrap_or(&self.long_results[index])
+    }
+
+    /// How many clients there are.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "made of a u32")]
+    pub const fn len(&self) -> u32 {
+        self.rows.len() as u32
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The rows of the clients of which anything was executed, in order of their ids.
+    pub(super) fn rows(&self) -> impl Iterator<Item = ClientRow<'_>> {
+        let executed = (0..).zip(&self.rows).filter(|(_, row)| row.last_timestamp > 0);
+        executed.map(|(client, row)| ClientRow {
+            client,
+            last_timestamp: row.last_timestamp,
+            executed: row.executed,
+            result: self.result(ClientId(client)),
+        })
+    }
+
+    /// Writes a row of another table. `false` if no table has one like it.
+    pub(super) fn restore_row(&mut self, client: u32, last_timestamp: u64, executed: u64, result: &[u8]) -> bool {
+        let Some(row) = self.rows.get_mut(client as usize) else { return false };
+        if last_timestamp == 0 || result.len() > RESULT_BYTES_MAX {
+            return false;
+        }
+        row.last_timestamp = last_timestamp;
+        row.executed = executed;
+        self.store(ClientId(client), result);
+        true
     }
 
     /// Two columns over all clients: operations executed, and the timestamp of the last one.

@@ -9,6 +9,8 @@ use crate::types::{Digest, SequenceNumber};
 /// Views are left out on purpose: after a view change replicas may have committed one batch in different views.
 pub struct Ledger {
     sequence: SequenceNumber,
+    /// The first sequence number whose digest is known: 0, or where the state was taken over.
+    first: SequenceNumber,
     /// The digest after sequence number s is at s mod [`LEDGER_RETAINED`]; grows to that length, then turns over.
     digests: Vec<Digest>,
 }
@@ -17,11 +19,21 @@ impl Default for Ledger {
     /// The empty ledger at sequence number 0.
     fn default() -> Self {
         let genesis = blake3::Hasher::new_derive_key("hippodrome 2026 ledger").finalize().into();
-        Self { sequence: SequenceNumber(0), digests: vec![genesis] }
+        Self::at(SequenceNumber(0), genesis)
     }
 }
 
 impl Ledger {
+    /// A ledger that has `digest` after `sequence`. What came before is not known.
+    #[must_use]
+    pub fn at(sequence: SequenceNumber, digest: Digest) -> Self {
+        let slots = sequence.0.saturating_add(1).min(LEDGER_RETAINED as u64);
+        #[allow(clippy::cast_possible_truncation, reason = "at most LEDGER_RETAINED")]
+        let mut digests = vec![Digest::default(); slots as usize];
+        digests[slot(sequence)] = digest;
+        Self { sequence, first: sequence, digests }
+    }
+
     /// Adds the batch at `sequence`.
     ///
     /// # Panics
@@ -54,11 +66,12 @@ impl Ledger {
         self.digests[slot(self.sequence)]
     }
 
-    /// The digest after `sequence` (0: the empty ledger's), or `None` if it lies ahead or is no longer kept.
+    /// The digest after `sequence` (0: the empty ledger's), or `None` if it lies ahead, is no longer kept or was never
+    /// known.
     #[must_use]
     pub fn digest_at(&self, sequence: SequenceNumber) -> Option<Digest> {
         let age = self.sequence.0.checked_sub(sequence.0)?;
-        (age < LEDGER_RETAINED as u64).then(|| self.digests[slot(sequence)])
+        (age < LEDGER_RETAINED as u64 && sequence >= self.first).then(|| self.digests[slot(sequence)])
     }
 }
 
@@ -108,5 +121,27 @@ mod tests {
             assert_eq!(ledger.digest_at(SequenceNumber(sequence)), Some(digests[sequence as usize]));
         }
         assert_eq!(ledger.digest_at(SequenceNumber(last + 1)), None);
+    }
+
+    #[test]
+    fn a_ledger_that_was_taken_over_goes_on_alike_and_knows_nothing_older() {
+        for start in [0, 1, LEDGER_RETAINED as u64 - 1, LEDGER_RETAINED as u64, 3 * LEDGER_RETAINED as u64 + 7] {
+            let mut ledger = Ledger::default();
+            for sequence in 1..=start {
+                ledger.append(SequenceNumber(sequence), &digest(sequence), &digest(0));
+            }
+            let mut taken_over = Ledger::at(SequenceNumber(start), ledger.digest());
+            for sequence in start + 1..start + 2 * LEDGER_RETAINED as u64 {
+                for ledger in [&mut ledger, &mut taken_over] {
+                    ledger.append(SequenceNumber(sequence), &digest(sequence), &digest(0));
+                }
+                assert_eq!(taken_over.digest(), ledger.digest());
+                let at = |sequence: u64| taken_over.digest_at(SequenceNumber(sequence));
+                let kept = sequence - start < LEDGER_RETAINED as u64;
+                assert_eq!(at(start), ledger.digest_at(SequenceNumber(start)));
+                assert_eq!(at(start).is_some(), kept);
+                assert_eq!(start.checked_sub(1).and_then(at), None);
+            }
+        }
     }
 }

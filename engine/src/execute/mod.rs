@@ -5,26 +5,36 @@
 //! replies and reach the same digests.
 //!
 //! In data-path order: `client_table` (what was executed for whom), `replies` (what goes back, in columns by client
-//! node), `ledger` (the hash chain that the audit compares).
+//! node), `ledger` (the hash chain that the audit compares), `snapshot` (all of it as bytes and back), `kept` (snapshots
+//! for replicas that fell behind).
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::app::Application;
 use crate::limits::RESULT_BYTES_MAX;
 use crate::protocol::Execution;
+use crate::protocol::message::StateChunk;
 use crate::requests::{ReplyTable, RequestTable};
 use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
 mod client_table;
+mod kept;
 mod ledger;
 mod replies;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub use client_table::{Admission, ClientTable};
+use kept::Kept;
+pub use kept::Snapshot;
 pub use ledger::Ledger;
 use replies::Replies;
+use snapshot::State;
+pub use snapshot::{SNAPSHOT_CHUNK_BYTES, SnapshotError};
 
 /// Results gathered before they are hashed, cached and replied: bounds the scratch memory whatever a batch computes.
 const SETTLE_BYTES: usize = RESULT_BYTES_MAX;
@@ -67,7 +77,8 @@ pub enum Done {
     NotExecuted(Arc<RequestTable>),
 }
 
-/// What an executor has done since its start.
+/// What an executor has done since its start, or since its state was replaced by another replica's, with what that one
+/// had done by then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Operations executed; null requests and duplicates do not count.
@@ -98,9 +109,8 @@ impl Counters {
 pub struct Executor {
     own: ReplicaId,
     checkpoint_interval: u64,
-    app: Box<dyn Application>,
-    clients: ClientTable,
-    ledger: Ledger,
+    state: State,
+    kept: Kept,
     replies: Replies,
     counters: Counters,
     // Scratch columns, one row per request of the batch in hand; kept to be used again.
@@ -122,9 +132,8 @@ impl Executor {
         Self {
             own: config.own,
             checkpoint_interval: config.checkpoint_interval,
-            app,
-            clients: ClientTable::new(clients),
-            ledger: Ledger::default(),
+            state: State { ledger: Ledger::default(), clients: ClientTable::new(clients), app },
+            kept: Kept::default(),
             replies: Replies::new(config.client_nodes),
             counters: Counters::default(),
             admissions: Vec::new(),
@@ -149,11 +158,15 @@ impl Executor {
         self.admit(&batch.requests);
         let outcome = self.apply(&batch.requests, execution.view, out);
         self.replies.finish(execution.view, out);
-        self.ledger.append(sequence, &batch.digest, &outcome);
+        self.state.ledger.append(sequence, &batch.digest, &outcome);
         self.counters.batches += u64::from(!batch.is_null());
         out.push(Done::Executed(sequence));
         if sequence.0.is_multiple_of(self.checkpoint_interval) {
-            out.push(Done::Checkpoint(sequence, self.state_digest()));
+            let digest = self.state_digest();
+            if self.kept.reach(sequence) {
+                self.kept.keep(Snapshot { sequence, digest, chunks: self.state.chunks() });
+            }
+            out.push(Done::Checkpoint(sequence, digest));
         }
     }
 
@@ -162,12 +175,12 @@ impl Executor {
     pub fn recall(&mut self, view: View, table: &RequestTable, out: &mut Vec<Done>) {
         let mut not_executed = Vec::new();
         for (index, (&client, &timestamp)) in table.clients.iter().zip(&table.timestamps).enumerate() {
-            let admission = self.clients.probe(client, timestamp);
+            let admission = self.state.clients.probe(client, timestamp);
             self.counters.passed_over(admission);
             match admission {
                 Admission::New => not_executed.push(index),
                 Admission::Repeated => {
-                    self.replies.push(client, timestamp, self.clients.result(client), view, out);
+                    self.replies.push(client, timestamp, self.state.clients.result(client), view, out);
                 }
                 Admission::Outdated | Admission::Unknown => {}
             }
@@ -181,7 +194,7 @@ impl Executor {
     /// The highest executed sequence number.
     #[must_use]
     pub const fn executed(&self) -> SequenceNumber {
-        self.ledger.sequence()
+        self.state.ledger.sequence()
     }
 
     /// What was done so far.
@@ -193,30 +206,90 @@ impl Executor {
     /// The ledger digest after the last executed batch.
     #[must_use]
     pub fn ledger(&self) -> Digest {
-        self.ledger.digest()
+        self.state.ledger.digest()
     }
 
     /// The ledger digest after `sequence`; `None` if that was not executed yet or is more than
     /// [`LEDGER_RETAINED`](crate::limits::LEDGER_RETAINED) sequence numbers ago.
     #[must_use]
     pub fn ledger_at(&self, sequence: SequenceNumber) -> Option<Digest> {
-        self.ledger.digest_at(sequence)
+        self.state.ledger.digest_at(sequence)
     }
 
     /// For each logical client, in order of their ids: how many of its operations were executed, and the timestamp of
     /// the last one.
     #[must_use]
     pub fn clients(&self) -> (Vec<u64>, Vec<u64>) {
-        self.clients.columns()
+        self.state.clients.columns()
     }
 
-    /// The digest of the whole state: ledger, client table with cached replies, application.
+    /// The digest of the whole state: ledger, client table with cached replies, application. Costs in proportion to what
+    /// changed since it was last computed.
     pub fn state_digest(&mut self) -> Digest {
-        let mut hasher = blake3::Hasher::new_derive_key("hippodrome 2026 replica state");
-        hasher.update(&self.ledger.digest().0);
-        hasher.update(&self.clients.digest().0);
-        hasher.update(&self.app.digest().0);
-        hasher.finalize().into()
+        self.state.digest()
+    }
+
+    /// Wishes for a snapshot at a checkpoint, to be [read](Self::read) from then on: at a coming one, or at once if it is
+    /// where this executor stands. A wish for an earlier one comes too late and is forgotten.
+    pub fn keep(&mut self, sequence: SequenceNumber) {
+        if sequence.0 == 0 || !sequence.0.is_multiple_of(self.checkpoint_interval) {
+            return;
+        }
+        if sequence > self.executed() {
+            self.kept.want(sequence);
+        } else if sequence == self.executed() && self.kept.get(sequence).is_none() {
+            let snapshot = self.snapshot_now();
+            self.kept.keep(snapshot);
+        }
+    }
+
+    /// The snapshot at `sequence`, if one is kept there. At most
+    /// [`SNAPSHOTS_KEPT_MAX`](crate::limits::SNAPSHOTS_KEPT_MAX) are, the newest; a clone shares their bytes.
+    #[must_use]
+    pub fn kept(&self, sequence: SequenceNumber) -> Option<&Snapshot> {
+        self.kept.get(sequence)
+    }
+
+    /// Chunk `index` of the snapshot at `sequence`. Its count is 0 if none is kept there, or if it has fewer chunks.
+    #[must_use]
+    pub fn read(&self, sequence: SequenceNumber, index: u32) -> StateChunk {
+        self.kept.read(sequence, index)
+    }
+
+    /// A snapshot of the present state. Costs a copy of it.
+    pub fn snapshot_now(&mut self) -> Snapshot {
+        Snapshot { sequence: self.executed(), digest: self.state_digest(), chunks: self.state.chunks() }
+    }
+
+    /// Replaces the state by the one that another replica had at a later `sequence`, and keeps its snapshot in turn.
+    /// False, and nothing has changed, if `chunks` are not a snapshot of the state that has this `digest`.
+    pub fn install(&mut self, sequence: SequenceNumber, digest: Digest, chunks: Vec<Bytes>) -> bool {
+        let installed = self.restore(sequence, digest, &chunks).is_ok();
+        if installed {
+            self.kept.reach(sequence);
+            self.kept.keep(Snapshot { sequence, digest, chunks });
+        }
+        installed
+    }
+
+    /// Replaces the state by the one at a later `sequence`. It is built aside and takes its place only if its digest is
+    /// this one.
+    ///
+    /// # Errors
+    /// What is wrong with the chunks; the state has not changed then.
+    pub fn restore(&mut self, sequence: SequenceNumber, digest: Digest, chunks: &[Bytes]) -> Result<(), SnapshotError> {
+        let executed = self.executed();
+        if sequence <= executed {
+            return Err(SnapshotError::NotAhead { found: sequence, executed });
+        }
+        let mut state = snapshot::read(chunks, sequence, self.state.clients.len(), self.state.app.fresh())?;
+        let found = state.digest();
+        if found != digest {
+            return Err(SnapshotError::OtherDigest { found, wanted: digest });
+        }
+        self.state = state;
+        self.counters.operations = self.state.clients.columns().0.iter().sum();
+        Ok(())
     }
 
     /// Decides what happens to each request and takes note of those to execute. A loop of its own, because its loads
@@ -225,7 +298,7 @@ impl Executor {
     fn admit(&mut self, requests: &RequestTable) {
         self.admissions.clear();
         let rows = requests.clients.iter().zip(&requests.timestamps);
-        self.admissions.extend(rows.map(|(&client, &timestamp)| self.clients.admit(client, timestamp)));
+        self.admissions.extend(rows.map(|(&client, &timestamp)| self.state.clients.admit(client, timestamp)));
     }
 
     /// Executes what was admitted, caches and replies. Returns the digest of the batch's outcome: which requests were
@@ -236,7 +309,7 @@ impl Executor {
         let mut settled = 0;
         for index in 0..requests.len() {
             let length = match self.admissions[index] {
-                Admission::New => execute_one(self.app.as_mut(), requests.operation(index), &mut self.results),
+                Admission::New => execute_one(self.state.app.as_mut(), requests.operation(index), &mut self.results),
                 _ => NOT_EXECUTED,
             };
             self.result_lengths.push(length);
@@ -273,19 +346,35 @@ impl Executor {
                 Admission::New => {
                     let (result, after) = rest.split_at(self.result_lengths[index] as usize);
                     rest = after;
-                    self.clients.store(client, result);
+                    self.state.clients.store(client, result);
                     self.replies.push(client, timestamp, result, view, out);
                     self.counters.operations += 1;
                 }
                 // In order, so the cache still holds what this very request gave, even if its client's next one follows
                 // in the same batch.
-                Admission::Repeated => self.replies.push(client, timestamp, self.clients.result(client), view, out),
+                Admission::Repeated => {
+                    self.replies.push(client, timestamp, self.state.clients.result(client), view, out)
+                }
                 Admission::Outdated | Admission::Unknown => {}
             }
             self.counters.passed_over(admission);
         }
         assert!(rest.is_empty(), "every result belongs to a request");
         self.results.clear();
+    }
+}
+
+impl State {
+    fn digest(&mut self) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("hippodrome 2026 replica state");
+        hasher.update(&self.ledger.digest().0);
+        hasher.update(&self.clients.digest().0);
+        hasher.update(&self.app.digest().0);
+        hasher.finalize().into()
+    }
+
+    fn chunks(&self) -> Vec<Bytes> {
+        snapshot::write(&self.ledger, &self.clients, self.app.as_ref())
     }
 }
 

@@ -218,3 +218,165 @@ proptest! {
         prop_assert_eq!(one.ledger(), two.ledger());
     }
 }
+
+/// Where a laggard takes over the state of `source`: everything equal, the cached replies too, and it stays so.
+fn assert_equal(source: &mut Executor, other: &mut Executor) {
+    assert_eq!((source.executed(), source.ledger()), (other.executed(), other.ledger()));
+    assert_eq!(source.clients(), other.clients());
+    assert_eq!(source.counters().operations, other.counters().operations);
+    assert_eq!(source.state_digest(), other.state_digest());
+    let all: Vec<_> = (0..20).flat_map(|client| (0..8).map(move |timestamp| (client, timestamp))).collect();
+    let mut answers = [Vec::new(), Vec::new()];
+    source.recall(View(3), &table(&all), &mut answers[0]);
+    other.recall(View(3), &table(&all), &mut answers[1]);
+    assert_eq!(answers[0], answers[1]);
+}
+
+/// The digest that the last checkpoint in `out` has.
+fn checkpoint(out: &[Done]) -> (SequenceNumber, Digest) {
+    let taken = out.iter().find_map(|done| match done {
+        Done::Checkpoint(sequence, digest) => Some((*sequence, *digest)),
+        _ => None,
+    });
+    taken.expect("a checkpoint was due")
+}
+
+#[test]
+fn a_snapshot_is_kept_where_it_was_asked_for_and_the_oldest_goes() {
+    let mut executor = executor(Kv::with_records(5, 50));
+    executor.keep(SequenceNumber(3)); // no checkpoint
+    for checkpoint in [4, 8, 16, 20] {
+        executor.keep(SequenceNumber(checkpoint));
+    }
+    let none = |executor: &Executor, sequence| {
+        let chunk = executor.read(SequenceNumber(sequence), 0);
+        executor.kept(SequenceNumber(sequence)).is_none() && chunk.count == 0 && chunk.bytes.is_empty()
+    };
+    for sequence in 1..=20 {
+        let out = execute(&mut executor, &[(0, sequence)]);
+        if sequence == 4 {
+            let kept = executor.kept(SequenceNumber(4)).unwrap().clone();
+            assert_eq!((kept.sequence, kept.digest), checkpoint(&out));
+            assert_eq!(executor.snapshot_now(), kept);
+            let chunk = executor.read(SequenceNumber(4), 0);
+            assert_eq!((chunk.count, &chunk.bytes), (1, &kept.chunks[0]));
+            assert_eq!(executor.read(SequenceNumber(4), 1).count, 0, "there is no second chunk");
+        }
+        if sequence == 12 {
+            executor.keep(SequenceNumber(12)); // just in time
+            assert_eq!(executor.kept(SequenceNumber(12)).map(|kept| kept.digest), Some(executor.state_digest()));
+        }
+        if sequence == 13 {
+            executor.keep(SequenceNumber(4)); // too late: it has made way
+        }
+    }
+    assert!(none(&executor, 3) && none(&executor, 4) && none(&executor, 8) && none(&executor, 12));
+    assert!(!none(&executor, 16) && !none(&executor, 20));
+}
+
+#[test]
+fn a_snapshot_that_nobody_can_go_on_from_is_forgotten() {
+    let mut executor = executor(Null::new(0));
+    executor.keep(SequenceNumber(4));
+    let last = 4 + crate::limits::HISTORY_BATCHES_MAX as u64;
+    for sequence in 1..=last {
+        execute(&mut executor, &[]);
+        assert_eq!(executor.kept(SequenceNumber(4)).is_some(), (4..last).contains(&sequence));
+    }
+}
+
+#[test]
+fn nothing_but_the_vouched_state_ahead_is_installed() {
+    let mut source = executor(Kv::with_records(200, 50));
+    for timestamp in 1..=4 {
+        execute(&mut source, &[(0, timestamp), (12, timestamp)]);
+    }
+    let Snapshot { sequence, digest, chunks } = source.snapshot_now();
+    let whole = chunks.concat();
+    let mut laggard = executor(Kv::with_records(5, 50));
+    execute(&mut laggard, &[(3, 1)]);
+    let before = (laggard.state_digest(), laggard.counters(), laggard.clients());
+
+    let cut = |at: usize| vec![Bytes::copy_from_slice(&whole[..at])];
+    let changed = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        vec![bytes.into()]
+    };
+    let mut wrong = vec![vec![], vec![Bytes::new()], vec![Bytes::from(vec![0xff; 5000])]];
+    wrong.extend((0..whole.len()).step_by(7).map(cut));
+    wrong.extend((0..whole.len()).map(changed));
+    wrong.push(vec![whole.clone().into(), Bytes::from_static(&[0])]);
+    wrong.push(vec![whole.clone().into(), Bytes::from_static(&[1, 0, 0, 0, 7])]);
+    for chunks in wrong {
+        assert!(!laggard.install(sequence, digest, chunks));
+    }
+    // A whole snapshot, but not the one that is vouched for.
+    let other = SnapshotError::OtherDigest { found: digest, wanted: Digest([1; 32]) };
+    assert_eq!(laggard.restore(sequence, Digest([1; 32]), &chunks), Err(other));
+    assert!(!laggard.install(SequenceNumber(8), digest, chunks.clone()));
+    let mut smaller = Executor::new(
+        ExecutorConfig { own: ReplicaId(1), client_nodes: vec![(NodeId(4), 0..3)], checkpoint_interval: 4 },
+        Box::new(Kv::new()),
+    );
+    assert_eq!(smaller.restore(sequence, digest, &chunks), Err(SnapshotError::OtherClients { found: 20, wanted: 3 }));
+    assert_eq!((laggard.state_digest(), laggard.counters(), laggard.clients()), before);
+    assert!(laggard.kept(sequence).is_none());
+
+    assert!(laggard.install(sequence, digest, chunks.clone()));
+    assert_equal(&mut source, &mut laggard);
+    assert_eq!(laggard.kept(sequence).unwrap().chunks, chunks, "it can help others now");
+    // Never backwards, and not twice.
+    let not_ahead = SnapshotError::NotAhead { found: sequence, executed: sequence };
+    assert_eq!(laggard.restore(sequence, digest, &chunks), Err(not_ahead));
+}
+
+#[test]
+fn a_large_snapshot_is_cut_into_chunks_and_may_come_in_any() {
+    let mut source = executor(Kv::with_records(30_000, 100));
+    execute(&mut source, &[(0, 1)]);
+    let Snapshot { sequence, digest, chunks } = source.snapshot_now();
+    assert!(chunks.len() > 3);
+    assert!(chunks[..chunks.len() - 1].iter().all(|chunk| chunk.len() == SNAPSHOT_CHUNK_BYTES));
+    let whole = Bytes::from(chunks.concat());
+    for size in [SNAPSHOT_CHUNK_BYTES, whole.len(), 999] {
+        let chunks = whole.chunks(size).map(|chunk| whole.slice_ref(chunk)).collect();
+        let mut laggard = executor(Kv::new());
+        assert!(laggard.install(sequence, digest, chunks));
+        assert_equal(&mut source, &mut laggard);
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_installed_state_is_the_same_and_goes_on_alike(
+        before in prop::collection::vec(prop::collection::vec((0u32..22, 0u64..6), 0..30), 1..8),
+        after in prop::collection::vec(prop::collection::vec((0u32..22, 0u64..8), 0..30), 0..6),
+    ) {
+        let mut source = executor(Kv::with_records(5, 50));
+        let mut laggard = executor(Kv::with_records(5, 50));
+        for batch in &before {
+            execute(&mut source, batch);
+        }
+        let Snapshot { sequence, digest, chunks } = source.snapshot_now();
+        prop_assert!(laggard.install(sequence, digest, chunks));
+        assert_equal(&mut source, &mut laggard);
+        for batch in &after {
+            prop_assert_eq!(execute(&mut source, batch), execute(&mut laggard, batch));
+        }
+        assert_equal(&mut source, &mut laggard);
+    }
+
+    #[test]
+    fn any_bytes_are_refused_as_a_snapshot(
+        chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..5),
+        magic in any::<bool>(),
+    ) {
+        let mut executor = executor(Kv::new());
+        let mut bytes = if magic { [&b"hippo-st"[..], &1u64.to_le_bytes(), &[7; 32], &20u32.to_le_bytes()].concat() }
+            else { Vec::new() };
+        bytes.extend(chunks.concat());
+        prop_assert!(!executor.install(SequenceNumber(1), Digest([3; 32]), vec![bytes.into()]));
+        prop_assert_eq!(executor.executed(), SequenceNumber(0));
+    }
+}

@@ -134,6 +134,10 @@ impl Verify {
                         count(&mut self.refused, "bad_message_proof");
                         continue;
                     }
+                    if decoded.origin.as_ref().is_some_and(|origin| !self.verifier.is_origin(origin)) {
+                        count(&mut self.refused, "bad_origin_signature");
+                        continue;
+                    }
                     if let Some(message) = authentic(sender, decoded, good_requests, &mut self.refused) {
                         inputs.push(Input::Message(message));
                     }

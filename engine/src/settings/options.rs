@@ -23,7 +23,7 @@ pub struct OptionError {
 }
 
 impl OptionError {
-    fn new(option: &'static str, value: &str, allowed: impl Into<String>) -> Self {
+    pub(crate) fn new(option: &'static str, value: &str, allowed: impl Into<String>) -> Self {
         Self { option, value: value.to_owned(), allowed: allowed.into() }
     }
 }
@@ -62,6 +62,8 @@ macro_rules! named_option {
         text_serde!($name);
     };
 }
+
+pub(crate) use {named_option, text_serde};
 
 named_option! {
     /// How one class of links proves who sent what.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::frame::FrameKind;
-use super::messages::{Decoded, decode_message};
+use super::messages::{Context, Decoded, decode_message};
 use super::reader::DecodeError;
 use super::replies::{DecodedReplies, decode_replies};
 use super::requests::decode_requests;
@@ -58,7 +58,8 @@ impl Decoder {
     /// If the frame is no message between replicas, not one within the limits, or the proofs of requests in it are not
     /// those of this cluster. A pre-prepare may lack them: then others have to vouch for its requests.
     pub fn message(&mut self, kind: FrameKind, sender: ReplicaId, body: Bytes) -> Result<Decoded, DecodeError> {
-        let decoded = decode_message(kind, sender, body, self.cluster, self.message_proof_bytes, &mut self.digester)?;
+        let context = Context { cluster: self.cluster, replicas: self.replicas, proof_bytes: self.message_proof_bytes };
+        let decoded = decode_message(kind, sender, body, context, &mut self.digester)?;
         match &decoded.message {
             Message::PrePrepare(message) => self.check_for_receiver(&message.batch.requests)?,
             Message::Forward(table) => self.check_for_everybody(table)?,

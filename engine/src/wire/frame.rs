@@ -21,7 +21,7 @@ use crate::types::NodeId;
 /// "HP": the first thing that a stream of something else gets wrong.
 pub const MAGIC: u16 = u16::from_le_bytes(*b"HP");
 /// Version of all layouts of this folder.
-pub const WIRE_VERSION: u8 = 1;
+pub const WIRE_VERSION: u8 = 2;
 /// Bytes of the header that the checksum covers.
 const CHECKED_BYTES: usize = 12;
 
@@ -94,6 +94,16 @@ frame_kinds! {
     Committed = 38,
     /// A batch's body.
     Body = 39,
+    /// A view-change.
+    ViewChange = 40,
+    /// A new-view.
+    NewView = 41,
+    /// A wish for a snapshot at a coming checkpoint.
+    StateWanted = 42,
+    /// A wish for a chunk of a snapshot.
+    FetchState = 43,
+    /// A chunk of a snapshot.
+    StateChunk = 44,
 }
 
 /// One frame out of a stream.

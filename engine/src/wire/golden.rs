@@ -14,7 +14,10 @@ use super::{Decoder, Handshake, encode_message, encode_replies, encode_requests,
 use crate::auth::Sealer;
 use crate::auth::testing::{cluster, keyring, table};
 use crate::limits::FRAME_BODY_BYTES_MAX;
-use crate::protocol::message::{Body, Checkpoint, Message, PrePrepare, SlotStatus, Status, Vote};
+use crate::protocol::message::{
+    Body, Checkpoint, FetchState, Message, NewView, PrePrepare, Signed, SlotStatus, StateChunk, Status, ViewChange,
+    Vote,
+};
 use crate::requests::{Batch, ReplyTable, RequestTable};
 use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
@@ -60,7 +63,7 @@ fn frames() -> BTreeMap<String, Bytes> {
     frames
 }
 
-fn messages(requests: RequestTable) -> [(&'static str, Message); 8] {
+fn messages(requests: RequestTable) -> [(&'static str, Message); 13] {
     let (view, sequence) = (View(5), SequenceNumber(77));
     let batch = Batch::new(requests.clone());
     let vote = Vote { view, sequence, digest: batch.digest };
@@ -68,11 +71,25 @@ fn messages(requests: RequestTable) -> [(&'static str, Message); 8] {
     let status = Status {
         view,
         active: true,
-        view_changes: 0,
+        view_changes: 0b0110,
         stable: SequenceNumber(64),
         committed: SequenceNumber(76),
         slots: vec![slot],
     };
+    let stable = Checkpoint { sequence: SequenceNumber(64), digest: Digest([0xdd; 32]) };
+    let before = Vote { view: View(4), ..vote };
+    let view_change = ViewChange {
+        replica: ReplicaId(1),
+        view,
+        stable: stable.sequence,
+        checkpoints: vec![stable],
+        prepared: vec![before],
+        pre_prepared: vec![before],
+    };
+    let named = [0, 1, 3].map(|replica| (ReplicaId(replica), Digest([0xee; 32])));
+    let new_view = NewView { view, view_changes: named.to_vec() };
+    let bytes = Bytes::from_static(b"state");
+    let chunk = StateChunk { sequence: SequenceNumber(256), index: 3, count: 4, bytes };
     [
         ("pre-prepare", Message::PrePrepare(PrePrepare { view, sequence, batch: batch.clone() })),
         ("prepare", Message::Prepare(vote)),
@@ -82,6 +99,11 @@ fn messages(requests: RequestTable) -> [(&'static str, Message); 8] {
         ("forward", Message::Forward(Arc::new(requests))),
         ("committed", Message::Committed(vote)),
         ("body", Message::Body(Body { sequence, batch })),
+        ("view-change", Message::ViewChange(Signed::own(view_change))),
+        ("new-view", Message::NewView(Signed::own(new_view))),
+        ("state-wanted", Message::StateWanted(SequenceNumber(256))),
+        ("fetch-state", Message::FetchState(FetchState { sequence: SequenceNumber(256), index: 3 })),
+        ("state-chunk", Message::StateChunk(chunk)),
     ]
 }
 
@@ -134,7 +156,16 @@ fn strategy_or_mac(text: &str) -> &str {
 #[test]
 fn the_layout_document_shows_the_golden_bytes_and_names_every_kind() {
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/wire.md")).unwrap();
-    for name in ["requests-mac", "pre-prepare-mac", "prepare-mac", "status-none", "replies-mac", "refusal"] {
+    for name in [
+        "requests-mac",
+        "pre-prepare-mac",
+        "prepare-mac",
+        "status-none",
+        "replies-mac",
+        "refusal",
+        "view-change-none",
+        "new-view-none",
+    ] {
         let golden = fs::read_to_string(path(name)).unwrap();
         assert!(document.contains(&golden), "docs/wire.md does not show {name}.hex as it is");
     }

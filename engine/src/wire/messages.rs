@@ -5,9 +5,13 @@
 //! | pre-prepare | view (8), sequence number (8), table |
 //! | prepare, commit, committed | view (8), sequence number (8), batch digest (32) |
 //! | checkpoint | sequence number (8), state digest (32) |
-//! | status | view (8), stable (8), committed (8), count of slots (4), per slot: prepares (8), commits (8), flags (1) |
+//! | status | view (8), active (1), view-changes (8), stable (8), committed (8), count of slots (4), per slot: prepares (8), commits (8), flags (1) |
 //! | forward | table |
 //! | body | sequence number (8), table without proofs |
+//! | view-change, new-view | see `views` |
+//! | state-wanted | sequence number (8) |
+//! | fetch-state | sequence number (8), index (4) |
+//! | state-chunk | sequence number (8), index (4), count of chunks (4), length (4), the chunk |
 //!
 //! Proofs do not cover these bytes but the [`AuthBlock`] of what they say, whose digest is always recomputed: over the
 //! requests' digests where there are requests, over the body's bytes for a status message.
@@ -19,9 +23,14 @@ use bytes::Bytes;
 use super::frame::{FrameKind, SharedFrame};
 use super::reader::{DecodeError, Reader};
 use super::requests::{self, ProofColumns, bytes_before_proofs, decode_table, encode_before_proofs};
+use super::views::{
+    Origin, decode_new_view, decode_view_change, encode_new_view, encode_view_change, new_view_block, view_change_block,
+};
 use crate::auth::{AuthBlock, BlockKind, Digester, LinkClass, Sealer};
-use crate::limits::STATUS_SLOTS_MAX;
-use crate::protocol::message::{Body, Checkpoint, Message, PrePrepare, SlotStatus, Status, Vote};
+use crate::limits::{STATE_CHUNK_BYTES_MAX, STATUS_SLOTS_MAX};
+use crate::protocol::message::{
+    Body, Checkpoint, FetchState, Message, PrePrepare, SlotStatus, StateChunk, Status, Vote,
+};
 use crate::requests::{Batch, Proofs, RequestTable};
 use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
@@ -40,9 +49,22 @@ pub struct Decoded {
     pub block: AuthBlock,
     /// The sender's proof.
     pub proof: Bytes,
+    /// Of what may have been passed on: the proof of whoever said it first.
+    pub origin: Option<Origin>,
 }
 
-/// Decodes a message whose proof takes `proof_bytes`. Digests are recomputed; operations and proofs are slices of
+/// What a decoder knows of its cluster.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    /// The start of the cluster's fingerprint.
+    pub(super) cluster: [u8; 8],
+    /// n.
+    pub(super) replicas: usize,
+    /// Bytes of a proof between replicas.
+    pub(super) proof_bytes: usize,
+}
+
+/// Decodes a message. Digests are recomputed; operations and proofs are slices of
 /// `body`.
 ///
 /// # Errors
@@ -51,12 +73,13 @@ pub(super) fn decode_message(
     kind: FrameKind,
     sender: ReplicaId,
     body: Bytes,
-    cluster: [u8; 8],
-    proof_bytes: usize,
+    context: Context,
     digester: &mut Digester,
 ) -> Result<Decoded, DecodeError> {
+    let Context { cluster, replicas, proof_bytes } = context;
     let mut reader = Reader::new(body);
     let proof = reader.trailer(proof_bytes)?;
+    let mut origin = None;
     // Of a status message the digest covers the bytes; every other kind has a digest of its content.
     let status_digest = if kind == FrameKind::Status { blake3::hash(reader.rest()).into() } else { Digest::default() };
     let message = match kind {
@@ -74,6 +97,19 @@ pub(super) fn decode_message(
         FrameKind::Status => Message::Status(decode_status(&mut reader)?),
         FrameKind::Forward => Message::Forward(Arc::new(decode_table(&mut reader, digester)?)),
         FrameKind::Body => Message::Body(decode_body(&mut reader, digester)?),
+        FrameKind::ViewChange => {
+            let (signed, signer) = decode_view_change(&mut reader, cluster)?;
+            origin = Some(signer);
+            Message::ViewChange(signed)
+        }
+        FrameKind::NewView => {
+            let (signed, signer) = decode_new_view(&mut reader, cluster, replicas)?;
+            origin = Some(signer);
+            Message::NewView(signed)
+        }
+        FrameKind::StateWanted => Message::StateWanted(SequenceNumber(reader.u64()?)),
+        FrameKind::FetchState => Message::FetchState(decode_fetch(&mut reader)?),
+        FrameKind::StateChunk => Message::StateChunk(decode_chunk(&mut reader)?),
         FrameKind::Hello
         | FrameKind::Welcome
         | FrameKind::Proof
@@ -83,16 +119,35 @@ pub(super) fn decode_message(
     };
     reader.finish()?;
     let block = block(&message, cluster, sender, || status_digest);
-    Ok(Decoded { message, block, proof })
+    Ok(Decoded { message, block, proof, origin })
 }
 
 fn decode_vote(reader: &mut Reader) -> Result<Vote, DecodeError> {
     Ok(Vote { view: View(reader.u64()?), sequence: SequenceNumber(reader.u64()?), digest: reader.digest()? })
 }
 
+fn decode_fetch(reader: &mut Reader) -> Result<FetchState, DecodeError> {
+    Ok(FetchState { sequence: SequenceNumber(reader.u64()?), index: reader.u32()? })
+}
+
+fn decode_chunk(reader: &mut Reader) -> Result<StateChunk, DecodeError> {
+    let (sequence, index, count) = (SequenceNumber(reader.u64()?), reader.u32()?, reader.u32()?);
+    let len = reader.u32()? as usize;
+    if len > STATE_CHUNK_BYTES_MAX {
+        return Err(DecodeError::ChunkTooLong);
+    }
+    Ok(StateChunk { sequence, index, count, bytes: reader.take(len)? })
+}
+
 fn decode_status(reader: &mut Reader) -> Result<Status, DecodeError> {
-    let (view, stable) = (View(reader.u64()?), SequenceNumber(reader.u64()?));
-    let committed = SequenceNumber(reader.u64()?);
+    let view = View(reader.u64()?);
+    let active = match reader.u8()? {
+        0 => false,
+        1 => true,
+        _ => return Err(DecodeError::UnknownFlags),
+    };
+    let view_changes = reader.u64()?;
+    let (stable, committed) = (SequenceNumber(reader.u64()?), SequenceNumber(reader.u64()?));
     let count = reader.u32()? as usize;
     if count > STATUS_SLOTS_MAX {
         return Err(DecodeError::TooManySlots);
@@ -111,7 +166,7 @@ fn decode_status(reader: &mut Reader) -> Result<Status, DecodeError> {
             commits,
         });
     }
-    Ok(Status { view, active: true, view_changes: 0, stable, committed, slots })
+    Ok(Status { view, active, view_changes, stable, committed, slots })
 }
 
 fn decode_body(reader: &mut Reader, digester: &mut Digester) -> Result<Body, DecodeError> {
@@ -171,13 +226,13 @@ impl<'a> Outgoing<'a> {
             Message::Forward(table) => (FrameKind::Forward, Some((&**table, ProofsFor::Everybody))),
             Message::Committed(_) => (FrameKind::Committed, None),
             Message::Body(_) => (FrameKind::Body, None),
-            Message::ViewChange(_)
-            | Message::NewView(_)
-            | Message::StateWanted(_)
-            | Message::FetchState(_)
-            | Message::StateChunk(_) => unreachable!("no protocol sends these yet"),
+            Message::ViewChange(_) => (FrameKind::ViewChange, None),
+            Message::NewView(_) => (FrameKind::NewView, None),
+            Message::StateWanted(_) => (FrameKind::StateWanted, None),
+            Message::FetchState(_) => (FrameKind::FetchState, None),
+            Message::StateChunk(_) => (FrameKind::StateChunk, None),
         };
-        let body = encode_before_tail(message);
+        let body = encode_before_tail(message, sealer);
         let block = block(message, sealer.keyring().cluster(), ReplicaId(own.0), || blake3::hash(&body).into());
         // Every replica's column has the same length.
         let proofs_bytes =
@@ -227,7 +282,7 @@ pub fn encode_message(message: &Message, to: ReplicaId, sealer: &Sealer) -> Byte
 }
 
 /// The body up to what differs from receiver to receiver: the requests' proofs and the sender's.
-fn encode_before_tail(message: &Message) -> Vec<u8> {
+fn encode_before_tail(message: &Message, sealer: &Sealer) -> Vec<u8> {
     let mut out = Vec::new();
     match message {
         Message::PrePrepare(PrePrepare { view, sequence, batch }) => {
@@ -252,19 +307,42 @@ fn encode_before_tail(message: &Message) -> Vec<u8> {
             out.extend_from_slice(&sequence.0.to_le_bytes());
             encode_before_proofs(&mut out, &batch.requests, ProofColumns::None);
         }
-        Message::ViewChange(_)
-        | Message::NewView(_)
-        | Message::StateWanted(_)
-        | Message::FetchState(_)
-        | Message::StateChunk(_) => unreachable!("no protocol sends these yet"),
+        Message::ViewChange(signed) => {
+            let (keyring, origin) = (sealer.keyring(), signed.content.replica);
+            let sign = || sealer.sign_as_origin(origin, &view_change_block(&signed.content, keyring.cluster(), origin));
+            encode_view_change(&mut out, &signed.content, &signed.signature.unwrap_or_else(sign));
+        }
+        Message::NewView(signed) => {
+            let keyring = sealer.keyring();
+            let origin = keyring.quorums().primary(signed.content.view);
+            let sign = || sealer.sign_as_origin(origin, &new_view_block(&signed.content, keyring.cluster(), origin));
+            encode_new_view(&mut out, &signed.content, &signed.signature.unwrap_or_else(sign));
+        }
+        Message::StateWanted(sequence) => out.extend_from_slice(&sequence.0.to_le_bytes()),
+        Message::FetchState(FetchState { sequence, index }) => {
+            out.extend_from_slice(&sequence.0.to_le_bytes());
+            out.extend_from_slice(&index.to_le_bytes());
+        }
+        Message::StateChunk(StateChunk { sequence, index, count, bytes }) => {
+            assert!(bytes.len() <= STATE_CHUNK_BYTES_MAX, "chunks are bounded");
+            out.reserve(20 + bytes.len());
+            out.extend_from_slice(&sequence.0.to_le_bytes());
+            #[allow(clippy::cast_possible_truncation, reason = "checked above")]
+            for number in [*index, *count, bytes.len() as u32] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            out.extend_from_slice(bytes);
+        }
     }
     out
 }
 
 fn encode_status(out: &mut Vec<u8>, status: &Status) {
     assert!(status.slots.len() <= STATUS_SLOTS_MAX, "status messages are bounded");
-    out.reserve(28 + status.slots.len() * SLOT_BYTES);
-    for number in [status.view.0, status.stable.0, status.committed.0] {
+    out.reserve(37 + status.slots.len() * SLOT_BYTES);
+    out.extend_from_slice(&status.view.0.to_le_bytes());
+    out.push(u8::from(status.active));
+    for number in [status.view_changes, status.stable.0, status.committed.0] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     #[allow(clippy::cast_possible_truncation, reason = "checked above")]
@@ -289,13 +367,28 @@ fn block(message: &Message, cluster: [u8; 8], sender: ReplicaId, status: impl Fn
         Message::Status(m) => (BlockKind::Status, m.view, zero, status()),
         Message::Forward(table) => (BlockKind::Forward, View(0), zero, digest_of_digests(table)),
         Message::Body(m) => (BlockKind::Body, View(0), m.sequence, m.batch.digest),
-        Message::ViewChange(_)
-        | Message::NewView(_)
-        | Message::StateWanted(_)
-        | Message::FetchState(_)
-        | Message::StateChunk(_) => unreachable!("no protocol sends these yet"),
+        // Whoever passes these on proves the same block in its own name.
+        Message::ViewChange(signed) => return view_change_block(&signed.content, cluster, sender),
+        Message::NewView(signed) => return new_view_block(&signed.content, cluster, sender),
+        Message::StateWanted(sequence) => (BlockKind::StateWanted, View(0), *sequence, Digest::default()),
+        Message::FetchState(m) => (BlockKind::FetchState, View(0), m.sequence, digest_of_numbers(&[m.index])),
+        Message::StateChunk(m) => (BlockKind::StateChunk, View(0), m.sequence, digest_of_chunk(m)),
     };
     AuthBlock::message(kind, cluster, sender, view, sequence, &digest)
+}
+
+fn digest_of_numbers(numbers: &[u32]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    for number in numbers {
+        hasher.update(&number.to_le_bytes());
+    }
+    hasher.finalize().into()
+}
+
+fn digest_of_chunk(chunk: &StateChunk) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&chunk.index.to_le_bytes()).update(&chunk.count.to_le_bytes()).update(&chunk.bytes);
+    hasher.finalize().into()
 }
 
 /// The digest that a batch of these requests has (see [`Batch::new`]).

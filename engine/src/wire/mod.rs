@@ -2,7 +2,7 @@
 //!
 //! In data-path order: [frame] (the 16-byte header, and frames out of a stream of chunks), [handshake] (who is at the
 //! other end of a connection), [decoder] (bodies by a cluster's rules), [requests] (tables of requests), [messages]
-//! (replica to replica), [replies] (tables of replies).
+//! (replica to replica; those that are passed on in `views`), [replies] (tables of replies).
 //!
 //! Everything here takes bytes that anybody may have sent: nothing panics, nothing is allocated by a length that was
 //! only claimed, and every refusal has a name to be counted by. Integers are little endian. What is decoded is not yet
@@ -15,6 +15,7 @@ pub mod messages;
 mod reader;
 pub mod replies;
 pub mod requests;
+mod views;
 
 #[cfg(test)]
 mod golden;
@@ -26,3 +27,4 @@ pub use messages::{Decoded, Outgoing, encode_message};
 pub use reader::DecodeError;
 pub use replies::{DecodedReplies, encode_replies};
 pub use requests::encode_requests;
+pub use views::Origin;

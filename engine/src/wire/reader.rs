@@ -34,6 +34,10 @@ named_enum! {
         ResultTooLong = "result_too_long",
         /// A status message describes more slots than it may.
         TooManySlots = "too_many_slots",
+        /// A list in a view-change or a new-view is longer than allowed.
+        TooManyEntries = "too_many_entries",
+        /// A chunk of a snapshot is longer than allowed.
+        ChunkTooLong = "chunk_too_long",
         /// Flags without a meaning.
         UnknownFlags = "unknown_flags",
         /// A frame that is no message between replicas.

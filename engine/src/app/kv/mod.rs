@@ -4,7 +4,6 @@
 //! incremental digest); [pattern] makes the values of preloaded records.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use super::{Application, InvalidOperation};
 use crate::types::Digest;
@@ -34,19 +33,15 @@ pub const SCAN_RECORDS_MAX: u16 = 1000;
 /// Most bytes of a scan's result: it ends before the record that would exceed this.
 pub const SCAN_BYTES_MAX: usize = 256 << 10;
 
-/// Records in one chunk of a snapshot.
-const SNAPSHOT_RECORDS: usize = 256;
+/// A chunk of a snapshot ends with the record that reaches so many bytes: short enough to stay in the cache on its way.
+const SNAPSHOT_BYTES: usize = 64 << 10;
 /// What a snapshot's first chunk begins with; the number of records follows.
 const SNAPSHOT_MAGIC: &[u8; 8] = b"hippo-kv";
-/// Records are counted in groups of keys with equal high bits, so that a snapshot finds its chunks.
-const GROUP_BITS: u32 = 12;
 
 const _: () = {
     assert!(VALUE_BYTES_MAX + RECORD_HEADER_BYTES < SCAN_BYTES_MAX);
     assert!(SCAN_BYTES_MAX <= crate::limits::RESULT_BYTES_MAX);
     assert!(VALUE_BYTES_MAX + 16 <= crate::limits::OPERATION_BYTES_MAX);
-    // A chunk of a snapshot fits in one frame.
-    assert!(SNAPSHOT_RECORDS * (VALUE_BYTES_MAX + RECORD_HEADER_BYTES) + 1024 <= crate::limits::FRAME_BODY_BYTES_MAX);
 };
 
 /// The value that a preloaded store holds for `key`: the [pattern] of the key, so that clients can check what they
@@ -62,8 +57,6 @@ pub fn preloaded_value(key: Key, value_bytes: usize) -> Vec<u8> {
 #[derive(Default)]
 pub struct Kv {
     records: BTreeMap<Key, Vec<u8>>,
-    /// How many records there are in each group of keys.
-    group_sizes: BTreeMap<Key, usize>,
     fingerprint: Fingerprint,
 }
 
@@ -102,14 +95,10 @@ impl Kv {
 
     /// Writes a record, new or not. A buffer that is there is used again.
     fn put(&mut self, key: Key, value: &[u8]) {
-        let Self { records, group_sizes, fingerprint } = self;
-        let stored = records.entry(key).or_insert_with(|| {
-            *group_sizes.entry(key >> GROUP_BITS).or_default() += 1;
-            Vec::new()
-        });
+        let stored = self.records.entry(key).or_default();
         stored.clear();
         stored.extend_from_slice(value);
-        fingerprint.touch(key);
+        self.fingerprint.touch(key);
     }
 
     /// Overwrites a record that is there; `false` if it is not.
@@ -128,19 +117,6 @@ impl Kv {
     fn scan(&self, start: Key, count: u16, result: &mut Vec<u8>) {
         let records = self.records.range(start..).take(usize::from(count));
         operation::encode_records(records.map(|(&key, value)| (key, value.as_slice())), SCAN_BYTES_MAX, result);
-    }
-
-    /// The records from position `skip` in order of the keys. Whole groups are skipped by their sizes.
-    fn records_from(&self, mut skip: usize) -> impl Iterator<Item = (&Key, &Vec<u8>)> {
-        let mut start = Bound::Excluded(Key::MAX);
-        for (group, size) in &self.group_sizes {
-            if skip < *size {
-                start = Bound::Included(group << GROUP_BITS);
-                break;
-            }
-            skip -= size;
-        }
-        self.records.range((start, Bound::Unbounded)).skip(skip)
     }
 }
 
@@ -182,17 +158,26 @@ impl Application for Kv {
         self.fingerprint.digest(&self.records)
     }
 
-    fn snapshot_chunk(&self, index: usize) -> Option<Vec<u8>> {
-        let mut chunk = Vec::new();
-        if index == 0 {
-            chunk.extend_from_slice(SNAPSHOT_MAGIC);
-            chunk.extend_from_slice(&(self.records.len() as u64).to_le_bytes());
-            return Some(chunk);
+    fn snapshot(&self, chunk: &mut dyn FnMut(&[u8])) {
+        let mut bytes = Vec::with_capacity(SNAPSHOT_BYTES + RECORD_HEADER_BYTES + VALUE_BYTES_MAX);
+        bytes.extend_from_slice(SNAPSHOT_MAGIC);
+        bytes.extend_from_slice(&(self.records.len() as u64).to_le_bytes());
+        chunk(&bytes);
+        bytes.clear();
+        for (&key, value) in &self.records {
+            operation::encode_record(key, value, &mut bytes);
+            if bytes.len() >= SNAPSHOT_BYTES {
+                chunk(&bytes);
+                bytes.clear();
+            }
         }
-        for (&key, value) in self.records_from((index - 1) * SNAPSHOT_RECORDS).take(SNAPSHOT_RECORDS) {
-            operation::encode_record(key, value, &mut chunk);
+        if !bytes.is_empty() {
+            chunk(&bytes);
         }
-        (!chunk.is_empty()).then_some(chunk)
+    }
+
+    fn fresh(&self) -> Box<dyn Application> {
+        Box::new(Self::new())
     }
 
     fn restore(&mut self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), InvalidOperation> {

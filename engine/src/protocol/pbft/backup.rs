@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::log::Place;
 use super::slot::Slot;
+use super::suspicion::principal_of;
 use super::transitions::{Event, Phase};
 use super::votes::Votes;
 use super::{Pbft, Turn};
-use crate::protocol::message::{PrePrepare, Signature, Vote};
-use crate::protocol::{Authentic, Execution, Ignored, Message, Output};
-use crate::types::{ReplicaId, SequenceNumber, View};
+use crate::protocol::message::{PrePrepare, Signature, Verdict, Vote};
+use crate::protocol::{Authentic, Execution, Ignored, Message, Output, Record};
+use crate::requests::Batch;
+use crate::types::{ReplicaId, SequenceNumber};
 
 impl Pbft {
     /// A message of one of the three phases: the guards that they share, then the handler.
@@ -20,33 +22,51 @@ impl Pbft {
             Message::Prepare(vote) | Message::Commit(vote) => (vote.view, vote.sequence),
             _ => unreachable!("step passes on pre-prepares, prepares and commits only"),
         };
-        self.check_view(view)?;
-        let from_primary = *sender == self.primary();
+        if view < self.view {
+            return Err(Ignored::OldView);
+        }
+        let from_primary = *sender == self.config.quorums.primary(view);
         match message {
             Message::PrePrepare(_) if !from_primary => return Err(Ignored::NotFromPrimary),
             Message::Prepare(_) if from_primary => return Err(Ignored::PrepareFromPrimary),
             _ => {}
         }
+        // What a view that has not started here yet says is as early as what lies above the high watermark.
+        let started = view == self.view && self.views.active;
         match self.log.place(sequence) {
-            Place::Window => {}
+            Place::Window if started && sequence > self.views.floor => {}
             Place::Below => return Err(Ignored::BelowLowWatermark),
+            Place::Window if started => return Err(Ignored::BelowLowWatermark),
             Place::Above => return Err(Ignored::AboveHighWatermark),
-            Place::Early => return self.early.keep(sequence, authentic),
+            Place::Window | Place::Early => return self.early.keep(sequence, authentic),
         }
         match message {
-            Message::PrePrepare(message) => self.on_pre_prepare(message, requests.is_proven(), turn),
+            Message::PrePrepare(message) => self.on_pre_prepare(message, requests, turn),
             Message::Prepare(vote) => self.on_vote(|slot| &mut slot.prepares, *sender, *vote, *signature, turn),
             Message::Commit(vote) => self.on_vote(|slot| &mut slot.commits, *sender, *vote, *signature, turn),
             _ => Ok(()),
         }
     }
 
-    fn on_pre_prepare(&mut self, message: &PrePrepare, authentic: bool, turn: &mut Turn<'_>) -> Result<(), Ignored> {
+    fn on_pre_prepare(&mut self, message: &PrePrepare, verdict: &Verdict, turn: &mut Turn<'_>) -> Result<(), Ignored> {
         let PrePrepare { sequence, ref batch, .. } = *message;
+        let authentic = verdict.is_proven();
+        if verdict.invalid {
+            // Every correct replica sees that, so it is never prepared: whoever proposes it is faulty.
+            self.suspect(turn);
+            return Err(Ignored::InvalidOperation);
+        }
         let slot = self.log.slot_mut(sequence);
         if let Some(digest) = slot.pre_prepared {
             if digest != batch.digest {
+                // Two batches for one sequence number, or another one than the new view assigns.
+                self.suspect(turn);
                 return Err(Ignored::ConflictingPrePrepare);
+            }
+            if slot.reproposed && slot.phase == Phase::Idle {
+                self.take_assigned_body(sequence, Arc::clone(batch), turn);
+                self.progress(sequence, turn);
+                return Ok(());
             }
             if slot.phase != Phase::Held || !authentic {
                 return Err(Ignored::DuplicatePrePrepare);
@@ -59,12 +79,15 @@ impl Pbft {
             slot.stamps.received = turn.now;
             if !authentic {
                 slot.enter(Event::Hold, turn.now);
+                slot.unproven.clone_from(&verdict.unproven);
             }
+            self.suspicion.note_proposed(sequence, self.log.committed, turn.now);
         }
         if authentic {
             self.accept(sequence, turn);
         }
         self.progress(sequence, turn);
+        self.arm_view_timer(turn);
         Ok(())
     }
 
@@ -82,12 +105,25 @@ impl Pbft {
         Ok(())
     }
 
-    /// Agrees to the pre-prepare of `sequence` with a prepare.
-    fn accept(&mut self, sequence: SequenceNumber, turn: &mut Turn<'_>) {
+    /// Agrees to the assignment of `sequence`, whose body is here: a backup with a prepare. The primary's pre-prepare,
+    /// or its new view, has said so already.
+    pub(super) fn accept(&mut self, sequence: SequenceNumber, turn: &mut Turn<'_>) {
         let (view, own) = (self.view, self.config.own);
+        let (is_primary, votes, durable) = (self.is_primary(), self.config.voting, self.config.durable);
         let slot = self.log.slot_mut(sequence);
         let digest = slot.pre_prepared.expect("accept is called with a pre-prepare");
+        slot.unproven.clear();
         slot.enter(Event::Accept, turn.now);
+        if !votes {
+            return;
+        }
+        if durable {
+            let batch = Arc::clone(slot.batch.as_ref().expect("accept is called with a body"));
+            turn.outputs.push(Output::Persist(Record::PrePrepared(PrePrepare { view, sequence, batch })));
+        }
+        if is_primary {
+            return;
+        }
         slot.prepares.record(own, digest, None).expect("a replica prepares a slot once");
         turn.broadcast(Message::Prepare(Vote { view, sequence, digest }));
     }
@@ -103,6 +139,7 @@ impl Pbft {
             self.accept(sequence, turn);
         }
         let (view, own) = (self.view, self.config.own);
+        let (votes, durable) = (self.config.voting, self.config.durable);
         let slot = self.log.slot_mut(sequence);
         if let (Phase::PrePrepared, Some(digest)) = (slot.phase, slot.pre_prepared)
             // The pre-prepare stands for the primary: with it, Q replicas agree. The own prepare is among them at a
@@ -110,9 +147,15 @@ impl Pbft {
             && slot.prepares.count(digest) >= quorums.quorum() - 1
         {
             slot.enter(Event::Prepare, turn.now);
-            // Only this replica itself commits in its name, and only here or after the decision.
-            slot.commits.record(own, digest, None).expect("a replica commits a slot once");
-            turn.broadcast(Message::Commit(Vote { view, sequence, digest }));
+            if votes {
+                // Only this replica itself commits in its name, and only here or after the decision.
+                slot.commits.record(own, digest, None).expect("a replica commits a slot once");
+                let vote = Vote { view, sequence, digest };
+                if durable {
+                    turn.outputs.push(Output::Persist(Record::Prepared(vote)));
+                }
+                turn.broadcast(Message::Commit(vote));
+            }
         }
         self.decide(sequence, turn);
     }
@@ -137,10 +180,13 @@ impl Pbft {
     fn decide(&mut self, sequence: SequenceNumber, turn: &mut Turn<'_>) {
         let Some(digest) = self.log.slot(sequence).decided(self.config.quorums) else { return };
         if !self.log.slot(sequence).has_body(digest) {
-            let Some(body) = self.repair.take_body(sequence, digest) else { return };
+            let kept = || self.log.slot(sequence).past.body(digest).cloned();
+            let null = || Some(Batch::null()).filter(|null| null.digest == digest);
+            let Some(body) = self.repair.take_body(sequence, digest).or_else(kept).or_else(null) else { return };
             self.log.slot_mut(sequence).batch = Some(body);
         }
-        let own = self.config.own;
+        let (own, view) = (self.config.own, self.view);
+        let votes_silently = self.config.voting && self.views.active && sequence > self.views.floor;
         let backup = !self.is_primary();
         let slot = self.log.slot_mut(sequence);
         let by_claims = slot.claims.count(digest) > 0;
@@ -148,10 +194,21 @@ impl Pbft {
         // Votes that were not cast on the way are cast now, silently: only a replica that stays behind is ever sent
         // them (see `repair`). They bind nothing new, since the decision stands: Q − f correct replicas have prepared
         // it. A vote that was cast stays as it is, whatever it was for.
-        if backup {
-            let _ = slot.prepares.record(own, digest, None);
+        let mut records = Vec::new();
+        if votes_silently {
+            let vote = Vote { view, sequence, digest };
+            if backup && slot.prepares.record(own, digest, None).is_ok() {
+                let batch = Arc::clone(slot.batch.as_ref().expect("a decided slot has its batch"));
+                records.push(Record::PrePrepared(PrePrepare { view, sequence, batch }));
+            }
+            if slot.commits.record(own, digest, None).is_ok() {
+                records.push(Record::Prepared(vote));
+            }
         }
-        let _ = slot.commits.record(own, digest, None);
+        if self.config.durable {
+            records.push(Record::Committed(sequence, digest));
+            turn.outputs.extend(records.into_iter().map(Output::Persist));
+        }
         if by_claims {
             self.expect_more_repairs(turn);
         }
@@ -159,8 +216,9 @@ impl Pbft {
     }
 
     /// Hands committed batches to the executor, in order and without a gap.
-    fn hand_out(&mut self, turn: &mut Turn<'_>) {
-        while self.log.committed < self.log.high() {
+    pub(super) fn hand_out(&mut self, turn: &mut Turn<'_>) {
+        // The executor is given nothing while it replaces its state.
+        while self.log.committed < self.log.high() && !self.transfer.is_installing() {
             let sequence = self.log.committed.next();
             if self.log.slot(sequence).phase != Phase::CommittedLocal {
                 return;
@@ -170,7 +228,9 @@ impl Pbft {
             let batch = Arc::clone(slot.batch.as_ref().expect("a committed slot has its batch"));
             let stamps = slot.stamps;
             self.log.committed = sequence;
-            turn.outputs.push(Output::Execute(Execution { sequence, view: self.view, batch, stamps }));
+            let principals = &self.config.principals;
+            self.suspicion.note_committed(&batch, |client| principal_of(principals, client), turn.now);
+            turn.outputs.push(Output::Execute(Execution { sequence, view: self.views.entered, batch, stamps }));
         }
     }
 
@@ -184,14 +244,5 @@ impl Pbft {
         self.stabilise(sequence, turn);
         self.propose(turn);
         Ok(())
-    }
-
-    /// Refuses messages of other views.
-    pub(super) fn check_view(&self, view: View) -> Result<(), Ignored> {
-        match view.cmp(&self.view) {
-            std::cmp::Ordering::Less => Err(Ignored::OldView),
-            std::cmp::Ordering::Equal => Ok(()),
-            std::cmp::Ordering::Greater => Err(Ignored::FutureView),
-        }
     }
 }

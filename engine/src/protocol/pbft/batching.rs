@@ -117,6 +117,17 @@ impl Queue {
         (batch, oldest)
     }
 
+    /// Takes out a table of what waits, whatever the batching says; `None` if nothing does.
+    pub(super) fn take_admitted(&mut self) -> Option<RequestTable> {
+        let waiting = self.tables.pop_front()?;
+        let left: Vec<usize> = waiting.admitted[waiting.taken..].iter().map(|&index| index as usize).collect();
+        let requests = waiting.table.select(&left);
+        self.table_bytes -= waiting.table.bytes();
+        self.requests -= requests.len();
+        self.operation_bytes -= requests.operations.len();
+        Some(requests)
+    }
+
     /// A single table that makes up the batch is passed on as it is.
     fn take_whole_table(&mut self) -> Option<RequestTable> {
         let front = self.tables.front()?;

@@ -95,6 +95,30 @@ impl Log {
         &mut self.slots[index]
     }
 
+    /// Whether `sequence` has a slot.
+    pub(super) fn holds(&self, sequence: SequenceNumber) -> bool {
+        self.place(sequence) == Place::Window
+    }
+
+    /// Starts at a checkpoint instead of the initial state. Nothing has been recorded yet.
+    pub(super) fn start_from(&mut self, stable: SequenceNumber) {
+        assert_eq!(self.highest, SequenceNumber(0), "an empty log is started");
+        self.low = stable;
+        self.highest = stable;
+        self.committed = stable;
+        self.executed = stable;
+    }
+
+    /// All slots, in no particular order.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter()
+    }
+
+    /// All slots, in no particular order.
+    pub(super) fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut()
+    }
+
     /// The batch decided at `sequence`, if it was handed to the executor and is still kept.
     pub(super) fn decided_batch(&self, sequence: SequenceNumber) -> Option<&Arc<Batch>> {
         if sequence > self.committed {
@@ -119,6 +143,25 @@ impl Log {
             self.history.push(batch);
             self.low = sequence;
         }
+    }
+
+    /// Goes on behind a checkpoint whose state was fetched: all up to it is executed, and none of its batches is kept.
+    pub(super) fn jump(&mut self, to: SequenceNumber) {
+        assert!(to > self.committed, "a state is fetched to get ahead");
+        let last = to.min(self.high());
+        for sequence in self.low.0 + 1..=last.0 {
+            self.slot_mut(SequenceNumber(sequence)).clear();
+        }
+        self.forget_history();
+        self.highest = self.highest.max(to);
+        self.low = to;
+        self.committed = to;
+        self.executed = to;
+    }
+
+    /// Keeps no batch below the low watermark any longer.
+    pub(super) fn forget_history(&mut self) {
+        self.history = History::default();
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "the remainder is below the window, at most WINDOW_MAX")]

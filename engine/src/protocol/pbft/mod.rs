@@ -3,20 +3,28 @@
 //!
 //! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
 //! `backup` (the three phases, at every replica), `checkpoint` (states that are shared, and the low watermark),
-//! `repair` (the status exchange). They work on the `log`, a ring of `slot`s whose phases follow one table of
+//! `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair). They work on the `log`, a ring of `slot`s whose phases follow one table of
 //! `transitions`; `votes` counts them, and `early` keeps messages that are one window ahead.
 //!
-//! The view is 0 throughout: a primary that fails stops the cluster. A slot keeps what a view change will need.
+//! What replaces a primary: `suspicion` (when it has had its time), `views` (the view change), `decision` (what a new
+//! view starts from, a pure function), `past` (what was voted for in earlier views). `recovery` goes on from what a
+//! replica made durable.
 
 mod backup;
 mod batching;
 mod checkpoint;
+mod decision;
 mod early;
 mod log;
+mod past;
 mod primary;
+mod recovery;
 mod repair;
 mod slot;
+mod suspicion;
+mod transfer;
 mod transitions;
+mod views;
 mod votes;
 
 #[cfg(test)]
@@ -30,12 +38,15 @@ use checkpoint::Checkpoints;
 use early::Early;
 use log::Log;
 use primary::Admission;
+pub use recovery::Recovery;
 use repair::Repair;
+use suspicion::Suspicion;
+use transfer::Transfer;
+use views::Views;
 
 use crate::limits::CLIENTS_MAX;
-use crate::protocol::message::Checkpoint;
 use crate::protocol::planted::Planted;
-use crate::protocol::{Authentic, Ignored, Input, Message, Output, Position, Protocol, Record, Timer};
+use crate::protocol::{Authentic, Ignored, Input, Message, Output, Position, Protocol, Timer};
 use crate::quorum::Quorums;
 use crate::requests::RequestTable;
 use crate::settings::options::Batching;
@@ -48,7 +59,8 @@ pub struct Config {
     pub quorums: Quorums,
     /// Which replica this is.
     pub own: ReplicaId,
-    /// L, the size of the watermark window: at least twice the checkpoint interval.
+    /// L, the size of the watermark window: at least twice the checkpoint interval. Rounded down to a multiple of it, so
+    /// that a cluster which stands at its high watermark stands at a checkpoint, whose state can be handed over.
     pub window: u64,
     /// K: a checkpoint is taken every K sequence numbers.
     pub checkpoint_interval: u64,
@@ -75,24 +87,19 @@ pub struct Config {
     pub planted: Option<Planted>,
 }
 
-/// What a replica remembers when it is started anew.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovery {
-    /// The checkpoint whose state the executor has; sequence number 0 with any digest for the initial state.
-    pub stable: Checkpoint,
-    /// What it made durable, in order. Records of sequence numbers up to `stable` may be missing.
-    pub records: Vec<Record>,
-}
-
 /// A replica of PBFT. See [`Protocol`] for how it is driven.
 #[derive(Debug)]
 pub struct Pbft {
     config: Config,
+    /// The current view: the one that this replica takes part in, or waits for.
     view: View,
+    views: Views,
+    suspicion: Suspicion,
     log: Log,
     checkpoints: Checkpoints,
     early: Early,
     repair: Repair,
+    transfer: Transfer,
     diverged: bool,
     /// Primary: what was admitted of each client.
     admission: Admission,
@@ -126,21 +133,26 @@ impl Pbft {
     /// # Panics
     /// If the configuration is out of the ranges that [`crate::settings`] enforces.
     #[must_use]
-    pub fn new(config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
+    pub fn new(mut config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
         let n = config.quorums.n();
         assert!(usize::from(config.own.0) < n, "own id out of range");
         assert!(config.checkpoint_interval > 0, "checkpoint interval is 0");
         assert!(config.window >= 2 * config.checkpoint_interval, "window below two checkpoint intervals");
         assert!(config.clients <= CLIENTS_MAX, "too many clients");
         assert!(config.status_interval_ns > 0, "status interval is 0");
+        assert!(config.view_timeout_ns > 0, "view time-out is 0");
+        config.window -= config.window % config.checkpoint_interval;
         let status_due = now.after(config.status_interval_ns);
         outputs.push(Output::SetTimer(Timer::Status, status_due));
         Self {
             view: View(0),
+            views: Views::new(n),
+            suspicion: Suspicion::new(config.view_timeout_ns, config.view_timeout_max_ns),
             log: Log::new(config.window),
             checkpoints: Checkpoints::new(n, config.checkpoint_interval, config.window),
             early: Early::new(n),
             repair: Repair::new(n, status_due),
+            transfer: Transfer::new(n, now),
             diverged: false,
             admission: Admission::new(config.clients),
             queue: Queue::new(config.batching),
@@ -150,23 +162,17 @@ impl Pbft {
         }
     }
 
-    /// A replica that goes on where its records end: its executor stands at `recovery.stable`, whose state it has, and
-    /// is handed what was decided after it. Votes that were recorded are kept, so that none is ever contradicted.
-    ///
-    /// # Panics
-    /// As [`new`](Self::new) does.
-    #[must_use]
-    pub fn recover(config: Config, recovery: Recovery, now: Time, outputs: &mut Vec<Output>) -> Self {
-        drop(recovery);
-        Self::new(config, now, outputs)
-    }
-
     const fn primary(&self) -> ReplicaId {
         self.config.quorums.primary(self.view)
     }
 
     fn is_primary(&self) -> bool {
         self.primary() == self.config.own
+    }
+
+    /// Whether this replica assigns sequence numbers now.
+    fn leads(&self) -> bool {
+        self.is_primary() && self.views.active && self.config.voting
     }
 
     /// Handles a message and reports why, if it was ignored.
@@ -188,17 +194,17 @@ impl Pbft {
             Message::Forward(table) => self.on_forward(table, authentic.requests.is_proven(), turn),
             Message::Committed(vote) => self.on_committed(sender, *vote, turn),
             Message::Body(body) => self.on_body(sender, body, turn),
-            Message::ViewChange(_)
-            | Message::NewView(_)
-            | Message::StateWanted(_)
-            | Message::FetchState(_)
-            | Message::StateChunk(_) => Ok(()),
+            Message::ViewChange(signed) => self.on_view_change(signed, turn),
+            Message::NewView(signed) => self.on_new_view(signed, turn),
+            Message::StateWanted(target) => self.on_state_wanted(sender, *target, turn),
+            Message::FetchState(fetch) => self.on_fetch_state(sender, *fetch, turn),
+            Message::StateChunk(chunk) => self.on_state_chunk(sender, chunk, turn),
         }
     }
 
     /// Requests straight from clients. A backup asks its executor first: a reply may have been lost.
     fn on_requests(&mut self, table: Arc<RequestTable>, turn: &mut Turn<'_>) {
-        if self.is_primary() {
+        if self.leads() {
             self.on_requests_at_primary(table, turn);
         } else if !table.is_empty() {
             turn.outputs.push(Output::Recall(table));
@@ -207,7 +213,7 @@ impl Pbft {
 
     /// Requests that a backup passes on to the primary.
     fn on_forward(&mut self, table: &Arc<RequestTable>, proven: bool, turn: &mut Turn<'_>) -> Result<(), Ignored> {
-        if !self.is_primary() {
+        if !self.leads() {
             return Err(Ignored::NotPrimary);
         }
         if !proven {
@@ -218,12 +224,15 @@ impl Pbft {
     }
 
     /// Requests that came again and have not been executed: under way at the primary, perhaps unknown to it at a
-    /// backup.
-    fn on_not_executed(&self, table: Arc<RequestTable>, turn: &mut Turn<'_>) -> Result<(), Ignored> {
-        if self.is_primary() {
+    /// backup, which waits for it to order them from now on.
+    fn on_not_executed(&mut self, table: Arc<RequestTable>, turn: &mut Turn<'_>) -> Result<(), Ignored> {
+        if self.leads() {
             return Err(Ignored::RequestInProgress);
         }
-        turn.send(self.primary(), Message::Forward(table));
+        self.await_requests(&table, turn);
+        if self.views.active && !self.is_primary() {
+            turn.send(self.primary(), Message::Forward(table));
+        }
         Ok(())
     }
 }
@@ -251,9 +260,16 @@ impl Protocol for Pbft {
             Input::Executed(sequence) => self.on_executed(sequence, turn),
             Input::CheckpointTaken(sequence, digest) => self.on_checkpoint_taken(sequence, digest, turn),
             Input::NotExecuted(table) => self.on_not_executed(table, turn),
-            Input::Timer(Timer::View | Timer::Adversary) | Input::StateRead(..) | Input::StateInstalled { .. } => {
+            Input::Timer(Timer::View) => {
+                self.on_view_timer(turn);
                 Ok(())
             }
+            Input::StateRead(to, chunk) => {
+                turn.send(to, Message::StateChunk(chunk));
+                Ok(())
+            }
+            Input::StateInstalled { sequence, good } => self.on_state_installed(sequence, good, turn),
+            Input::Timer(Timer::Adversary) => Ok(()),
         };
         if let Err(reason) = handled {
             turn.outputs.push(Output::Ignored(reason));
@@ -267,9 +283,10 @@ impl Protocol for Pbft {
             executed: self.log.executed,
             stable_checkpoint: self.log.low(),
             waiting_requests: self.queue.len(),
-            active: true,
-            view_changes: 0,
-            states_installed: 0,
+            active: self.views.active,
+            view_changes: self.views.begun,
+            states_installed: self.transfer.installed,
+            fetching: self.transfer.fetching(),
         }
     }
 }

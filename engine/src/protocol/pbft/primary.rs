@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::transitions::{Event, Phase};
 use super::{Pbft, Turn};
 use crate::protocol::message::PrePrepare;
-use crate::protocol::{Ignored, Message, Output, Timer};
+use crate::protocol::{Ignored, Message, Output, Record, Timer};
 use crate::requests::{Batch, RequestTable};
-use crate::types::{ClientId, Timestamp};
+use crate::types::{ClientId, Time, Timestamp};
 
 /// The newest request of each logical client that was given a place in the queue or in a batch.
 ///
@@ -63,6 +63,22 @@ impl Admission {
         sorted
     }
 
+    /// Forgets everything: a new view begins.
+    pub(super) fn clear(&mut self) {
+        self.clients.fill(Admitted::default());
+    }
+
+    /// These requests have a place in the order already.
+    pub(super) fn note(&mut self, requests: &RequestTable) {
+        for (client, &timestamp) in requests.clients.iter().zip(&requests.timestamps) {
+            if let Some(newest) = self.clients.get_mut(client.0 as usize)
+                && newest.timestamp < timestamp
+            {
+                *newest = Admitted { timestamp, waiting: false };
+            }
+        }
+    }
+
     /// The requests of these clients have left the queue.
     fn release(&mut self, clients: &[ClientId]) {
         for client in clients {
@@ -74,6 +90,7 @@ impl Admission {
 impl Pbft {
     /// Admits what is new and recalls what came again: a reply may have been lost.
     pub(super) fn on_requests_at_primary(&mut self, table: Arc<RequestTable>, turn: &mut Turn<'_>) {
+        let Some(table) = self.without_distrusted(table, turn) else { return };
         let sorted = self.admission.sort(&table, self.queue.has_room(&table));
         for (ignored, reason) in [
             (sorted.unknown_client, Ignored::UnknownClient),
@@ -98,27 +115,36 @@ impl Pbft {
     /// Proposes as many batches as the strategy and the high watermark allow. To be called whenever either may allow
     /// more: when requests arrive, a batch was executed, the low watermark rose, or the batch timer expired.
     pub(super) fn propose(&mut self, turn: &mut Turn<'_>) {
-        if !self.is_primary() {
+        if !self.leads() {
             return;
         }
         self.pass_over_decided();
         while self.next <= self.log.high() && self.queue.may_close(turn.now, self.next, self.log.executed) {
             let (requests, oldest) = self.queue.take();
             self.admission.release(&requests.clients);
-            let (sequence, batch) = (self.next, Batch::new(requests));
-            self.next = sequence.next();
-
-            // The primary's pre-prepare is its only vote of the prepare phase: no own prepare is recorded.
-            let slot = self.log.slot_mut(sequence);
-            slot.pre_prepared = Some(batch.digest);
-            slot.batch = Some(Arc::clone(&batch));
-            slot.stamps.received = oldest;
-            slot.enter(Event::Accept, turn.now);
-            turn.broadcast(Message::PrePrepare(PrePrepare { view: self.view, sequence, batch }));
-            self.progress(sequence, turn);
-            self.pass_over_decided();
+            self.assign(Batch::new(requests), oldest, turn);
         }
+        self.pad(turn);
         self.arm_batch_timer(turn);
+    }
+
+    /// Proposes `batch`, whose oldest request is here since `oldest`, at the next sequence number.
+    pub(super) fn assign(&mut self, batch: Arc<Batch>, oldest: Time, turn: &mut Turn<'_>) {
+        let sequence = self.next;
+        self.next = sequence.next();
+
+        // The primary's pre-prepare is its only vote of the prepare phase: no own prepare is recorded.
+        let pre_prepare = PrePrepare { view: self.view, sequence, batch: Arc::clone(&batch) };
+        self.persist(turn, || Record::PrePrepared(pre_prepare.clone()));
+        self.suspicion.note_proposed(sequence, self.log.committed, turn.now);
+        let slot = self.log.slot_mut(sequence);
+        slot.pre_prepared = Some(batch.digest);
+        slot.batch = Some(batch);
+        slot.stamps.received = oldest;
+        slot.enter(Event::Accept, turn.now);
+        turn.broadcast(Message::PrePrepare(pre_prepare));
+        self.progress(sequence, turn);
+        self.pass_over_decided();
     }
 
     /// Assigns no sequence number that has a batch already. A primary learns such decisions from others only if it does

@@ -23,8 +23,6 @@ const SOON_FRACTION: u64 = 8;
 const ANSWER_FRACTION: u64 = 16;
 /// From this many successive statuses without progress on, a peer is sent votes along with claims.
 const VOTES_AFTER: u32 = 3;
-/// After this many intervals without progress, a checkpoint that others vouch for is taken to be out of reach.
-const FETCH_STATE_INTERVALS: u32 = 8;
 
 /// What this replica knows of the others' positions, and its own side of the exchange.
 #[derive(Debug)]
@@ -36,11 +34,6 @@ pub(super) struct Repair {
     told: (SequenceNumber, SequenceNumber),
     /// Intervals since then.
     silent: u32,
-    /// Where this replica stood at the last interval, and for how many it has stood there although others vouch for a
-    /// later state.
-    standing: (SequenceNumber, u32),
-    /// The checkpoint that was last asked for.
-    fetching: SequenceNumber,
     /// Bodies whose decision is not known yet, oldest first.
     bodies: VecDeque<(ReplicaId, Body)>,
 }
@@ -78,8 +71,6 @@ impl Repair {
             due,
             told: (SequenceNumber(0), SequenceNumber(0)),
             silent: 0,
-            standing: (SequenceNumber(0), 0),
-            fetching: SequenceNumber(0),
             bodies: VecDeque::new(),
         }
     }
@@ -111,6 +102,8 @@ impl Repair {
 struct Answer {
     to: ReplicaId,
     body_bytes: usize,
+    /// Whether votes of this replica's view are of use to the peer.
+    votes: bool,
 }
 
 impl Answer {
@@ -146,14 +139,21 @@ impl Pbft {
         let outstanding = self.log.highest() > self.log.committed || !self.early.is_empty();
         let unstable = self.checkpoints.newest_own() > self.log.low();
         let behind = self.repair.peers.iter().any(|peer| peer.committed > self.log.committed);
-        outstanding || unstable || behind
+        outstanding || unstable || behind || !self.views.active
     }
 
     fn status(&self) -> Status {
         let (low, committed) = (self.log.low(), self.log.committed);
         let last = self.log.highest().0.min(committed.0.saturating_add(STATUS_SLOTS_MAX as u64));
         let slots = (committed.0 + 1..=last).map(|sequence| self.log.slot(SequenceNumber(sequence)).status()).collect();
-        Status { view: self.view, active: true, view_changes: 0, stable: low, committed, slots }
+        Status {
+            view: self.view,
+            active: self.views.active,
+            view_changes: if self.views.active { 0 } else { self.views.known(self.view) },
+            stable: low,
+            committed,
+            slots,
+        }
     }
 
     /// Repairs have arrived: the rest of the gap is asked for soon, so that a laggard gains on its peers.
@@ -165,28 +165,9 @@ impl Pbft {
         }
     }
 
-    /// Asks for state when others vouch for a checkpoint that this replica does not get to by repairs: nobody keeps
-    /// what it misses.
-    fn check_reach(&mut self, turn: &mut Turn<'_>) {
-        let committed = self.log.committed;
-        // f + 1 vouchers: one of them is correct, so the state exists.
-        let target = self.checkpoints.vouched_above(committed, self.config.quorums.weak());
-        let (stood, intervals) = self.repair.standing;
-        let intervals = if stood == committed { intervals + u32::from(target.is_some()) } else { 0 };
-        self.repair.standing = (committed, intervals);
-        if let Some(target) = target
-            && intervals >= FETCH_STATE_INTERVALS
-            && self.repair.fetching <= committed
-        {
-            self.repair.fetching = target.sequence;
-            turn.broadcast(Message::StateWanted(target.sequence));
-        }
-    }
-
     /// Sends a peer what it lacks, unless that is probably on its way: only one that has not moved between two
     /// statuses, or is far behind, gets anything.
     pub(super) fn on_status(&mut self, sender: ReplicaId, status: &Status, turn: &mut Turn<'_>) -> Result<(), Ignored> {
-        self.check_view(status.view)?;
         let pause = self.config.status_interval_ns / ANSWER_FRACTION;
         let peer = &mut self.repair.peers[usize::from(sender.0)];
         peer.note(status);
@@ -195,14 +176,15 @@ impl Pbft {
         let lacks_batches = far || peer.committed_for > 0;
         let lacks_checkpoints = far || peer.stable_for > 0;
         let asks_too_often = peer.answered.is_some_and(|answered| turn.now.since(answered) < pause);
-        if asks_too_often || !(lacks_batches || lacks_checkpoints) {
+        if asks_too_often {
             return Ok(());
         }
         let sent = turn.outputs.len();
+        self.send_views(sender, status, turn);
         if lacks_checkpoints {
             self.send_checkpoints(sender, status, turn);
         }
-        if lacks_batches {
+        if lacks_batches || (status.view == self.view && self.lacks_assigned(status)) {
             self.send_batches(sender, status, turn);
         }
         if turn.outputs.len() > sent {
@@ -211,11 +193,32 @@ impl Pbft {
         Ok(())
     }
 
+    /// A replica of an earlier view, or one that waits for this view to start, gets what lets it follow.
+    fn send_views(&self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) {
+        let behind = status.view < self.view;
+        if behind || (status.view == self.view && !status.active) {
+            let has = if behind { 0 } else { status.view_changes };
+            for message in self.views.help(self.config.own, has) {
+                turn.send(to, message);
+            }
+        }
+    }
+
+    /// Whether the peer waits for the body of something that the new view assigned: it has no other way to get it.
+    fn lacks_assigned(&self, status: &Status) -> bool {
+        (1..).zip(&status.slots).any(|(ahead, lacks)| {
+            let sequence = SequenceNumber(status.committed.0.saturating_add(ahead));
+            let here = self.log.place(sequence) == Place::Window && self.log.slot(sequence).reproposed;
+            here && !lacks.pre_prepared && !lacks.committed
+        })
+    }
+
     fn is_far_behind(&self, status: &Status) -> bool {
         status.committed.0.saturating_add(FAR_BEHIND.min(self.log.window() / 2)) < self.log.committed.0
     }
 
-    /// Own checkpoints above the peer's stable one: those that it can reach, and the newest stable one in any case.
+    /// Own checkpoints above the peer's stable one: those that it can reach, and in any case the newest stable one and
+    /// the one that it waits for to fetch its state.
     fn send_checkpoints(&self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) {
         let low = self.log.low();
         let reach = status.stable.0.saturating_add(self.log.window());
@@ -223,9 +226,10 @@ impl Pbft {
         for own in lacking.filter(|own| own.sequence.0 <= reach) {
             turn.send(to, Message::Checkpoint(own));
         }
-        let stable = self.checkpoints.own_above(status.stable).find(|own| own.sequence == low);
-        if let Some(stable) = stable.filter(|stable| stable.sequence.0 > reach) {
-            turn.send(to, Message::Checkpoint(stable));
+        let wished = self.transfer.wished_by(to);
+        let beyond = self.checkpoints.own_above(SequenceNumber(reach));
+        for own in beyond.filter(|own| own.sequence == low || own.sequence == wished) {
+            turn.send(to, Message::Checkpoint(own));
         }
     }
 
@@ -239,7 +243,8 @@ impl Pbft {
             .0
             .min(status.committed.0.saturating_add(most))
             .min(status.stable.0.saturating_add(self.log.window()));
-        let mut answer = Answer { to, body_bytes: 0 };
+        let votes = status.view == self.view && self.views.active;
+        let mut answer = Answer { to, body_bytes: 0, votes };
         for (sequence, index) in (first..=last).zip(0..) {
             let lacks = status.slots.get(index).copied().unwrap_or_default();
             if lacks.committed {
@@ -248,7 +253,7 @@ impl Pbft {
             let sequence = SequenceNumber(sequence);
             if sequence <= self.log.committed {
                 self.send_decided(sequence, lacks, &mut answer, turn);
-            } else if self.log.place(sequence) == Place::Window {
+            } else if votes && self.log.place(sequence) == Place::Window {
                 self.send_undecided(sequence, lacks, &mut answer, turn);
             }
         }
@@ -266,7 +271,7 @@ impl Pbft {
             turn.send(answer.to, Message::Body(Body { sequence, batch: Arc::clone(batch) }));
         }
         // Where fewer than f + 1 correct replicas have committed, claims alone do not help.
-        if stuck && self.log.place(sequence) == Place::Window {
+        if stuck && answer.votes && self.log.place(sequence) == Place::Window {
             self.send_votes(sequence, lacks, answer.to, turn);
         }
     }
@@ -280,6 +285,12 @@ impl Pbft {
         {
             let batch = Arc::clone(batch);
             turn.send(answer.to, Message::PrePrepare(PrePrepare { view: self.view, sequence, batch }));
+        } else if let (true, false, Some(batch)) = (slot.reproposed, lacks.pre_prepared, &slot.batch)
+            && slot.pre_prepared == Some(batch.digest)
+            && self.sends_body(answer.to, sequence)
+            && answer.take(batch)
+        {
+            turn.send(answer.to, Message::Body(Body { sequence, batch: Arc::clone(batch) }));
         }
         self.send_votes(sequence, lacks, answer.to, turn);
     }
@@ -323,6 +334,11 @@ impl Pbft {
         self.check_missing(body.sequence)?;
         let (sequence, digest) = (body.sequence, body.batch.digest);
         let slot = self.log.slot(sequence);
+        if slot.reproposed && slot.pre_prepared == Some(digest) && slot.phase == super::transitions::Phase::Idle {
+            self.take_assigned_body(sequence, Arc::clone(&body.batch), turn);
+            self.progress(sequence, turn);
+            return Ok(());
+        }
         // Whoever sends a body claims it to be the decided one, and its claim comes first.
         let vouched = slot.claims.of(sender) == Some(digest) || slot.decided(self.config.quorums) == Some(digest);
         if !vouched || slot.has_body(digest) {

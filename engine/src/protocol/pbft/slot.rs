@@ -2,23 +2,29 @@
 
 use std::sync::Arc;
 
+use super::past::Past;
 use super::transitions::{Event, Phase, next};
 use super::votes::{Votes, size};
 use crate::protocol::Stamps;
 use crate::protocol::message::SlotStatus;
 use crate::quorum::Quorums;
 use crate::requests::Batch;
-use crate::types::{Digest, Time};
+use crate::types::{ClientId, Digest, ReplicaId, Time, View};
 
-/// What this replica knows of one sequence number in the current view.
-///
-/// With the pre-prepare's digest and the prepares it holds what a prepared certificate consists of, and the digests
-/// that were pre-prepared: what a view change needs.
+/// What this replica knows of one sequence number: its votes in the current view, and what a view change needs of those
+/// before.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     pub(super) phase: Phase,
-    /// The digest of the pre-prepare that was accepted or is held. Stays when a decision for another digest is learned.
+    /// The digest that the primary assigned in this view, by a pre-prepare (accepted or held) or by the new view. Stays
+    /// when a decision for another digest is learned.
     pub(super) pre_prepared: Option<Digest>,
+    /// Whether the new view assigned it. Then nobody needs to vouch for the requests: a correct replica has before.
+    pub(super) reproposed: bool,
+    /// Of a held pre-prepare: the clients whose requests do not prove themselves.
+    pub(super) unproven: Vec<ClientId>,
+    /// What was pre-prepared and prepared here in earlier views.
+    pub(super) past: Past,
     /// The body: of the pre-prepare, or of the decision once it is known.
     pub(super) batch: Option<Arc<Batch>>,
     /// Prepares of backups, the own one included.
@@ -59,7 +65,7 @@ impl Slot {
                     stamps.received = now;
                 }
             }
-            Event::Hold | Event::HandOut | Event::Execute | Event::Collect => {}
+            Event::Hold | Event::HandOut | Event::Execute | Event::Collect | Event::LeaveView => {}
         }
     }
 
@@ -83,6 +89,30 @@ impl Slot {
         by_commits.or_else(by_claims).map(|(digest, _)| digest)
     }
 
+    /// Ends `view` here: what replica `own` voted for becomes past, the votes are forgotten. A decision stays, and
+    /// so do others' claims of it, which belong to no view.
+    pub(super) fn leave_view(&mut self, view: View, own: ReplicaId, was_primary: bool, now: Time) {
+        let by_pre_prepare = self.pre_prepared.filter(|_| was_primary);
+        if let Some(digest) = self.prepares.of(own).or(by_pre_prepare) {
+            self.past.note_pre_prepared(digest, view, self.batch.as_ref());
+        }
+        if let Some(digest) = self.commits.of(own) {
+            self.past.note_prepared(digest, view, self.batch.as_ref());
+        }
+        self.prepares.clear();
+        self.commits.clear();
+        self.pre_prepared = None;
+        self.reproposed = false;
+        self.unproven.clear();
+        if self.phase < Phase::CommittedLocal {
+            if let Some(batch) = self.batch.take() {
+                self.past.keep_body(&batch);
+            }
+            self.enter(Event::LeaveView, now);
+            self.stamps = Stamps::default();
+        }
+    }
+
     /// Whether the body that is here has this digest.
     pub(super) fn has_body(&self, digest: Digest) -> bool {
         self.batch.as_ref().is_some_and(|batch| batch.digest == digest)
@@ -103,6 +133,9 @@ impl Slot {
     pub(super) fn clear(&mut self) -> Option<Arc<Batch>> {
         self.phase = Phase::Idle;
         self.pre_prepared = None;
+        self.reproposed = false;
+        self.unproven.clear();
+        self.past.clear();
         self.prepares.clear();
         self.commits.clear();
         self.claims.clear();

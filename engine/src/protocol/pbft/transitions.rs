@@ -37,6 +37,8 @@ pub(super) enum Event {
     Execute,
     /// A stable checkpoint covers it.
     Collect,
+    /// The view is over and the batch is not decided: a new view assigns anew.
+    LeaveView,
 }
 
 /// The phase that `event` leads to, or `None` where it may not happen.
@@ -50,6 +52,7 @@ pub(super) const fn next(phase: Phase, event: Event) -> Option<Phase> {
         (Phase::Idle | Phase::Held | Phase::PrePrepared | Phase::Prepared, Event::Decide) => {
             Some(Phase::CommittedLocal)
         }
+        (Phase::Idle | Phase::Held | Phase::PrePrepared | Phase::Prepared, Event::LeaveView) => Some(Phase::Idle),
         (Phase::CommittedLocal, Event::HandOut) => Some(Phase::Executing),
         (Phase::Executing, Event::Execute) => Some(Phase::Executed),
         (Phase::Executed, Event::Collect) => Some(Phase::Idle),
@@ -74,8 +77,16 @@ mod tests {
             Phase::Executing,
             Phase::Executed,
         ];
-        let events =
-            [Event::Hold, Event::Accept, Event::Prepare, Event::Decide, Event::HandOut, Event::Execute, Event::Collect];
+        let events = [
+            Event::Hold,
+            Event::Accept,
+            Event::Prepare,
+            Event::Decide,
+            Event::HandOut,
+            Event::Execute,
+            Event::Collect,
+            Event::LeaveView,
+        ];
         let mut table = String::new();
         for phase in phases {
             for event in events {

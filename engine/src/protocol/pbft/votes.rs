@@ -22,14 +22,14 @@ pub(super) const fn size(set: u64) -> usize {
 }
 
 /// Who voted for what. At most one vote a sender, so at most n votes; clearing keeps the memory for the next use.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Votes {
     candidates: Vec<Candidate>,
     /// Of senders that sign: what would convince others.
     signatures: Vec<(ReplicaId, Signature)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Candidate {
     digest: Digest,
     voters: u64,

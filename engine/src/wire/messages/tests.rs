@@ -4,6 +4,7 @@ use super::*;
 use crate::auth::testing::{cluster, keyring, table};
 use crate::auth::{Check, Verifier};
 use crate::limits::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES};
+use crate::protocol::message::{NewView, Signed, ViewChange};
 use crate::settings::Authentication;
 use crate::wire::FrameReader;
 
@@ -49,7 +50,35 @@ fn every_message(requests: RequestTable) -> Vec<Message> {
         Message::Status(Status::default()),
         Message::Forward(Arc::new(requests)),
         Message::Body(Body { sequence, batch }),
+        Message::ViewChange(Signed { content: Arc::new(view_change()), signature: Some([7; 64]) }),
+        Message::NewView(Signed { content: Arc::new(new_view()), signature: Some([8; 64]) }),
+        Message::StateWanted(sequence),
+        Message::FetchState(FetchState { sequence, index: 3 }),
+        Message::StateChunk(StateChunk { sequence, index: 3, count: 4, bytes: Bytes::from_static(b"state") }),
     ]
+}
+
+/// Of replica 1.
+fn view_change() -> ViewChange {
+    let entry = |view, sequence| Vote {
+        view: View(view),
+        sequence: SequenceNumber(sequence),
+        digest: Digest([u8::try_from(sequence).unwrap(); 32]),
+    };
+    ViewChange {
+        replica: ReplicaId(1),
+        view: View(5),
+        stable: SequenceNumber(64),
+        checkpoints: vec![Checkpoint { sequence: SequenceNumber(64), digest: Digest([1; 32]) }],
+        prepared: vec![entry(3, 65), entry(4, 66)],
+        pre_prepared: vec![entry(3, 65), entry(4, 66), entry(2, 70)],
+    }
+}
+
+/// Of replica 1, the primary of view 5 among four.
+fn new_view() -> NewView {
+    let named = |replica| (ReplicaId(replica), Digest([u8::try_from(replica).unwrap(); 32]));
+    NewView { view: View(5), view_changes: [0, 1, 3].map(named).to_vec() }
 }
 
 /// What `message` is after the trip to replica `to`.
@@ -87,7 +116,8 @@ fn decode(frame: &Bytes, sender: u16, sealer: &Sealer) -> Result<Decoded, Decode
 
 fn decode_body_of(kind: FrameKind, sender: u16, body: Bytes, sealer: &Sealer) -> Result<Decoded, DecodeError> {
     let proof_bytes = sealer.proof_bytes(LinkClass::ReplicaToReplica);
-    decode_message(kind, ReplicaId(sender), body, sealer.keyring().cluster(), proof_bytes, &mut Digester::default())
+    let context = Context { cluster: sealer.keyring().cluster(), replicas: 4, proof_bytes };
+    decode_message(kind, ReplicaId(sender), body, context, &mut Digester::default())
 }
 
 #[test]
@@ -119,6 +149,43 @@ fn every_message_arrives_authentic_at_every_receiver() {
             assert_eq!(outgoing.same_for_all(), frames[0] == frames[1], "{strategy} {message:?}");
         }
     }
+}
+
+/// Signed in every mode, so that whoever gets it from others can tell who said it.
+#[test]
+fn what_is_passed_on_is_proven_by_its_origin_in_every_mode() {
+    for strategy in Authentication::PRESETS {
+        let verifier = Verifier::new(keyring(&cluster(strategy, 4, &[9]), 2));
+        let (origin, relay) = (sealer(strategy, 1), sealer(strategy, 3));
+        for message in [Message::ViewChange(Signed::own(view_change())), Message::NewView(Signed::own(new_view()))] {
+            let first = decode(&encode_message(&message, ReplicaId(3), &origin), 1, &origin).unwrap();
+            let again = decode(&encode_message(&first.message, ReplicaId(2), &relay), 3, &relay).unwrap();
+            assert_eq!(first.message, again.message, "{strategy}");
+            let proven = again.origin.unwrap();
+            assert_eq!(proven.signer, NodeId(1));
+            assert!(verifier.is_origin(&proven), "{strategy}");
+            // Of another, or with a bit flipped, it is not.
+            assert!(!verifier.is_origin(&Origin { signer: NodeId(3), ..proven.clone() }), "{strategy}");
+            let mut signature = proven.signature;
+            signature[7] ^= 1;
+            assert!(!verifier.is_origin(&Origin { signature, ..proven }), "{strategy}");
+        }
+    }
+}
+
+#[test]
+fn lists_and_chunks_are_bounded_before_anything_is_made() {
+    let sealer = sealer("none", 1);
+    for (index, at) in [(10, 18), (10, 22), (10, 26), (11, 8)] {
+        let frame = encode_message(&every_message(requests("none"))[index], ReplicaId(0), &sealer);
+        let mut body = frame[FRAME_HEADER_BYTES..].to_vec();
+        body[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        let kind = FrameKind::from_u8(frame[7]).unwrap();
+        assert_eq!(decode_body_of(kind, 1, body.into(), &sealer), Err(DecodeError::TooManyEntries));
+    }
+    let mut body = [0; 20].to_vec();
+    body[16..].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert_eq!(decode_body_of(FrameKind::StateChunk, 1, body.into(), &sealer), Err(DecodeError::ChunkTooLong));
 }
 
 #[test]
@@ -166,7 +233,11 @@ fn status_messages_are_bounded_and_have_no_unknown_flags() {
     let sealer = sealer("none", 1);
     let frame = encode_message(&every_message(requests("none"))[6], ReplicaId(0), &sealer);
     let good = frame.slice(FRAME_HEADER_BYTES..);
-    for (at, value, error) in [(24, 65, DecodeError::TooManySlots), (28 + 16, 8, DecodeError::UnknownFlags)] {
+    for (at, value, error) in [
+        (8, 2, DecodeError::UnknownFlags),
+        (33, 65, DecodeError::TooManySlots),
+        (37 + 16, 8, DecodeError::UnknownFlags),
+    ] {
         let mut bad = good.to_vec();
         bad[at] = value;
         assert_eq!(decode_body_of(FrameKind::Status, 1, bad.into(), &sealer), Err(error));
@@ -199,7 +270,7 @@ proptest! {
 
     #[test]
     fn a_flipped_bit_is_refused_or_changes_what_is_proven_or_hits_a_proof(
-        which in 0usize..10,
+        which in 0usize..15,
         at in any::<prop::sample::Index>(),
         bit in 0..8,
     ) {
@@ -217,7 +288,10 @@ proptest! {
                 _ => None,
             };
             prop_assert!(
-                bad.block != good.block || bad.proof != good.proof || proofs(&bad.message) != proofs(&good.message)
+                bad.block != good.block
+                    || bad.proof != good.proof
+                    || bad.origin != good.origin
+                    || proofs(&bad.message) != proofs(&good.message)
             );
         }
     }

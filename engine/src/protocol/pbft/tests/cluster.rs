@@ -1,13 +1,19 @@
 //! A small cluster in memory: replicas, executors, closed-loop clients and a network that delays, reorders, repeats and
 //! loses, all from one seed. (The simulator is the thorough one; this keeps the core honest on its own.)
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Config, INTERVAL, Pbft, STATUS_NS, WINDOW, batch, config, table};
-use super::{body, checkpoint, commit, committed, pre_prepare, prepare, unproven};
+use super::{body, checkpoint, committed, unproven, vote};
+use crate::limits::STATE_CHUNKS_MAX;
 use crate::protocol::client::{ClientTable, Recipients, ReplyOutcome};
-use crate::protocol::message::{Authentic, Message, SlotStatus, Status, Verdict};
+use crate::protocol::message::{
+    Authentic, Checkpoint, FetchState, Message, NewView, PrePrepare, Signed, SlotStatus, StateChunk, Status, Verdict,
+    ViewChange, Vote,
+};
 use crate::protocol::{Execution, Input, Output, Protocol, Reply, Timer};
 use crate::quorum::Quorums;
 use crate::requests::{Batch, RequestTable};
@@ -16,6 +22,26 @@ use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp,
 
 /// How long a client waits before it sends again. Short: a lost request should not make the tests wait.
 const RETRY_NS: u64 = 4 * STATUS_NS;
+
+/// How a replica lies about snapshots. In all else it is correct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lie {
+    /// It sends chunks of another state.
+    WrongChunks,
+    /// It says that it keeps none.
+    NoSnapshot,
+    /// It has always one chunk more to send.
+    Endless,
+    /// It does not answer.
+    Silence,
+    /// It vouches for a state that it makes up, and sends that.
+    WrongState,
+}
+
+impl Lie {
+    pub(super) const ALL: [Self; 5] =
+        [Self::WrongChunks, Self::NoSnapshot, Self::Endless, Self::Silence, Self::WrongState];
+}
 
 /// What the network does to a message.
 #[derive(Clone, Copy)]
@@ -31,17 +57,29 @@ impl Network {
     pub(super) const CALM: Self = Self { loss_percent: 0, repeat_percent: 0, delay_max_ns: 50_000, statuses: true };
 }
 
+/// Chunks of a snapshot here.
+const CHUNKS: u32 = 7;
+/// The digest that a replica which lies vouches for.
+const WRONG_STATE: Digest = Digest([0xba; 32]);
+
+/// A snapshot that stands for the state with this digest.
+fn chunks(sequence: SequenceNumber, state: Digest) -> Vec<Bytes> {
+    (0..CHUNKS).map(|index| format!("{index} of {state} at {sequence}").into()).collect()
+}
+
 enum Event {
     Input(usize, Box<Input>),
     Timer(usize, Timer),
     /// The executor of a replica finishes a batch.
     Finish(usize, Box<Execution>),
+    /// It gets to something else that it was asked to do, in order with the batches.
+    Serve(usize, Output),
     Reply(usize, ClientId, Timestamp, Vec<u8>),
     Retry(ClientId, Timestamp, u32),
 }
 
-/// A fake executor: applies each request once, in order, to a hash chain.
-#[derive(Default)]
+/// A fake executor: applies each request once, in order, to a hash chain. Its state as a whole is its snapshot.
+#[derive(Clone, Default)]
 struct Executor {
     ledger: Vec<Digest>,
     state: Digest,
@@ -70,8 +108,17 @@ pub(super) struct Cluster {
     seed: u64,
     /// How often state was asked for.
     pub(super) fetches: usize,
+    /// How each replica lies about snapshots, if it does.
+    pub(super) lies: Vec<Option<Lie>>,
+    /// Replicas keep no batches below their low watermarks.
+    pub(super) forgetful: bool,
+    wishes: Vec<BTreeSet<SequenceNumber>>,
+    /// The states that each replica keeps.
+    kept: Vec<BTreeMap<SequenceNumber, Executor>>,
     /// Messages between replicas.
     pub(super) messages: u64,
+    /// View-changes that were sent: what a new-view can name.
+    overheard: Vec<Signed<ViewChange>>,
 }
 
 impl Cluster {
@@ -95,7 +142,12 @@ impl Cluster {
             now: Time(0),
             seed,
             fetches: 0,
+            lies: vec![None; n],
+            forgetful: false,
+            wishes: vec![BTreeSet::new(); n],
+            kept: vec![BTreeMap::new(); n],
             messages: 0,
+            overheard: Vec::new(),
         };
         for own in 0..n {
             let mut outputs = Vec::new();
@@ -154,6 +206,17 @@ impl Cluster {
         self.replicas[replica].position().executed.0
     }
 
+    /// The highest view that a replica which can speak takes part in.
+    pub(super) fn highest_view(&self) -> View {
+        let positions = (0..self.replicas.len()).filter(|&at| !self.silent[at]).map(|at| self.replicas[at].position());
+        positions.filter(|position| position.active).map(|position| position.view).max().unwrap_or_default()
+    }
+
+    /// Where everybody stands, for messages.
+    pub(super) fn positions(&self) -> Vec<crate::protocol::Position> {
+        self.replicas.iter().map(Protocol::position).collect()
+    }
+
     /// Agreement, and exactly-once execution.
     pub(super) fn check(&self) {
         for (replica, executor) in self.executors.iter().enumerate() {
@@ -178,6 +241,7 @@ impl Cluster {
                 }
             }
             Event::Finish(replica, execution) => self.execute(replica, &execution),
+            Event::Serve(replica, output) => self.serve(replica, output),
             Event::Reply(from, client, timestamp, result) => self.on_reply(from, client, timestamp, &result),
             Event::Retry(client, timestamp, attempt) => self.request(client, timestamp, attempt),
         }
@@ -185,6 +249,9 @@ impl Cluster {
 
     fn step(&mut self, replica: usize, input: Input) {
         let mut outputs = Vec::new();
+        if self.forgetful {
+            self.replicas[replica].log.forget_history();
+        }
         self.replicas[replica].step(self.now, input, &mut outputs);
         self.act(replica, outputs);
     }
@@ -194,13 +261,17 @@ impl Cluster {
             match output {
                 Output::Send(to, message) => self.send(replica, usize::from(to.0), &message),
                 Output::Broadcast(message) => {
+                    self.fetches += usize::from(matches!(*message, Message::StateWanted(_)));
                     for to in (0..self.executors.len()).filter(|&to| to != replica) {
                         self.send(replica, to, &message);
                     }
                 }
                 Output::Execute(execution) => {
-                    // Batches finish in order: the same delay for all.
+                    // Everything finishes in order: the same delay for all.
                     self.at(self.now.after(20_000), Event::Finish(replica, Box::new(execution)));
+                }
+                Output::KeepState(_) | Output::ReadState { .. } | Output::InstallState { .. } => {
+                    self.at(self.now.after(20_000), Event::Serve(replica, output));
                 }
                 Output::Recall(table) => self.recall(replica, &table),
                 Output::SetTimer(timer, due) => {
@@ -209,12 +280,7 @@ impl Cluster {
                 }
                 Output::CancelTimer(timer) => drop(self.timers.remove(&(replica, timer))),
                 Output::StableCheckpoint(_) | Output::Ignored(_) => {}
-                Output::RollBack(_)
-                | Output::Diverged { .. }
-                | Output::KeepState(_)
-                | Output::ReadState { .. }
-                | Output::InstallState { .. }
-                | Output::Persist(_) => panic!("unexpected {output:?}"),
+                Output::RollBack(_) | Output::Diverged { .. } | Output::Persist(_) => panic!("unexpected {output:?}"),
             }
         }
     }
@@ -240,6 +306,9 @@ impl Cluster {
         assert_eq!(executor.ledger.len() as u64, execution.sequence.0, "executed in order");
 
         let state = executor.state;
+        if self.wishes[replica].remove(&execution.sequence) {
+            self.kept[replica].insert(execution.sequence, executor.clone());
+        }
         for (client, timestamp, result) in replies {
             self.reply(replica, client, timestamp, result);
         }
@@ -247,6 +316,55 @@ impl Cluster {
         if execution.sequence.0.is_multiple_of(INTERVAL) {
             self.step(replica, Input::CheckpointTaken(execution.sequence, state));
         }
+    }
+
+    fn serve(&mut self, replica: usize, output: Output) {
+        match output {
+            Output::KeepState(sequence) => {
+                let executor = &self.executors[replica];
+                if sequence.0 == executor.ledger.len() as u64 {
+                    self.kept[replica].insert(sequence, executor.clone());
+                }
+                self.wishes[replica].insert(sequence);
+            }
+            Output::ReadState { to, fetch: FetchState { sequence, index } } => {
+                let state = self.kept[replica].get(&sequence).map(|kept| kept.state);
+                let chunk = state.and_then(|state| chunks(sequence, state).get(index as usize).cloned());
+                let count = if chunk.is_some() { CHUNKS } else { 0 };
+                let chunk = StateChunk { sequence, index, count, bytes: chunk.unwrap_or_default() };
+                self.step(replica, Input::StateRead(to, chunk));
+            }
+            Output::InstallState { sequence, digest, chunks: given } => {
+                let installed = &self.executors[replica];
+                assert!(sequence.0 > installed.ledger.len() as u64, "never backwards");
+                let good = given == chunks(sequence, digest);
+                if good {
+                    let kept = self.kept.iter().flat_map(BTreeMap::values).find(|kept| kept.state == digest);
+                    self.executors[replica] = kept.expect("no replica has this state").clone();
+                }
+                self.step(replica, Input::StateInstalled { sequence, good });
+            }
+            _ => panic!("unexpected {output:?}"),
+        }
+    }
+
+    /// What a replica that lies about snapshots makes of its message.
+    fn distort(&self, from: usize, message: &mut Message) -> bool {
+        match (self.lies[from], message) {
+            (Some(Lie::Silence), Message::StateChunk(_)) => return false,
+            (Some(Lie::NoSnapshot), Message::StateChunk(chunk)) => (chunk.count, chunk.bytes) = (0, Bytes::new()),
+            (Some(Lie::WrongChunks), Message::StateChunk(chunk)) => chunk.bytes = Bytes::from_static(b"made up"),
+            (Some(Lie::Endless), Message::StateChunk(chunk)) => {
+                (chunk.count, chunk.bytes) = (STATE_CHUNKS_MAX, Bytes::from_static(b"more"));
+            }
+            (Some(Lie::WrongState), Message::StateChunk(chunk)) => {
+                chunk.count = CHUNKS;
+                chunk.bytes = chunks(chunk.sequence, WRONG_STATE)[chunk.index as usize % CHUNKS as usize].clone();
+            }
+            (Some(Lie::WrongState), Message::Checkpoint(checkpoint)) => checkpoint.digest = WRONG_STATE,
+            _ => {}
+        }
+        true
     }
 
     fn recall(&mut self, replica: usize, table: &RequestTable) {
@@ -295,7 +413,13 @@ impl Cluster {
 
     fn on_reply(&mut self, from: usize, client: ClientId, timestamp: Timestamp, result: &[u8]) {
         let replica = ReplicaId(u16::try_from(from).unwrap());
-        let outcome = self.clients.on_reply(&Reply { replica, view: View(0), client, timestamp, result });
+        let outcome = self.clients.on_reply(&Reply {
+            replica,
+            view: self.replicas[from].position().view,
+            client,
+            timestamp,
+            result,
+        });
         assert_ne!(outcome, ReplyOutcome::Unknown);
         if outcome == ReplyOutcome::Completed {
             assert_eq!(self.clients.result(client), Some(&timestamp.0.to_le_bytes()[..]));
@@ -311,7 +435,18 @@ impl Cluster {
     fn send(&mut self, from: usize, to: usize, message: &Arc<Message>) {
         self.messages += 1;
         let sender = ReplicaId(u16::try_from(from).unwrap());
-        let message = message.as_ref().clone();
+        let mut message = message.as_ref().clone();
+        match &mut message {
+            Message::ViewChange(signed) => {
+                signed.signature = Some([0; 64]);
+                self.overheard.push(signed.clone());
+            }
+            Message::NewView(signed) => signed.signature = Some([0; 64]),
+            _ => {}
+        }
+        if !self.distort(from, &mut message) {
+            return;
+        }
         let proven = match &message {
             Message::PrePrepare(message) => {
                 !(self.distrust[to] && message.batch.requests.clients.contains(&ClientId(0)))
@@ -335,10 +470,14 @@ impl Cluster {
         let about = self.executed(to).saturating_sub(2) + self.random(2 * WINDOW + 4);
         let story = usize::try_from(about).unwrap() + usize::from(self.random(5) == 0);
         let chosen = &made_up[story % made_up.len()];
-        let message = match self.random(9) {
-            0 | 1 => pre_prepare(about, chosen),
-            2 => prepare(about, chosen),
-            3 => commit(about, chosen),
+        let view = View(self.positions()[to].view.0 + self.random(2));
+        let vote = Vote { view, ..vote(about, chosen) };
+        let message = match self.random(12) {
+            0 | 1 => Message::PrePrepare(PrePrepare { view, sequence: vote.sequence, batch: Arc::clone(chosen) }),
+            2 => Message::Prepare(vote),
+            3 => Message::Commit(vote),
+            9 | 10 => Message::ViewChange(self.lie_about_views(liar, view, chosen)),
+            11 => Message::NewView(self.lie_about_new_view(view)),
             4 => committed(about, chosen),
             5 => body(about, chosen),
             6 => checkpoint(about / INTERVAL * INTERVAL, 1),
@@ -357,6 +496,49 @@ impl Cluster {
         if !self.silent[to] {
             self.step(to, Input::Message(authentic));
         }
+    }
+
+    /// A view-change of a liar: well-formed, and made up.
+    fn lie_about_views(&mut self, liar: u16, view: View, chosen: &Batch) -> Signed<ViewChange> {
+        let correct = self.pick_correct();
+        let stable = self.stable(correct).0;
+        let view = View(if self.random(20) == 0 { u64::MAX } else { view.0 + 1 });
+        let entry = Vote { view: View(view.0 - 1), ..vote(stable + 1 + self.random(WINDOW), chosen) };
+        let prepared = if self.random(2) == 0 { vec![entry] } else { Vec::new() };
+        let listed = (stable > 0).then(|| {
+            let digest = Digest([u8::try_from(self.random(2)).unwrap(); 32]);
+            Checkpoint { sequence: SequenceNumber(stable), digest }
+        });
+        let content = Arc::new(ViewChange {
+            replica: ReplicaId(liar),
+            view,
+            stable: SequenceNumber(stable),
+            checkpoints: listed.into_iter().collect(),
+            pre_prepared: prepared.clone(),
+            prepared,
+        });
+        let signed = Signed { content, signature: Some([0; 64]) };
+        self.overheard.push(signed.clone());
+        signed
+    }
+
+    /// A new-view on view-changes that were really sent, some of them by liars. Only the view's primary can sign one.
+    fn lie_about_new_view(&mut self, view: View) -> Signed<NewView> {
+        let mut view_changes = Vec::new();
+        for replica in (0..).take(self.executors.len()).map(ReplicaId) {
+            let of_view =
+                |signed: &&Signed<ViewChange>| signed.content.view == view && signed.content.replica == replica;
+            view_changes.extend(self.overheard.iter().rev().find(of_view).map(|s| (replica, s.content.digest())));
+        }
+        let primary = usize::from(view.primary(self.executors.len()).0);
+        // In place of a signature that can not be made: one that nobody accepts.
+        let view = if self.silent[primary] { view } else { View(0) };
+        Signed { content: Arc::new(NewView { view, view_changes }), signature: Some([0; 64]) }
+    }
+
+    fn pick_correct(&mut self) -> usize {
+        let correct: Vec<usize> = (0..self.executors.len()).filter(|&at| !self.silent[at]).collect();
+        correct[self.pick(correct.len())]
     }
 
     fn pick(&mut self, among: usize) -> usize {
@@ -393,6 +575,11 @@ impl Cluster {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % bound
+    }
+
+    /// How often a replica took over a state.
+    pub(super) fn states_installed(&self, replica: usize) -> u64 {
+        self.replicas[replica].position().states_installed
     }
 
     /// The stable checkpoint of a replica.

@@ -1,18 +1,25 @@
 //! Lists of inputs against lists of outputs, then whole clusters under a hostile network.
 //!
-//! `phases`, `primary`, `checkpoints` and `repair` drive one replica by hand; `properties` runs seeds of a `cluster`.
+//! `phases`, `primary`, `checkpoints`, `repair`, `transfer`, `views`, `suspicion` and `recovery` drive one replica by
+//! hand; `properties` runs seeds of a `cluster`.
 
 mod checkpoints;
 mod cluster;
 mod phases;
 mod primary;
 mod properties;
+mod recovery;
 mod repair;
+mod suspicion;
+mod transfer;
+mod views;
 
 use std::sync::Arc;
 
 use super::{Config, Pbft};
-use crate::protocol::message::{Authentic, Body, Checkpoint, Message, PrePrepare, Verdict, Vote};
+use crate::protocol::message::{
+    Authentic, Body, Checkpoint, Message, NewView, PrePrepare, Signed, Verdict, ViewChange, Vote,
+};
 use crate::protocol::{Ignored, Input, Output, Protocol, Timer};
 use crate::quorum::Quorums;
 use crate::requests::{Batch, Proofs, RequestTable};
@@ -48,6 +55,8 @@ fn config(n: usize, own: u16) -> Config {
 struct Replica {
     core: Pbft,
     now: Time,
+    /// When the view timer expires, once it was set. Left out of the outputs: it is set lazily.
+    view_timer: Option<Time>,
 }
 
 impl Replica {
@@ -60,12 +69,19 @@ impl Replica {
         let status = Output::SetTimer(Timer::Status, Time(config.status_interval_ns));
         let core = Pbft::new(config, Time(0), &mut outputs);
         assert_eq!(outputs, [status]);
-        Self { core, now: Time(1) }
+        Self { core, now: Time(1), view_timer: None }
     }
 
     fn step(&mut self, input: Input) -> Vec<Output> {
         let mut outputs = Vec::new();
         self.core.step(self.now, input, &mut outputs);
+        outputs.retain(|output| match output {
+            Output::SetTimer(Timer::View, due) => {
+                self.view_timer = Some(*due);
+                false
+            }
+            _ => true,
+        });
         outputs
     }
 

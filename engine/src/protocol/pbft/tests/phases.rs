@@ -88,24 +88,37 @@ fn senders_are_checked() {
 }
 
 #[test]
-fn other_views_are_refused() {
+fn later_views_are_kept_within_bounds_and_count_for_nothing() {
     let mut replica = Replica::new(4, 1);
     let batch = batch(&[(1, 1)]);
     let vote = Vote { view: View(u64::MAX), ..vote(1, &batch) };
-    let message = PrePrepare { view: View(1), sequence: SequenceNumber(1), batch };
+    let message = PrePrepare { view: View(2), sequence: SequenceNumber(1), batch: Arc::clone(&batch) };
     for message in [Message::PrePrepare(message), Message::Prepare(vote), Message::Commit(vote)] {
-        assert_eq!(replica.hear(2, message), ignored(Ignored::FutureView));
+        assert_eq!(replica.hear(2, message), []);
     }
+    let other = PrePrepare { view: View(1), sequence: SequenceNumber(1), batch };
+    assert_eq!(replica.hear(2, Message::PrePrepare(other)), ignored(Ignored::NotFromPrimary));
+    let mut refused = 0;
+    for _ in 0..2 * EARLY_MESSAGES_MAX {
+        refused += replica.hear(2, Message::Commit(vote)).len();
+    }
+    assert!(refused > EARLY_MESSAGES_MAX, "{refused}");
+    assert_eq!(replica.core.position().committed, SequenceNumber(0));
 }
 
 #[test]
-fn a_second_pre_prepare_changes_nothing() {
+fn a_second_pre_prepare_gives_the_primary_away() {
     let mut replica = Replica::new(4, 1);
     let (batch, other) = (batch(&[(1, 1)]), batch(&[(2, 1)]));
     replica.hear(0, pre_prepare(1, &batch));
     assert_eq!(replica.hear(0, pre_prepare(1, &batch)), ignored(Ignored::DuplicatePrePrepare));
-    assert_eq!(replica.hear(0, pre_prepare(1, &other)), ignored(Ignored::ConflictingPrePrepare));
-    assert_eq!(replica.hear(2, prepare(1, &batch)), [broadcast(commit(1, &batch))]);
+    replica.hear(2, prepare(1, &batch));
+    let outputs = replica.hear(0, pre_prepare(1, &other));
+    let [Output::Broadcast(message), Output::Ignored(Ignored::ConflictingPrePrepare)] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    let Message::ViewChange(Signed { content, signature: None }) = &**message else { panic!("{message:?}") };
+    assert_eq!((content.view, &content.prepared), (View(1), &vec![vote(1, &batch)]));
 }
 
 #[test]

@@ -60,11 +60,11 @@ fn lying_backups_neither_split_nor_stop_the_others() {
 }
 
 #[test]
-fn a_lying_primary_splits_nobody() {
+fn a_lying_primary_splits_nobody_and_is_replaced() {
     let mut executed = 0;
     for seed in 0..200 {
         let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
-        let mut cluster = Cluster::new(n, 3, 1, batching(seed), seed);
+        let mut cluster = Cluster::new(n, 3, 10, batching(seed), seed);
         let f = cluster.f();
         let liars: Vec<u16> = (0..f).map(|liar| u16::try_from(liar).unwrap()).collect();
         cluster.silent[..f].fill(true);
@@ -72,6 +72,10 @@ fn a_lying_primary_splits_nobody() {
             cluster.run(cluster.now.after(20_000));
             cluster.lie(&liars);
         }
+        cluster.check();
+        // When the liars have said all that they have to say, a correct primary takes over.
+        let settled = cluster.settle(cluster.now.after(20 * SECOND));
+        assert!(settled, "seed {seed}, n {n}: {} completed, {:?}", cluster.completed, cluster.positions());
         cluster.check();
         executed += (f..n).map(|replica| cluster.executed(replica)).sum::<u64>();
     }
@@ -230,5 +234,56 @@ proptest! {
                 outputs.retain(|output| !matches!(output, Output::Execute(done) if done.sequence.0 <= executed));
             }
         }
+    }
+}
+
+/// Whoever is the primary falls silent, again and again, up to f at a time: view after view, and nothing is lost.
+#[test]
+fn silent_primaries_are_replaced_one_after_another() {
+    let mut views = 0;
+    for seed in 0..60 {
+        let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
+        let mut cluster = Cluster::new(n, 6, 40, batching(seed), seed);
+        let f = cluster.f();
+        cluster.network.loss_percent = cluster.random(10);
+        let rounds = 1 + cluster.random(4);
+        for _ in 0..rounds {
+            cluster.run(cluster.now.after(5 * STATUS_NS));
+            cluster.silent.fill(false);
+            let view = cluster.highest_view();
+            // The primary and those that come after it.
+            for next in 0..f as u64 {
+                cluster.silent[usize::from(View(view.0 + next).primary(n).0)] = true;
+            }
+            cluster.run(cluster.now.after(10 * super::VIEW_TIMEOUT_NS));
+            cluster.check();
+        }
+        cluster.network = Network::CALM;
+        let settled = cluster.settle(cluster.now.after(20 * SECOND));
+        cluster.check();
+        assert!(settled, "seed {seed}, n {n}: {} operations completed, {:?}", cluster.completed, cluster.positions());
+        cluster.silent.fill(false);
+        let settled = cluster.settle(cluster.now.after(20 * SECOND));
+        assert!(settled, "seed {seed}, n {n}: laggards, {:?}", cluster.positions());
+        views += cluster.highest_view().0;
+    }
+    assert!(views > 120, "{views} view changes: too few for a test of them");
+}
+
+/// The canary: a silent primary stops a cluster whose backups can not reach each other, and one with more than f down.
+#[test]
+fn without_a_quorum_no_view_starts() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(4, 6, 40, batching(seed), seed);
+        cluster.run(cluster.now.after(2 * STATUS_NS));
+        cluster.silent[0] = true;
+        cluster.silent[1] = true;
+        cluster.run(cluster.now.after(20 * STATUS_NS));
+        let before = cluster.completed;
+        assert!(!cluster.settle(cluster.now.after(SECOND)));
+        assert_eq!(cluster.completed, before);
+        cluster.silent.fill(false);
+        assert!(cluster.settle(cluster.now.after(20 * SECOND)), "seed {seed}: {:?}", cluster.positions());
+        cluster.check();
     }
 }

@@ -1,0 +1,152 @@
+use super::*;
+use crate::types::ReplicaId;
+
+const WINDOW: u64 = 8;
+const INTERVAL: u64 = 4;
+
+fn entry(view: u64, sequence: u64, digest: u8) -> Vote {
+    Vote { view: View(view), sequence: SequenceNumber(sequence), digest: Digest([digest; 32]) }
+}
+
+fn checkpoint_at(sequence: u64, digest: u8) -> Checkpoint {
+    Checkpoint { sequence: SequenceNumber(sequence), digest: Digest([digest; 32]) }
+}
+
+/// A view-change to view 9 of a replica that pre-prepared whatever it prepared.
+fn change(replica: u16, stable: u64, prepared: &[Vote]) -> ViewChange {
+    ViewChange {
+        replica: ReplicaId(replica),
+        view: View(9),
+        stable: SequenceNumber(stable),
+        checkpoints: (stable > 0).then(|| checkpoint_at(stable, 1)).into_iter().collect(),
+        prepared: prepared.to_vec(),
+        pre_prepared: prepared.to_vec(),
+    }
+}
+
+fn decide_all(n: usize, changes: &[ViewChange]) -> Option<Decision> {
+    let quorums = Quorums::new(n).unwrap();
+    assert!(changes.iter().all(|change| is_well_formed(change, WINDOW, INTERVAL)));
+    decide(quorums, &changes.iter().collect::<Vec<_>>())
+}
+
+fn digests(decision: &Decision) -> Vec<u8> {
+    let null = Batch::null().digest;
+    decision.assigned.iter().map(|digest| if *digest == null { 0 } else { digest.0[0] }).collect()
+}
+
+#[test]
+fn fewer_than_a_quorum_decide_nothing() {
+    for (n, q) in [(4, 3), (5, 4), (6, 4), (7, 5), (10, 7)] {
+        let changes: Vec<_> = (0..q).map(|replica| change(replica, 0, &[])).collect();
+        assert_eq!(decide_all(n, &changes[1..]), None, "n = {n}");
+        let decision = decide_all(n, &changes).unwrap();
+        assert_eq!((decision.stable.sequence.0, decision.assigned.len()), (0, 0));
+    }
+}
+
+#[test]
+fn what_one_prepared_and_a_correct_one_pre_prepared_is_proposed_again_and_gaps_are_null() {
+    let mut changes = vec![change(0, 0, &[entry(3, 5, 7)]), change(1, 0, &[]), change(2, 0, &[])];
+    // One replica's word is not enough: it may have made the batch up.
+    assert_eq!(decide_all(4, &changes), None);
+    changes[1].pre_prepared = vec![entry(2, 5, 7)];
+    assert_eq!(decide_all(4, &changes), None, "pre-prepared in an earlier view only");
+    changes[1].pre_prepared = vec![entry(4, 5, 7)];
+    let decision = decide_all(4, &changes).unwrap();
+    assert_eq!(digests(&decision), [0, 0, 0, 0, 7]);
+    assert_eq!(decision.last(), SequenceNumber(5));
+}
+
+#[test]
+fn an_invention_is_overruled_as_soon_as_all_correct_replicas_are_heard() {
+    let mut changes = vec![change(0, 0, &[entry(8, 2, 66)]), change(1, 0, &[]), change(2, 0, &[])];
+    assert_eq!(decide_all(4, &changes), None);
+    changes.push(change(3, 0, &[]));
+    assert_eq!(digests(&decide_all(4, &changes).unwrap()), [0; 0]);
+}
+
+#[test]
+fn the_later_view_wins() {
+    let changes = [
+        change(0, 0, &[entry(1, 1, 5)]),
+        change(1, 0, &[entry(1, 1, 5)]),
+        change(2, 0, &[entry(2, 1, 6)]),
+        change(3, 0, &[entry(2, 1, 6)]),
+    ];
+    assert_eq!(digests(&decide_all(4, &changes).unwrap()), [6]);
+    // With the first three alone: 5 is contradicted by view 2, and 6 is told by one only.
+    assert_eq!(decide_all(4, &changes[..3]), None);
+}
+
+#[test]
+fn a_decided_batch_survives_whatever_f_replicas_say() {
+    // Q replicas prepared 5 in view 1; one of them lies now and says that it prepared 6 in view 8, and pre-prepared it.
+    for liar in 0..3u16 {
+        for missing in 0..4u16 {
+            let changes: Vec<_> = (0..4)
+                .filter(|&replica| replica != missing || liar == missing)
+                .map(|replica| match replica {
+                    _ if replica == liar => change(replica, 0, &[entry(8, 1, 6)]),
+                    3 => change(replica, 0, &[]),
+                    _ => change(replica, 0, &[entry(1, 1, 5)]),
+                })
+                .collect();
+            let decision = decide_all(4, &changes);
+            assert!(decision.is_none_or(|decision| digests(&decision) == [5]), "liar {liar}, missing {missing}");
+        }
+    }
+}
+
+#[test]
+fn the_checkpoint_is_the_highest_that_is_vouched_for_and_reached() {
+    let low = |replica| change(replica, 0, &[]);
+    let high = |replica, digest| ViewChange { checkpoints: vec![checkpoint_at(8, digest)], ..change(replica, 8, &[]) };
+    // Replica 0 alone knows of 8.
+    assert_eq!(decide_all(4, &[high(0, 2), low(1), low(2), low(3)]).unwrap().stable.sequence.0, 0);
+    assert_eq!(decide_all(4, &[high(0, 2), low(1), low(2)]), None, "two start below 8, and only one vouches for it");
+    let decision = decide_all(4, &[high(0, 2), high(1, 2), low(2)]).unwrap();
+    assert_eq!(decision.stable, checkpoint_at(8, 2));
+    let decision = decide_all(4, &[high(0, 2), high(1, 3), low(2), low(3)]);
+    assert_eq!(decision, None, "two checkpoints, one voucher each");
+}
+
+#[test]
+fn entries_below_the_checkpoint_do_not_count() {
+    let mut changes: Vec<_> = (0..3).map(|replica| change(replica, 4, &[])).collect();
+    changes.push(change(3, 0, &[entry(1, 2, 9), entry(1, 5, 8)]));
+    changes[0].pre_prepared = vec![entry(1, 5, 8)];
+    changes[0].prepared = vec![entry(1, 5, 8)];
+    assert_eq!(digests(&decide_all(4, &changes).unwrap()), [8]);
+}
+
+#[test]
+fn what_no_correct_replica_sends_is_refused() {
+    let good = ViewChange {
+        checkpoints: vec![checkpoint_at(4, 1), checkpoint_at(8, 1)],
+        pre_prepared: vec![entry(0, 5, 1), entry(1, 5, 2), entry(2, 12, 3)],
+        ..change(0, 4, &[entry(1, 5, 2), entry(2, 12, 3)])
+    };
+    assert!(is_well_formed(&good, WINDOW, INTERVAL));
+    let bad: &[(&str, &dyn Fn(&mut ViewChange))] = &[
+        ("view 0", &|c| c.view = View(0)),
+        ("unaligned", &|c| c.stable = SequenceNumber(3)),
+        ("overflow", &|c| c.stable = SequenceNumber(u64::MAX - 3)),
+        ("stable one not listed", &|c| c.checkpoints = c.checkpoints.split_off(1)),
+        ("unaligned checkpoint", &|c| c.checkpoints[1].sequence = SequenceNumber(9)),
+        ("checkpoint beyond the window", &|c| c.checkpoints[1].sequence = SequenceNumber(16)),
+        ("checkpoint twice", &|c| c.checkpoints[1] = c.checkpoints[0]),
+        ("prepared below", &|c| c.prepared[0].sequence = SequenceNumber(4)),
+        ("prepared above", &|c| c.prepared[1].sequence = SequenceNumber(13)),
+        ("prepared twice", &|c| c.prepared[1].sequence = SequenceNumber(5)),
+        ("prepared in its own view", &|c| c.prepared[0].view = View(9)),
+        ("out of order", &|c| c.pre_prepared.swap(0, 1)),
+        ("pre-prepared in a later view", &|c| c.pre_prepared[0].view = View(u64::MAX)),
+        ("too many digests", &|c| c.pre_prepared = (0..5).map(|digest| entry(1, 6, digest)).collect()),
+    ];
+    for (what, spoil) in bad {
+        let mut change = good.clone();
+        spoil(&mut change);
+        assert!(!is_well_formed(&change, WINDOW, INTERVAL), "{what}");
+    }
+}

@@ -1,0 +1,115 @@
+//! Requests as a client would make them, and what can be wrong with their proofs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hippodrome_engine::app::kv::Operation;
+use hippodrome_engine::auth::{Digester, Keyring, Sealer};
+use hippodrome_engine::limits::{SIGNATURE_BYTES, TAG_BYTES};
+use hippodrome_engine::requests::{Proofs, RequestTable};
+use hippodrome_engine::types::{ClientId, Timestamp};
+use hippodrome_engine::wire::encode_requests;
+
+/// Bytes of an operation of the `null` application.
+const NULL_BYTES: usize = 16;
+/// Keys that are read in the `kv` application. Nothing is written: it would change what honest clients read.
+const KEYS: u64 = 1000;
+
+/// Which of a table's proofs hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// All of them.
+    Everywhere,
+    /// None.
+    Nowhere,
+    /// Of authenticators, the tags for the replicas in this set, bit i for replica i. A signature can not be split.
+    At(u64),
+}
+
+/// Makes tables of one client node.
+pub(super) struct Forge {
+    keyring: Arc<Keyring>,
+    digester: Digester,
+    sealer: Sealer,
+    kv: bool,
+}
+
+impl Forge {
+    pub(super) fn new(keyring: Arc<Keyring>, application: &str) -> Self {
+        let sealer = Sealer::new(Arc::clone(&keyring));
+        Self { keyring, digester: Digester::default(), sealer, kv: application == "kv" }
+    }
+
+    /// A frame of requests of (client, timestamp), one `salt` for all operations.
+    pub(super) fn frame(&mut self, requests: &[(u32, u64)], salt: u64, holds: Holds) -> Bytes {
+        let mut table = RequestTable::empty();
+        let mut operations = Vec::new();
+        for &(client, timestamp) in requests {
+            table.clients.push(ClientId(client));
+            table.timestamps.push(Timestamp(timestamp));
+            self.operation(salt, &mut operations);
+            table.operation_ends.push(u32::try_from(operations.len()).unwrap_or(u32::MAX));
+        }
+        table.operations = operations.into();
+        self.digester.digest(&mut table);
+        let proofs = self.sealer.seal_requests(&table);
+        table.proofs = spoil(proofs, table.len(), holds);
+        encode_requests(&table, self.keyring.own())
+    }
+
+    fn operation(&self, salt: u64, bytes: &mut Vec<u8>) {
+        if self.kv {
+            Operation::Read { key: salt % KEYS }.encode(bytes);
+        } else {
+            bytes.extend(salt.to_le_bytes().iter().cycle().take(NULL_BYTES));
+        }
+    }
+}
+
+/// Inverts what must not hold. Where nothing is to be proven, signatures are put that nobody asked for.
+fn spoil(proofs: Proofs, len: usize, holds: Holds) -> Proofs {
+    if holds == Holds::Everywhere {
+        return proofs;
+    }
+    match proofs {
+        Proofs::Tags { columns, bytes } => {
+            let mut bytes = bytes.to_vec();
+            for (column, tags) in bytes.chunks_mut((len * TAG_BYTES).max(1)).enumerate() {
+                let kept = matches!(holds, Holds::At(set) if set >> column & 1 == 1);
+                if !kept {
+                    tags.iter_mut().for_each(|byte| *byte = !*byte);
+                }
+            }
+            Proofs::Tags { columns, bytes: bytes.into() }
+        }
+        Proofs::Signatures(bytes) if holds == Holds::Nowhere => {
+            Proofs::Signatures(bytes.iter().map(|byte| !*byte).collect())
+        }
+        Proofs::None if holds == Holds::Nowhere => Proofs::Signatures(vec![0x5a; len * SIGNATURE_BYTES].into()),
+        proofs => proofs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_hold_where_they_are_to_and_nowhere_else() {
+        let tags = |byte: u8| Proofs::Tags { columns: 4, bytes: vec![byte; 4 * 2 * TAG_BYTES].into() };
+        assert_eq!(spoil(tags(1), 2, Holds::Everywhere), tags(1));
+        assert_eq!(spoil(tags(1), 2, Holds::Nowhere), tags(!1));
+        let Proofs::Tags { columns: 4, bytes } = spoil(tags(1), 2, Holds::At(0b0101)) else { panic!() };
+        let columns: Vec<u8> = bytes.chunks(2 * TAG_BYTES).map(|column| column[0]).collect();
+        assert_eq!(columns, [1, !1, 1, !1]);
+        assert!(bytes.chunks(2 * TAG_BYTES).all(|column| column.iter().all(|byte| *byte == column[0])));
+    }
+
+    #[test]
+    fn signatures_hold_or_do_not() {
+        let signatures = |byte: u8| Proofs::Signatures(vec![byte; 2 * SIGNATURE_BYTES].into());
+        assert_eq!(spoil(signatures(1), 2, Holds::At(1)), signatures(1));
+        assert_eq!(spoil(signatures(1), 2, Holds::Nowhere), signatures(!1));
+        assert_ne!(spoil(Proofs::None, 2, Holds::Nowhere), Proofs::None);
+    }
+}
