@@ -13,6 +13,7 @@ use crate::auth::keyring::Keyring;
 use crate::auth::keys::{KeyError, NodeKey};
 use crate::byzantine::{Byzantine, Kind};
 use crate::control::server::{self, Source};
+use crate::emulation::NetworkSpec;
 use crate::execute::{Done, Executor, ExecutorConfig};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
@@ -62,6 +63,8 @@ pub struct ReplicaOptions {
     pub on_corrupt_log: OnCorruptLog,
     /// Bytes of log after which the state is written and the log truncated.
     pub snapshot_every_bytes: u64,
+    /// The network to emulate.
+    pub network: Option<NetworkSpec>,
     /// How many replicas share this machine.
     pub machine_replicas: usize,
     /// For tests of the audit: from this operation on, this replica computes wrongly.
@@ -144,7 +147,8 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
     let (parts, _locked) = parts(options, &common, &failure)?;
     let running = topology::start(parts, &plan, &common).map_err(io("start"))?;
     platform::log(&format!("transport {}", board.lock().report.transport));
-    let source = Source { board, questions: running.questions.clone(), stop: Arc::clone(&stop) };
+    let (questions, links) = (running.questions.clone(), running.links.clone());
+    let source = Source { board, questions, links, stop: Arc::clone(&stop) };
     let served = server::serve(control, source);
     if let Err(error) = served {
         stop.store(true, Ordering::Relaxed);
@@ -167,7 +171,8 @@ fn parts(
     failure: &Failure,
 ) -> Result<(Parts, Option<Arc<Directory>>), ReplicaError> {
     let storage_options = storage_options(&options)?;
-    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, byzantine, .. } = options;
+    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, byzantine, network, .. } =
+        options;
     let quorums = cluster.quorums();
     if usize::from(id.0) >= quorums.n() {
         return Err(ReplicaError::UnknownReplica { id, n: quorums.n() });
@@ -233,6 +238,8 @@ fn parts(
     }
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
     let unknown = || ReplicaError::UnknownApplication(settings.application.clone());
+    let network = network.filter(|network| !network.is_clear());
+    let emulation = network.map(|network| network.links(NodeId::of(id), cluster.nodes.len(), rand::random()));
     let parts = Parts {
         own: id,
         keyring,
@@ -246,6 +253,7 @@ fn parts(
         client_nodes,
         transport,
         persist,
+        emulation,
     };
     Ok((parts, directory))
 }
