@@ -24,6 +24,10 @@ const PATIENCE_MAX: u32 = 6;
 /// A timer that fires later than this part of the time-out says more of this replica than of the primary.
 const OVERSLEPT_FRACTION: u64 = 4;
 
+/// How many time-outs in a row a replica takes the blame itself while others are known to have gone on without it: what
+/// it misses is to be had from them. Not for ever: f of those who say that they have gone on may be lying.
+const EXCUSES_MAX: u32 = 8;
+
 /// What the primary is waited for.
 #[derive(Debug)]
 pub(super) struct Suspicion {
@@ -34,6 +38,8 @@ pub(super) struct Suspicion {
     progressed: bool,
     /// When the timer expires, if it is set.
     armed: Option<Time>,
+    /// Time-outs since the last progress that were this replica's own fault, as it seems.
+    excuses: u32,
     /// The highest sequence number that this view's primary has assigned.
     pub(super) proposed: SequenceNumber,
     /// Since when the next of these has been awaited.
@@ -69,6 +75,7 @@ impl Suspicion {
             timeout_ns: first_ns,
             progressed: true,
             armed: None,
+            excuses: 0,
             proposed: SequenceNumber(0),
             waiting_since: Time(0),
             view_due: None,
@@ -125,6 +132,7 @@ impl Suspicion {
     pub(super) fn note_committed(&mut self, batch: &Batch, principal: impl Fn(ClientId) -> u32, now: Time) {
         self.waiting_since = now;
         self.progressed = true;
+        self.excuses = 0;
         self.timeout_ns = self.first_ns;
         if self.requests.is_empty() {
             return;
@@ -251,6 +259,12 @@ impl Pbft {
             self.time_anew(turn.now);
         }
         if self.view_due().is_none_or(|due| due > turn.now) {
+            self.arm_view_timer(turn);
+            return;
+        }
+        if self.views.active && self.is_behind() && self.suspicion.excuses < EXCUSES_MAX {
+            self.suspicion.excuses += 1;
+            self.time_anew(turn.now);
             self.arm_view_timer(turn);
             return;
         }
