@@ -145,6 +145,7 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
         planted: None,
     };
     let mut first = Vec::new();
+    let tamper = byzantine.iter().find_map(|kind| kind.tamper());
     let view_timeout_ns = config.view_timeout_ns;
     let mut protocol: Box<dyn Protocol> = Box::new(Pbft::new(config, common.clock.now(), &mut first));
     if !byzantine.is_empty() {
@@ -157,8 +158,22 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
         checkpoint_interval: settings.checkpoint_interval,
     };
     let executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
+    let unknown = || ReplicaError::UnknownApplication(cluster.settings.application.clone());
+    let validator = app::validator(&cluster.settings).ok_or_else(unknown)?;
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
-    Ok(Parts { own: id, keyring, protocol, first, executor, listener, addresses, client_nodes, transport })
+    Ok(Parts {
+        own: id,
+        keyring,
+        protocol,
+        first,
+        executor,
+        validator,
+        tamper,
+        listener,
+        addresses,
+        client_nodes,
+        transport,
+    })
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::named::named_enum;
+use crate::pipeline::egress::Tamper;
 use crate::settings::options::{OptionError, named_option, text_serde};
 use crate::types::ReplicaId;
 
@@ -42,27 +43,37 @@ named_option! {
 }
 
 impl Kind {
+    /// What the egress stage of a real replica is to do for it, if anything. Of several kinds it does one only.
+    #[must_use]
+    pub const fn tamper(self) -> Option<Tamper> {
+        match self {
+            Self::CorruptMac => Some(Tamper::CorruptMac),
+            Self::PartialAuthenticator => Some(Tamper::PartialAuthenticator),
+            Self::WrongReply => Some(Tamper::WrongReply),
+            _ => None,
+        }
+    }
+
     /// Whether it spoils the proof of a message to `receiver`. Proofs are not the protocol's business: whoever makes
     /// them asks.
     #[must_use]
     pub const fn corrupts_proof_to(self, receiver: ReplicaId) -> bool {
-        match self {
-            Self::CorruptMac => true,
-            Self::PartialAuthenticator => receiver.0 % 2 == 1,
-            _ => false,
+        match self.tamper() {
+            Some(tamper) => tamper.spoils_proof_to(receiver),
+            None => false,
         }
     }
 
     /// Whether it spoils the results that clients are told.
     #[must_use]
     pub const fn corrupts_replies(self) -> bool {
-        matches!(self, Self::WrongReply)
+        matches!(self.tamper(), Some(Tamper::WrongReply))
     }
 
     /// Whether it acts only where proofs and replies are made, so that the protocol inside is left as it is.
     #[must_use]
     pub const fn acts_outside_protocol(self) -> bool {
-        matches!(self, Self::CorruptMac | Self::PartialAuthenticator | Self::WrongReply)
+        self.tamper().is_some()
     }
 }
 

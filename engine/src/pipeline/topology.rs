@@ -18,10 +18,11 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use crate::app::Validator;
 use crate::auth::keyring::Keyring;
 use crate::execute::Executor;
 use crate::pipeline::board::Questions;
-use crate::pipeline::egress::{Egress, EgressLinks};
+use crate::pipeline::egress::{Egress, EgressLinks, Tamper};
 use crate::pipeline::execute::Execute;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::{Network, NetworkParts, Routes};
@@ -70,6 +71,10 @@ pub struct Parts {
     pub first: Vec<Output>,
     /// The executor.
     pub executor: Executor,
+    /// Which operations its application refuses.
+    pub validator: Validator,
+    /// How this replica spoils what it sends, if it is to misbehave.
+    pub tamper: Option<Tamper>,
     /// Where this replica accepts connections.
     pub listener: TcpListener,
     /// The addresses of all replicas, in order of their ids.
@@ -195,7 +200,8 @@ fn wire(
         let (verified_in, verified_out) = sleeps.link(Role::Order, depth::VERIFIED);
         frames.push(frames_in);
         verified.push(verified_out);
-        stages.insert(role, Box::new(Verify::new(index, Arc::clone(&parts.keyring), frames_out, verified_in)));
+        let (keyring, validator) = (Arc::clone(&parts.keyring), parts.validator.clone());
+        stages.insert(role, Box::new(Verify::new(index, keyring, validator, frames_out, verified_in)));
     }
     let (work_in, work_out) = sleeps.link(Role::Execute, depth::WORK);
     let (feedback_in, feedback_out) = sleeps.link(Role::Order, depth::FEEDBACK);
@@ -210,7 +216,7 @@ fn wire(
     let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
     let routes = Routes::new(parts.keyring.nodes());
     let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, routes.clone(), links);
-    stages.insert(Role::Egress, Box::new(egress));
+    stages.insert(Role::Egress, Box::new(egress.tampering(parts.tamper)));
     let network = NetworkParts {
         keyring: parts.keyring,
         listener: parts.listener,
