@@ -43,22 +43,11 @@ named_option! {
 }
 
 impl Kind {
-    /// What the egress stage of a real replica is to do for it, if anything. Of several kinds it does one only.
-    #[must_use]
-    pub const fn tamper(self) -> Option<Tamper> {
-        match self {
-            Self::CorruptMac => Some(Tamper::CorruptMac),
-            Self::PartialAuthenticator => Some(Tamper::PartialAuthenticator),
-            Self::WrongReply => Some(Tamper::WrongReply),
-            _ => None,
-        }
-    }
-
     /// Whether it spoils the proof of a message to `receiver`. Proofs are not the protocol's business: whoever makes
     /// them asks.
     #[must_use]
     pub const fn corrupts_proof_to(self, receiver: ReplicaId) -> bool {
-        match self.tamper() {
+        match Tamper::of(self) {
             Some(tamper) => tamper.spoils_proof_to(receiver),
             None => false,
         }
@@ -67,13 +56,13 @@ impl Kind {
     /// Whether it spoils the results that clients are told.
     #[must_use]
     pub const fn corrupts_replies(self) -> bool {
-        matches!(self.tamper(), Some(Tamper::WrongReply))
+        matches!(Tamper::of(self), Some(Tamper::WrongReply))
     }
 
     /// Whether it acts only where proofs and replies are made, so that the protocol inside is left as it is.
     #[must_use]
     pub const fn acts_outside_protocol(self) -> bool {
-        self.tamper().is_some()
+        Tamper::of(self).is_some()
     }
 }
 

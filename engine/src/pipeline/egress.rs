@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 
 use crate::app::faulty::falsify;
 use crate::auth::{Keyring, LinkClass, Sealer};
+use crate::byzantine::Kind;
 use crate::named::named_enum;
 use crate::pipeline::board::Board;
 use crate::pipeline::clock::Clock;
@@ -51,6 +52,17 @@ named_enum! {
 }
 
 impl Tamper {
+    /// What a replica that misbehaves in this way does here; `None` if it does it elsewhere.
+    #[must_use]
+    pub const fn of(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::CorruptMac => Some(Self::CorruptMac),
+            Kind::PartialAuthenticator => Some(Self::PartialAuthenticator),
+            Kind::WrongReply => Some(Self::WrongReply),
+            _ => None,
+        }
+    }
+
     /// Whether the proof of a message to replica `to` is spoiled.
     #[must_use]
     pub const fn spoils_proof_to(self, to: ReplicaId) -> bool {
