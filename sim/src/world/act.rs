@@ -26,7 +26,11 @@ impl World<'_> {
                 }
                 Output::CancelTimer(timer) => drop(process.timers.remove(&timer)),
                 Output::Persist(record) => replica.disk.append(record),
-                Output::Ignored(reason) => *self.coverage.ignored.entry(reason.name()).or_default() += 1,
+                Output::Ignored(reason) => {
+                    *self.coverage.ignored.entry(reason.name()).or_default() += 1;
+                    let name = replica.name();
+                    self.trace.line(&name, || format!("   ignored: {reason}"));
+                }
                 output => {
                     let lax = self.planted == Some(Planted::VoteBeforeDurable);
                     let records = if lax { 0 } else { replica.disk.written() };

@@ -9,6 +9,7 @@ use hippodrome_engine::types::{ClientId, ReplicaId};
 use super::World;
 use super::event::Event;
 use super::proofs::ODD_SIGNATURE;
+use crate::check::Checker;
 use crate::plan::{HostileKind, Plan};
 use crate::random::Random;
 
@@ -84,7 +85,22 @@ impl World<'_> {
                 }
                 self.ask_hostile(index, all, false);
             }
-            HostileKind::Torsion => self.ask_hostile(index, ODD_SIGNATURE, false),
+            HostileKind::Torsion => {
+                self.check_verdicts();
+                self.ask_hostile(index, ODD_SIGNATURE, false);
+            }
+        }
+    }
+
+    /// Correct replicas judge the odd signature alike.
+    fn check_verdicts(&mut self) {
+        let correct = self.replicas.iter().filter(|replica| replica.is_correct());
+        let correct = correct.fold(0, |set: u64, replica| set | 1 << replica.id.0);
+        let accepting = self.prover.torsion.accepting() & correct;
+        if accepting != 0 && accepting != correct {
+            self.checks.fail(Checker::Verdicts, || {
+                format!("of the replicas {correct:#b} only {accepting:#b} accept a signature")
+            });
         }
     }
 

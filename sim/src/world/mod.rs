@@ -296,16 +296,6 @@ impl<'a> World<'a> {
     /// What can only be told at the end.
     fn finish(&mut self) {
         self.coverage.operations = self.clients.completed();
-        let accepting = self.prover.torsion.known();
-        let correct = self.replicas.iter().filter(|replica| replica.is_correct());
-        let correct = correct.fold(0, |set: u64, replica| set | 1 << replica.id.0);
-        if let Some(accepting) =
-            accepting.filter(|accepting| accepting & correct != 0 && accepting & correct != correct)
-        {
-            self.checks.fail(Checker::Verdicts, || {
-                format!("of the replicas {correct:#b} only {:#b} accept a signature", accepting & correct)
-            });
-        }
         if self.target.is_some() && self.checks.violation.is_none() {
             let acknowledged = self.checks.completed_end();
             let lost: Vec<String> = self

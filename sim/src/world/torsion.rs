@@ -35,11 +35,6 @@ impl Torsion {
         })
     }
 
-    /// The same, if anybody asked before.
-    pub(super) const fn known(&self) -> Option<u64> {
-        self.accepting.get()
-    }
-
     fn judge(&self) -> u64 {
         let mut random = Random::new(self.seed, "torsion", 0);
         let key = SigningKey::from_bytes(&[7; 32]);
