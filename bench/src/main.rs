@@ -37,5 +37,6 @@ fn execute() -> Result<(), Failure> {
         Command::Load(arguments) => commands::load::run(arguments),
         Command::Keygen(arguments) => commands::keygen::run(&arguments),
         Command::Report(arguments) => commands::report::run(&arguments),
+        Command::Sim(arguments) => commands::sim::run(&arguments),
     }
 }

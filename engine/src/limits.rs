@@ -87,6 +87,19 @@ pub const SNAPSHOTS_KEPT_MAX: usize = 2;
 /// Most bytes of tables whose requests a backup waits for, to see whether the primary orders them.
 pub const PENDING_BYTES_MAX: usize = WAITING_BYTES_MAX;
 
+/// Bytes of a segment of a write-ahead log after which the next one is begun.
+pub const LOG_SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// Most bytes of one entry of a write-ahead log: a new-view with the view-changes of all replicas is the largest.
+pub const LOG_ENTRY_BYTES_MAX: usize = 128 << 20;
+/// Bytes of entries after which a group commit waits for no more.
+pub const LOG_GROUP_BYTES: usize = 2 * OPERATIONS_BYTES_MAX;
+/// Fewest bytes of log between two snapshots.
+pub const SNAPSHOT_EVERY_BYTES_MIN: u64 = 1 << 20;
+/// Most bytes of log between two snapshots.
+pub const SNAPSHOT_EVERY_BYTES_MAX: u64 = 1 << 40;
+/// Most snapshots on disk: if the newest can not be read, the one before it can.
+pub const SNAPSHOTS_ON_DISK_MAX: usize = 2;
+
 /// Most records that the `kv` application may start with.
 pub const KV_RECORDS_MAX: u64 = 10_000_000;
 
@@ -131,6 +144,9 @@ const _: () = {
     let votes = WINDOW_MAX as usize * (1 + PRE_PREPARED_MAX) * (8 + 8 + 32);
     assert!(votes + CHECKPOINTS_MAX * (8 + 32) + 1024 <= FRAME_BODY_BYTES_MAX);
     assert!(STATE_CHUNK_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
+    // A new-view with all its view-changes, and a batch, are entries of a log.
+    assert!(REPLICAS_MAX * (votes + CHECKPOINTS_MAX * (8 + 32) + 1024) <= LOG_ENTRY_BYTES_MAX);
+    assert!(columns + OPERATIONS_BYTES_MAX + 1024 <= LOG_ENTRY_BYTES_MAX && LOG_ENTRY_BYTES_MAX <= u32::MAX as usize);
     // A peer's queue holds at least one largest frame.
     assert!(PEER_QUEUE_BYTES_MAX >= FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
     assert!(LINK_BYTES_MAX >= PEER_QUEUE_BYTES_MAX);

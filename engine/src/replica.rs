@@ -1,9 +1,10 @@
 //! A replica: assembled from its parts, run until it is told to stop.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -13,17 +14,20 @@ use crate::auth::keys::{KeyError, NodeKey};
 use crate::byzantine::{Byzantine, Kind};
 use crate::control::server::{self, Source};
 use crate::emulation::NetworkSpec;
-use crate::execute::{Executor, ExecutorConfig};
+use crate::execute::{Done, Executor, ExecutorConfig};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
+use crate::pipeline::egress::Tamper;
+use crate::pipeline::persist::{Failure, PersistParts};
 use crate::pipeline::placement::Plan;
 use crate::pipeline::topology::{self, Parts};
 use crate::pipeline::worker::Common;
 use crate::platform;
 use crate::protocol::Protocol;
-use crate::protocol::pbft::{Config, Pbft};
-use crate::settings::{Batching, ClusterFile, Placement, TransportChoice, WaitChoice};
-use crate::types::{NodeId, ReplicaId};
+use crate::protocol::pbft::{Config, Pbft, Recovery};
+use crate::settings::{Batching, ClusterFile, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice};
+use crate::storage::{self, Directory, Identity, Memory, Storage, StorageError, StorageOptions};
+use crate::types::{NodeId, ReplicaId, SequenceNumber};
 
 /// How often a replica considers telling the others where it stands.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
@@ -52,6 +56,15 @@ pub struct ReplicaOptions {
     pub wait: WaitChoice,
     /// The network to emulate.
     pub network: Option<NetworkSpec>,
+    /// Where it remembers what it must not forget. Without it, it can not know that it ran before: it must never be
+    /// started again under the same identity.
+    pub data: Option<PathBuf>,
+    /// What is made durable there.
+    pub durability: Durability,
+    /// What to do about a damaged log.
+    pub on_corrupt_log: OnCorruptLog,
+    /// Bytes of log after which the state is written and the log truncated.
+    pub snapshot_every_bytes: u64,
     /// How many replicas share this machine.
     pub machine_replicas: usize,
     /// For tests of the audit: from this operation on, this replica computes wrongly.
@@ -76,6 +89,21 @@ pub enum ReplicaError {
         /// How many there are.
         n: usize,
     },
+    /// The data directory can not be used, or not any more.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Executing what is in the log does not give the state that a quorum vouched for.
+    #[error(
+        "executing the log gives another state at {sequence} than the one that was stable: this build or its \
+             application differs from the one that wrote it"
+    )]
+    OtherState {
+        /// The checkpoint.
+        sequence: SequenceNumber,
+    },
+    /// There is nowhere to write a log.
+    #[error("durability = wal: allowed only with a data directory")]
+    NoDataDirectory,
     /// The application is not shipped.
     #[error("settings.application = {0}: allowed: null, kv")]
     UnknownApplication(String),
@@ -96,18 +124,28 @@ pub enum ReplicaError {
 pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
     let io = |what| move |error| ReplicaError::Io { what, error };
     let cores = platform::cores();
-    let plan = Plan::new(&options.placement, options.wait, &cores, options.machine_replicas, usize::from(options.id.0));
+    let mut plan =
+        Plan::new(&options.placement, options.wait, &cores, options.machine_replicas, usize::from(options.id.0));
+    if options.durability == Durability::Wal {
+        plan = plan.with_persist();
+    }
     let common = Common {
         clock: Clock::start(),
         wait: plan.wait,
         board: SharedBoard::default(),
         stop: Arc::clone(&options.stop),
     };
-    common.board.lock().report.placement.clone_from(&plan.explanation);
+    {
+        let report = &mut common.board.lock().report;
+        report.placement.clone_from(&plan.explanation);
+        (report.voting, report.durability) = (true, Durability::None.to_string());
+    }
     platform::log(&format!("replica {}: placement {}", options.id, plan.explanation));
     let (board, stop) = (common.board.clone(), Arc::clone(&options.stop));
     let control = options.control.try_clone().map_err(io("control port"))?;
-    let running = topology::start(parts(options, &common)?, &plan, &common).map_err(io("start"))?;
+    let failure = Failure::default();
+    let (parts, _locked) = parts(options, &common, &failure)?;
+    let running = topology::start(parts, &plan, &common).map_err(io("start"))?;
     platform::log(&format!("transport {}", board.lock().report.transport));
     let (questions, links) = (running.questions.clone(), running.links.clone());
     let source = Source { board, questions, links, stop: Arc::clone(&stop) };
@@ -121,10 +159,18 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
         std::thread::sleep(Duration::from_millis(20));
     }
     stop.store(true, Ordering::Relaxed);
-    running.join().map_err(io("run"))
+    running.join().map_err(io("run"))?;
+    // All threads that could set it have ended; the thread that writes snapshots has no part in it.
+    Arc::into_inner(failure).and_then(OnceLock::into_inner).map_or(Ok(()), |error| Err(error.into()))
 }
 
-fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError> {
+/// What the stages are made of, and the data directory, which stays locked for as long as it lives.
+fn parts(
+    options: ReplicaOptions,
+    common: &Common,
+    failure: &Failure,
+) -> Result<(Parts, Option<Arc<Directory>>), ReplicaError> {
+    let storage_options = storage_options(&options)?;
     let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, byzantine, network, .. } =
         options;
     let quorums = cluster.quorums();
@@ -134,38 +180,169 @@ fn parts(options: ReplicaOptions, common: &Common) -> Result<Parts, ReplicaError
     let keyring = Keyring::new(&cluster, NodeId::of(id), &key)?;
     let client_nodes: Vec<_> = cluster.client_nodes().collect();
     let settings = &cluster.settings;
-    let config = Config {
-        quorums,
-        own: id,
-        window: settings.window,
-        checkpoint_interval: settings.checkpoint_interval,
-        batching,
-        clients: cluster.clients(),
-        principals: client_nodes.iter().map(|(_, clients)| clients.clone()).collect(),
-        status_interval_ns: nanos(STATUS_INTERVAL),
-        view_timeout_ns: settings.view_timeout_ms * 1_000_000,
-        view_timeout_max_ns: nanos(VIEW_TIMEOUT_MAX),
-        durable: false,
-        voting: true,
-        planted: None,
-    };
-    let mut first = Vec::new();
-    let view_timeout_ns = config.view_timeout_ns;
-    let mut protocol: Box<dyn Protocol> = Box::new(Pbft::new(config, common.clock.now(), &mut first));
-    if !byzantine.is_empty() {
-        let replica = Byzantine::new(protocol, byzantine, quorums.n(), id, u64::from(id.0));
-        protocol = Box::new(replica.with_view_timeout(view_timeout_ns));
-    }
     let executor_config = ExecutorConfig {
         own: id,
         client_nodes: client_nodes.clone(),
         checkpoint_interval: settings.checkpoint_interval,
     };
-    let executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
+    let mut executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
+    let identity = Identity { fingerprint: cluster.fingerprint(), replica: id };
+    let started = Instant::now();
+    let storage = storage_options.as_ref().map(|options| remember(options, identity, &mut executor, common));
+    let (directory, voting, memory) = match storage.transpose()? {
+        Some(Storage { directory, voting, memory, .. }) => (Some(directory), voting, memory),
+        None => (None, true, None),
+    };
+    let resumed = match (memory, storage_options, &directory) {
+        (Some(memory), Some(options), Some(directory)) => {
+            let resumed = resume(memory, &options, directory, &mut executor, settings.checkpoint_interval, failure)?;
+            let Resumed { what, .. } = &resumed;
+            platform::log(&format!("replica {id}: {what}, in {:.1} ms", started.elapsed().as_secs_f64() * 1e3));
+            Some(resumed)
+        }
+        _ => None,
+    };
+    let config = config(&cluster, id, batching, (resumed.is_some(), voting));
+    if let Some(Resumed { recovery, .. }) = &resumed
+        && !recovery.is_whole(config.window)
+    {
+        platform::log(&format!("replica {id}: its log does not lead to all its votes: it votes no more"));
+        common.board.lock().report.voting = false;
+    }
+    let mut first = Vec::new();
+    let now = common.clock.now();
+    let view_timeout_ns = config.view_timeout_ns;
+    let (protocol, persist) = match resumed {
+        Some(Resumed { recovery, persist, .. }) => (Pbft::recover(config, recovery, now, &mut first), Some(persist)),
+        None => (Pbft::new(config, now, &mut first), None),
+    };
+    let mut protocol: Box<dyn Protocol> = Box::new(protocol);
+    let tamper = byzantine.iter().find_map(|kind| Tamper::of(*kind));
+    if !byzantine.is_empty() {
+        let replica = Byzantine::new(protocol, byzantine, quorums.n(), id, u64::from(id.0));
+        protocol = Box::new(replica.with_view_timeout(view_timeout_ns));
+    }
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
     let network = network.filter(|network| !network.is_clear());
     let emulation = network.map(|network| network.links(NodeId::of(id), cluster.nodes.len(), rand::random()));
-    Ok(Parts { own: id, keyring, protocol, first, executor, listener, addresses, client_nodes, transport, emulation })
+    let unknown = || ReplicaError::UnknownApplication(settings.application.clone());
+    let parts = Parts {
+        own: id,
+        keyring,
+        protocol,
+        first,
+        executor,
+        validator: app::validator(settings).ok_or_else(unknown)?,
+        tamper,
+        listener,
+        addresses,
+        client_nodes,
+        transport,
+        emulation,
+        persist,
+    };
+    Ok((parts, directory))
+}
+
+/// What the protocol core goes by; whether its votes are made durable, and whether it votes at all.
+fn config(cluster: &ClusterFile, own: ReplicaId, batching: Batching, (durable, voting): (bool, bool)) -> Config {
+    let settings = &cluster.settings;
+    Config {
+        quorums: cluster.quorums(),
+        own,
+        window: settings.window,
+        checkpoint_interval: settings.checkpoint_interval,
+        batching,
+        clients: cluster.clients(),
+        principals: cluster.client_nodes().map(|(_, clients)| clients).collect(),
+        status_interval_ns: nanos(STATUS_INTERVAL),
+        view_timeout_ns: settings.view_timeout_ms * 1_000_000,
+        view_timeout_max_ns: nanos(VIEW_TIMEOUT_MAX),
+        durable,
+        voting,
+        planted: None,
+    }
+}
+
+fn storage_options(options: &ReplicaOptions) -> Result<Option<StorageOptions>, ReplicaError> {
+    let &ReplicaOptions { durability, on_corrupt_log, snapshot_every_bytes, .. } = options;
+    match &options.data {
+        None if durability == Durability::Wal => Err(ReplicaError::NoDataDirectory),
+        None => Ok(None),
+        Some(path) => Ok(Some(StorageOptions { path: path.clone(), durability, on_corrupt_log, snapshot_every_bytes })),
+    }
+}
+
+/// Opens the data directory, restores the state that is found there, and says so.
+fn remember(
+    options: &StorageOptions,
+    identity: Identity,
+    executor: &mut Executor,
+    common: &Common,
+) -> Result<Storage, StorageError> {
+    let storage = storage::open(options, identity, |snapshot| {
+        let restored = executor.restore(snapshot.sequence, snapshot.digest, &snapshot.chunks);
+        restored.map_err(|error| error.to_string())
+    })?;
+    for note in &storage.notes {
+        platform::log(&format!("replica {}: {note}", identity.replica));
+    }
+    let mut board = common.board.lock();
+    board.report.voting = storage.voting;
+    if let Some(memory) = &storage.memory {
+        board.report.durability = format!("wal, by {}", memory.backend);
+        platform::log(&format!("replica {}: votes are made durable by {}", identity.replica, memory.backend));
+    }
+    Ok(storage)
+}
+
+/// What a replica goes on with.
+struct Resumed {
+    recovery: Recovery,
+    persist: PersistParts,
+    /// What was recovered, for a person.
+    what: String,
+}
+
+/// Executes what was decided after the state that was restored, up to the last checkpoint that was stable. Nobody waits
+/// for replies to that any more.
+fn resume(
+    memory: Memory,
+    options: &StorageOptions,
+    directory: &Arc<Directory>,
+    executor: &mut Executor,
+    checkpoint_interval: u64,
+    failure: &Failure,
+) -> Result<Resumed, ReplicaError> {
+    let Memory { saved, records, log_bytes, log, kept, .. } = memory;
+    let recorded = records.len();
+    let (executions, recovery) = Recovery::plan(saved, records);
+    let mut done = Vec::new();
+    for execution in &executions {
+        done.clear();
+        executor.execute(execution, &mut done);
+    }
+    let stable = recovery.stable;
+    if done.iter().any(|done| matches!(done, Done::Checkpoint(_, digest) if *digest != stable.digest)) {
+        return Err(ReplicaError::OtherState { sequence: stable.sequence });
+    }
+    let what = format!(
+        "recovered the state at {} and {recorded} records of the log ({log_bytes} bytes), executed {} batches up to the \
+         checkpoint at {}",
+        saved.sequence,
+        executions.len(),
+        stable.sequence
+    );
+    let persist = PersistParts {
+        log,
+        kept,
+        directory: Arc::clone(directory),
+        snapshot_every_bytes: options.snapshot_every_bytes,
+        checkpoint_interval,
+        executed: stable.sequence,
+        failure: Arc::clone(failure),
+    };
+    Ok(Resumed { recovery, persist, what })
 }
 
 fn nanos(duration: Duration) -> u64 {

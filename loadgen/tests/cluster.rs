@@ -10,8 +10,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hippodrome_engine::auth::NodeKey;
+use hippodrome_engine::limits::SNAPSHOT_EVERY_BYTES_MIN;
 use hippodrome_engine::replica::{self, ReplicaError, ReplicaOptions};
-use hippodrome_engine::settings::{Batching, ClusterFile, ClusterSettings, Placement, TransportChoice, WaitChoice};
+use hippodrome_engine::settings::{
+    Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice,
+};
 use hippodrome_engine::types::{NodeId, ReplicaId};
 use hippodrome_loadgen::generator::{self, LoadOptions, Mode, Retransmission, WorkloadKind, WorkloadOptions};
 use hippodrome_loadgen::report::LoadReport;
@@ -90,6 +93,10 @@ impl Cluster {
                 placement: placement.clone(),
                 wait: WaitChoice::Auto,
                 network: None,
+                data: None,
+                durability: Durability::None,
+                on_corrupt_log: OnCorruptLog::Refuse,
+                snapshot_every_bytes: SNAPSHOT_EVERY_BYTES_MIN,
                 machine_replicas: usize::from(n),
                 wrong_from: None,
                 byzantine: Vec::new(),

@@ -11,11 +11,11 @@ use clap::Args;
 use hippodrome_engine::app::kv;
 use hippodrome_engine::emulation::NetworkSpec;
 use hippodrome_engine::limits::{
-    CONNECTIONS_MAX, KV_RECORDS_MAX, OPERATION_BYTES_MAX, RESULT_BYTES_MAX, VIEW_TIMEOUT_MS_MAX, VIEW_TIMEOUT_MS_MIN,
-    WINDOW_MAX,
+    CONNECTIONS_MAX, KV_RECORDS_MAX, OPERATION_BYTES_MAX, RESULT_BYTES_MAX, SNAPSHOT_EVERY_BYTES_MAX,
+    SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX, VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use hippodrome_engine::settings::{
-    Authentication, Batching, ClusterSettings, Placement, Strategy, TransportChoice, WaitChoice,
+    Authentication, Batching, ClusterSettings, Durability, Placement, Strategy, TransportChoice, WaitChoice,
 };
 use hippodrome_loadgen::generator::Mode;
 use serde::Serialize;
@@ -139,6 +139,18 @@ pub(crate) struct ReplicaTuning {
     /// Spin only where every thread has a core of its own; `auto` finds out.
     #[arg(long, value_name = "HOW", default_value_t = WaitChoice::Auto)]
     pub(crate) wait: WaitChoice,
+
+    /// What a replica makes durable: none, or wal
+    ///
+    /// `wal`: every vote is in a write-ahead log on disk before it is sent (group commits with fdatasync), so that a
+    /// replica that is started again goes on where it was. `none`: nothing; a replica that is started again has
+    /// forgotten its votes, so it follows, executes and answers, but never votes.
+    #[arg(long, value_name = "WHAT", default_value_t = Durability::None)]
+    pub(crate) durability: Durability,
+
+    /// wal: write the state and truncate the log behind it after so much log, 1MiB to 1TiB
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size_between(SNAPSHOT_EVERY_BYTES_MIN as usize, SNAPSHOT_EVERY_BYTES_MAX as usize))]
+    pub(crate) snapshot_every: Size,
 }
 
 /// What moves the bytes of a process, and over what network it is to seem.

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use hippodrome_engine::byzantine::Kind;
+use hippodrome_engine::settings::OnCorruptLog;
 
 use super::options::{ReplicaTuning, TransportOptions};
 
 pub(crate) const EXAMPLES: &str = "\
 Example:
   hippodrome replica --cluster race/cluster.toml --key race/replica-0.key --placement fused
+  hippodrome replica --cluster race/cluster.toml --key race/replica-0.key --data /var/lib/hippodrome/0 --durability wal
   echo '{\"ask\":\"status\"}' | nc 127.0.0.1 CONTROL_PORT
 
   echo '{\"ask\":\"network\",\"to\":[1,2],\"block\":true}' | nc 127.0.0.1 CONTROL_PORT
@@ -23,6 +25,10 @@ The first line on stdout, once the replica is up, is JSON: {\"control\":\"127.0.
 /// Run one replica until it is stopped
 ///
 /// Runs one replica of a cluster until it is stopped by Ctrl-C, SIGTERM or its control port.
+///
+/// A replica that has voted must not vote again as if it had not. Without --data it can not know whether it ran before:
+/// never start it a second time under the same identity, for it could contradict its own votes. With --data it notices:
+/// with --durability wal it goes on where it was, with none it follows and answers but never votes.
 #[derive(Debug, Args)]
 pub(crate) struct ReplicaArgs {
     /// The cluster file that keygen wrote
@@ -44,6 +50,19 @@ pub(crate) struct ReplicaArgs {
     /// Answer questions here, one JSON object a line; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(crate) control: SocketAddr,
+
+    /// Where this replica remembers that it ran, and what it must not forget; made if missing
+    ///
+    /// Without it the replica must never be started again under the same identity.
+    #[arg(long, value_name = "DIR", required_if_eq("durability", "wal"))]
+    pub(crate) data: Option<PathBuf>,
+
+    /// What to do about a log whose middle is damaged, so that votes may be forgotten: refuse, or refetch
+    ///
+    /// `refuse`: do not start. `refetch`: set the log aside, start without a vote (for good) and fetch the state from the
+    /// others. An end that was being written when the process or the machine died is cut off in either case.
+    #[arg(long, value_name = "WHAT", default_value_t = OnCorruptLog::Refuse)]
+    pub(crate) on_corrupt_log: OnCorruptLog,
 
     #[command(flatten)]
     pub(crate) tuning: ReplicaTuning,

@@ -1,7 +1,9 @@
 //! `hippodrome replica`.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hippodrome_engine::replica::{self, ReplicaOptions};
@@ -13,6 +15,10 @@ use crate::cli::replica::ReplicaArgs;
 use crate::cluster::own_node;
 use crate::failure::Failure;
 use crate::{output, signals};
+
+/// How long an address that is taken is asked for, and how often.
+const BIND_PATIENCE: Duration = Duration::from_secs(2);
+const BIND_TICK: Duration = Duration::from_millis(20);
 
 /// The first line on stdout, once the replica is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +63,10 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         placement: arguments.tuning.placement,
         wait: arguments.tuning.wait,
         network,
+        data: arguments.data,
+        durability: arguments.tuning.durability,
+        on_corrupt_log: arguments.on_corrupt_log,
+        snapshot_every_bytes: arguments.tuning.snapshot_every.0,
         machine_replicas,
         wrong_from: arguments.wrong_from,
         byzantine: arguments.byzantine,
@@ -75,7 +85,19 @@ fn inherited() -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
+/// Listens at `address`. The kernel gives the port of a process that was just killed back a moment after its end where
+/// its sockets were `io_uring`'s, so that one that is taken is asked for again for a while.
 fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .map_err(|error| Failure::value(key, address, format!("an address that is free here ({error})")))
+    let deadline = Instant::now() + BIND_PATIENCE;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(BIND_TICK);
+            }
+            Err(error) => {
+                return Err(Failure::value(key, address, format!("an address that is free here ({error})")));
+            }
+        }
+    }
 }

@@ -164,6 +164,9 @@ pub(super) fn start(setup: &Setup, id: usize, stdin: Stdio, extra: &[String]) ->
         command.args(["--batch", &options.replica.batch.to_string()]);
         command.args(["--placement", &options.replica.placement.to_string()]);
         command.args(["--wait", &options.replica.wait.to_string()]);
+        command.arg("--data").arg(setup.data_path(&name));
+        command.args(["--durability", options.replica.durability.name()]);
+        command.args(["--snapshot-every", &options.replica.snapshot_every.to_string()]);
         command.args(["--transport", &options.transport.transport.to_string()]);
         command.args(setup.network_argument());
         let byzantine = options.byzantine.as_ref().zip(u16::try_from(id).ok());

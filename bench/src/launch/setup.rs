@@ -114,6 +114,11 @@ impl Setup {
         self.directory.join(results::LOGS).join(format!("{name}.log"))
     }
 
+    /// Where a replica remembers what it must not forget.
+    pub(super) fn data_path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     /// Length of the load without its drain.
     pub(super) fn load_time(&self) -> Duration {
         self.options.load.warmup.0 + self.options.load.duration.0

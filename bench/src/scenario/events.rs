@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::{anyhow, bail, ensure};
+use hippodrome_engine::byzantine::Kind;
 use serde::Deserialize;
 use toml::Value;
 
@@ -224,10 +225,13 @@ fn whom(value: &Value, all: &str, n: u16) -> Result<Whom, Allowed> {
 }
 
 fn misbehaving(value: &Value, n: u16) -> Result<Action, Allowed> {
-    let allowed = || "{ replica = .., kind = \"..\" }, a kind as `hippodrome replica --help` lists them".to_owned();
+    let allowed = || {
+        let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        format!("{{ replica = .., kind = \"..\" }}, one or several (by commas) of the kinds {}", kinds.join(", "))
+    };
     let Value::Table(table) = value else { return Err(allowed()) };
     match (table.get("replica"), table.get("kind"), table.len()) {
-        (Some(replica), Some(Value::String(kind)), 2) => {
+        (Some(replica), Some(Value::String(kind)), 2) if kind.split(',').all(|kind| kind.parse::<Kind>().is_ok()) => {
             Ok(Action::Byzantine(one_target(replica, n).map_err(|_| allowed())?, kind.clone()))
         }
         _ => Err(allowed()),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -39,7 +39,8 @@ pub(crate) struct Replica {
 
 impl Cluster {
     /// Makes keys for 40 clients of two client nodes and starts the replicas. `keygen` and `replica` are more options
-    /// of these commands; replica 3 gets its cluster file through `rewrite`.
+    /// of these commands, `{id}` in the latter stands for the replica's; replica 3 gets its cluster file through
+    /// `rewrite`.
     pub(crate) fn start(keygen: &[&str], replica: &[&str], rewrite: impl Fn(String) -> String) -> Self {
         let track = track();
         for _ in 0..ATTEMPTS {
@@ -60,6 +61,23 @@ impl Cluster {
         panic!("no free ports in {ATTEMPTS} attempts");
     }
 
+    /// Kills a replica as a power cut would, and starts it again with these options.
+    pub(crate) fn restart(&mut self, id: usize, arguments: &[&str]) {
+        self.replicas[id].kill();
+        let again = Replica::start(self.directory.path(), id, arguments);
+        self.replicas[id] = again.expect("nobody else takes the port of a replica that was just killed");
+    }
+
+    /// The command of replica `id` with these options.
+    pub(crate) fn command(&self, id: usize, arguments: &[&str]) -> Command {
+        command(self.directory.path(), id, arguments)
+    }
+
+    /// Where all files are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// A file that `keygen` wrote.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join("race").join(name)
@@ -75,9 +93,14 @@ impl Cluster {
     /// Runs `hippodrome load` without a warm-up with the key of a client node; its results go to a directory of that
     /// name.
     pub(crate) fn load(&self, client: &str, cluster: &str, arguments: &[&str]) -> Output {
+        self.load_command(client, cluster, arguments).output().unwrap()
+    }
+
+    /// The command that does so.
+    pub(crate) fn load_command(&self, client: &str, cluster: &str, arguments: &[&str]) -> Command {
         let (key, cluster) = (format!("race/{client}.key"), format!("race/{cluster}.toml"));
         let base = ["load", "--cluster", &cluster, "--key", &key, "--out", client, "--warmup", "0s"];
-        hippodrome(self.directory.path(), &[&base, arguments].concat()).output().unwrap()
+        hippodrome(self.directory.path(), &[&base, arguments].concat())
     }
 
     /// Runs a load for a second and expects that every operation was answered; its `load.json`.
@@ -115,10 +138,7 @@ impl Cluster {
 impl Replica {
     /// Starts replica `id`; `None` if its port was taken.
     fn start(directory: &Path, id: usize, arguments: &[&str]) -> Option<Self> {
-        let cluster = if id == 3 { "race/cluster-3.toml" } else { "race/cluster.toml" };
-        let key = format!("race/replica-{id}.key");
-        let base = ["replica", "--cluster", cluster, "--key", &key];
-        let mut command = hippodrome(directory, &[&base, arguments].concat());
+        let mut command = command(directory, id, arguments);
         let mut process = Guard(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
         let stderr = Captured::of(process.0.stderr.take().unwrap());
         let mut line = String::new();
@@ -137,11 +157,22 @@ impl Replica {
         Some(Self { process, listen: address("listen"), control: address("control"), stderr })
     }
 
+    /// Kills it if it lives, and reaps it.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.process.0.kill();
+        self.process.0.wait().unwrap();
+    }
+
     /// Its state and counters, from its control port.
     pub(crate) fn status(&self) -> Value {
+        self.ask("status")
+    }
+
+    /// Its answer to a question without parameters.
+    pub(crate) fn ask(&self, question: &str) -> Value {
         let stream = TcpStream::connect_timeout(&self.control, ANSWER_TIMEOUT).unwrap();
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).unwrap();
-        (&stream).write_all(b"{\"ask\":\"status\"}\n").unwrap();
+        writeln!(&stream, "{{\"ask\":\"{question}\"}}").unwrap();
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: '{line}': {}", self.stderr.text()))
@@ -151,6 +182,15 @@ impl Replica {
     pub(crate) fn refused(&self, reason: &str) -> u64 {
         self.status()["ignored"][reason].as_u64().unwrap_or(0)
     }
+}
+
+fn command(directory: &Path, id: usize, arguments: &[&str]) -> Command {
+    let cluster = if id == 3 { "race/cluster-3.toml" } else { "race/cluster.toml" };
+    let key = format!("race/replica-{id}.key");
+    let arguments: Vec<String> = arguments.iter().map(|text| text.replace("{id}", &id.to_string())).collect();
+    let mut command = hippodrome(directory, &["replica", "--cluster", cluster, "--key", &key]);
+    command.args(arguments);
+    command
 }
 
 fn free_addresses(count: usize) -> Vec<SocketAddr> {

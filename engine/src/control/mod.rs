@@ -58,6 +58,10 @@ pub struct ReplicaReport {
     pub ledger_digest: String,
     /// Low watermark.
     pub stable_checkpoint: SequenceNumber,
+    /// Whether it may vote: it has forgotten nothing. If not, it follows along and counts as faulty.
+    pub voting: bool,
+    /// What it makes durable, and how.
+    pub durability: String,
     /// Set when this replica's state differed from what a quorum vouched for, in words.
     pub diverged: Option<String>,
     /// Set while this replica is behind what the others still keep and fetches their state, in words.

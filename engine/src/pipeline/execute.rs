@@ -108,6 +108,10 @@ impl Execute {
                     let good = self.executor.install(sequence, digest, chunks);
                     self.feedback.send(vec![Feedback::Installed(sequence, good)]);
                 }
+                Work::Save(request) => {
+                    let kept = self.executor.kept(request.sequence());
+                    request.answer(kept);
+                }
             }
         }
         self.hand_on();

@@ -8,12 +8,13 @@ use hdrhistogram::Histogram;
 
 use crate::control::PhaseReport;
 use crate::pipeline::board::Board;
-use crate::pipeline::link::{Receiver, Sender};
+use crate::pipeline::link::Receiver;
+use crate::pipeline::persist::{Departure, Onward, SaveRequest};
 use crate::pipeline::stage::{Counts, Stage, count};
 use crate::pipeline::verify::Verified;
 use crate::platform;
-use crate::protocol::message::{FetchState, StateChunk};
-use crate::protocol::{Execution, Input, Message, Output, Protocol, Timer};
+use crate::protocol::message::{Checkpoint, FetchState, StateChunk};
+use crate::protocol::{Execution, Input, Message, Output, Protocol, Record, StableCheckpoint, Timer};
 use crate::requests::RequestTable;
 use crate::types::{Digest, ReplicaId, SequenceNumber, Time, View};
 
@@ -24,12 +25,14 @@ pub enum Work {
     Execute(Execution),
     /// Answer these from the reply cache, hand back those that were not executed.
     Recall(View, Arc<RequestTable>),
-    /// Keep a snapshot at this checkpoint.
+    /// Keep a snapshot of the state at this coming checkpoint.
     Keep(SequenceNumber),
     /// Read a chunk of a snapshot, for this replica.
     Read(ReplicaId, FetchState),
     /// Replace the state by the one with this digest.
     Install(SequenceNumber, Digest, Vec<Bytes>),
+    /// Hand over the snapshot that was kept, to be written to disk.
+    Save(SaveRequest),
 }
 
 /// What the execute stage tells.
@@ -65,10 +68,8 @@ pub struct OrderLinks {
     pub verified: Vec<Receiver<Verified>>,
     /// From the execute stage.
     pub feedback: Receiver<Vec<Feedback>>,
-    /// To the execute stage.
-    pub work: Sender<Vec<Work>>,
-    /// To the egress stage.
-    pub outbound: Sender<Vec<Outbound>>,
+    /// To the execute and egress stages.
+    pub onward: Onward,
 }
 
 /// The stage's context.
@@ -78,6 +79,8 @@ pub struct Order {
     links: OrderLinks,
     timers: BTreeMap<Timer, Time>,
     outputs: Vec<Output>,
+    records: Vec<Record>,
+    stable: Vec<Checkpoint>,
     work: Vec<Work>,
     outbound: Vec<Outbound>,
     ignored: Counts,
@@ -98,6 +101,8 @@ impl Order {
             links,
             timers: BTreeMap::new(),
             outputs: first,
+            records: Vec::new(),
+            stable: Vec::new(),
             work: Vec::new(),
             outbound: Vec::new(),
             ignored: Counts::new(),
@@ -136,7 +141,9 @@ impl Order {
                 Output::CancelTimer(timer) => {
                     self.timers.remove(&timer);
                 }
-                Output::StableCheckpoint(_) => {}
+                Output::StableCheckpoint(StableCheckpoint { sequence, digest, .. }) => {
+                    self.stable.push(Checkpoint { sequence, digest });
+                }
                 Output::Diverged { sequence, own, quorum } => {
                     let text = format!("at checkpoint {sequence} its state is {own:?}, a quorum's is {quorum:?}");
                     platform::log(&format!("replica {}: diverged: {text}", self.own));
@@ -147,7 +154,7 @@ impl Order {
                 Output::InstallState { sequence, digest, chunks } => {
                     self.work.push(Work::Install(sequence, digest, chunks));
                 }
-                Output::Persist(_) => {}
+                Output::Persist(record) => self.records.push(record),
                 // Speculative protocols ask for this; those that exist so far never do.
                 Output::RollBack(to) => unreachable!("no protocol here rolls back (to {to})"),
                 Output::Ignored(reason) => count(&mut self.ignored, reason.name()),
@@ -182,12 +189,12 @@ impl Order {
     }
 
     fn hand_on(&mut self) {
-        if !self.work.is_empty() {
-            self.links.work.send(std::mem::take(&mut self.work));
-        }
-        if !self.outbound.is_empty() {
-            self.links.outbound.send(std::mem::take(&mut self.outbound));
-        }
+        self.links.onward.send(Departure {
+            records: std::mem::take(&mut self.records),
+            stable: std::mem::take(&mut self.stable),
+            work: std::mem::take(&mut self.work),
+            outbound: std::mem::take(&mut self.outbound),
+        });
     }
 
     /// Taken even while output is held back: what is between this stage and execute is bounded by the window, and
@@ -251,7 +258,7 @@ impl Stage for Order {
     }
 
     fn step(&mut self, now: Time) -> bool {
-        let flushed = self.links.work.flush() & self.links.outbound.flush();
+        let flushed = self.links.onward.flush();
         let mut any = self.take_feedback(now);
         any |= self.fire_timers(now);
         if flushed {
@@ -266,7 +273,7 @@ impl Stage for Order {
     }
 
     fn is_stalled(&self) -> bool {
-        self.links.work.is_held() || self.links.outbound.is_held()
+        self.links.onward.is_held()
     }
 
     fn deadline(&self) -> Option<Time> {

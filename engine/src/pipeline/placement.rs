@@ -12,6 +12,8 @@ pub enum Role {
     Verify(usize),
     /// Order.
     Order,
+    /// Persist, where votes are made durable.
+    Persist,
     /// Execute.
     Execute,
     /// Egress.
@@ -83,6 +85,14 @@ impl Plan {
         let explanation =
             format!("{what}; {count} thread{} a replica, {idle} while idle", if count == 1 { "" } else { "s" });
         Self { threads, wait, explanation }
+    }
+
+    /// With the persist stage, on a thread of its own that is pinned to no core: it waits for the disk most of the time.
+    #[must_use]
+    pub fn with_persist(mut self) -> Self {
+        self.threads.push(thread("persist", None, vec![Role::Persist]));
+        self.explanation.push_str("; one more that writes the log");
+        self
     }
 
     /// How many verify stages there are.
@@ -221,6 +231,18 @@ mod tests {
                 check(&plan(&Placement::Auto, cores, replicas, replicas - 1));
                 check(&plan(&Placement::Pipelined, cores, replicas, 0));
             }
+        }
+    }
+
+    #[test]
+    fn persist_always_has_a_thread_of_its_own() {
+        let choices = [Placement::Auto, Placement::Fused, Placement::Pipelined, Placement::Cores(vec![0; 5])];
+        for (choice, cores) in choices.iter().flat_map(|choice| [1, 4, 32].map(|cores| (choice, cores))) {
+            let without = plan(choice, cores, 4, 0);
+            let with = without.clone().with_persist();
+            assert_eq!(with.threads.split_last().unwrap().1, without.threads);
+            assert_eq!(with.threads.last().unwrap().roles, [Role::Persist]);
+            assert_eq!(with.wait, without.wait, "it does not keep the others from spinning");
         }
     }
 

@@ -8,6 +8,14 @@
 //!    │                                        └─────────────── outbound ───────────────┘ │
 //!    └──────────────────────────────── outgoing ─────────────────────────────────────────┘
 //! ```
+//!
+//! Where votes are made durable, work and outbound go through one more stage:
+//!
+//! ```text
+//!        departures            work
+//! order ────────────▶ persist ─────────▶ execute
+//!                        └──── outbound ───────────▶ egress
+//! ```
 
 use std::collections::HashMap;
 use std::io;
@@ -18,15 +26,17 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use crate::app::Validator;
 use crate::auth::keyring::Keyring;
 use crate::emulation::OutgoingLinks;
 use crate::execute::Executor;
 use crate::pipeline::board::Questions;
-use crate::pipeline::egress::{Egress, EgressLinks};
+use crate::pipeline::egress::{Egress, EgressLinks, Tamper};
 use crate::pipeline::execute::Execute;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::{LinkChanges, Network, NetworkParts, Routes, link_changes};
 use crate::pipeline::order::{Order, OrderLinks};
+use crate::pipeline::persist::{Onward, Persist, PersistLinks, PersistParts};
 use crate::pipeline::placement::{Plan, Role, Thread};
 use crate::pipeline::stage::Stage;
 use crate::pipeline::verify::Verify;
@@ -34,6 +44,7 @@ use crate::pipeline::worker::{Common, Sleep, Worker};
 use crate::protocol::{Output, Protocol};
 use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
+use crate::ring::wait::Wait;
 use crate::settings::TransportChoice;
 use crate::transport::{Transport, Waker, probe};
 use crate::types::{NodeId, ReplicaId};
@@ -44,11 +55,13 @@ mod depth {
     pub(super) const FRAMES: usize = 64;
     /// Each verify stage to order.
     pub(super) const VERIFIED: usize = 64;
-    /// Order to execute.
+    /// Order to persist.
+    pub(super) const DEPARTURES: usize = 256;
+    /// Order (or persist) to execute.
     pub(super) const WORK: usize = 256;
     /// Execute to order.
     pub(super) const FEEDBACK: usize = 256;
-    /// Order to egress.
+    /// Order (or persist) to egress.
     pub(super) const OUTBOUND: usize = 256;
     /// Execute to egress.
     pub(super) const ANSWERS: usize = 256;
@@ -71,6 +84,10 @@ pub struct Parts {
     pub first: Vec<Output>,
     /// The executor.
     pub executor: Executor,
+    /// Which operations its application refuses.
+    pub validator: Validator,
+    /// How this replica spoils what it sends, if it is to misbehave.
+    pub tamper: Option<Tamper>,
     /// Where this replica accepts connections.
     pub listener: TcpListener,
     /// The addresses of all replicas, in order of their ids.
@@ -81,6 +98,8 @@ pub struct Parts {
     pub transport: TransportChoice,
     /// What the outgoing links do, if they are emulated.
     pub emulation: Option<OutgoingLinks>,
+    /// What makes votes durable, if anything does. The plan has a thread for it then.
+    pub persist: Option<PersistParts>,
 }
 
 /// The running threads.
@@ -99,7 +118,7 @@ pub struct Running {
 /// If a thread can not be started or its transport not be opened.
 pub fn start(parts: Parts, plan: &Plan, common: &Common) -> io::Result<Running> {
     let mut sleeps = Sleeps::new(plan);
-    let (stages, network, (questions, links)) = wire(parts, plan, common, &sleeps);
+    let (stages, network, (questions, links)) = wire(parts, plan, common, &sleeps)?;
     let mut stages: HashMap<Role, SendStage> = stages;
     let mut network = Some(network);
     let mut threads = Vec::new();
@@ -184,13 +203,10 @@ impl Sleeps {
 }
 
 type NetworkStart = (NetworkParts, TransportChoice);
+/// Stages, what the network starts with, and how both are asked.
+type Wired = (HashMap<Role, SendStage>, NetworkStart, (Questions, LinkChanges));
 
-fn wire(
-    parts: Parts,
-    plan: &Plan,
-    common: &Common,
-    sleeps: &Sleeps,
-) -> (HashMap<Role, SendStage>, NetworkStart, (Questions, LinkChanges)) {
+fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Result<Wired> {
     let mut stages: HashMap<Role, SendStage> = HashMap::new();
     let mut frames = Vec::new();
     let mut verified = Vec::new();
@@ -200,14 +216,25 @@ fn wire(
         let (verified_in, verified_out) = sleeps.link(Role::Order, depth::VERIFIED);
         frames.push(frames_in);
         verified.push(verified_out);
-        stages.insert(role, Box::new(Verify::new(index, Arc::clone(&parts.keyring), frames_out, verified_in)));
+        let (keyring, validator) = (Arc::clone(&parts.keyring), parts.validator.clone());
+        stages.insert(role, Box::new(Verify::new(index, keyring, validator, frames_out, verified_in)));
     }
     let (work_in, work_out) = sleeps.link(Role::Execute, depth::WORK);
     let (feedback_in, feedback_out) = sleeps.link(Role::Order, depth::FEEDBACK);
     let (outbound_in, outbound_out) = sleeps.link(Role::Egress, depth::OUTBOUND);
     let (answers_in, answers_out) = sleeps.link(Role::Egress, depth::ANSWERS);
     let (outgoing_in, outgoing_out) = sleeps.link(Role::Network, depth::OUTGOING);
-    let links = OrderLinks { verified, feedback: feedback_out, work: work_in, outbound: outbound_in };
+    let onward = match parts.persist {
+        None => Onward::Direct { work: work_in, outbound: outbound_in },
+        Some(persist) => {
+            let (departures_in, departures_out) = sleeps.link(Role::Persist, depth::DEPARTURES);
+            let links = PersistLinks { input: departures_out, work: work_in, outbound: outbound_in };
+            let persist = Persist::new(persist, common.clock, Arc::clone(&common.stop), links)?;
+            stages.insert(Role::Persist, Box::new(persist));
+            Onward::Durable(departures_in)
+        }
+    };
+    let links = OrderLinks { verified, feedback: feedback_out, onward };
     stages.insert(Role::Order, Box::new(Order::new(parts.own, parts.protocol, parts.first, links)));
     let (queries_in, queries_out) = channel();
     let execute = Execute::new(parts.executor, common.clock, work_out, feedback_in, answers_in, queries_out);
@@ -215,7 +242,7 @@ fn wire(
     let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
     let routes = Routes::new(parts.keyring.nodes());
     let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, routes.clone(), links);
-    stages.insert(Role::Egress, Box::new(egress));
+    stages.insert(Role::Egress, Box::new(egress.tampering(parts.tamper)));
     let (links, changes) = link_changes(sleeps.bell(Role::Network));
     let network = NetworkParts {
         keyring: parts.keyring,
@@ -229,7 +256,7 @@ fn wire(
         changes,
     };
     let questions = Questions::new(queries_in, sleeps.bell(Role::Execute));
-    (stages, (network, parts.transport), (questions, links))
+    Ok((stages, (network, parts.transport), (questions, links)))
 }
 
 /// What a thread needs to begin.
@@ -245,10 +272,15 @@ struct ThreadStart {
 
 impl ThreadStart {
     fn run(self) -> io::Result<()> {
-        let Thread { name, core, .. } = self.thread;
+        let Thread { name, core, roles } = self.thread;
+        let mut common = self.common;
+        if roles == [Role::Persist] {
+            // It has no core of its own to spin on.
+            common.wait = Wait::Park;
+        }
         // A core that can not be had (outside the process's set) is a fact for the report, not an error.
         let core = core.filter(|id| core_affinity::set_for_current(core_affinity::CoreId { id: *id }));
-        let network = match self.network.map(|network| open(network, &self.waker, &self.common)).transpose() {
+        let network = match self.network.map(|network| open(network, &self.waker, &common)).transpose() {
             Ok(network) => network,
             Err(error) => {
                 let _ = self.opened.send(Err(io::Error::new(error.kind(), error.to_string())));
@@ -257,7 +289,7 @@ impl ThreadStart {
         };
         let _ = self.opened.send(Ok(()));
         let stages = self.stages.into_iter().map(|stage| stage as Box<dyn Stage>).collect();
-        Worker::new(name, core, &self.common, network, self.sleep, stages).run()
+        Worker::new(name, core, &common, network, self.sleep, stages).run()
     }
 }
 

@@ -5,4 +5,6 @@ pub mod cluster;
 pub mod options;
 
 pub use cluster::{ClusterFile, ClusterSettings, Node, Role, SettingsError};
-pub use options::{Authentication, Batching, OptionError, Placement, Strategy, TransportChoice, WaitChoice};
+pub use options::{
+    Authentication, Batching, Durability, OnCorruptLog, OptionError, Placement, Strategy, TransportChoice, WaitChoice,
+};

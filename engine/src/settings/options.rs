@@ -105,6 +105,26 @@ named_option! {
     }
 }
 
+named_option! {
+    /// What a replica makes durable.
+    Durability, "durability" {
+        /// Nothing: a replica that is started again has forgotten its votes.
+        None = "none",
+        /// Every vote, before it is sent, in a write-ahead log.
+        Wal = "wal",
+    }
+}
+
+named_option! {
+    /// What to do about a log whose middle is damaged, so that votes may be forgotten.
+    OnCorruptLog, "on-corrupt-log" {
+        /// Do not start.
+        Refuse = "refuse",
+        /// Set it aside and start without a vote; the state is fetched from the others.
+        Refetch = "refetch",
+    }
+}
+
 /// The strategies of the three classes of links, cluster-wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

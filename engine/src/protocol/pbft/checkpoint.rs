@@ -106,7 +106,8 @@ impl Checkpoints {
     fn advance(&mut self, from: SequenceNumber, to: SequenceNumber, oldest: SequenceNumber) {
         self.clear_votes(from, to);
         self.fetched = None;
-        while self.own.front().is_some_and(|own| own.sequence < oldest) {
+        // The stable one stays in any case: a view-change begins with it.
+        while self.own.front().is_some_and(|own| own.sequence < oldest.min(to)) {
             self.own.pop_front();
         }
     }

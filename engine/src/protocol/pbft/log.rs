@@ -100,6 +100,11 @@ impl Log {
         self.place(sequence) == Place::Window
     }
 
+    /// Keeps fewer decided batches for laggards than there is room for.
+    pub(super) const fn limit_history(&mut self, batches: usize) {
+        self.history.batches_max = batches;
+    }
+
     /// Starts at a checkpoint instead of the initial state. Nothing has been recorded yet.
     pub(super) fn start_from(&mut self, stable: SequenceNumber) {
         assert_eq!(self.highest, SequenceNumber(0), "an empty log is started");
@@ -171,10 +176,17 @@ impl Log {
 }
 
 /// Decided batches up to the low watermark, newest last, bounded in number and bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct History {
     batches: VecDeque<Arc<Batch>>,
     bytes: usize,
+    batches_max: usize,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { batches: VecDeque::new(), bytes: 0, batches_max: HISTORY_BATCHES_MAX }
+    }
 }
 
 impl History {
@@ -182,7 +194,7 @@ impl History {
         let batch = batch.to_keep();
         self.bytes += batch.bytes();
         self.batches.push_back(batch);
-        while self.bytes > HISTORY_BYTES_MAX || self.batches.len() > HISTORY_BATCHES_MAX {
+        while self.bytes > HISTORY_BYTES_MAX || self.batches.len() > self.batches_max {
             let Some(oldest) = self.batches.pop_front() else { break };
             self.bytes -= oldest.bytes();
         }

@@ -3,8 +3,9 @@
 //!
 //! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
 //! `backup` (the three phases, at every replica), `checkpoint` (states that are shared, and the low watermark),
-//! `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair). They work on the `log`, a ring of `slot`s whose phases follow one table of
-//! `transitions`; `votes` counts them, and `early` keeps messages that are one window ahead.
+//! `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair). They work on the `log`,
+//! a ring of `slot`s whose phases follow one table of `transitions`; `votes` counts them, `early` keeps messages that
+//! are one window ahead, and `gathering` the chunks of a state.
 //!
 //! What replaces a primary: `suspicion` (when it has had its time), `views` (the view change), `decision` (what a new
 //! view starts from, a pure function), `past` (what was voted for in earlier views). `recovery` goes on from what a
@@ -15,6 +16,7 @@ mod batching;
 mod checkpoint;
 mod decision;
 mod early;
+mod gathering;
 mod log;
 mod past;
 mod primary;
@@ -87,6 +89,13 @@ pub struct Config {
     pub planted: Option<Planted>,
 }
 
+impl Config {
+    /// Whether this bug is planted.
+    fn has(&self, bug: Planted) -> bool {
+        self.planted == Some(bug)
+    }
+}
+
 /// A replica of PBFT. See [`Protocol`] for how it is driven.
 #[derive(Debug)]
 pub struct Pbft {
@@ -134,6 +143,9 @@ impl Pbft {
     /// If the configuration is out of the ranges that [`crate::settings`] enforces.
     #[must_use]
     pub fn new(mut config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
+        if config.has(Planted::QuorumOffByOne) {
+            config.quorums = config.quorums.off_by_one();
+        }
         let n = config.quorums.n();
         assert!(usize::from(config.own.0) < n, "own id out of range");
         assert!(config.checkpoint_interval > 0, "checkpoint interval is 0");
@@ -160,6 +172,12 @@ impl Pbft {
             batch_timer: None,
             config,
         }
+    }
+
+    /// Keeps at most so many executed batches for replicas that fell behind: for the simulator, whose runs are too short
+    /// to get to the limit that replicas have.
+    pub const fn limit_history(&mut self, batches: usize) {
+        self.log.limit_history(batches);
     }
 
     const fn primary(&self) -> ReplicaId {

@@ -13,6 +13,7 @@ use super::transitions::Phase;
 use super::votes::{set_of, size};
 use super::{Pbft, Turn};
 use crate::limits::PENDING_BYTES_MAX;
+use crate::protocol::planted::Planted;
 use crate::protocol::{Ignored, Message, Output, Timer};
 use crate::requests::{Batch, RequestTable, TableBuilder};
 use crate::types::{ClientId, SequenceNumber, Time, Timestamp, View};
@@ -216,7 +217,8 @@ impl Pbft {
     /// Sets the timer for whatever is due first. An earlier setting is left to come: it finds nothing due and sets the
     /// timer again, which is cheaper than moving it with every batch.
     pub(super) fn arm_view_timer(&mut self, turn: &mut Turn<'_>) {
-        let Some(due) = self.view_due() else { return };
+        let due = self.view_due().filter(|_| !self.config.has(Planted::TimerForgotten));
+        let Some(due) = due else { return };
         if self.suspicion.armed.is_none_or(|armed| due < armed) {
             self.suspicion.armed = Some(due);
             turn.outputs.push(Output::SetTimer(Timer::View, due));

@@ -10,13 +10,10 @@
 //! An idle cluster gets to the checkpoint by null requests. All that a faulty replica gets from asking is a bounded
 //! number of null requests and snapshots, at ever longer intervals.
 
-use std::collections::BTreeMap;
-
-use bytes::Bytes;
-
+use super::gathering::Gathering;
 use super::votes::{Votes, set_of, size};
 use super::{Pbft, Turn};
-use crate::limits::{HISTORY_BATCHES_MAX, STATE_BYTES_MAX, STATE_CHUNK_BYTES_MAX, STATE_CHUNKS_MAX};
+use crate::limits::HISTORY_BATCHES_MAX;
 use crate::protocol::message::{Checkpoint, FetchState, Signature, StateChunk};
 use crate::protocol::planted::Planted;
 use crate::protocol::{Ignored, Message, Output};
@@ -41,8 +38,8 @@ const SILENT_INTERVALS: u64 = 12;
 const SOURCE_INTERVALS: u64 = 100;
 /// How often times and the distance to the checkpoint double.
 const ATTEMPTS_MAX: u32 = 6;
-/// Chunks on their way from a source at a time.
-const CHUNKS_OUTSTANDING: usize = 4;
+/// No cluster gets there: beyond it, sequence numbers are not worth calculating with.
+const SEQUENCE_MAX: SequenceNumber = SequenceNumber(u64::MAX / 2);
 
 /// One replica's wishes are at least so far apart; the time doubles with each, up to `WISHES_MAX` times, and is short
 /// again after it asked for nothing for `WISH_RECOVERY` times as long.
@@ -83,30 +80,6 @@ struct Fetch {
     /// When everybody was last asked to keep it.
     asked: Time,
     gathering: Option<Gathering>,
-}
-
-/// The chunks of one source.
-#[derive(Debug)]
-struct Gathering {
-    digest: Digest,
-    source: ReplicaId,
-    /// Sources that were asked so far, this one included.
-    tried: u64,
-    began: Time,
-    /// When it last sent something new.
-    heard: Time,
-    /// When it was last asked for something again.
-    asked_again: Time,
-    /// How many chunks there are, once it has said so.
-    count: Option<u32>,
-    /// How many it was asked for, from the first on.
-    asked: u32,
-    chunks: Vec<Bytes>,
-    /// Chunks that came before the ones in front of them; fewer than [`CHUNKS_OUTSTANDING`].
-    ahead: BTreeMap<u32, Bytes>,
-    bytes: usize,
-    /// All chunks went to the executor, which has not answered yet.
-    installing: bool,
 }
 
 /// What another replica asked for.
@@ -181,64 +154,6 @@ impl Asker {
     }
 }
 
-impl Gathering {
-    fn new(digest: Digest, source: ReplicaId, tried: u64, now: Time) -> Self {
-        Self {
-            digest,
-            source,
-            tried,
-            began: now,
-            heard: now,
-            asked_again: now,
-            count: None,
-            asked: 0,
-            chunks: Vec::new(),
-            ahead: BTreeMap::new(),
-            bytes: 0,
-            installing: false,
-        }
-    }
-
-    fn has(&self, index: u32) -> bool {
-        (index as usize) < self.chunks.len() || self.ahead.contains_key(&index)
-    }
-
-    /// Whether a chunk that is not here yet is what an honest source might send.
-    const fn is_plausible(&self, chunk: &StateChunk) -> bool {
-        let same_count = match self.count {
-            Some(count) => count == chunk.count,
-            None => true,
-        };
-        same_count
-            && chunk.count <= STATE_CHUNKS_MAX
-            && chunk.index < chunk.count
-            && chunk.index < self.asked
-            && chunk.bytes.len() <= STATE_CHUNK_BYTES_MAX
-            && self.bytes + chunk.bytes.len() <= STATE_BYTES_MAX
-    }
-
-    /// Adds a plausible chunk. True if it was the last one.
-    fn add(&mut self, chunk: StateChunk, now: Time) -> bool {
-        self.heard = now;
-        self.count = Some(chunk.count);
-        self.bytes += chunk.bytes.len();
-        self.ahead.insert(chunk.index, chunk.bytes);
-        while let Some(next) = u32::try_from(self.chunks.len()).ok().and_then(|next| self.ahead.remove(&next)) {
-            self.chunks.push(next);
-        }
-        self.chunks.len() == chunk.count as usize
-    }
-
-    /// The indices to ask for now that were not asked for before: the first chunk alone, until it tells how many there
-    /// are.
-    fn wanted(&mut self) -> std::ops::Range<u32> {
-        let reach = u32::try_from(self.chunks.len() + CHUNKS_OUTSTANDING).unwrap_or(u32::MAX);
-        let from = self.asked;
-        self.asked = from.max(self.count.map_or(1, |count| count.min(reach)));
-        from..self.asked
-    }
-}
-
 /// The laggard's side.
 impl Pbft {
     /// Called at each status interval: asks for a state when others have got to where repairs do not lead, and looks
@@ -285,9 +200,13 @@ impl Pbft {
     /// their state is still the one at that checkpoint.
     fn want_state(&mut self, turn: &mut Turn<'_>) {
         let (interval, attempt) = (self.config.checkpoint_interval, self.transfer.attempt);
-        let margin = if self.is_reached_wanted() { 0 } else { (2 * interval << attempt).min(self.log.window()) };
-        let Some(target) = self.reached().0.checked_add(margin).map(SequenceNumber) else { return };
-        let known = match self.transfer.fetch.take() {
+        let margin = if self.is_reached_wanted() { 0 } else { ((2 * interval) << attempt).min(self.log.window()) };
+        let earlier = self.transfer.fetch.take();
+        let target = SequenceNumber(self.reached().0.saturating_add(margin));
+        if target > SEQUENCE_MAX {
+            return;
+        }
+        let known = match earlier {
             Some(earlier) if earlier.target == target => Some(earlier.votes),
             _ => self.checkpoints.votes_at(self.log.low(), target).cloned(),
         };

@@ -57,6 +57,21 @@ impl Votes {
         Ok(())
     }
 
+    /// Counts one of the votes for `digest` once more: the mistake of a planted bug.
+    pub(super) fn count_again(&mut self, digest: Digest) {
+        if let Some(candidate) = self.candidates.iter_mut().find(|candidate| candidate.digest == digest) {
+            candidate.voters |= 1 << (u64::BITS - 1 - candidate.voters.leading_ones());
+        }
+    }
+
+    /// All votes but those of one replica: the mistake of a planted bug.
+    pub(super) fn without(mut self, replica: ReplicaId) -> Self {
+        for candidate in &mut self.candidates {
+            candidate.voters &= !set_of(replica);
+        }
+        self
+    }
+
     /// Who voted for `digest`.
     pub(super) fn voters(&self, digest: Digest) -> u64 {
         self.candidates.iter().find(|candidate| candidate.digest == digest).map_or(0, |candidate| candidate.voters)

@@ -49,7 +49,7 @@ pub(super) struct Network {
     pub(super) loss_percent: u64,
     pub(super) repeat_percent: u64,
     pub(super) delay_max_ns: u64,
-    /// Whether status messages get through.
+    /// Whether status messages, and wishes for a state, get through.
     pub(super) statuses: bool,
 }
 
@@ -340,7 +340,9 @@ impl Cluster {
                 let good = given == chunks(sequence, digest);
                 if good {
                     let kept = self.kept.iter().flat_map(BTreeMap::values).find(|kept| kept.state == digest);
-                    self.executors[replica] = kept.expect("no replica has this state").clone();
+                    let state = kept.expect("no replica has this state").clone();
+                    self.kept[replica].insert(sequence, state.clone());
+                    self.executors[replica] = state;
                 }
                 self.step(replica, Input::StateInstalled { sequence, good });
             }
@@ -451,7 +453,7 @@ impl Cluster {
             Message::PrePrepare(message) => {
                 !(self.distrust[to] && message.batch.requests.clients.contains(&ClientId(0)))
             }
-            Message::Status(_) if !self.network.statuses => return,
+            Message::Status(_) | Message::StateWanted(_) if !self.network.statuses => return,
             _ => true,
         };
         let authentic =
