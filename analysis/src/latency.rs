@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry, LogIteratorError};
 use thiserror::Error;
 
 use crate::report::Latency;
@@ -31,6 +31,17 @@ pub enum LatencyError {
     },
 }
 
+/// The latencies of one interval of a log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interval {
+    /// When it begins, seconds since the load began.
+    pub start_s: f64,
+    /// How long it is, s.
+    pub length_s: f64,
+    /// Latencies in ns.
+    pub latencies: Histogram<u64>,
+}
+
 /// Merges all intervals of the measured window from the logs into one histogram. Histograms are merged, percentiles
 /// never averaged.
 ///
@@ -42,30 +53,48 @@ pub enum LatencyError {
 pub fn merge<'a>(logs: impl IntoIterator<Item = &'a [u8]>) -> Result<Histogram<u64>, LatencyError> {
     let mut merged = Histogram::<u64>::new(3).expect("three digits are allowed");
     merged.auto(true);
-    let mut deserializer = Deserializer::new();
     for log in logs {
-        let mut interval = 0;
-        for entry in IntervalLogIterator::new(log) {
-            let LogEntry::Interval(line) = entry.map_err(
-                |hdrhistogram::serialization::interval_log::LogIteratorError::ParseError { offset }| {
-                    LatencyError::Line { offset }
-                },
-            )?
-            else {
-                continue;
-            };
-            interval += 1;
-            if line.tag().is_some_and(|tag| tag.as_str() == WARMUP_TAG) {
-                continue;
-            }
-            let error = |error: String| LatencyError::Histogram { interval, error };
-            let bytes = STANDARD.decode(line.encoded_histogram()).map_err(|e| error(e.to_string()))?;
-            let histogram: Histogram<u64> =
-                deserializer.deserialize(&mut bytes.as_slice()).map_err(|e| error(e.to_string()))?;
-            merged.add(&histogram).map_err(|e| error(e.to_string()))?;
-        }
+        read(log, |interval, line| {
+            merged.add(&line.latencies).map_err(|error| LatencyError::Histogram { interval, error: error.to_string() })
+        })?;
     }
     Ok(merged)
+}
+
+/// All intervals of the measured window, in order.
+///
+/// # Errors
+/// Names the offset or the interval that can not be read.
+pub fn intervals(log: &[u8]) -> Result<Vec<Interval>, LatencyError> {
+    let mut intervals = Vec::new();
+    read(log, |_, interval| {
+        intervals.push(interval);
+        Ok(())
+    })?;
+    Ok(intervals)
+}
+
+/// Hands each interval of the measured window on, with its number from 1.
+fn read(log: &[u8], mut each: impl FnMut(usize, Interval) -> Result<(), LatencyError>) -> Result<(), LatencyError> {
+    let mut deserializer = Deserializer::new();
+    let mut interval = 0;
+    for entry in IntervalLogIterator::new(log) {
+        let LogEntry::Interval(line) =
+            entry.map_err(|LogIteratorError::ParseError { offset }| LatencyError::Line { offset })?
+        else {
+            continue;
+        };
+        interval += 1;
+        if line.tag().is_some_and(|tag| tag.as_str() == WARMUP_TAG) {
+            continue;
+        }
+        let error = |error: String| LatencyError::Histogram { interval, error };
+        let bytes = STANDARD.decode(line.encoded_histogram()).map_err(|e| error(e.to_string()))?;
+        let latencies = deserializer.deserialize(&mut bytes.as_slice()).map_err(|e| error(e.to_string()))?;
+        let (start_s, length_s) = (line.start_timestamp().as_secs_f64(), line.duration().as_secs_f64());
+        each(interval, Interval { start_s, length_s, latencies })?;
+    }
+    Ok(())
 }
 
 /// The percentiles of a histogram of nanoseconds, in µs.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::scorecard::Scorecard;
+
 /// The schema that this crate writes, and the only one that it reads.
 pub const SCHEMA: &str = "hippodrome/run/1";
 
@@ -39,6 +41,9 @@ pub struct Report {
     /// What the verdict on correctness rests on.
     #[serde(default)]
     pub audit: Audit,
+    /// How the faults of a scenario were borne, if one was played.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scorecard: Option<Scorecard>,
 }
 
 /// Whether the numbers may be used.
@@ -75,6 +80,9 @@ pub struct Environment {
     /// Which transport the load generator ran, and why.
     #[serde(default)]
     pub client_transport: String,
+    /// The network that was emulated, in words; empty if none was.
+    #[serde(default)]
+    pub network: String,
     /// When the run began, RFC 3339, UTC.
     #[serde(default)]
     pub started_at: String,
@@ -207,7 +215,8 @@ pub struct Stage {
 pub struct Fault {
     /// When, seconds since the load began (warm-up included).
     pub at_s: f64,
-    /// What: `process_exit`, `byzantine` (a replica that misbehaves on purpose), `hostile_client` (a client that does).
+    /// What: `process_exit`, `byzantine` (a replica that misbehaves on purpose), `hostile_client` (a client that does), or
+    /// what a scenario did: `kill`, `stop`, `restart`, `resume`, `partition`, `heal`, `network`, `clients`.
     pub kind: String,
     /// Until the cluster noticed, ms; `null` where not measured.
     pub detected_after_ms: Option<f64>,
@@ -292,6 +301,10 @@ pub struct Audit {
     pub operations_completed: u64,
     /// Operations executed over the whole run.
     pub operations_executed: u64,
+    /// How many of the verdict's reasons say that safety was violated: ledgers differ, replies were wrong, or operations
+    /// were not executed exactly once.
+    #[serde(default)]
+    pub violations: u64,
     /// What is worth knowing but does not make the run invalid.
     pub notes: Vec<String>,
 }

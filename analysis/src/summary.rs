@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use crate::report::{Replica, Report};
+use crate::scorecard;
 
 /// How the text is decorated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,7 @@ pub fn render(report: &Report, place: &str, style: Style) -> String {
     page.stages(report);
     page.refusals(report);
     page.faults(report);
+    page.scorecard(report);
     page.audit(report);
     page.environment(report);
     page.line("Results", format_args!("{place}"));
@@ -210,6 +212,22 @@ impl Page {
         }
     }
 
+    fn scorecard(&mut self, report: &Report) {
+        let Some(card) = &report.scorecard else { return };
+        let word = if card.green { self.style.paint("1;32", "GREEN") } else { self.style.paint("1;31", "RED") };
+        let safety = if card.safe { "safety held" } else { "SAFETY WAS VIOLATED" };
+        self.line("Scorecard", format_args!("{}: {word}, {safety}, view changes {}", card.scenario, card.view_changes));
+        for failed in &card.failed {
+            self.line("", format_args!("not met: {failed}"));
+        }
+        for row in scorecard::table(card) {
+            self.line("", format_args!("{row}"));
+        }
+        if let Some(percent) = card.final_percent {
+            self.line("", format_args!("in the end {percent:.0} % of the throughput before the first fault"));
+        }
+    }
+
     fn audit(&mut self, report: &Report) {
         let a = &report.audit;
         if let Some(sequence) = a.common_sequence {
@@ -230,7 +248,7 @@ impl Page {
         let e = &report.environment;
         self.line("Machine", format_args!("{}, {} cores, Linux {}", e.cpu, e.cores, e.kernel));
         self.line("Build", format_args!("{} {}, commit {}", e.version, e.build_profile, e.git_commit));
-        for (label, text) in [("Transport", &e.transport), ("Placement", &e.placement)] {
+        for (label, text) in [("Transport", &e.transport), ("Placement", &e.placement), ("Emulated", &e.network)] {
             if !text.is_empty() {
                 self.line(label, format_args!("{text}"));
             }

@@ -43,12 +43,31 @@ fn flags_of(path: &Path) -> Result<Vec<String>, Failure> {
     Ok(flags)
 }
 
+/// The options that a table of a configuration file sets, with `more` flags after them.
+///
+/// # Errors
+/// Names the key, its value and what is allowed.
+pub(crate) fn options_of(table: &toml::Table, more: &[String]) -> anyhow::Result<RunOptions> {
+    let flags = table_flags(table)?;
+    let file = RunFile::try_parse_from(flags.iter().chain(more)).map_err(|error| anyhow!(first_paragraph(&error)))?;
+    Ok(file.options)
+}
+
+/// Whether replicas remember their votes when they are killed.
+pub(crate) fn is_durable(options: &RunOptions) -> bool {
+    let table = toml::Table::try_from(options).unwrap_or_default();
+    table.get("durability").and_then(toml::Value::as_str) == Some("wal")
+}
+
 /// `--key=value` for each key of a TOML document.
 fn to_flags(text: &str) -> anyhow::Result<Vec<String>> {
-    let table: toml::Table = text.parse()?;
+    table_flags(&text.parse()?)
+}
+
+fn table_flags(table: &toml::Table) -> anyhow::Result<Vec<String>> {
     let allowed = keys();
     let mut flags = Vec::new();
-    for (key, value) in &table {
+    for (key, value) in table {
         let flag = key.replace('_', "-");
         if !allowed.contains(&flag) {
             return Err(anyhow!("unknown key '{key}'; allowed: {}", allowed.join(", ")));
@@ -163,6 +182,8 @@ mod tests {
             "none",
             "--placement",
             "0,1,2,2,3",
+            "--network",
+            "wan-eu,loss=0.1%",
         ];
         let options = run("", &flags).unwrap().options.resolved();
         assert!(options.load.seed.is_some());

@@ -7,8 +7,8 @@ use crate::output::tell;
 /// Exit codes, as every `--help` lists them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; for run and report: the verdict is VALID
-  1    run and report: the verdict is INVALID
+  0    done; for run and report: the verdict is VALID; for stress: GREEN
+  1    run and report: the verdict is INVALID; stress: something is not GREEN
   2    usage: a flag, key, value, file or address can not be used (the message names it)
   3    something failed on the way (the message says what)
   130  interrupted by Ctrl-C or SIGTERM";
@@ -22,7 +22,7 @@ pub(crate) enum Failure {
     Usage(anyhow::Error),
     /// Something failed on the way.
     Failed(anyhow::Error),
-    /// The verdict is INVALID; its reasons have been printed.
+    /// The verdict is INVALID, or a scenario is not GREEN; the reasons have been printed.
     Invalid,
     /// Interrupted by a signal.
     Interrupted,
@@ -37,6 +37,16 @@ impl Failure {
     /// A usage error about one key: names it, the value and what is allowed.
     pub(crate) fn value(key: &str, value: impl std::fmt::Display, allowed: impl std::fmt::Display) -> Self {
         Self::Usage(anyhow::anyhow!("{key} = {value}: allowed: {allowed}"))
+    }
+
+    /// What happened, in words.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Arguments(error) => error.to_string(),
+            Self::Usage(error) | Self::Failed(error) => format!("{error:#}"),
+            Self::Invalid => "the verdict is INVALID".to_owned(),
+            Self::Interrupted => "interrupted".to_owned(),
+        }
     }
 
     /// Says what happened on stderr; the code to exit with.

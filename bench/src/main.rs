@@ -2,7 +2,7 @@
 //!
 //! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a
 //! run meets them: [cli] (what people type), [config] (what they put in files instead), [cluster] (keys and the cluster
-//! file), [launch] (the launcher of `run`), [commands] (everything else); [failure] says how any of them ends.
+//! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [commands] (everything else); [failure] says how any of them ends.
 
 use std::process::ExitCode;
 
@@ -18,6 +18,7 @@ mod config;
 mod failure;
 mod launch;
 mod output;
+mod scenario;
 mod signals;
 
 fn main() -> ExitCode {
@@ -31,9 +32,11 @@ fn execute() -> Result<(), Failure> {
     let arguments = config::with_file(std::env::args_os().collect())?;
     match Cli::try_parse_from(arguments)?.command {
         Command::Run(arguments) => launch::run(&arguments),
+        Command::Stress(arguments) => commands::stress::run(&arguments),
         Command::Replica(arguments) => commands::replica::run(arguments),
         Command::Load(arguments) => commands::load::run(arguments),
         Command::Keygen(arguments) => commands::keygen::run(&arguments),
         Command::Report(arguments) => commands::report::run(&arguments),
+        Command::Sim(arguments) => commands::sim::run(&arguments),
     }
 }

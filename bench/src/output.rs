@@ -20,13 +20,18 @@ pub(crate) fn tell(text: &str) {
     hippodrome_engine::platform::log(text);
 }
 
-/// Prints a report, as JSON or as a summary, and fails if its verdict does.
-pub(crate) fn verdict(report: &Report, place: &str, json: bool) -> Result<(), Failure> {
+/// Prints a report, as JSON or as a summary.
+pub(crate) fn report(report: &Report, place: &str, json: bool) {
     if json {
         print(&to_json(report));
     } else {
         print(&render(report, place, style()));
     }
+}
+
+/// Prints a report and fails if its verdict does.
+pub(crate) fn verdict(report: &Report, place: &str, json: bool) -> Result<(), Failure> {
+    self::report(report, place, json);
     if report.verdict.valid { Ok(()) } else { Err(Failure::Invalid) }
 }
 

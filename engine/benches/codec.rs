@@ -1,15 +1,17 @@
 //! What encoding and decoding cost: pre-prepares, requests and replies of 1, 100 and 1000 requests of 16 bytes, with
-//! MACs.
+//! MACs. And what it costs to ask the application whether the operations of such a table may be ordered.
 
 use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use hippodrome_engine::app::{self, kv};
 use hippodrome_engine::auth::Sealer;
 use hippodrome_engine::limits::FRAME_BODY_BYTES_MAX;
 use hippodrome_engine::protocol::Message;
 use hippodrome_engine::protocol::message::PrePrepare;
 use hippodrome_engine::requests::{Batch, ReplyTable, RequestTable};
+use hippodrome_engine::settings::ClusterSettings;
 use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 use hippodrome_engine::wire::{Decoder, Frame, FrameReader, Outgoing, encode_message, encode_replies, encode_requests};
 
@@ -94,5 +96,23 @@ fn replies(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, requests, pre_prepares, replies);
+fn validation(c: &mut Criterion) {
+    let mut group = c.benchmark_group("validate");
+    let mut operation = Vec::new();
+    kv::Operation::Update { key: 7, value: &[7; OPERATION_BYTES] }.encode(&mut operation);
+    for size in SIZES {
+        let mut updates = table(size, operation.len());
+        updates.operations = operation.repeat(size).into();
+        group.throughput(Throughput::Elements(size as u64));
+        for name in ["null", "kv"] {
+            let settings = ClusterSettings { application: name.into(), ..ClusterSettings::default() };
+            let validator = app::validator(&settings).unwrap();
+            group.bench_function(BenchmarkId::new(name, size), |b| {
+                b.iter(|| assert!(!validator.refuses_any(black_box(&updates))));
+            });
+        }
+    }
+}
+
+criterion_group!(benches, requests, pre_prepares, replies, validation);
 criterion_main!(benches);

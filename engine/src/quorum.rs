@@ -8,6 +8,7 @@ use crate::types::{ReplicaId, View};
 pub struct Quorums {
     n: usize,
     f: usize,
+    q: usize,
 }
 
 impl Quorums {
@@ -18,7 +19,13 @@ impl Quorums {
         if n < REPLICAS_MIN || n > REPLICAS_MAX {
             return None;
         }
-        Some(Self { n, f: (n - 1) / 3 })
+        let f = (n - 1) / 3;
+        Some(Self { n, f, q: (n + f + 1).div_ceil(2) })
+    }
+
+    /// The mistake of [`Planted::QuorumOffByOne`](crate::protocol::planted::Planted): Q is one smaller than it is.
+    pub(crate) const fn off_by_one(self) -> Self {
+        Self { q: self.q - 1, ..self }
     }
 
     /// The number of replicas.
@@ -36,7 +43,7 @@ impl Quorums {
     /// Q = ceil((n + f + 1) / 2): any two quorums share a correct replica.
     #[must_use]
     pub const fn quorum(self) -> usize {
-        (self.n + self.f + 1).div_ceil(2)
+        self.q
     }
 
     /// f + 1: at least one of them is correct. A reply quorum, and what vouches for a digest.

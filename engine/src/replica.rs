@@ -13,9 +13,11 @@ use crate::auth::keyring::Keyring;
 use crate::auth::keys::{KeyError, NodeKey};
 use crate::byzantine::{Byzantine, Kind};
 use crate::control::server::{self, Source};
+use crate::emulation::NetworkSpec;
 use crate::execute::{Done, Executor, ExecutorConfig};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
+use crate::pipeline::egress::Tamper;
 use crate::pipeline::persist::{Failure, PersistParts};
 use crate::pipeline::placement::Plan;
 use crate::pipeline::topology::{self, Parts};
@@ -61,6 +63,8 @@ pub struct ReplicaOptions {
     pub on_corrupt_log: OnCorruptLog,
     /// Bytes of log after which the state is written and the log truncated.
     pub snapshot_every_bytes: u64,
+    /// The network to emulate.
+    pub network: Option<NetworkSpec>,
     /// How many replicas share this machine.
     pub machine_replicas: usize,
     /// For tests of the audit: from this operation on, this replica computes wrongly.
@@ -143,7 +147,8 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
     let (parts, _locked) = parts(options, &common, &failure)?;
     let running = topology::start(parts, &plan, &common).map_err(io("start"))?;
     platform::log(&format!("transport {}", board.lock().report.transport));
-    let source = Source { board, questions: running.questions.clone(), stop: Arc::clone(&stop) };
+    let (questions, links) = (running.questions.clone(), running.links.clone());
+    let source = Source { board, questions, links, stop: Arc::clone(&stop) };
     let served = server::serve(control, source);
     if let Err(error) = served {
         stop.store(true, Ordering::Relaxed);
@@ -166,7 +171,8 @@ fn parts(
     failure: &Failure,
 ) -> Result<(Parts, Option<Arc<Directory>>), ReplicaError> {
     let storage_options = storage_options(&options)?;
-    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, byzantine, .. } = options;
+    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, byzantine, network, .. } =
+        options;
     let quorums = cluster.quorums();
     if usize::from(id.0) >= quorums.n() {
         return Err(ReplicaError::UnknownReplica { id, n: quorums.n() });
@@ -211,6 +217,12 @@ fn parts(
         voting,
         planted: None,
     };
+    if let Some(Resumed { recovery, .. }) = &resumed
+        && !recovery.is_whole(config.window)
+    {
+        platform::log(&format!("replica {id}: its log does not lead to all its votes: it votes no more"));
+        common.board.lock().report.voting = false;
+    }
     let mut first = Vec::new();
     let now = common.clock.now();
     let view_timeout_ns = config.view_timeout_ns;
@@ -219,13 +231,30 @@ fn parts(
         None => (Pbft::new(config, now, &mut first), None),
     };
     let mut protocol: Box<dyn Protocol> = Box::new(protocol);
+    let tamper = byzantine.iter().find_map(|kind| Tamper::of(*kind));
     if !byzantine.is_empty() {
         let replica = Byzantine::new(protocol, byzantine, quorums.n(), id, u64::from(id.0));
         protocol = Box::new(replica.with_view_timeout(view_timeout_ns));
     }
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
-    let parts =
-        Parts { own: id, keyring, protocol, first, executor, listener, addresses, client_nodes, transport, persist };
+    let unknown = || ReplicaError::UnknownApplication(settings.application.clone());
+    let network = network.filter(|network| !network.is_clear());
+    let emulation = network.map(|network| network.links(NodeId::of(id), cluster.nodes.len(), rand::random()));
+    let parts = Parts {
+        own: id,
+        keyring,
+        protocol,
+        first,
+        executor,
+        validator: app::validator(settings).ok_or_else(unknown)?,
+        tamper,
+        listener,
+        addresses,
+        client_nodes,
+        transport,
+        persist,
+        emulation,
+    };
     Ok((parts, directory))
 }
 

@@ -23,6 +23,7 @@ use crate::links::Links;
 use crate::outbox::Outbox;
 use crate::pacing::{Due, Pacing};
 use crate::recorder::{Interval, Recorder};
+use crate::tenths::Tenths;
 use crate::workload::Workload;
 
 /// Longest wait in one poll.
@@ -67,6 +68,7 @@ pub(crate) struct ThreadSecond {
 #[derive(Debug, Default)]
 pub(crate) struct ThreadSummary {
     pub(crate) operations: u64,
+    pub(crate) tenths: Tenths,
     pub(crate) offered_operations: u64,
     pub(crate) late_sends: u64,
     pub(crate) waited_for_client: u64,
@@ -449,6 +451,7 @@ impl Driver {
             Pacing::Open(_) => table.measures(slot.intended),
         };
         let since_start = now.since(table.start);
+        self.summary.tenths.count(since_start);
         if counts {
             self.measured.record(since_start, latency_ns);
         } else {

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hippodrome_engine::auth::{KeyError, Keyring, NodeKey};
+use hippodrome_engine::emulation::{Change, NetworkSpec, OutgoingLinks};
 use hippodrome_engine::limits::CONNECTIONS_MAX;
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::settings::{ClusterFile, TransportChoice};
@@ -20,6 +21,7 @@ use crate::recorder::{Interval, IntervalLog};
 use crate::report::{LoadReport, SecondSample};
 use crate::sampler::{Sampled, Sampler};
 use crate::schedule::RateError;
+use crate::tenths::Tenths;
 use crate::thread::{LoadThread, Ready, schedule};
 use crate::workload::Workload;
 use crate::workload::fixed::Fixed;
@@ -116,12 +118,39 @@ pub struct LoadOptions {
     pub timeout: Duration,
     /// Which transport to open.
     pub transport: TransportChoice,
-    /// Seeds the schedule and the workload.
+    /// The network to emulate.
+    pub network: Option<NetworkSpec>,
+    /// Changes of its links while the load runs; links are emulated from the start if there can be any.
+    pub changes: Option<Arc<LinkChanges>>,
+    /// Seeds the schedule, the workload, and the emulated network if that has no seed of its own.
     pub seed: u64,
     /// Where the interval log goes.
     pub hlog: PathBuf,
     /// Set to stop early.
     pub stop: Arc<AtomicBool>,
+}
+
+/// Carries changes of emulated links to all threads of a load.
+#[derive(Debug, Default)]
+pub struct LinkChanges {
+    threads: Mutex<Vec<Sender<Change>>>,
+}
+
+impl LinkChanges {
+    /// Makes a change that has been [checked](Change::check) on every thread, soon. One that comes before the threads
+    /// have started is lost.
+    pub fn make(&self, change: &Change) {
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // A thread that has ended has no links.
+            let _ = thread.send(change.clone());
+        }
+    }
+
+    fn subscribe(&self) -> Receiver<Change> {
+        let (changes, subscribed) = channel();
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(changes);
+        subscribed
+    }
 }
 
 /// Why a load can not be driven.
@@ -276,6 +305,8 @@ impl<'a> Setup<'a> {
                 seed: self.options.seed,
                 retransmission: self.options.retransmission,
                 transport: self.options.transport,
+                emulation: self.emulation(),
+                changes: self.options.changes.as_ref().map_or_else(|| channel().1, |changes| changes.subscribe()),
                 clock: self.clock,
                 ready: ready.clone(),
                 starts,
@@ -287,6 +318,13 @@ impl<'a> Setup<'a> {
             go.push(start);
         }
         Ok((go, seconds, threads))
+    }
+
+    /// What this node's links do, if they are emulated or may come to be.
+    fn emulation(&self) -> Option<OutgoingLinks> {
+        let clear = self.options.changes.is_some().then(NetworkSpec::default);
+        let network = self.options.network.clone().filter(|network| !network.is_clear()).or(clear)?;
+        Some(network.links(self.options.node, self.options.cluster.nodes.len(), self.options.seed))
     }
 
     /// One workload for each thread.
@@ -358,8 +396,10 @@ impl<'a> Setup<'a> {
             ..LoadReport::default()
         };
         let mut lag = Interval::new(0);
+        let mut tenths = Tenths::default();
         for summary in summaries {
             report.operations += summary.operations;
+            tenths.add(&summary.tenths);
             report.offered_operations += summary.offered_operations;
             report.late_sends += summary.late_sends;
             report.waited_for_client += summary.waited_for_client;
@@ -379,6 +419,7 @@ impl<'a> Setup<'a> {
                 lag.add(part);
             }
         }
+        report.per_100ms = tenths.into_counts();
         report.lag_p99_us = lag.quantile_us(0.99);
         report.lag_max_us = lag.max_ns as f64 / 1e3;
         report

@@ -3,8 +3,8 @@
 //!
 //! In data-path order: [schedule] (when to send) and `pacing` (who sends then), [workload] (what to send), [generator]
 //! (the threads of a load) with `thread` and `driver` (one of them), `outbox` and `links` (requests out, replies in),
-//! [recorder] (what it took) and `sampler` (merged over threads), [report] (what is told). Beside them
-//! [hostile]: clients that misbehave on purpose.
+//! [recorder] (what it took), [tenths] (how many, ten times a second) and `sampler` (merged over threads), [report]
+//! (what is told). Beside them [hostile]: clients that misbehave on purpose.
 
 mod driver;
 pub mod generator;
@@ -16,5 +16,6 @@ pub mod recorder;
 pub mod report;
 mod sampler;
 pub mod schedule;
+pub mod tenths;
 mod thread;
 pub mod workload;

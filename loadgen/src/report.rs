@@ -78,4 +78,7 @@ pub struct LoadReport {
     pub begun: Vec<u64>,
     /// Every second of the run.
     pub seconds: Vec<SecondSample>,
+    /// Operations completed in each tenth of a second since the load began, warm-up and drain included.
+    #[serde(default)]
+    pub per_100ms: Vec<u64>,
 }

@@ -96,6 +96,7 @@ impl Cluster {
                 durability: Durability::None,
                 on_corrupt_log: OnCorruptLog::Refuse,
                 snapshot_every_bytes: SNAPSHOT_EVERY_BYTES_MIN,
+                network: None,
                 machine_replicas: usize::from(n),
                 wrong_from: None,
                 byzantine: Vec::new(),
@@ -120,6 +121,8 @@ impl Cluster {
             retransmission: Retransmission { first: Duration::from_millis(250), longest: Duration::from_secs(1) },
             timeout: Duration::from_secs(2),
             transport,
+            network: None,
+            changes: None,
             seed: 7,
             hlog: hlog.to_owned(),
             stop: Arc::clone(&self.stop),
@@ -150,6 +153,7 @@ fn race(name: &str, settings: ClusterSettings, placement: &Placement, transport:
     assert_eq!((report.unanswered, report.bad_replies, report.wrong_results), (0, 0, 0), "{report:?}");
     assert_eq!(report.wrong_replies, [0; 4]);
     assert_eq!(report.completed, report.begun, "every operation that was begun was answered");
+    assert_eq!(report.per_100ms.iter().sum::<u64>(), report.completed.iter().sum::<u64>(), "every tenth is kept");
     assert_eq!(report.completed.len(), CLIENTS as usize);
 }
 

@@ -35,7 +35,7 @@ fn faulty_replicas(evidence: &Evidence, findings: &mut Findings) {
 fn own_confessions(evidence: &Evidence, findings: &mut Findings) {
     for (index, state) in evidence.up() {
         if let Some(how) = &state.diverged {
-            findings.reason(format!("replica {index} found its state different from a quorum's: {how}"));
+            findings.violation(format!("replica {index} found its state different from a quorum's: {how}"));
         }
         if let Some(how) = &state.left_behind {
             findings.note(format!("replica {index} was left behind: {how}"));
@@ -100,14 +100,16 @@ fn disagreement(sequence: u64, groups: &[(String, Vec<u16>)], accused: &mut BTre
         let sides: Vec<String> =
             groups.iter().map(|(digest, ids)| format!("replicas {}: {}", list(ids), short(digest))).collect();
         if groups.iter().flat_map(|(_, ids)| ids).any(|id| accused.insert(*id)) {
-            findings
-                .reason(format!("ledgers differ at sequence number {sequence}, no side larger: {}", sides.join("; ")));
+            findings.violation(format!(
+                "ledgers differ at sequence number {sequence}, no side larger: {}",
+                sides.join("; ")
+            ));
         }
         return;
     }
     for (other, ids) in &groups[1..] {
         for id in ids.iter().filter(|id| accused.insert(**id)) {
-            findings.reason(format!(
+            findings.violation(format!(
                 "replica {id}'s ledger differs from the majority's at sequence number {sequence}: {} instead of {} (replicas {})",
                 short(other),
                 short(digest),

@@ -39,10 +39,21 @@ pub struct Evidence {
     pub failures: Vec<String>,
     /// Operations in each second of the measured window.
     pub per_second: Vec<f64>,
+    /// Where faults that were made on purpose excuse unsteadiness; `None` if none were.
+    pub disturbed: Option<Disturbed>,
     /// Latencies recorded in the interval log.
     pub latencies: u64,
     /// Share of the machine's CPU time that its host gave to others, percent.
     pub steal_percent: f64,
+}
+
+/// What faults that were made on purpose excuse.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disturbed {
+    /// Seconds of the measured window, from 1, between a fault and the recovery from it.
+    pub seconds: Vec<u64>,
+    /// Whole seconds of the measured window before the first fault.
+    pub seconds_before: usize,
 }
 
 /// One replica after the load.
@@ -147,6 +158,12 @@ struct Findings {
 impl Findings {
     fn reason(&mut self, text: impl Into<String>) {
         self.reasons.push(text.into());
+    }
+
+    /// A reason which says that safety was violated.
+    fn violation(&mut self, text: impl Into<String>) {
+        self.audit.violations += 1;
+        self.reason(text);
     }
 
     fn note(&mut self, text: impl Into<String>) {

@@ -57,12 +57,12 @@ fn replies(evidence: &Evidence, load: &LoadEvidence, findings: &mut Findings) {
         let text = format!("replica {replica} sent {count} replies that contradict the agreed result");
         match evidence.replicas.get(replica) {
             Some(ReplicaEvidence::Byzantine(_)) => findings.note(text),
-            _ => findings.reason(text),
+            _ => findings.violation(text),
         }
     }
     if load.wrong_results > 0 {
         let count = load.wrong_results;
-        findings.reason(format!("{count} agreed results are impossible: they were never written"));
+        findings.violation(format!("{count} agreed results are impossible: they were never written"));
     }
     if load.bad_replies > 0 {
         findings.note(format!("{} replies had an authenticator that does not hold", load.bad_replies));
@@ -90,13 +90,13 @@ fn clients(index: usize, state: &ReplicaState, (load, hostile): (&LoadEvidence, 
     let (known, expected) = (state.executed.len(), load.begun.len());
     let all = expected as u64 + hostile;
     if known as u64 != all || state.last_timestamp.len() != known {
-        findings.reason(format!("replica {index} knows {known} logical clients, the load generator {all}"));
+        findings.violation(format!("replica {index} knows {known} logical clients, the load generator {all}"));
         return;
     }
     let total: u64 = state.executed.iter().sum();
     if total != state.executed_ops {
         let counted = state.executed_ops;
-        findings.reason(format!("replica {index} executed {counted} operations, but {total} by its client table"));
+        findings.violation(format!("replica {index} executed {counted} operations, but {total} by its client table"));
     }
     let executed = |client: usize| state.executed[client];
     violations(findings, expected, |client| {
@@ -128,10 +128,10 @@ fn violations(findings: &mut Findings, clients: usize, rule: impl Fn(usize) -> O
     for text in (0..clients).filter_map(rule) {
         count += 1;
         if count <= EXAMPLES {
-            findings.reason(text);
+            findings.violation(text);
         }
     }
     if count > EXAMPLES {
-        findings.reason(format!(".. and so for {} more clients", count - EXAMPLES));
+        findings.violation(format!(".. and so for {} more clients", count - EXAMPLES));
     }
 }

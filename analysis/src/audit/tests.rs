@@ -27,6 +27,8 @@ fn sound() -> Evidence {
             ..LoadEvidence::default()
         }),
         per_second: vec![100.0; 8],
+        failures: Vec::new(),
+        disturbed: None,
         latencies: 800,
         steal_percent: 0.5,
         ..Evidence::default()
@@ -272,12 +274,50 @@ fn window_must_be_steady() {
 }
 
 #[test]
+fn faults_made_on_purpose_excuse_what_they_cause_and_say_so() {
+    let disturbed = |seconds: &[u64], seconds_before| Some(Disturbed { seconds: seconds.to_vec(), seconds_before });
+    let mut evidence = sound();
+    evidence.per_second = vec![100.0, 100.0, 100.0, 0.0, 40.0, 40.0, 40.0, 40.0];
+    evidence.disturbed = disturbed(&[4], 3);
+    let (verdict, audit) = judge(&evidence);
+    assert!(verdict.valid, "{:?}", verdict.reasons);
+    assert!(audit.notes[0].ends_with("counted in all figures: 4"), "{:?}", audit.notes);
+    assert!(audit.notes[1].contains("only 3 seconds lie before the first fault"), "{:?}", audit.notes);
+
+    evidence.disturbed = disturbed(&[], 3);
+    only(&judge(&evidence).0.reasons, &["1 seconds of the measured window", ": 4"]);
+
+    let drifting = |e: &mut Evidence| {
+        e.per_second = vec![100.0, 100.0, 80.0, 80.0, 60.0, 60.0, 100.0];
+        e.disturbed = disturbed(&[], 6);
+    };
+    only(&reasons(drifting), &["drifted by -40 %"]);
+}
+
+#[test]
+fn violations_of_safety_are_counted_apart() {
+    let violations = |change: fn(&mut Evidence)| {
+        let mut evidence = sound();
+        change(&mut evidence);
+        judge(&evidence).1.violations
+    };
+    assert_eq!(violations(|_| {}), 0);
+    assert_eq!(violations(|e| e.per_second[3] = 0.0), 0, "unsteady, not unsafe");
+    assert_eq!(violations(|e| load(e).unanswered = 2), 0, "not live, not unsafe");
+    assert_eq!(violations(|e| state(e, 1).ledger = [(10, "bb".into())].into()), 1);
+    assert_eq!(violations(|e| load(e).wrong_replies[2] = 5), 1);
+    assert_eq!(violations(|e| state(e, 2).diverged = Some("at 128".into())), 1);
+    assert_eq!(violations(|e| state(e, 0).last_timestamp[1] = 401), 1);
+}
+
+#[test]
 fn build_steal_and_load_failures_are_told() {
     only(&reasons(|e| e.release_build = false), &["debug build"]);
     only(
         &reasons(|e| e.load = LoadOutcome::Failed("exit status: 101".into())),
         &["load generator failed: exit status: 101"],
     );
+    only(&reasons(|e| e.failures.push("kill at 3 s did not happen".into())), &["did not happen"]);
     let mut evidence = sound();
     evidence.steal_percent = 12.0;
     let (verdict, audit) = judge(&evidence);

@@ -11,6 +11,8 @@ pub(crate) mod options;
 pub(crate) mod replica;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod sim;
+pub(crate) mod stress;
 pub(crate) mod values;
 
 #[cfg(test)]
@@ -40,6 +42,7 @@ const EXAMPLES: &str = "\
 Examples:
   hippodrome run                              four replicas, closed loop, 10 s
   hippodrome run --rate 50000 --arrivals poisson --auth ed25519-batch
+  hippodrome stress kill-backup               a fault under load, and a scorecard
   hippodrome report results/20260102-030405   the same results again";
 
 /// What `--version` adds to the version: without it a result can not be traced to what was run.
@@ -54,6 +57,8 @@ const LONG_VERSION: &str = if cfg!(debug_assertions) {
 pub(crate) enum Command {
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", run::EXAMPLES))]
     Run(Box<run::RunArgs>),
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", stress::EXAMPLES))]
+    Stress(stress::StressArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", replica::EXAMPLES))]
     Replica(replica::ReplicaArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", load::EXAMPLES))]
@@ -62,4 +67,6 @@ pub(crate) enum Command {
     Keygen(keygen::KeygenArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", report::EXAMPLES))]
     Report(report::ReportArgs),
+    #[command(after_long_help = sim::EXAMPLES)]
+    Sim(sim::SimArgs),
 }

@@ -67,6 +67,27 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "N", default_value_t = 4000, value_parser = whole::<u32>(1, u64::from(CLIENTS_MAX)))]
     pub(crate) clients: u32,
 
+    /// Tests only: replica 1 gives wrong results from this sequence number on
+    #[arg(long, value_name = "N", hide = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wrong_from: Option<u64>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) cluster: ClusterOptions,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) replica: ReplicaTuning,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) transport: TransportOptions,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) load: LoadTuning,
+
     /// Replicas that misbehave on purpose, at most f: ID:KIND[,ID:KIND..]
     ///
     /// One replica may have several kinds. KIND: `silent` (says nothing to other replicas), `slow` (says everything
@@ -89,27 +110,6 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "KIND,..", help_heading = "Faults")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hostile: Option<Hostile>,
-
-    /// Tests only: replica 1 gives wrong results from this sequence number on
-    #[arg(long, value_name = "N", hide = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) wrong_from: Option<u64>,
-
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(crate) cluster: ClusterOptions,
-
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(crate) replica: ReplicaTuning,
-
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(crate) transport: TransportOptions,
-
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(crate) load: LoadTuning,
 }
 
 impl RunOptions {

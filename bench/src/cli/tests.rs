@@ -46,6 +46,8 @@ fn bad_values_are_named_with_what_is_allowed() {
         ("--window", "4097", "a whole number from 2 to 4096"),
         ("--checkpoint-interval", "0", "a whole number from 1 to 2048"),
         ("--transport", "dpdk", "auto, tokio-uring, epoll"),
+        ("--network", "wan-mars", "none, lan, lossy-lan, wan-aws-5, wan-eu, wan-us, a TOML file"),
+        ("--network", "lan,loss=2", "loss=PERCENT%"),
         ("--placement", "0,1", "NETWORK,ORDER,EXECUTE,EGRESS,VERIFY"),
         ("--wait", "sleep", "auto, spin, yield, park"),
         ("--retransmit-after", "0s", "1ms to 1h"),
@@ -71,6 +73,7 @@ fn unknown_and_missing_flags_are_named() {
         (&["load", "--cluster", "x", "--key", "y"], "--out"),
         (&["keygen", "--out", "x"], "--listen"),
         (&["report"], "<DIR>"),
+        (&["stress"], "<SCENARIO|--all|--list>"),
     ] {
         let (kind, text) = error(arguments);
         assert_eq!(kind, ErrorKind::MissingRequiredArgument);
@@ -105,6 +108,7 @@ fn overrides_refine_the_preset() {
 fn help_of_every_command_tells_examples_and_exit_codes() {
     for (command, about) in [
         ("run", "A run is INVALID (exit code 1) unless"),
+        ("stress", "A scenario is GREEN if the run is VALID"),
         ("replica", "Runs one replica of a cluster"),
         ("load", "all logical clients of one client node"),
         ("keygen", "Never overwrites"),

@@ -8,6 +8,8 @@ pub(crate) mod keygen;
 pub(crate) mod load;
 pub(crate) mod replica;
 pub(crate) mod report;
+pub(crate) mod sim;
+pub(crate) mod stress;
 
 /// Ends this process when `parent` is no longer its parent: a launcher that was killed can not stop its children
 /// itself.

@@ -1,9 +1,12 @@
 //! From what all processes told to the evidence, the verdict and the report.
 
-use hippodrome_analysis::audit::{Evidence, LoadEvidence, LoadOutcome, ReplicaEvidence, ReplicaState, judge};
-use hippodrome_analysis::report::{
-    Batches, Cpu, Environment, Generator, Latency, Phase, Replica, Report, SCHEMA, Stage, Throughput,
+use hippodrome_analysis::audit::{
+    Disturbed, Evidence, LoadEvidence, LoadOutcome, ReplicaEvidence, ReplicaState, judge,
 };
+use hippodrome_analysis::report::{
+    Batches, Cpu, Environment, Fault, Generator, Latency, Phase, Replica, Report, SCHEMA, Stage, Throughput,
+};
+use hippodrome_analysis::scorecard::{Observed, Score, Scorecard};
 use hippodrome_analysis::series::Second;
 use hippodrome_analysis::{latency, statistics};
 use hippodrome_engine::control::ReplicaReport;
@@ -14,9 +17,16 @@ use super::drive::{Driven, WindowCpu};
 use super::fleet::{Fleet, Member};
 use super::machine::environment;
 use super::setup::Setup;
+use crate::scenario::Scenario;
 
 /// The report of a run.
-pub(super) fn report(setup: &Setup, driven: &Driven, answers: &[Answer], fleet: &Fleet) -> Report {
+pub(super) fn report(
+    setup: &Setup,
+    scenario: Option<&Scenario>,
+    driven: &Driven,
+    answers: &[Answer],
+    fleet: &Fleet,
+) -> Report {
     let (latency_us, log_error) = match latency::merge([driven.hlog.as_slice()]) {
         Ok(histogram) => (latency::percentiles(&histogram), None),
         Err(error) => (Latency::default(), Some(format!("latency.hlog: {error}"))),
@@ -28,6 +38,7 @@ pub(super) fn report(setup: &Setup, driven: &Driven, answers: &[Answer], fleet: 
         (Err(why), _) => LoadOutcome::Failed(why.clone()),
     };
     let quorums = setup.cluster.quorums();
+    let scorecard = scenario.map(|scenario| draw(setup, driven, scenario));
     let (verdict, mut audit) = judge(&Evidence {
         release_build: !cfg!(debug_assertions),
         f: quorums.f(),
@@ -37,10 +48,15 @@ pub(super) fn report(setup: &Setup, driven: &Driven, answers: &[Answer], fleet: 
         hostile_clients: u64::from(setup.cluster.clients().saturating_sub(setup.options.clients)),
         failures: fleet.failures.clone(),
         per_second: throughput.per_second.clone(),
+        disturbed: scorecard.as_ref().map(|card| disturbed(setup, card)),
         latencies: latency_us.count,
         steal_percent: driven.cpu.steal_percent,
     });
     audit.notes.extend(fleet.notes.iter().cloned());
+    let scorecard = scorecard.zip(scenario).map(|(mut card, scenario)| {
+        card.expect(&scenario.expected, verdict.valid, audit.violations == 0);
+        card
+    });
     let primary = primary(setup, answers, fleet);
     Report {
         schema: SCHEMA.into(),
@@ -52,11 +68,53 @@ pub(super) fn report(setup: &Setup, driven: &Driven, answers: &[Answer], fleet: 
         cpu: cpu(&driven.cpu),
         phases_us: primary.into_iter().flat_map(phases).collect(),
         replicas: (0..).zip(answers).map(|(id, answer)| replica(id, answer)).collect(),
-        faults: fleet.faults.clone(),
+        faults: scored(fleet, driven, scorecard.as_ref()),
         generator: driven.load.as_ref().map(|load| generator(load, &driven.cpu)).unwrap_or_default(),
         batches: primary.map(batches).unwrap_or_default(),
         audit,
+        scorecard,
     }
+}
+
+/// How the faults were borne, before anybody has judged the run.
+fn draw(setup: &Setup, driven: &Driven, scenario: &Scenario) -> Scorecard {
+    let load = &setup.options.load;
+    let from = load.warmup.0.as_secs();
+    // What can not be read is judged elsewhere.
+    let latencies = latency::intervals(&driven.hlog).unwrap_or_default();
+    let observed = Observed {
+        per_100ms: driven.load.as_ref().map(|load| load.per_100ms.as_slice()).unwrap_or_default(),
+        measured_s: (from, from + load.duration.0.as_secs()),
+        faults: &driven.story.injected,
+        views: &driven.story.views,
+        f: setup.cluster.quorums().f(),
+        latencies: &latencies,
+    };
+    Scorecard::draw(&scenario.name, &observed)
+}
+
+/// What the faults excuse.
+fn disturbed(setup: &Setup, card: &Scorecard) -> Disturbed {
+    let load = &setup.options.load;
+    let first = card.faults.first().map_or(f64::INFINITY, |score| score.at_s);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of the measured window")]
+    let before = (first - load.warmup.0.as_secs_f64()).clamp(0.0, load.duration.0.as_secs_f64()) as usize;
+    Disturbed { seconds: card.seconds_not_judged.clone(), seconds_before: before }
+}
+
+/// All faults in order of time, those of the scenario with what the scorecard says of them.
+fn scored(fleet: &Fleet, driven: &Driven, card: Option<&Scorecard>) -> Vec<Fault> {
+    let measured_s = driven.load.as_ref().map_or(0.0, |load| load.measured_s);
+    let mut faults = fleet.faults.clone();
+    for fault in &mut faults {
+        let is_of = |score: &&Score| score.kind == fault.kind && (score.at_s - fault.at_s).abs() < 1e-9;
+        let Some(score) = card.and_then(|card| card.faults.iter().find(is_of)) else { continue };
+        fault.detected_after_ms = score.detected_after_ms;
+        fault.recovered_after_ms = score.recovered_after_ms;
+        fault.ops_lost_percent = score.lost_percent_seconds.filter(|_| measured_s > 0.0).map(|area| area / measured_s);
+    }
+    faults.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+    faults
 }
 
 fn throughput(driven: &Driven) -> Throughput {
@@ -135,6 +193,7 @@ fn describe_environment(setup: &Setup, driven: &Driven, primary: Option<&Told>) 
         placement: primary.map(|told| told.status.placement.clone()).unwrap_or_default(),
         client_transport: driven.load.as_ref().map(|load| load.transport.clone()).unwrap_or_default(),
         started_at: setup.started_at.clone(),
+        network: setup.network.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..environment()
     }
 }

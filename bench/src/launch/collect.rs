@@ -13,6 +13,8 @@ use crate::failure::Failure;
 
 /// How long replicas may take to agree on what was executed last.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// .. after a scenario, which may have left one far behind.
+const SETTLE_TIMEOUT_DISTURBED: Duration = Duration::from_secs(15);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,7 +65,7 @@ pub(super) fn collect(fleet: &mut Fleet, stop: &Stop) -> Result<Vec<Answer>, Fai
 
 /// Each replica's state once all living ones stand still at the same sequence number, or when they have had their time.
 fn settle(fleet: &Fleet, stop: &Stop) -> Result<Vec<Result<ReplicaReport, String>>, Failure> {
-    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let deadline = Instant::now() + if fleet.disturbed { SETTLE_TIMEOUT_DISTURBED } else { SETTLE_TIMEOUT };
     let mut last: Option<SequenceNumber> = None;
     let mut silent: BTreeMap<usize, String> = BTreeMap::new();
     loop {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hippodrome_engine::control::Question;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// A replica that takes longer for one answer counts as silent.
@@ -23,11 +24,24 @@ impl Control {
         Self { address }
     }
 
+    /// Where it is.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Asks one question on a connection of its own.
     ///
     /// # Errors
     /// If there is no answer in time, or it is not what the question asks for.
     pub(super) fn ask<T: DeserializeOwned>(&self, question: &Question) -> anyhow::Result<T> {
+        self.ask_json(question)
+    }
+
+    /// Asks a question in any form that is one in JSON.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(super) fn ask_json<T: DeserializeOwned>(&self, question: &impl Serialize) -> anyhow::Result<T> {
         let stream = TcpStream::connect_timeout(&self.address, ANSWER_TIMEOUT).context("control port")?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).context("control port")?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT)).context("control port")?;

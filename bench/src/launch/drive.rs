@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 use std::sync::mpsc::RecvTimeoutError;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hippodrome_analysis::results::{LATENCY, LOAD};
 use hippodrome_analysis::series::Second;
@@ -15,10 +15,12 @@ use super::fleet::Fleet;
 use super::machine::MachineTime;
 use super::process::{Process, describe};
 use super::setup::Setup;
+use super::timeline::{Story, Timeline, on_load_clock};
 use crate::cli::values::name;
 use crate::commands::load::second;
 use crate::failure::Failure;
 use crate::output::{ProgressTable, tell};
+use crate::scenario::Event;
 
 /// How long the load generator may take beyond the load itself and an operation's time-out: connecting, draining,
 /// writing.
@@ -36,6 +38,8 @@ pub(super) struct Driven {
     pub(super) hlog: Vec<u8>,
     /// CPU time in the measured window.
     pub(super) cpu: WindowCpu,
+    /// What a scenario did meanwhile.
+    pub(super) story: Story,
 }
 
 /// CPU time between the first and the last mark of the measured window.
@@ -55,16 +59,26 @@ pub(super) struct WindowCpu {
 ///
 /// # Errors
 /// If it can not be started, or the run is interrupted.
-pub(super) fn drive(setup: &mut Setup, fleet: &mut Fleet, stop: &Stop) -> Result<Driven, Failure> {
+pub(super) fn drive(
+    setup: &mut Setup,
+    fleet: &mut Fleet,
+    events: Option<&[Event]>,
+    stop: &Stop,
+) -> Result<Driven, Failure> {
     let mut process = start(setup)?;
-    let mut follower = Follower::new(fleet, &process);
+    let mut follower = Follower::new(fleet, &process, Timeline::new(events, fleet.members.len()));
     let timed_out = follower.follow(setup, fleet, &mut process, stop)?;
     let load = outcome(setup, &mut process, timed_out, stop)?;
+    setup.remove_keys();
     // Whoever died in the last moment is noted too.
     fleet.watch(follower.started.elapsed().as_secs_f64());
     let cpu = follower.window();
     let hlog = std::fs::read(setup.directory.join(LATENCY)).unwrap_or_default();
-    Ok(Driven { seconds: follower.seconds, load, hlog, cpu })
+    let began_s = follower.load_began_s(setup, load.as_ref().ok());
+    fleet.faults.iter_mut().for_each(|fault| fault.at_s = on_load_clock(fault.at_s, began_s));
+    let story = follower.timeline.finish(began_s);
+    fleet.failures.extend(story.problems.iter().cloned());
+    Ok(Driven { seconds: follower.seconds, load, hlog, cpu, story })
 }
 
 fn start(setup: &Setup) -> anyhow::Result<Process> {
@@ -96,6 +110,7 @@ fn start(setup: &Setup) -> anyhow::Result<Process> {
         if let Some(seed) = load.seed {
             pair("seed", &seed);
         }
+        command.args(setup.network_argument());
         command.arg("--cluster").arg(setup.cluster_path()).arg("--key").arg(setup.key_path("client-0"));
         command.arg("--out").arg(&setup.directory);
     })
@@ -145,6 +160,10 @@ struct Mark {
 /// Follows the load generator's progress lines.
 struct Follower {
     started: Instant,
+    started_at: SystemTime,
+    /// When the load began, s after `started`, going by the seconds that were told: they are late at times, never early.
+    began_s: Option<f64>,
+    timeline: Timeline,
     progress: ProgressTable,
     seconds: Vec<Second>,
     /// At the end of the last second before the measured window.
@@ -154,12 +173,21 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(fleet: &Fleet, process: &Process) -> Self {
+    fn new(fleet: &Fleet, process: &Process, timeline: Timeline) -> Self {
         let nothing =
             Mark { replicas_us: vec![0; fleet.members.len()], clients_us: 0, machine: MachineTime::default() };
         let begin = nothing.updated(fleet, process);
         let progress = ProgressTable::default();
-        Self { started: Instant::now(), progress, seconds: Vec::new(), end: begin.clone(), begin }
+        Self {
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            began_s: None,
+            timeline,
+            progress,
+            seconds: Vec::new(),
+            end: begin.clone(),
+            begin,
+        }
     }
 
     /// Until the load generator closes its output; true if it took too long.
@@ -173,10 +201,15 @@ impl Follower {
         let deadline = self.started + setup.load_time() + setup.options.load.timeout.0 + GRACE;
         loop {
             stop.check()?;
-            fleet.watch(self.started.elapsed().as_secs_f64());
-            match process.lines.recv_timeout(TICK) {
+            let now_s = self.started.elapsed().as_secs_f64();
+            fleet.watch(now_s);
+            let measured_s = self.began_s.map(|began| began + setup.options.load.warmup.0.as_secs_f64());
+            self.timeline.tick(now_s, measured_s, fleet, setup);
+            match process.lines.recv_timeout(self.timeline.pause(now_s, measured_s, TICK)) {
                 Ok(line) => {
-                    setup.remove_keys();
+                    if !self.timeline.restarts() {
+                        setup.remove_keys();
+                    }
                     self.on_line(&line, fleet, process);
                 }
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
@@ -193,6 +226,9 @@ impl Follower {
             return;
         };
         let second = second(&sample);
+        #[allow(clippy::cast_precision_loss, reason = "seconds of one run")]
+        let began_s = self.started.elapsed().as_secs_f64() - second.second as f64;
+        self.began_s = Some(self.began_s.map_or(began_s, |known| known.min(began_s)));
         tell(&self.progress.row(&second));
         if second.measured {
             self.end = self.end.updated(fleet, process);
@@ -201,6 +237,17 @@ impl Follower {
             self.end = self.begin.clone();
         }
         self.seconds.push(second);
+    }
+
+    /// When the load began, s after the generator was started: it says so itself, if it lived to.
+    #[allow(clippy::cast_precision_loss, reason = "milliseconds of one run")]
+    fn load_began_s(&self, setup: &Setup, load: Option<&LoadReport>) -> f64 {
+        let told = load.and_then(|load| {
+            let launched = self.started_at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64();
+            let measured = load.started_unix_ms as f64 / 1e3;
+            Some(measured - setup.options.load.warmup.0.as_secs_f64() - launched)
+        });
+        told.or(self.began_s).unwrap_or(0.0)
     }
 
     /// CPU time within the measured window.
@@ -226,7 +273,7 @@ impl Mark {
     fn updated(&self, fleet: &Fleet, process: &Process) -> Self {
         let replicas = fleet.members.iter().zip(&self.replicas_us);
         Self {
-            replicas_us: replicas.map(|(member, last)| cpu_us_of(member.process.pid()).unwrap_or(*last)).collect(),
+            replicas_us: replicas.map(|(member, last)| member.cpu_us().unwrap_or(*last)).collect(),
             clients_us: cpu_us_of(process.pid()).unwrap_or(self.clients_us),
             machine: MachineTime::now(),
         }

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use hippodrome_analysis::report::Fault;
 use hippodrome_engine::control::Question;
+use hippodrome_engine::platform::cpu_us_of;
 
 use super::Stop;
 use super::control::Control;
+use super::faults::Ordeal;
 use super::hostile::Hostiles;
 use super::process::{Process, describe};
 use super::setup::Setup;
@@ -18,11 +20,11 @@ use crate::failure::Failure;
 use crate::output::tell;
 
 /// Replicas that are not up after this time are given up.
-const UP_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const UP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Replicas that have not stopped after this time are killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often something that is waited for is looked at.
-const TICK: Duration = Duration::from_millis(50);
+pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// One replica and how to ask it.
 pub(super) struct Member {
@@ -34,6 +36,16 @@ pub(super) struct Member {
     pub(super) ended: Option<String>,
     /// How it misbehaves on purpose, if it does: nothing that it says counts.
     pub(super) byzantine: Option<String>,
+    /// What else a scenario made of it.
+    pub(super) ordeal: Ordeal,
+}
+
+impl Member {
+    /// CPU time of all its processes so far, µs; `None` while none runs.
+    pub(super) fn cpu_us(&self) -> Option<u64> {
+        let running = if self.ended.is_some() { None } else { cpu_us_of(self.process.pid()) };
+        running.map(|now| now + self.ordeal.retired_cpu_us)
+    }
 }
 
 /// All replicas, in order of their ids.
@@ -46,6 +58,8 @@ pub(super) struct Fleet {
     pub(super) notes: Vec<String>,
     /// What else speaks against the run.
     pub(super) failures: Vec<String>,
+    /// Whether a scenario has done something to a replica: it may have a lot to catch up with.
+    pub(super) disturbed: bool,
 }
 
 impl Fleet {
@@ -57,7 +71,7 @@ impl Fleet {
         let listeners = std::mem::take(&mut setup.listeners);
         let mut processes = Vec::new();
         for (id, listener) in listeners.into_iter().enumerate() {
-            processes.push(start(&setup, id, Stdio::from(OwnedFd::from(listener)))?);
+            processes.push(start(&setup, id, Stdio::from(OwnedFd::from(listener)), &[])?);
         }
         let deadline = Instant::now() + UP_TIMEOUT;
         let mut members = Vec::new();
@@ -71,9 +85,10 @@ impl Fleet {
                 detail,
                 ..Fault::default()
             }));
-            members.push(Member { process, control: Control::new(ready.control), ended: None, byzantine });
+            let control = Control::new(ready.control);
+            members.push(Member { process, control, ended: None, byzantine, ordeal: Ordeal::default() });
         }
-        Ok((setup, Self { members, faults, notes: Vec::new(), failures: Vec::new() }))
+        Ok((setup, Self { members, faults, notes: Vec::new(), failures: Vec::new(), disturbed: false }))
     }
 
     /// Ends the hostile clients and notes what they did.
@@ -109,13 +124,13 @@ impl Fleet {
     /// # Errors
     /// If interrupted.
     pub(super) fn stop(&mut self, stop: &Stop) -> Result<(), Failure> {
-        for member in self.members.iter().filter(|member| member.ended.is_none()) {
+        for member in self.members.iter().filter(|member| member.is_up()) {
             // Whoever can not be asked is killed below.
             let _ = member.control.ask::<serde_json::Value>(&Question::Stop);
         }
         let deadline = Instant::now() + STOP_TIMEOUT;
         for member in self.members.iter_mut().filter(|member| member.ended.is_none()) {
-            while member.process.ended().is_none() && Instant::now() < deadline {
+            while member.process.ended().is_none() && !member.ordeal.stopped && Instant::now() < deadline {
                 stop.check()?;
                 std::thread::sleep(TICK);
             }
@@ -138,7 +153,8 @@ impl Fleet {
     }
 }
 
-fn start(setup: &Setup, id: usize, stdin: Stdio) -> anyhow::Result<Process> {
+/// Starts a replica's process; `extra` are arguments that only it is given.
+pub(super) fn start(setup: &Setup, id: usize, stdin: Stdio, extra: &[String]) -> anyhow::Result<Process> {
     let name = format!("replica-{id}");
     let options = &setup.options;
     Process::start(name.clone(), setup.log_path(&name), stdin, |command| {
@@ -152,6 +168,7 @@ fn start(setup: &Setup, id: usize, stdin: Stdio) -> anyhow::Result<Process> {
         command.args(["--durability", options.replica.durability.name()]);
         command.args(["--snapshot-every", &options.replica.snapshot_every.to_string()]);
         command.args(["--transport", &options.transport.transport.to_string()]);
+        command.args(setup.network_argument());
         let byzantine = options.byzantine.as_ref().zip(u16::try_from(id).ok());
         if let Some(kinds) = byzantine.and_then(|(byzantine, id)| byzantine.of(id)) {
             command.args(["--byzantine", &kinds]);
@@ -159,6 +176,7 @@ fn start(setup: &Setup, id: usize, stdin: Stdio) -> anyhow::Result<Process> {
         if let Some(sequence) = options.wrong_from.filter(|_| id == 1) {
             command.args(["--wrong-from", &sequence.to_string()]);
         }
+        command.args(extra);
     })
 }
 

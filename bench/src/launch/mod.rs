@@ -1,10 +1,12 @@
-//! The launcher of `hippodrome run`: a whole cluster and its load as processes on this machine.
+//! The launcher of `hippodrome run` and `stress`: a whole cluster and its load as processes on this machine.
 //!
 //! In the order of a run: [setup] (directory, keys, ports), [fleet] (replicas: start, watch, stop), [drive] (the load
-//! generator, second by second) beside [hostile] clients, [collect] (what replicas say when it has ended), [assemble] (evidence, verdict,
-//! report). They stand on [process] (children that never outlive us), [control] (asking a replica) and [machine] (what
-//! the kernel tells).
+//! generator, second by second) beside [hostile] clients, [collect] (what replicas say when it has ended), [assemble]
+//! (evidence, verdict, report). Beside the load [timeline] plays a scenario, by [faults] (what can be done to replicas),
+//! [links] (and to what is between them) and [watcher] (the replicas' views). They stand on [process] (children that never
+//! outlive us), [control] (asking a replica) and [machine] (what the kernel tells).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,23 +16,38 @@ use hippodrome_analysis::{results, series};
 
 use crate::cli::run::RunArgs;
 use crate::failure::Failure;
+use crate::scenario::Scenario;
 use crate::{output, signals};
 
 mod assemble;
 mod collect;
 mod control;
 mod drive;
+mod faults;
 mod fleet;
 mod hostile;
+mod links;
 mod machine;
 mod process;
 mod setup;
+mod timeline;
+mod watcher;
+
+pub(crate) use setup::default_directory;
 
 /// Set by Ctrl-C and SIGTERM; looked at wherever the launcher waits.
 #[derive(Clone)]
-struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
+    /// From now on.
+    ///
+    /// # Errors
+    /// If signals can not be handled.
+    pub(crate) fn on_signals() -> anyhow::Result<Self> {
+        Ok(Self(signals::stop_flag()?))
+    }
+
     /// # Errors
     /// If the run has been interrupted. Children are killed as their guards are dropped on the way out.
     fn check(&self) -> Result<(), Failure> {
@@ -38,20 +55,41 @@ impl Stop {
     }
 }
 
+/// A run that has ended.
+pub(crate) struct Played {
+    /// Its outcome.
+    pub(crate) report: Report,
+    /// Where its files lie.
+    pub(crate) directory: PathBuf,
+}
+
 /// Runs a cluster with its load, judges the outcome and writes the results directory.
 pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
-    let stop = Stop(signals::stop_flag()?);
+    let Played { report, directory } = play(arguments, None, &Stop::on_signals()?)?;
+    output::verdict(&report, &directory.display().to_string(), arguments.json)
+}
+
+/// The same, with a scenario beside the load if there is one, and without printing the report.
+///
+/// # Errors
+/// Whatever keeps the run from being played; what the cluster does wrong is in the report instead.
+pub(crate) fn play(arguments: &RunArgs, scenario: Option<&Scenario>, stop: &Stop) -> Result<Played, Failure> {
     let setup = setup::Setup::prepare(arguments)?;
     output::tell(&format!("{} replicas, results in {}", setup.options.replicas, setup.directory.display()));
-    let (mut setup, mut fleet) = fleet::Fleet::start(setup, &stop)?;
-    let hostiles = hostile::Hostiles::start(&setup, &stop)?;
-    let driven = drive::drive(&mut setup, &mut fleet, &stop)?;
+    let (mut setup, mut fleet) = fleet::Fleet::start(setup, stop)?;
+    let events = scenario.map(|scenario| scenario.events.as_slice());
+    let hostiles = hostile::Hostiles::start(&setup, stop)?;
+    let driven = drive::drive(&mut setup, &mut fleet, events, stop)?;
     fleet.end_hostilities(hostiles);
-    let answers = collect::collect(&mut fleet, &stop)?;
-    fleet.stop(&stop)?;
-    let report = assemble::report(&setup, &driven, &answers, &fleet);
+    fleet.await_starting(stop)?;
+    let answers = collect::collect(&mut fleet, stop)?;
+    fleet.stop(stop)?;
+    let report = assemble::report(&setup, scenario, &driven, &answers, &fleet);
     write(&setup, &driven, &report)?;
-    output::verdict(&report, &setup.directory.display().to_string(), arguments.json)
+    if let Some(scenario) = scenario {
+        write_scenario(&setup, scenario, &driven)?;
+    }
+    Ok(Played { report, directory: setup.directory.clone() })
 }
 
 /// Writes what the processes have not written themselves.
@@ -59,5 +97,16 @@ fn write(setup: &setup::Setup, driven: &drive::Driven, report: &Report) -> Resul
     let directory = &setup.directory;
     results::write(directory, results::SERIES, &series::to_csv(&driven.seconds)).context("series")?;
     results::write(directory, results::REPORT, &results::to_json(report)).context("report")?;
+    Ok(())
+}
+
+/// Writes what was played, and what its scorecard is drawn from.
+fn write_scenario(setup: &setup::Setup, scenario: &Scenario, driven: &drive::Driven) -> Result<(), Failure> {
+    let timeline = serde_json::json!({
+        "per_100ms": driven.load.as_ref().map(|load| load.per_100ms.as_slice()).unwrap_or_default(),
+        "views": &driven.story.views,
+    });
+    results::write(&setup.directory, results::SCENARIO, &scenario.text).context("scenario")?;
+    results::write(&setup.directory, results::TIMELINE, &format!("{timeline}\n")).context("timeline")?;
     Ok(())
 }

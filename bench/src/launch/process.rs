@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Lines of a log that error messages quote.
 const TAIL_LINES: usize = 8;
@@ -26,7 +27,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts this binary with these arguments. Its stderr goes to `log`, its stdout to [`lines`](Self::lines).
+    /// Starts this binary with these arguments. Its stderr is added to `log`, its stdout to [`lines`](Self::lines).
     ///
     /// # Errors
     /// If the log can not be made or the process not be started.
@@ -36,7 +37,7 @@ impl Process {
         stdin: Stdio,
         arguments: impl FnOnce(&mut Command),
     ) -> anyhow::Result<Self> {
-        let file = File::create(&log).with_context(|| log.display().to_string())?;
+        let file = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
         let mut command = Command::new(std::env::current_exe().context("path of this binary")?);
         arguments(&mut command);
         // A process group of its own: a terminal's Ctrl-C reaches the launcher alone, which then ends its children.
@@ -78,6 +79,16 @@ impl Process {
             let _ = self.child.kill();
             self.status = self.child.wait().ok();
         }
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let name = &self.name;
+        anyhow::ensure!(self.status.is_none(), "{name} has ended");
+        kill_process(Pid::from_child(&self.child), signal).with_context(|| format!("{name} can not be signalled"))
     }
 
     /// An error about it, with the end of its log.

@@ -136,7 +136,20 @@ impl Run {
         let track = track();
         let directory = tempfile::tempdir().unwrap();
         let base = ["run", "--clients", "40", "--warmup", "1s", "--out", "out"];
-        let mut command = hippodrome(directory.path(), &[&base, arguments].concat());
+        Self::launch(track, directory, &[&base, arguments].concat())
+    }
+
+    /// Starts a small scenario: a run's options, and what is to happen, as TOML.
+    pub(crate) fn stress(rest: &str) -> Self {
+        let track = track();
+        let directory = tempfile::tempdir().unwrap();
+        let head = "name = \"test\"\ndescription = \"a test\"\n[run]\nclients = 40\nwarmup = \"1s\"\n";
+        fs::write(directory.path().join("test.toml"), format!("{head}{rest}")).unwrap();
+        Self::launch(track, directory, &["stress", "test.toml", "--out", "out"])
+    }
+
+    fn launch(track: MutexGuard<'static, ()>, directory: TempDir, arguments: &[&str]) -> Self {
+        let mut command = hippodrome(directory.path(), arguments);
         let mut launcher = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = Captured::of(launcher.stderr.take().unwrap());
         Self { launcher: Guard(launcher), stderr, directory, _track: track }

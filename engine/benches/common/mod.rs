@@ -8,6 +8,7 @@ use hippodrome_engine::requests::RequestTable;
 use hippodrome_engine::settings::{ClusterFile, ClusterSettings};
 use hippodrome_engine::types::{ClientId, NodeId, Timestamp};
 
+#[allow(dead_code, reason = "each benchmark uses what it needs")]
 /// The keyring of one node among four replicas and one client node, number 4, of 4096 clients.
 pub(crate) fn keyring(authentication: &str, node: u16) -> Arc<Keyring> {
     let key = |id: NodeId| NodeKey::from_seed([id.0 as u8 + 1; 32]);

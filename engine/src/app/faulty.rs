@@ -62,7 +62,7 @@ impl Application for Wrong {
 
 /// Changes the result that begins at `start` in any case: an empty one gets a byte, another one's last byte is
 /// inverted.
-fn falsify(start: usize, result: &mut Vec<u8>) {
+pub(crate) fn falsify(start: usize, result: &mut Vec<u8>) {
     match result[start..].last_mut() {
         Some(byte) => *byte = !*byte,
         None => result.push(0xBA),

@@ -2,6 +2,7 @@
 //!
 //! Shipped: [null] (a result of a fixed size, as in the 0/0, 4/0 and 0/4 micro-benchmarks of Castro & Liskov) and [kv]
 //! (a key-value store for YCSB-style mixes). [faulty] wraps another one and computes wrongly, for tests of the audit.
+//! [mod@validator] tells other stages than the executor's what an application refuses.
 
 use thiserror::Error;
 
@@ -11,6 +12,9 @@ use crate::types::Digest;
 pub mod faulty;
 pub mod kv;
 pub mod null;
+pub mod validator;
+
+pub use validator::Validator;
 
 /// The application that a validated cluster file names, in its first state; `None` if none has that name.
 ///
@@ -26,6 +30,16 @@ pub fn open(settings: &ClusterSettings) -> Option<Box<dyn Application>> {
     }
 }
 
+/// What the application that [`open`] gives refuses to order; `None` if none has that name.
+#[must_use]
+pub fn validator(settings: &ClusterSettings) -> Option<Validator> {
+    match settings.application.as_str() {
+        "null" => Some(Validator::accept_all()),
+        "kv" => Some(Validator::new(|operation| kv::Operation::decode(operation).map(|_| ()))),
+        _ => None,
+    }
+}
+
 /// Why an operation can not be executed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("invalid operation: {0}")]
@@ -34,7 +48,8 @@ pub struct InvalidOperation(pub String);
 /// A deterministic state machine. Equal operations in equal order give equal results and equal digests on every
 /// replica.
 pub trait Application: Send {
-    /// Whether a replica should agree to order this operation. Must not depend on anything but the operation.
+    /// Whether a replica should agree to order this operation. Must not depend on anything but the operation: replicas ask
+    /// before they vote, by the application's [`Validator`], which must say the same.
     ///
     /// # Errors
     /// What is wrong with the operation.

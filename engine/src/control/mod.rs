@@ -1,12 +1,13 @@
 //! What a replica tells about itself through its control port: one JSON object a line in, one out.
 //!
 //! The port is for whoever runs the cluster, not for peers: it listens on loopback unless told otherwise and never
-//! changes the protocol's state.
+//! changes the protocol's state. What it can change is how the replica's outgoing links are emulated.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::emulation::Change;
 use crate::types::{NodeId, ReplicaId, SequenceNumber, View};
 
 pub mod server;
@@ -24,6 +25,9 @@ pub enum Question {
     },
     /// How often each client's operations were executed, answered with a [`ClientsAnswer`].
     Clients,
+    /// Change the emulation of the outgoing links, `{"ask":"network","to":[1,2],"block":true}`, or only tell about it,
+    /// `{"ask":"network"}`. Answered with what is [in force](crate::emulation::InForce).
+    Network(Change),
     /// Stop orderly. Answered with `{}` before the process ends.
     Stop,
 }
@@ -37,6 +41,15 @@ pub struct ReplicaReport {
     pub pid: u32,
     /// Its view.
     pub view: View,
+    /// Whether it takes part in its view; if not, it waits for the new view to start.
+    #[serde(default)]
+    pub active: bool,
+    /// View changes that it has begun.
+    #[serde(default)]
+    pub view_changes: u64,
+    /// How often it replaced its state by a fetched one.
+    #[serde(default)]
+    pub states_installed: u64,
     /// Operations executed, null requests and duplicates not counted.
     pub executed_ops: u64,
     /// Highest executed sequence number.
@@ -51,7 +64,7 @@ pub struct ReplicaReport {
     pub durability: String,
     /// Set when this replica's state differed from what a quorum vouched for, in words.
     pub diverged: Option<String>,
-    /// Set when this replica fell behind what the others still keep, in words.
+    /// Set while this replica is behind what the others still keep and fetches their state, in words.
     pub left_behind: Option<String>,
     /// Frames sent to peers and clients.
     pub messages_sent: u64,

@@ -17,6 +17,7 @@ use crate::app::Application;
 use crate::limits::RESULT_BYTES_MAX;
 use crate::protocol::Execution;
 use crate::protocol::message::StateChunk;
+use crate::protocol::planted::Planted;
 use crate::requests::{ReplyTable, RequestTable};
 use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
@@ -109,6 +110,8 @@ impl Counters {
 pub struct Executor {
     own: ReplicaId,
     checkpoint_interval: u64,
+    /// The simulator's planted bug.
+    planted: Option<Planted>,
     state: State,
     kept: Kept,
     replies: Replies,
@@ -132,6 +135,7 @@ impl Executor {
         Self {
             own: config.own,
             checkpoint_interval: config.checkpoint_interval,
+            planted: None,
             state: State { ledger: Ledger::default(), clients: ClientTable::new(clients), app },
             kept: Kept::default(),
             replies: Replies::new(config.client_nodes),
@@ -141,6 +145,11 @@ impl Executor {
             results: Vec::new(),
             length_bytes: Vec::new(),
         }
+    }
+
+    /// Plants a bug, for the simulator to find. Nothing else does.
+    pub const fn plant(&mut self, planted: Option<Planted>) {
+        self.planted = planted;
     }
 
     /// Executes the next batch and appends what follows from it to `out`: replies, [`Done::Executed`], and
@@ -229,11 +238,17 @@ impl Executor {
         self.state.digest()
     }
 
-    /// Wishes for a snapshot at a coming checkpoint, to be [read](Self::read) from then on. A wish for one that was
-    /// executed already comes too late and is forgotten.
+    /// Wishes for a snapshot at a checkpoint, to be [read](Self::read) from then on: at a coming one, or at once if it is
+    /// where this executor stands. A wish for an earlier one comes too late and is forgotten.
     pub fn keep(&mut self, sequence: SequenceNumber) {
-        if sequence > self.executed() && sequence.0.is_multiple_of(self.checkpoint_interval) {
+        if sequence.0 == 0 || !sequence.0.is_multiple_of(self.checkpoint_interval) {
+            return;
+        }
+        if sequence > self.executed() {
             self.kept.want(sequence);
+        } else if sequence == self.executed() && self.kept.get(sequence).is_none() {
+            let snapshot = self.snapshot_now();
+            self.kept.keep(snapshot);
         }
     }
 
@@ -293,6 +308,10 @@ impl Executor {
         self.admissions.clear();
         let rows = requests.clients.iter().zip(&requests.timestamps);
         self.admissions.extend(rows.map(|(&client, &timestamp)| self.state.clients.admit(client, timestamp)));
+        if self.planted == Some(Planted::DuplicateExecution) {
+            let repeated = self.admissions.iter_mut().filter(|admission| **admission == Admission::Repeated);
+            repeated.for_each(|admission| *admission = Admission::New);
+        }
     }
 
     /// Executes what was admitted, caches and replies. Returns the digest of the batch's outcome: which requests were

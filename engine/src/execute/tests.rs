@@ -262,8 +262,12 @@ fn a_snapshot_is_kept_where_it_was_asked_for_and_the_oldest_goes() {
             assert_eq!((chunk.count, &chunk.bytes), (1, &kept.chunks[0]));
             assert_eq!(executor.read(SequenceNumber(4), 1).count, 0, "there is no second chunk");
         }
-        if sequence == 5 {
-            executor.keep(SequenceNumber(4)); // too late
+        if sequence == 12 {
+            executor.keep(SequenceNumber(12)); // just in time
+            assert_eq!(executor.kept(SequenceNumber(12)).map(|kept| kept.digest), Some(executor.state_digest()));
+        }
+        if sequence == 13 {
+            executor.keep(SequenceNumber(4)); // too late: it has made way
         }
     }
     assert!(none(&executor, 3) && none(&executor, 4) && none(&executor, 8) && none(&executor, 12));

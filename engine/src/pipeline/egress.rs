@@ -6,7 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 
-use crate::auth::{Keyring, Sealer};
+use crate::app::faulty::falsify;
+use crate::auth::{Keyring, LinkClass, Sealer};
+use crate::byzantine::Kind;
+use crate::named::named_enum;
 use crate::pipeline::board::Board;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::execute::Answers;
@@ -15,7 +18,7 @@ use crate::pipeline::order::{Outbound, phase_histogram, phase_report};
 use crate::pipeline::stage::{Counts, Stage, count};
 use crate::requests::ReplyTable;
 use crate::types::{ClientId, NodeId, ReplicaId, Time, View};
-use crate::wire;
+use crate::wire::{self, frame::spoil_last_byte};
 
 /// Where bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,42 @@ pub struct Outgoing {
     pub to: Destination,
     /// The frames.
     pub bytes: Bytes,
+}
+
+named_enum! {
+    /// How a replica that misbehaves on purpose spoils what its protocol says: where proofs and replies are made. Proofs
+    /// can only be spoiled where the strategy makes any.
+    Tamper {
+        /// No proof that it makes holds, of messages and of replies.
+        CorruptMac = "corrupt-mac",
+        /// Proofs hold for half of the replicas only, those with even ids.
+        PartialAuthenticator = "partial-authenticator",
+        /// Clients are told wrong results, well proven.
+        WrongReply = "wrong-reply",
+    }
+}
+
+impl Tamper {
+    /// What a replica that misbehaves in this way does here; `None` if it does it elsewhere.
+    #[must_use]
+    pub const fn of(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::CorruptMac => Some(Self::CorruptMac),
+            Kind::PartialAuthenticator => Some(Self::PartialAuthenticator),
+            Kind::WrongReply => Some(Self::WrongReply),
+            _ => None,
+        }
+    }
+
+    /// Whether the proof of a message to replica `to` is spoiled.
+    #[must_use]
+    pub const fn spoils_proof_to(self, to: ReplicaId) -> bool {
+        match self {
+            Self::CorruptMac => true,
+            Self::PartialAuthenticator => to.0 % 2 == 1,
+            Self::WrongReply => false,
+        }
+    }
 }
 
 /// Most link items that one step takes of each kind.
@@ -60,6 +99,7 @@ pub struct Egress {
     replied: Histogram<u64>,
     messages: u64,
     refused: Counts,
+    tamper: Option<Tamper>,
 }
 
 impl Egress {
@@ -83,7 +123,14 @@ impl Egress {
             replied: phase_histogram(),
             messages: 0,
             refused: Counts::new(),
+            tamper: None,
         }
+    }
+
+    /// This stage, spoiling what it sends if it is told to.
+    #[must_use]
+    pub fn tampering(self, tamper: Option<Tamper>) -> Self {
+        Self { tamper, ..self }
     }
 
     fn send(&mut self, to: Destination, bytes: Bytes) {
@@ -94,13 +141,13 @@ impl Egress {
     fn seal_outbound(&mut self, outbound: &Outbound) {
         match outbound {
             Outbound::To(to, message) => {
-                let bytes = wire::encode_message(message, *to, &self.sealer);
+                let bytes = self.tampered(*to, wire::encode_message(message, *to, &self.sealer));
                 self.send(Destination::Replica(*to), bytes);
             }
             Outbound::All(message) => {
                 let mut sealed = wire::Outgoing::new(message, &self.sealer);
                 for replica in (0u16..).take(self.keyring.quorums().n()).map(ReplicaId).filter(|to| *to != self.own) {
-                    let bytes = sealed.for_receiver(replica);
+                    let bytes = self.tampered(replica, sealed.for_receiver(replica));
                     self.messages += 1;
                     self.outgoing.push(Outgoing { to: Destination::Replica(replica), bytes });
                 }
@@ -127,10 +174,39 @@ impl Egress {
     }
 
     fn seal_replies(&mut self, node: NodeId, client: ClientId, view: View, replies: &ReplyTable) {
-        for bytes in wire::encode_replies(replies, view, node, &self.sealer) {
+        let wrong = (self.tamper == Some(Tamper::WrongReply)).then(|| falsified(replies));
+        for mut bytes in wire::encode_replies(wrong.as_ref().unwrap_or(replies), view, node, &self.sealer) {
+            if self.tamper == Some(Tamper::CorruptMac) && self.sealer.proof_bytes(LinkClass::ReplicaToClient) > 0 {
+                bytes = spoil_last_byte(&bytes);
+            }
             self.send(Destination::Client(node, client), bytes);
         }
     }
+
+    /// A sealed message for replica `to` as this replica sends it.
+    fn tampered(&self, to: ReplicaId, bytes: Bytes) -> Bytes {
+        match self.tamper {
+            None => bytes,
+            Some(tamper) if tamper.spoils_proof_to(to) && self.sealer.proof_bytes(LinkClass::ReplicaToReplica) > 0 => {
+                spoil_last_byte(&bytes)
+            }
+            Some(_) => bytes,
+        }
+    }
+}
+
+/// The same replies with results that are all wrong.
+fn falsified(replies: &ReplyTable) -> ReplyTable {
+    let mut results = Vec::with_capacity(replies.results.len() + replies.len());
+    let mut result_ends = Vec::with_capacity(replies.len());
+    for index in 0..replies.len() {
+        let start = results.len();
+        results.extend_from_slice(replies.result(index));
+        falsify(start, &mut results);
+        #[allow(clippy::cast_possible_truncation, reason = "a byte longer for each empty result of a bounded table")]
+        result_ends.push(results.len() as u32);
+    }
+    ReplyTable { result_ends, results: results.into(), ..replies.clone() }
 }
 
 /// The connection, of `connections`, that carries `client` of a node that owns `range`: contiguous shares, so that a
@@ -214,32 +290,4 @@ impl Stage for Egress {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::Timestamp;
-
-    #[test]
-    fn every_client_has_one_connection_and_shares_are_contiguous() {
-        for (count, connections) in [(10, 3), (4, 4), (1000, 7), (3, 5)] {
-            let range = 100..100 + count;
-            let of: Vec<u32> = range.clone().map(|id| connection_of(ClientId(id), &range, connections)).collect();
-            assert!(of.is_sorted());
-            assert!(of.iter().all(|connection| *connection < connections));
-        }
-    }
-
-    #[test]
-    fn splitting_keeps_every_reply_with_its_result() {
-        let replies = ReplyTable {
-            clients: vec![ClientId(9), ClientId(0), ClientId(5)],
-            timestamps: vec![Timestamp(1), Timestamp(2), Timestamp(3)],
-            result_ends: vec![1, 3, 3],
-            results: Bytes::from_static(b"abb"),
-        };
-        let parts = split_by_connection(&replies, &(0..10), 2);
-        assert_eq!(parts.len(), 2);
-        assert_eq!((parts[0].clients[0], parts[0].result(0)), (ClientId(0), &b"bb"[..]));
-        assert_eq!(parts[1].clients, [ClientId(9), ClientId(5)]);
-        assert_eq!((parts[1].result(0), parts[1].result(1)), (&b"a"[..], &b""[..]));
-    }
-}
+mod tests;

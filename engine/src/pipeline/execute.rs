@@ -90,6 +90,9 @@ impl Execute {
 
     fn work(&mut self, work: Vec<Work>) {
         for item in work {
+            if !matches!(item, Work::Execute(_) | Work::Recall(..)) {
+                self.hand_on(); // what comes back is in the order of the work
+            }
             match item {
                 Work::Execute(execution) => {
                     self.executor.execute(&execution, &mut self.done);
@@ -97,6 +100,14 @@ impl Execute {
                 }
                 Work::Recall(view, table) => self.executor.recall(view, &table, &mut self.done),
                 Work::Keep(sequence) => self.executor.keep(sequence),
+                Work::Read(to, fetch) => {
+                    let chunk = self.executor.read(fetch.sequence, fetch.index);
+                    self.feedback.send(vec![Feedback::Read(to, chunk)]);
+                }
+                Work::Install(sequence, digest, chunks) => {
+                    let good = self.executor.install(sequence, digest, chunks);
+                    self.feedback.send(vec![Feedback::Installed(sequence, good)]);
+                }
                 Work::Save(request) => {
                     let kept = self.executor.kept(request.sequence());
                     request.answer(kept);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 
 use crate::control::PhaseReport;
@@ -12,7 +13,7 @@ use crate::pipeline::persist::{Departure, Onward, SaveRequest};
 use crate::pipeline::stage::{Counts, Stage, count};
 use crate::pipeline::verify::Verified;
 use crate::platform;
-use crate::protocol::message::Checkpoint;
+use crate::protocol::message::{Checkpoint, FetchState, StateChunk};
 use crate::protocol::{Execution, Input, Message, Output, Protocol, Record, StableCheckpoint, Timer};
 use crate::requests::RequestTable;
 use crate::types::{Digest, ReplicaId, SequenceNumber, Time, View};
@@ -26,6 +27,10 @@ pub enum Work {
     Recall(View, Arc<RequestTable>),
     /// Keep a snapshot of the state at this coming checkpoint.
     Keep(SequenceNumber),
+    /// Read a chunk of a snapshot, for this replica.
+    Read(ReplicaId, FetchState),
+    /// Replace the state by the one with this digest.
+    Install(SequenceNumber, Digest, Vec<Bytes>),
     /// Hand over the snapshot that was kept, to be written to disk.
     Save(SaveRequest),
 }
@@ -39,6 +44,10 @@ pub enum Feedback {
     Checkpoint(SequenceNumber, Digest),
     /// These were recalled and have not been executed.
     NotExecuted(Arc<RequestTable>),
+    /// A chunk for this replica.
+    Read(ReplicaId, StateChunk),
+    /// Whether the state was replaced by the one at this checkpoint.
+    Installed(SequenceNumber, bool),
 }
 
 /// A message of the protocol on its way to the egress stage.
@@ -76,7 +85,8 @@ pub struct Order {
     outbound: Vec<Outbound>,
     ignored: Counts,
     diverged: Option<String>,
-    left_behind: Option<String>,
+    /// The state that is being fetched, as it was last logged.
+    fetching: Option<(SequenceNumber, Option<ReplicaId>)>,
     ingress_verify: Histogram<u64>,
     next: usize,
 }
@@ -97,7 +107,7 @@ impl Order {
             outbound: Vec::new(),
             ignored: Counts::new(),
             diverged: None,
-            left_behind: None,
+            fetching: None,
             ingress_verify: phase_histogram(),
             next: 0,
         };
@@ -112,10 +122,17 @@ impl Order {
     }
 
     fn dispatch(&mut self) {
+        let mut transfer = false;
         for output in self.outputs.drain(..) {
             match output {
-                Output::Send(to, message) => self.outbound.push(Outbound::To(to, message)),
-                Output::Broadcast(message) => self.outbound.push(Outbound::All(message)),
+                Output::Send(to, message) => {
+                    transfer |= matches!(*message, Message::FetchState(_));
+                    self.outbound.push(Outbound::To(to, message));
+                }
+                Output::Broadcast(message) => {
+                    transfer |= matches!(*message, Message::StateWanted(_));
+                    self.outbound.push(Outbound::All(message));
+                }
                 Output::Execute(execution) => self.work.push(Work::Execute(execution)),
                 Output::Recall(table) => self.work.push(Work::Recall(self.protocol.position().view, table)),
                 Output::SetTimer(timer, at) => {
@@ -132,13 +149,43 @@ impl Order {
                     platform::log(&format!("replica {}: diverged: {text}", self.own));
                     self.diverged = Some(text);
                 }
-                Output::KeepState(_) | Output::ReadState { .. } | Output::InstallState { .. } => {}
+                Output::KeepState(sequence) => self.work.push(Work::Keep(sequence)),
+                Output::ReadState { to, fetch } => self.work.push(Work::Read(to, fetch)),
+                Output::InstallState { sequence, digest, chunks } => {
+                    self.work.push(Work::Install(sequence, digest, chunks));
+                }
                 Output::Persist(record) => self.records.push(record),
                 // Speculative protocols ask for this; those that exist so far never do.
                 Output::RollBack(to) => unreachable!("no protocol here rolls back (to {to})"),
                 Output::Ignored(reason) => count(&mut self.ignored, reason.name()),
             }
         }
+        if transfer {
+            self.note_fetching();
+        }
+    }
+
+    /// Logs what has become of the state transfer, if anything has.
+    fn note_fetching(&mut self) {
+        let fetching = self.protocol.position().fetching;
+        let before = std::mem::replace(&mut self.fetching, fetching);
+        if fetching == before {
+            return;
+        }
+        if let (Some((sequence, Some(skipped))), Some((next, Some(_)))) = (before, fetching)
+            && sequence == next
+        {
+            platform::log(&format!("replica {}: replica {skipped} gave no state at {sequence}", self.own));
+        }
+        match fetching {
+            Some(fetching) => platform::log(&format!("replica {}: {}", self.own, describe(fetching))),
+            None => platform::log(&format!("replica {}: no longer fetches a state", self.own)),
+        }
+    }
+
+    fn log_installed(&self, sequence: SequenceNumber, good: bool) {
+        let outcome = if good { "took over" } else { "was given a wrong state instead of" };
+        platform::log(&format!("replica {}: {outcome} the state at {sequence}", self.own));
     }
 
     fn hand_on(&mut self) {
@@ -161,6 +208,11 @@ impl Order {
                     Feedback::Executed(sequence) => Input::Executed(sequence),
                     Feedback::Checkpoint(sequence, digest) => Input::CheckpointTaken(sequence, digest),
                     Feedback::NotExecuted(table) => Input::NotExecuted(table),
+                    Feedback::Read(to, chunk) => Input::StateRead(to, chunk),
+                    Feedback::Installed(sequence, good) => {
+                        self.log_installed(sequence, good);
+                        Input::StateInstalled { sequence, good }
+                    }
                 };
                 self.feed(now, input);
             }
@@ -233,14 +285,25 @@ impl Stage for Order {
     }
 
     fn post(&mut self, board: &mut Board) {
+        self.note_fetching();
         let position = self.protocol.position();
         board.report.id = self.own;
         board.report.view = position.view;
+        board.report.active = position.active;
+        board.report.view_changes = position.view_changes;
+        board.report.states_installed = position.states_installed;
         board.report.stable_checkpoint = position.stable_checkpoint;
         board.report.diverged.clone_from(&self.diverged);
-        board.report.left_behind.clone_from(&self.left_behind);
+        board.report.left_behind = self.fetching.map(describe);
         board.report.phases.insert("ingress_verify".into(), phase_report(&self.ingress_verify));
         board.post_ignored("order", &self.ignored);
+    }
+}
+
+fn describe((sequence, source): (SequenceNumber, Option<ReplicaId>)) -> String {
+    match source {
+        Some(source) => format!("fetching the state at {sequence} from replica {source}"),
+        None => format!("waiting for the others to get to {sequence}, to fetch their state there"),
     }
 }
 

@@ -259,6 +259,10 @@ struct Truncation {
 impl Truncation {
     fn on_work(&mut self, work: &[Work], log: &Log) {
         for item in work {
+            if let Work::Install(sequence, ..) = item {
+                // If it becomes the state here, it is kept as if it had been wished for.
+                self.wanted = Some(*sequence);
+            }
             let Work::Execute(execution) = item else { continue };
             if execution.sequence > self.handed.next() {
                 // The state was replaced by a fetched one: the log alone does not lead there.

@@ -1,7 +1,9 @@
-//! The verify stage: parses frames, authenticates and digests them. Nothing unauthenticated gets past it.
+//! The verify stage: parses frames, authenticates and digests them, and asks the application whether their operations
+//! may be ordered. Nothing unauthenticated gets past it.
 
 use std::sync::Arc;
 
+use crate::app::Validator;
 use crate::auth::{Check, Keyring, LinkClass, Verifier};
 use crate::pipeline::board::Board;
 use crate::pipeline::link::{Receiver, Sender};
@@ -44,6 +46,7 @@ enum Parsed {
 pub struct Verify {
     name: String,
     keyring: Arc<Keyring>,
+    validator: Validator,
     verifier: Verifier,
     decoder: Decoder,
     input: Receiver<Frames>,
@@ -55,14 +58,21 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Verify stage number `index`.
+    /// Verify stage number `index`. `validator` tells which operations the application refuses.
     #[must_use]
-    pub fn new(index: usize, keyring: Arc<Keyring>, input: Receiver<Frames>, output: Sender<Verified>) -> Self {
+    pub fn new(
+        index: usize,
+        keyring: Arc<Keyring>,
+        validator: Validator,
+        input: Receiver<Frames>,
+        output: Sender<Verified>,
+    ) -> Self {
         Self {
             name: format!("verify-{index}"),
             verifier: Verifier::new(Arc::clone(&keyring)),
             decoder: Decoder::new(&keyring),
             keyring,
+            validator,
             input,
             output,
             parsed: Vec::new(),
@@ -119,11 +129,11 @@ impl Verify {
         let mut tables = 0;
         for parsed in self.parsed.drain(..) {
             let has_requests = parsed.requests().is_some();
-            let good_requests: &[bool] = if has_requests { &self.good_requests[tables] } else { &[] };
+            let good_requests: &mut [bool] = if has_requests { &mut self.good_requests[tables] } else { &mut [] };
             tables += usize::from(has_requests);
             match parsed {
                 Parsed::Requests(table) => {
-                    if let Some(table) = keep_good(table, good_requests, &mut self.refused) {
+                    if let Some(table) = keep_good(table, good_requests, &self.validator, &mut self.refused) {
                         inputs.push(Input::Requests(table));
                     }
                 }
@@ -138,9 +148,8 @@ impl Verify {
                         count(&mut self.refused, "bad_origin_signature");
                         continue;
                     }
-                    if let Some(message) = authentic(sender, decoded, good_requests, &mut self.refused) {
-                        inputs.push(Input::Message(message));
-                    }
+                    let message = authentic(sender, decoded, good_requests, &self.validator, &mut self.refused);
+                    inputs.extend(message.map(Input::Message));
                 }
             }
         }
@@ -164,20 +173,24 @@ impl Parsed {
     }
 }
 
-/// A message whose sender has proven itself. Of forwarded requests only those that prove themselves are kept; a batch
-/// keeps them all, since its digest covers them, and is marked.
-fn authentic(sender: ReplicaId, decoded: Decoded, good: &[bool], refused: &mut Counts) -> Option<Authentic> {
+/// A message whose sender has proven itself. Of forwarded requests only those are kept that prove themselves and that
+/// the application does not refuse; a batch keeps them all, since its digest covers them, and is marked.
+fn authentic(
+    sender: ReplicaId,
+    decoded: Decoded,
+    good: &mut [bool],
+    validator: &Validator,
+    refused: &mut Counts,
+) -> Option<Authentic> {
     let signature = <[u8; 64]>::try_from(&decoded.proof[..]).ok();
     let mut requests = Verdict::GOOD;
     let message = match decoded.message {
-        Message::Forward(table) if !good.iter().all(|good| *good) => {
-            let table = Arc::unwrap_or_clone(table);
-            Message::Forward(keep_good(table, good, refused)?)
-        }
+        Message::Forward(table) => Message::Forward(keep_good(Arc::unwrap_or_clone(table), good, validator, refused)?),
         message => {
             if let Message::PrePrepare(PrePrepare { batch, .. }) = &message {
                 let bad = batch.requests.clients.iter().zip(good).filter(|(_, good)| !**good);
                 requests.unproven = bad.map(|(client, _)| *client).collect();
+                requests.invalid = validator.refuses_any(&batch.requests);
             }
             message
         }
@@ -185,13 +198,20 @@ fn authentic(sender: ReplicaId, decoded: Decoded, good: &[bool], refused: &mut C
     Some(Authentic { sender, message, signature, requests })
 }
 
-/// The requests that proved themselves, `None` if none did.
-fn keep_good(table: RequestTable, good: &[bool], refused: &mut Counts) -> Option<Arc<RequestTable>> {
-    let bad = good.iter().filter(|good| !**good).count();
-    if bad == 0 {
+/// The requests that proved themselves and that the application does not refuse, `None` if there are none.
+fn keep_good(
+    table: RequestTable,
+    good: &mut [bool],
+    validator: &Validator,
+    refused: &mut Counts,
+) -> Option<Arc<RequestTable>> {
+    let unproven = good.iter().filter(|good| !**good).count();
+    let invalid = validator.refuse(&table, good);
+    if unproven + invalid == 0 {
         return Some(Arc::new(table));
     }
-    count_many(refused, "bad_request_proof", bad as u64);
+    count_many(refused, "bad_request_proof", unproven as u64);
+    count_many(refused, "invalid_operation", invalid as u64);
     let indices: Vec<usize> = good.iter().enumerate().filter_map(|(index, good)| good.then_some(index)).collect();
     (!indices.is_empty()).then(|| Arc::new(table.select(&indices)))
 }
@@ -237,3 +257,6 @@ impl Stage for Verify {
         board.post_ignored(&self.name, &self.refused);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -265,6 +265,8 @@ pub struct Position {
     pub view_changes: u64,
     /// How often it replaced its state by a fetched one.
     pub states_installed: u64,
+    /// The checkpoint whose state it fetches because repairs do not reach it, and from whom at present.
+    pub fetching: Option<(SequenceNumber, Option<ReplicaId>)>,
 }
 
 /// A reply as the client half of a protocol sees it.

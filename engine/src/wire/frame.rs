@@ -277,6 +277,25 @@ fn head(kind: FrameKind, sender: NodeId, body_bytes: usize) -> [u8; CHECKED_BYTE
     head
 }
 
+/// A whole frame again with its last byte inverted and a checksum that fits: what its receiver takes for a good frame
+/// with a bad proof, where a proof is at its end. For replicas that misbehave on purpose.
+///
+/// # Panics
+/// If `frame` is none: that would be our own error.
+#[must_use]
+pub fn spoil_last_byte(frame: &Bytes) -> Bytes {
+    assert!(frame.len() > FRAME_HEADER_BYTES, "a frame with a body");
+    let mut out = frame.to_vec();
+    if let Some(byte) = out.last_mut() {
+        *byte = !*byte;
+    }
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&out[..CHECKED_BYTES]);
+    hasher.update(&out[FRAME_HEADER_BYTES..]);
+    out[CHECKED_BYTES..FRAME_HEADER_BYTES].copy_from_slice(&hasher.finalize().to_le_bytes());
+    out.into()
+}
+
 /// Frames that differ in their last bytes alone, such as one message for several receivers: what they share is encoded
 /// and summed up once.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use super::transitions::{Event, Phase};
 use super::votes::Votes;
 use super::{Pbft, Turn};
 use crate::protocol::message::{PrePrepare, Signature, Verdict, Vote};
+use crate::protocol::planted::Planted;
 use crate::protocol::{Authentic, Execution, Ignored, Message, Output, Record};
 use crate::requests::Batch;
 use crate::types::{ReplicaId, SequenceNumber};
@@ -28,7 +29,9 @@ impl Pbft {
         let from_primary = *sender == self.config.quorums.primary(view);
         match message {
             Message::PrePrepare(_) if !from_primary => return Err(Ignored::NotFromPrimary),
-            Message::Prepare(_) if from_primary => return Err(Ignored::PrepareFromPrimary),
+            Message::Prepare(_) if from_primary && !self.config.has(Planted::PrimaryPrepares) => {
+                return Err(Ignored::PrepareFromPrimary);
+            }
             _ => {}
         }
         // What a view that has not started here yet says is as early as what lies above the high watermark.
@@ -37,6 +40,7 @@ impl Pbft {
             Place::Window if started && sequence > self.views.floor => {}
             Place::Below => return Err(Ignored::BelowLowWatermark),
             Place::Window if started => return Err(Ignored::BelowLowWatermark),
+            Place::Early | Place::Above if started && self.config.has(Planted::WatermarkUnchecked) => {}
             Place::Above => return Err(Ignored::AboveHighWatermark),
             Place::Window | Place::Early => return self.early.keep(sequence, authentic),
         }
@@ -100,7 +104,11 @@ impl Pbft {
         signature: Option<Signature>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Ignored> {
-        votes(self.log.slot_mut(vote.sequence)).record(sender, vote.digest, signature)?;
+        let votes = votes(self.log.slot_mut(vote.sequence));
+        if self.config.has(Planted::VoteCountedTwice) && votes.of(sender) == Some(vote.digest) {
+            votes.count_again(vote.digest);
+        }
+        votes.record(sender, vote.digest, signature)?;
         self.progress(vote.sequence, turn);
         Ok(())
     }
@@ -140,11 +148,12 @@ impl Pbft {
         }
         let (view, own) = (self.view, self.config.own);
         let (votes, durable) = (self.config.voting, self.config.durable);
+        let needed = if self.config.has(Planted::CommitUnprepared) { 0 } else { quorums.quorum() - 1 };
         let slot = self.log.slot_mut(sequence);
         if let (Phase::PrePrepared, Some(digest)) = (slot.phase, slot.pre_prepared)
             // The pre-prepare stands for the primary: with it, Q replicas agree. The own prepare is among them at a
             // backup.
-            && slot.prepares.count(digest) >= quorums.quorum() - 1
+            && slot.prepares.count(digest) >= needed
         {
             slot.enter(Event::Prepare, turn.now);
             if votes {
@@ -217,7 +226,8 @@ impl Pbft {
 
     /// Hands committed batches to the executor, in order and without a gap.
     pub(super) fn hand_out(&mut self, turn: &mut Turn<'_>) {
-        while self.log.committed < self.log.high() {
+        // The executor is given nothing while it replaces its state.
+        while self.log.committed < self.log.high() && !self.transfer.is_installing() {
             let sequence = self.log.committed.next();
             if self.log.slot(sequence).phase != Phase::CommittedLocal {
                 return;

@@ -20,9 +20,11 @@ pub(super) struct Checkpoints {
     /// Own checkpoints, oldest first: the ones above h, and the older ones that a laggard may still need to be told of.
     own: VecDeque<Checkpoint>,
     /// The highest checkpoint that each replica told of, however far ahead. One word a replica: nobody can fill this.
-    newest: Vec<Option<Checkpoint>>,
+    newest: Vec<SequenceNumber>,
     /// The highest checkpoint that a new view has rested on.
     settled: Option<Checkpoint>,
+    /// h, if it is a fetched state of which Q replicas are not known yet to share it.
+    fetched: Option<SequenceNumber>,
 }
 
 impl Checkpoints {
@@ -34,8 +36,9 @@ impl Checkpoints {
             reach: 2 * window,
             votes: (0..positions).map(|_| Votes::default()).collect(),
             own: VecDeque::new(),
-            newest: vec![None; n],
+            newest: vec![SequenceNumber(0); n],
             settled: None,
+            fetched: None,
         }
     }
 
@@ -64,39 +67,65 @@ impl Checkpoints {
     }
 
     /// A new view rests on this checkpoint: a weak quorum of view-changes vouches for it.
-    pub(super) fn vouch(&mut self, settled: Checkpoint) {
+    pub(super) fn settle(&mut self, settled: Checkpoint) {
         if self.settled.is_none_or(|known| known.sequence < settled.sequence) {
             self.settled = Some(settled);
         }
     }
 
-    /// The highest checkpoint above `sequence` that at least `votes` replicas told of as their newest.
-    pub(super) fn vouched_above(&self, sequence: SequenceNumber, votes: usize) -> Option<Checkpoint> {
-        let newest = || self.newest.iter().flatten();
-        newest()
-            .filter(|candidate| candidate.sequence > sequence)
-            .filter(|candidate| newest().filter(|other| other == candidate).count() >= votes)
-            .copied()
-            .chain(self.settled.filter(|settled| settled.sequence > sequence))
-            .max_by_key(|candidate| candidate.sequence)
+    /// The digest at `sequence`, if a new view has rested on it.
+    pub(super) fn settled_at(&self, sequence: SequenceNumber) -> Option<Digest> {
+        self.settled.filter(|settled| settled.sequence == sequence).map(|settled| settled.digest)
+    }
+
+    /// The highest checkpoint that at least `count` replicas told to have reached or passed; 0 if there is none.
+    pub(super) fn reached_by(&self, count: usize) -> SequenceNumber {
+        let mut newest = self.newest.clone();
+        newest.sort_unstable_by(|one, other| other.cmp(one));
+        let told = newest.get(count.saturating_sub(1)).copied().unwrap_or_default();
+        told.max(self.settled.map_or(SequenceNumber(0), |settled| settled.sequence))
+    }
+
+    /// The votes at `sequence`, if it is one that they are counted at while the low watermark is `low`.
+    pub(super) fn votes_at(&self, low: SequenceNumber, sequence: SequenceNumber) -> Option<&Votes> {
+        let ahead = sequence.0.checked_sub(low.0).filter(|ahead| (1..=self.reach).contains(ahead));
+        ahead.map(|_| &self.votes[self.index(sequence)])
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the remainder is below the length of a Vec")]
+    const fn index(&self, sequence: SequenceNumber) -> usize {
+        (sequence.0 / self.interval % self.votes.len() as u64) as usize
     }
 
     fn votes(&mut self, sequence: SequenceNumber) -> &mut Votes {
-        let positions = self.votes.len() as u64;
-        #[allow(clippy::cast_possible_truncation, reason = "the remainder is below the length of a Vec")]
-        &mut self.votes[(sequence.0 / self.interval % positions) as usize]
+        let index = self.index(sequence);
+        &mut self.votes[index]
     }
 
     /// Forgets the votes up to the new low watermark, and own checkpoints that lie before `oldest`.
     fn advance(&mut self, from: SequenceNumber, to: SequenceNumber, oldest: SequenceNumber) {
-        let mut sequence = from.0 + self.interval;
-        while sequence <= to.0 {
-            self.votes(SequenceNumber(sequence)).clear();
-            sequence += self.interval;
-        }
-        while self.own.front().is_some_and(|own| own.sequence < oldest) {
+        self.clear_votes(from, to);
+        self.fetched = None;
+        // The stable one stays in any case: a view-change begins with it.
+        while self.own.front().is_some_and(|own| own.sequence < oldest.min(to)) {
             self.own.pop_front();
         }
+    }
+
+    /// Forgets the votes in [from, to]; those at `from`, the low watermark, are there only if it was fetched.
+    fn clear_votes(&mut self, from: SequenceNumber, to: SequenceNumber) {
+        let last = to.0.min(from.0.saturating_add(self.reach));
+        for sequence in (from.0..=last).step_by(usize::try_from(self.interval).unwrap_or(usize::MAX)) {
+            self.votes(SequenceNumber(sequence)).clear();
+        }
+    }
+
+    /// Goes on from `low` behind a fetched state at `to`, for which these votes are known.
+    pub(super) fn jump(&mut self, low: SequenceNumber, to: SequenceNumber, votes: Votes) {
+        self.clear_votes(low, to);
+        *self.votes(to) = votes;
+        self.own.clear();
+        self.fetched = Some(to);
     }
 }
 
@@ -114,13 +143,18 @@ impl Pbft {
         if sequence <= self.checkpoints.newest_own() || sequence <= self.log.low() || sequence > self.log.committed {
             return Err(Ignored::UnexpectedExecution);
         }
-        let own = Checkpoint { sequence, digest };
-        self.checkpoints.own.push_back(own);
-        self.checkpoints.votes(sequence).record(self.config.own, digest, None)?;
-        turn.broadcast(Message::Checkpoint(own));
+        self.vouch(Checkpoint { sequence, digest }, turn);
         self.check_divergence(sequence, turn);
         self.stabilise(sequence, turn);
         Ok(())
+    }
+
+    /// Records an own checkpoint and tells the others of it.
+    pub(super) fn vouch(&mut self, own: Checkpoint, turn: &mut Turn<'_>) {
+        self.checkpoints.own.push_back(own);
+        let recorded = self.checkpoints.votes(own.sequence).record(self.config.own, own.digest, None);
+        recorded.expect("a replica takes each checkpoint once");
+        turn.broadcast(Message::Checkpoint(own));
     }
 
     /// Another replica tells its state.
@@ -135,15 +169,14 @@ impl Pbft {
         if !sequence.0.is_multiple_of(self.config.checkpoint_interval) {
             return Err(Ignored::MisalignedCheckpoint);
         }
-        if sequence <= self.log.low() {
+        let newest = &mut self.checkpoints.newest[usize::from(sender.0)];
+        *newest = sequence.max(*newest);
+        if sequence <= self.log.low() && self.checkpoints.fetched != Some(sequence) {
             return Err(Ignored::BelowLowWatermark);
         }
-        let newest = &mut self.checkpoints.newest[usize::from(sender.0)];
-        if newest.is_none_or(|newest| newest.sequence < sequence) {
-            *newest = Some(message);
-        }
+        let awaited = self.on_voucher(sender, message, signature, turn);
         if sequence.0 - self.log.low().0 > self.checkpoints.reach {
-            return Err(Ignored::AboveHighWatermark);
+            return if awaited { Ok(()) } else { Err(Ignored::AboveHighWatermark) };
         }
         self.checkpoints.votes(sequence).record(sender, digest, signature)?;
         self.check_divergence(sequence, turn);
@@ -155,7 +188,8 @@ impl Pbft {
     /// matching state the low watermark stays, whatever the others vouch for.
     pub(super) fn stabilise(&mut self, sequence: SequenceNumber, turn: &mut Turn<'_>) {
         let low = self.log.low();
-        if sequence <= low
+        let fetched = self.checkpoints.fetched == Some(sequence);
+        if (sequence <= low && !fetched)
             || sequence > self.log.executed
             || !sequence.0.is_multiple_of(self.config.checkpoint_interval)
         {
@@ -167,11 +201,15 @@ impl Pbft {
             return;
         }
         let proof = votes.proof(digest);
-        self.log.advance(sequence, turn.now);
-        self.checkpoints.advance(low, sequence, self.log.oldest_kept());
+        if fetched {
+            self.checkpoints.fetched = None; // the low watermark is there already
+        } else {
+            self.log.advance(sequence, turn.now);
+            self.checkpoints.advance(low, sequence, self.log.oldest_kept());
+        }
         self.persist(turn, || Record::Stable(Checkpoint { sequence, digest }));
         turn.outputs.push(Output::StableCheckpoint(StableCheckpoint { sequence, digest, proof }));
-        self.assign(turn);
+        self.take_assignments(turn);
         for authentic in self.early.take(self.log.high()) {
             self.on_message(authentic, turn);
         }

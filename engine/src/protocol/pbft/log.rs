@@ -100,6 +100,11 @@ impl Log {
         self.place(sequence) == Place::Window
     }
 
+    /// Keeps fewer decided batches for laggards than there is room for.
+    pub(super) const fn limit_history(&mut self, batches: usize) {
+        self.history.batches_max = batches;
+    }
+
     /// Starts at a checkpoint instead of the initial state. Nothing has been recorded yet.
     pub(super) fn start_from(&mut self, stable: SequenceNumber) {
         assert_eq!(self.highest, SequenceNumber(0), "an empty log is started");
@@ -145,6 +150,25 @@ impl Log {
         }
     }
 
+    /// Goes on behind a checkpoint whose state was fetched: all up to it is executed, and none of its batches is kept.
+    pub(super) fn jump(&mut self, to: SequenceNumber) {
+        assert!(to > self.committed, "a state is fetched to get ahead");
+        let last = to.min(self.high());
+        for sequence in self.low.0 + 1..=last.0 {
+            self.slot_mut(SequenceNumber(sequence)).clear();
+        }
+        self.forget_history();
+        self.highest = self.highest.max(to);
+        self.low = to;
+        self.committed = to;
+        self.executed = to;
+    }
+
+    /// Keeps no batch below the low watermark any longer.
+    pub(super) fn forget_history(&mut self) {
+        self.history = History::default();
+    }
+
     #[allow(clippy::cast_possible_truncation, reason = "the remainder is below the window, at most WINDOW_MAX")]
     const fn index(&self, sequence: SequenceNumber) -> usize {
         (sequence.0 % self.slots.len() as u64) as usize
@@ -152,10 +176,17 @@ impl Log {
 }
 
 /// Decided batches up to the low watermark, newest last, bounded in number and bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct History {
     batches: VecDeque<Arc<Batch>>,
     bytes: usize,
+    batches_max: usize,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { batches: VecDeque::new(), bytes: 0, batches_max: HISTORY_BATCHES_MAX }
+    }
 }
 
 impl History {
@@ -163,7 +194,7 @@ impl History {
         let batch = batch.to_keep();
         self.bytes += batch.bytes();
         self.batches.push_back(batch);
-        while self.bytes > HISTORY_BYTES_MAX || self.batches.len() > HISTORY_BATCHES_MAX {
+        while self.bytes > HISTORY_BYTES_MAX || self.batches.len() > self.batches_max {
             let Some(oldest) = self.batches.pop_front() else { break };
             self.bytes -= oldest.bytes();
         }

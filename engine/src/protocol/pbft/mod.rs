@@ -3,8 +3,9 @@
 //!
 //! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
 //! `backup` (the three phases, at every replica), `checkpoint` (states that are shared, and the low watermark),
-//! `repair` (the status exchange). They work on the `log`, a ring of `slot`s whose phases follow one table of
-//! `transitions`; `votes` counts them, and `early` keeps messages that are one window ahead.
+//! `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair). They work on the `log`,
+//! a ring of `slot`s whose phases follow one table of `transitions`; `votes` counts them, `early` keeps messages that
+//! are one window ahead, and `gathering` the chunks of a state.
 //!
 //! What replaces a primary: `suspicion` (when it has had its time), `views` (the view change), `decision` (what a new
 //! view starts from, a pure function), `past` (what was voted for in earlier views). `recovery` goes on from what a
@@ -15,6 +16,7 @@ mod batching;
 mod checkpoint;
 mod decision;
 mod early;
+mod gathering;
 mod log;
 mod past;
 mod primary;
@@ -22,6 +24,7 @@ mod recovery;
 mod repair;
 mod slot;
 mod suspicion;
+mod transfer;
 mod transitions;
 mod views;
 mod votes;
@@ -40,6 +43,7 @@ use primary::Admission;
 pub use recovery::Recovery;
 use repair::Repair;
 use suspicion::Suspicion;
+use transfer::Transfer;
 use views::Views;
 
 use crate::limits::CLIENTS_MAX;
@@ -57,7 +61,8 @@ pub struct Config {
     pub quorums: Quorums,
     /// Which replica this is.
     pub own: ReplicaId,
-    /// L, the size of the watermark window: at least twice the checkpoint interval.
+    /// L, the size of the watermark window: at least twice the checkpoint interval. Rounded down to a multiple of it, so
+    /// that a cluster which stands at its high watermark stands at a checkpoint, whose state can be handed over.
     pub window: u64,
     /// K: a checkpoint is taken every K sequence numbers.
     pub checkpoint_interval: u64,
@@ -84,6 +89,13 @@ pub struct Config {
     pub planted: Option<Planted>,
 }
 
+impl Config {
+    /// Whether this bug is planted.
+    fn has(&self, bug: Planted) -> bool {
+        self.planted == Some(bug)
+    }
+}
+
 /// A replica of PBFT. See [`Protocol`] for how it is driven.
 #[derive(Debug)]
 pub struct Pbft {
@@ -96,6 +108,7 @@ pub struct Pbft {
     checkpoints: Checkpoints,
     early: Early,
     repair: Repair,
+    transfer: Transfer,
     diverged: bool,
     /// Primary: what was admitted of each client.
     admission: Admission,
@@ -129,7 +142,10 @@ impl Pbft {
     /// # Panics
     /// If the configuration is out of the ranges that [`crate::settings`] enforces.
     #[must_use]
-    pub fn new(config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
+    pub fn new(mut config: Config, now: Time, outputs: &mut Vec<Output>) -> Self {
+        if config.has(Planted::QuorumOffByOne) {
+            config.quorums = config.quorums.off_by_one();
+        }
         let n = config.quorums.n();
         assert!(usize::from(config.own.0) < n, "own id out of range");
         assert!(config.checkpoint_interval > 0, "checkpoint interval is 0");
@@ -137,6 +153,7 @@ impl Pbft {
         assert!(config.clients <= CLIENTS_MAX, "too many clients");
         assert!(config.status_interval_ns > 0, "status interval is 0");
         assert!(config.view_timeout_ns > 0, "view time-out is 0");
+        config.window -= config.window % config.checkpoint_interval;
         let status_due = now.after(config.status_interval_ns);
         outputs.push(Output::SetTimer(Timer::Status, status_due));
         Self {
@@ -147,6 +164,7 @@ impl Pbft {
             checkpoints: Checkpoints::new(n, config.checkpoint_interval, config.window),
             early: Early::new(n),
             repair: Repair::new(n, status_due),
+            transfer: Transfer::new(n, now),
             diverged: false,
             admission: Admission::new(config.clients),
             queue: Queue::new(config.batching),
@@ -154,6 +172,12 @@ impl Pbft {
             batch_timer: None,
             config,
         }
+    }
+
+    /// Keeps at most so many executed batches for replicas that fell behind: for the simulator, whose runs are too short
+    /// to get to the limit that replicas have.
+    pub const fn limit_history(&mut self, batches: usize) {
+        self.log.limit_history(batches);
     }
 
     const fn primary(&self) -> ReplicaId {
@@ -190,7 +214,9 @@ impl Pbft {
             Message::Body(body) => self.on_body(sender, body, turn),
             Message::ViewChange(signed) => self.on_view_change(signed, turn),
             Message::NewView(signed) => self.on_new_view(signed, turn),
-            Message::StateWanted(_) | Message::FetchState(_) | Message::StateChunk(_) => Ok(()),
+            Message::StateWanted(target) => self.on_state_wanted(sender, *target, turn),
+            Message::FetchState(fetch) => self.on_fetch_state(sender, *fetch, turn),
+            Message::StateChunk(chunk) => self.on_state_chunk(sender, chunk, turn),
         }
     }
 
@@ -256,7 +282,12 @@ impl Protocol for Pbft {
                 self.on_view_timer(turn);
                 Ok(())
             }
-            Input::Timer(Timer::Adversary) | Input::StateRead(..) | Input::StateInstalled { .. } => Ok(()),
+            Input::StateRead(to, chunk) => {
+                turn.send(to, Message::StateChunk(chunk));
+                Ok(())
+            }
+            Input::StateInstalled { sequence, good } => self.on_state_installed(sequence, good, turn),
+            Input::Timer(Timer::Adversary) => Ok(()),
         };
         if let Err(reason) = handled {
             turn.outputs.push(Output::Ignored(reason));
@@ -272,7 +303,8 @@ impl Protocol for Pbft {
             waiting_requests: self.queue.len(),
             active: self.views.active,
             view_changes: self.views.begun,
-            states_installed: 0,
+            states_installed: self.transfer.installed,
+            fetching: self.transfer.fetching(),
         }
     }
 }

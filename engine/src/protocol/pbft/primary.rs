@@ -7,7 +7,7 @@ use super::{Pbft, Turn};
 use crate::protocol::message::PrePrepare;
 use crate::protocol::{Ignored, Message, Output, Record, Timer};
 use crate::requests::{Batch, RequestTable};
-use crate::types::{ClientId, Timestamp};
+use crate::types::{ClientId, Time, Timestamp};
 
 /// The newest request of each logical client that was given a place in the queue or in a batch.
 ///
@@ -122,23 +122,29 @@ impl Pbft {
         while self.next <= self.log.high() && self.queue.may_close(turn.now, self.next, self.log.executed) {
             let (requests, oldest) = self.queue.take();
             self.admission.release(&requests.clients);
-            let (sequence, batch) = (self.next, Batch::new(requests));
-            self.next = sequence.next();
-
-            // The primary's pre-prepare is its only vote of the prepare phase: no own prepare is recorded.
-            let pre_prepare = PrePrepare { view: self.view, sequence, batch: Arc::clone(&batch) };
-            self.persist(turn, || Record::PrePrepared(pre_prepare.clone()));
-            self.suspicion.note_proposed(sequence, self.log.committed, turn.now);
-            let slot = self.log.slot_mut(sequence);
-            slot.pre_prepared = Some(batch.digest);
-            slot.batch = Some(batch);
-            slot.stamps.received = oldest;
-            slot.enter(Event::Accept, turn.now);
-            turn.broadcast(Message::PrePrepare(pre_prepare));
-            self.progress(sequence, turn);
-            self.pass_over_decided();
+            self.assign(Batch::new(requests), oldest, turn);
         }
+        self.pad(turn);
         self.arm_batch_timer(turn);
+    }
+
+    /// Proposes `batch`, whose oldest request is here since `oldest`, at the next sequence number.
+    pub(super) fn assign(&mut self, batch: Arc<Batch>, oldest: Time, turn: &mut Turn<'_>) {
+        let sequence = self.next;
+        self.next = sequence.next();
+
+        // The primary's pre-prepare is its only vote of the prepare phase: no own prepare is recorded.
+        let pre_prepare = PrePrepare { view: self.view, sequence, batch: Arc::clone(&batch) };
+        self.persist(turn, || Record::PrePrepared(pre_prepare.clone()));
+        self.suspicion.note_proposed(sequence, self.log.committed, turn.now);
+        let slot = self.log.slot_mut(sequence);
+        slot.pre_prepared = Some(batch.digest);
+        slot.batch = Some(batch);
+        slot.stamps.received = oldest;
+        slot.enter(Event::Accept, turn.now);
+        turn.broadcast(Message::PrePrepare(pre_prepare));
+        self.progress(sequence, turn);
+        self.pass_over_decided();
     }
 
     /// Assigns no sequence number that has a batch already. A primary learns such decisions from others only if it does

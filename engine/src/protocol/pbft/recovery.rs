@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::decision::decide;
 use super::transitions::{Event, Phase};
 use super::{Config, Pbft, Turn};
-use crate::protocol::message::{Checkpoint, PrePrepare, ViewChange};
+use crate::protocol::message::{Checkpoint, PrePrepare, ViewChange, Vote};
 use crate::protocol::{Execution, Output, Record, Stamps};
 use crate::requests::Batch;
 use crate::types::{Digest, SequenceNumber, Time, View};
@@ -59,16 +59,33 @@ impl Recovery {
         executions.retain(|execution| execution.sequence <= stable.sequence);
         (executions, Self { stable, records })
     }
+
+    /// Whether the records hold every vote above `stable`. They do not if the state was replaced by a fetched one
+    /// that was not durable yet: votes of the window behind that can not be taken up again, so they are as good as
+    /// forgotten.
+    #[must_use]
+    pub fn is_whole(&self, window: u64) -> bool {
+        let high = self.stable.sequence.0.saturating_add(window);
+        self.records.iter().all(|record| match record {
+            Record::PrePrepared(PrePrepare { sequence, .. }) | Record::Prepared(Vote { sequence, .. }) => {
+                sequence.0 <= high
+            }
+            Record::Stable(checkpoint) => checkpoint.sequence.0 <= high,
+            Record::Committed(..) | Record::ViewChange(_) | Record::NewView(..) => true,
+        })
+    }
 }
 
 impl Pbft {
     /// A replica that goes on where its records end: its executor stands at `recovery.stable`, whose state it has, and
-    /// is handed what was decided after it. Votes that were recorded are kept, so that none is ever contradicted.
+    /// is handed what was decided after it. Votes that were recorded are kept, so that none is ever contradicted. If
+    /// they are not [whole](Recovery::is_whole) it votes no more.
     ///
     /// # Panics
     /// As [`new`](Self::new) does, or if `recovery.stable` is no multiple of the checkpoint interval.
     #[must_use]
-    pub fn recover(config: Config, recovery: Recovery, now: Time, outputs: &mut Vec<Output>) -> Self {
+    pub fn recover(mut config: Config, recovery: Recovery, now: Time, outputs: &mut Vec<Output>) -> Self {
+        config.voting &= recovery.is_whole(config.window);
         let Recovery { stable, records } = recovery;
         assert!(stable.sequence.0.is_multiple_of(config.checkpoint_interval), "recovered at no checkpoint");
         let mut replica = Self::new(config, now, outputs);

@@ -23,8 +23,6 @@ const SOON_FRACTION: u64 = 8;
 const ANSWER_FRACTION: u64 = 16;
 /// From this many successive statuses without progress on, a peer is sent votes along with claims.
 const VOTES_AFTER: u32 = 3;
-/// After this many intervals without progress, a checkpoint that others vouch for is taken to be out of reach.
-const FETCH_STATE_INTERVALS: u32 = 8;
 
 /// What this replica knows of the others' positions, and its own side of the exchange.
 #[derive(Debug)]
@@ -36,11 +34,6 @@ pub(super) struct Repair {
     told: (SequenceNumber, SequenceNumber),
     /// Intervals since then.
     silent: u32,
-    /// Where this replica stood at the last interval, and for how many it has stood there although others vouch for a
-    /// later state.
-    standing: (SequenceNumber, u32),
-    /// The checkpoint that was last asked for.
-    fetching: SequenceNumber,
     /// Bodies whose decision is not known yet, oldest first.
     bodies: VecDeque<(ReplicaId, Body)>,
 }
@@ -78,8 +71,6 @@ impl Repair {
             due,
             told: (SequenceNumber(0), SequenceNumber(0)),
             silent: 0,
-            standing: (SequenceNumber(0), 0),
-            fetching: SequenceNumber(0),
             bodies: VecDeque::new(),
         }
     }
@@ -174,24 +165,6 @@ impl Pbft {
         }
     }
 
-    /// Asks for state when others vouch for a checkpoint that this replica does not get to by repairs: nobody keeps
-    /// what it misses.
-    fn check_reach(&mut self, turn: &mut Turn<'_>) {
-        let committed = self.log.committed;
-        // f + 1 vouchers: one of them is correct, so the state exists.
-        let target = self.checkpoints.vouched_above(committed, self.config.quorums.weak());
-        let (stood, intervals) = self.repair.standing;
-        let intervals = if stood == committed { intervals + u32::from(target.is_some()) } else { 0 };
-        self.repair.standing = (committed, intervals);
-        if let Some(target) = target
-            && intervals >= FETCH_STATE_INTERVALS
-            && self.repair.fetching <= committed
-        {
-            self.repair.fetching = target.sequence;
-            turn.broadcast(Message::StateWanted(target.sequence));
-        }
-    }
-
     /// Sends a peer what it lacks, unless that is probably on its way: only one that has not moved between two
     /// statuses, or is far behind, gets anything.
     pub(super) fn on_status(&mut self, sender: ReplicaId, status: &Status, turn: &mut Turn<'_>) -> Result<(), Ignored> {
@@ -244,7 +217,8 @@ impl Pbft {
         status.committed.0.saturating_add(FAR_BEHIND.min(self.log.window() / 2)) < self.log.committed.0
     }
 
-    /// Own checkpoints above the peer's stable one: those that it can reach, and the newest stable one in any case.
+    /// Own checkpoints above the peer's stable one: those that it can reach, and in any case the newest stable one and
+    /// the one that it waits for to fetch its state.
     fn send_checkpoints(&self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) {
         let low = self.log.low();
         let reach = status.stable.0.saturating_add(self.log.window());
@@ -252,9 +226,10 @@ impl Pbft {
         for own in lacking.filter(|own| own.sequence.0 <= reach) {
             turn.send(to, Message::Checkpoint(own));
         }
-        let stable = self.checkpoints.own_above(status.stable).find(|own| own.sequence == low);
-        if let Some(stable) = stable.filter(|stable| stable.sequence.0 > reach) {
-            turn.send(to, Message::Checkpoint(stable));
+        let wished = self.transfer.wished_by(to);
+        let beyond = self.checkpoints.own_above(SequenceNumber(reach));
+        for own in beyond.filter(|own| own.sequence == low || own.sequence == wished) {
+            turn.send(to, Message::Checkpoint(own));
         }
     }
 

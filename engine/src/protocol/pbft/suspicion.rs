@@ -13,6 +13,7 @@ use super::transitions::Phase;
 use super::votes::{set_of, size};
 use super::{Pbft, Turn};
 use crate::limits::PENDING_BYTES_MAX;
+use crate::protocol::planted::Planted;
 use crate::protocol::{Ignored, Message, Output, Timer};
 use crate::requests::{Batch, RequestTable, TableBuilder};
 use crate::types::{ClientId, SequenceNumber, Time, Timestamp, View};
@@ -22,6 +23,10 @@ const PATIENCE_MAX: u32 = 6;
 
 /// A timer that fires later than this part of the time-out says more of this replica than of the primary.
 const OVERSLEPT_FRACTION: u64 = 4;
+
+/// How many time-outs in a row a replica takes the blame itself while others are known to have gone on without it: what
+/// it misses is to be had from them. Not for ever: f of those who say that they have gone on may be lying.
+const EXCUSES_MAX: u32 = 8;
 
 /// What the primary is waited for.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub(super) struct Suspicion {
     progressed: bool,
     /// When the timer expires, if it is set.
     armed: Option<Time>,
+    /// Time-outs since the last progress that were this replica's own fault, as it seems.
+    excuses: u32,
     /// The highest sequence number that this view's primary has assigned.
     pub(super) proposed: SequenceNumber,
     /// Since when the next of these has been awaited.
@@ -68,6 +75,7 @@ impl Suspicion {
             timeout_ns: first_ns,
             progressed: true,
             armed: None,
+            excuses: 0,
             proposed: SequenceNumber(0),
             waiting_since: Time(0),
             view_due: None,
@@ -124,6 +132,7 @@ impl Suspicion {
     pub(super) fn note_committed(&mut self, batch: &Batch, principal: impl Fn(ClientId) -> u32, now: Time) {
         self.waiting_since = now;
         self.progressed = true;
+        self.excuses = 0;
         self.timeout_ns = self.first_ns;
         if self.requests.is_empty() {
             return;
@@ -216,7 +225,8 @@ impl Pbft {
     /// Sets the timer for whatever is due first. An earlier setting is left to come: it finds nothing due and sets the
     /// timer again, which is cheaper than moving it with every batch.
     pub(super) fn arm_view_timer(&mut self, turn: &mut Turn<'_>) {
-        let Some(due) = self.view_due() else { return };
+        let due = self.view_due().filter(|_| !self.config.has(Planted::TimerForgotten));
+        let Some(due) = due else { return };
         if self.suspicion.armed.is_none_or(|armed| due < armed) {
             self.suspicion.armed = Some(due);
             turn.outputs.push(Output::SetTimer(Timer::View, due));
@@ -249,6 +259,12 @@ impl Pbft {
             self.time_anew(turn.now);
         }
         if self.view_due().is_none_or(|due| due > turn.now) {
+            self.arm_view_timer(turn);
+            return;
+        }
+        if self.views.active && self.is_behind() && self.suspicion.excuses < EXCUSES_MAX {
+            self.suspicion.excuses += 1;
+            self.time_anew(turn.now);
             self.arm_view_timer(turn);
             return;
         }

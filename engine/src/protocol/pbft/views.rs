@@ -14,6 +14,7 @@ use super::transitions::Phase;
 use super::votes::set_of;
 use super::{Pbft, Turn};
 use crate::protocol::message::{NewView, Signed, ViewChange, Vote};
+use crate::protocol::planted::Planted;
 use crate::protocol::{Ignored, Message, Record};
 use crate::requests::Batch;
 use crate::types::{Digest, ReplicaId, SequenceNumber, Time, View};
@@ -145,7 +146,11 @@ impl Pbft {
         self.leave_view(target, turn);
         self.views.begun += 1;
         self.suspicion.back_off();
-        let change = Arc::new(self.own_view_change());
+        let mut change = self.own_view_change();
+        if self.config.has(Planted::PreparedStateDropped) {
+            change.prepared.clear();
+        }
+        let change = Arc::new(change);
         self.persist(turn, || Record::ViewChange(Arc::clone(&change)));
         let signed = Signed { content: change, signature: None };
         self.views.note(signed.clone());
@@ -157,8 +162,14 @@ impl Pbft {
     fn leave_view(&mut self, next: View, turn: &mut Turn<'_>) {
         let (view, own, was_primary) = (self.view, self.config.own, self.is_primary());
         self.accuse_unproven();
+        let stale = self.config.has(Planted::StaleCertificate);
         for slot in self.log.slots_mut() {
+            let votes = stale.then(|| (slot.prepares.clone(), slot.commits.clone()));
             slot.leave_view(view, own, was_primary, turn.now);
+            if let Some((prepares, commits)) = votes {
+                slot.prepares = prepares.without(own);
+                slot.commits = commits.without(own);
+            }
         }
         self.views.beyond.clear();
         self.views.active = false;
@@ -336,7 +347,7 @@ impl Pbft {
         self.suspicion.enter_view(turn.now, decision.last(), |client| principal_of(&principals, client));
         self.next = decision.last().next();
         self.admission.clear();
-        self.assign(turn);
+        self.take_assignments(turn);
         self.forward_awaited(turn);
         for authentic in self.early.take(self.log.high()) {
             self.on_message(authentic, turn);
@@ -362,11 +373,11 @@ impl Pbft {
         self.views.floor = decision.stable.sequence;
         self.views.beyond = decision.assignments().filter(|(sequence, _)| *sequence > self.log.low()).collect();
         // A weak quorum of view-changes vouches for it, so the state is to be had.
-        self.checkpoints.vouch(decision.stable);
+        self.checkpoints.settle(decision.stable);
     }
 
     /// Takes the new view's assignments within the watermarks up, each as if its pre-prepare had come.
-    pub(super) fn assign(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn take_assignments(&mut self, turn: &mut Turn<'_>) {
         for (sequence, digest) in self.views.take_assigned(self.log.high()) {
             if sequence > self.log.low() {
                 self.assign_one(sequence, digest, turn);

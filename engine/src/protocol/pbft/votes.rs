@@ -22,14 +22,14 @@ pub(super) const fn size(set: u64) -> usize {
 }
 
 /// Who voted for what. At most one vote a sender, so at most n votes; clearing keeps the memory for the next use.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Votes {
     candidates: Vec<Candidate>,
     /// Of senders that sign: what would convince others.
     signatures: Vec<(ReplicaId, Signature)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Candidate {
     digest: Digest,
     voters: u64,
@@ -55,6 +55,21 @@ impl Votes {
         }
         self.signatures.extend(signature.map(|signature| (sender, signature)));
         Ok(())
+    }
+
+    /// Counts one of the votes for `digest` once more: the mistake of a planted bug.
+    pub(super) fn count_again(&mut self, digest: Digest) {
+        if let Some(candidate) = self.candidates.iter_mut().find(|candidate| candidate.digest == digest) {
+            candidate.voters |= 1 << (u64::BITS - 1 - candidate.voters.leading_ones());
+        }
+    }
+
+    /// All votes but those of one replica: the mistake of a planted bug.
+    pub(super) fn without(mut self, replica: ReplicaId) -> Self {
+        for candidate in &mut self.candidates {
+            candidate.voters &= !set_of(replica);
+        }
+        self
     }
 
     /// Who voted for `digest`.

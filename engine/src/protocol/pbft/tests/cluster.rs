@@ -1,14 +1,18 @@
 //! A small cluster in memory: replicas, executors, closed-loop clients and a network that delays, reorders, repeats and
 //! loses, all from one seed. (The simulator is the thorough one; this keeps the core honest on its own.)
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::{Config, INTERVAL, Pbft, STATUS_NS, WINDOW, batch, config, table};
 use super::{body, checkpoint, committed, unproven, vote};
+use crate::limits::STATE_CHUNKS_MAX;
 use crate::protocol::client::{ClientTable, Recipients, ReplyOutcome};
 use crate::protocol::message::{
-    Authentic, Checkpoint, Message, NewView, PrePrepare, Signed, SlotStatus, Status, Verdict, ViewChange, Vote,
+    Authentic, Checkpoint, FetchState, Message, NewView, PrePrepare, Signed, SlotStatus, StateChunk, Status, Verdict,
+    ViewChange, Vote,
 };
 use crate::protocol::{Execution, Input, Output, Protocol, Reply, Timer};
 use crate::quorum::Quorums;
@@ -19,13 +23,33 @@ use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp,
 /// How long a client waits before it sends again. Short: a lost request should not make the tests wait.
 const RETRY_NS: u64 = 4 * STATUS_NS;
 
+/// How a replica lies about snapshots. In all else it is correct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lie {
+    /// It sends chunks of another state.
+    WrongChunks,
+    /// It says that it keeps none.
+    NoSnapshot,
+    /// It has always one chunk more to send.
+    Endless,
+    /// It does not answer.
+    Silence,
+    /// It vouches for a state that it makes up, and sends that.
+    WrongState,
+}
+
+impl Lie {
+    pub(super) const ALL: [Self; 5] =
+        [Self::WrongChunks, Self::NoSnapshot, Self::Endless, Self::Silence, Self::WrongState];
+}
+
 /// What the network does to a message.
 #[derive(Clone, Copy)]
 pub(super) struct Network {
     pub(super) loss_percent: u64,
     pub(super) repeat_percent: u64,
     pub(super) delay_max_ns: u64,
-    /// Whether status messages get through.
+    /// Whether status messages, and wishes for a state, get through.
     pub(super) statuses: bool,
 }
 
@@ -33,17 +57,29 @@ impl Network {
     pub(super) const CALM: Self = Self { loss_percent: 0, repeat_percent: 0, delay_max_ns: 50_000, statuses: true };
 }
 
+/// Chunks of a snapshot here.
+const CHUNKS: u32 = 7;
+/// The digest that a replica which lies vouches for.
+const WRONG_STATE: Digest = Digest([0xba; 32]);
+
+/// A snapshot that stands for the state with this digest.
+fn chunks(sequence: SequenceNumber, state: Digest) -> Vec<Bytes> {
+    (0..CHUNKS).map(|index| format!("{index} of {state} at {sequence}").into()).collect()
+}
+
 enum Event {
     Input(usize, Box<Input>),
     Timer(usize, Timer),
     /// The executor of a replica finishes a batch.
     Finish(usize, Box<Execution>),
+    /// It gets to something else that it was asked to do, in order with the batches.
+    Serve(usize, Output),
     Reply(usize, ClientId, Timestamp, Vec<u8>),
     Retry(ClientId, Timestamp, u32),
 }
 
-/// A fake executor: applies each request once, in order, to a hash chain.
-#[derive(Default)]
+/// A fake executor: applies each request once, in order, to a hash chain. Its state as a whole is its snapshot.
+#[derive(Clone, Default)]
 struct Executor {
     ledger: Vec<Digest>,
     state: Digest,
@@ -72,6 +108,13 @@ pub(super) struct Cluster {
     seed: u64,
     /// How often state was asked for.
     pub(super) fetches: usize,
+    /// How each replica lies about snapshots, if it does.
+    pub(super) lies: Vec<Option<Lie>>,
+    /// Replicas keep no batches below their low watermarks.
+    pub(super) forgetful: bool,
+    wishes: Vec<BTreeSet<SequenceNumber>>,
+    /// The states that each replica keeps.
+    kept: Vec<BTreeMap<SequenceNumber, Executor>>,
     /// Messages between replicas.
     pub(super) messages: u64,
     /// View-changes that were sent: what a new-view can name.
@@ -99,6 +142,10 @@ impl Cluster {
             now: Time(0),
             seed,
             fetches: 0,
+            lies: vec![None; n],
+            forgetful: false,
+            wishes: vec![BTreeSet::new(); n],
+            kept: vec![BTreeMap::new(); n],
             messages: 0,
             overheard: Vec::new(),
         };
@@ -194,6 +241,7 @@ impl Cluster {
                 }
             }
             Event::Finish(replica, execution) => self.execute(replica, &execution),
+            Event::Serve(replica, output) => self.serve(replica, output),
             Event::Reply(from, client, timestamp, result) => self.on_reply(from, client, timestamp, &result),
             Event::Retry(client, timestamp, attempt) => self.request(client, timestamp, attempt),
         }
@@ -201,6 +249,9 @@ impl Cluster {
 
     fn step(&mut self, replica: usize, input: Input) {
         let mut outputs = Vec::new();
+        if self.forgetful {
+            self.replicas[replica].log.forget_history();
+        }
         self.replicas[replica].step(self.now, input, &mut outputs);
         self.act(replica, outputs);
     }
@@ -210,13 +261,17 @@ impl Cluster {
             match output {
                 Output::Send(to, message) => self.send(replica, usize::from(to.0), &message),
                 Output::Broadcast(message) => {
+                    self.fetches += usize::from(matches!(*message, Message::StateWanted(_)));
                     for to in (0..self.executors.len()).filter(|&to| to != replica) {
                         self.send(replica, to, &message);
                     }
                 }
                 Output::Execute(execution) => {
-                    // Batches finish in order: the same delay for all.
+                    // Everything finishes in order: the same delay for all.
                     self.at(self.now.after(20_000), Event::Finish(replica, Box::new(execution)));
+                }
+                Output::KeepState(_) | Output::ReadState { .. } | Output::InstallState { .. } => {
+                    self.at(self.now.after(20_000), Event::Serve(replica, output));
                 }
                 Output::Recall(table) => self.recall(replica, &table),
                 Output::SetTimer(timer, due) => {
@@ -225,12 +280,7 @@ impl Cluster {
                 }
                 Output::CancelTimer(timer) => drop(self.timers.remove(&(replica, timer))),
                 Output::StableCheckpoint(_) | Output::Ignored(_) => {}
-                Output::RollBack(_)
-                | Output::Diverged { .. }
-                | Output::KeepState(_)
-                | Output::ReadState { .. }
-                | Output::InstallState { .. }
-                | Output::Persist(_) => panic!("unexpected {output:?}"),
+                Output::RollBack(_) | Output::Diverged { .. } | Output::Persist(_) => panic!("unexpected {output:?}"),
             }
         }
     }
@@ -256,6 +306,9 @@ impl Cluster {
         assert_eq!(executor.ledger.len() as u64, execution.sequence.0, "executed in order");
 
         let state = executor.state;
+        if self.wishes[replica].remove(&execution.sequence) {
+            self.kept[replica].insert(execution.sequence, executor.clone());
+        }
         for (client, timestamp, result) in replies {
             self.reply(replica, client, timestamp, result);
         }
@@ -263,6 +316,57 @@ impl Cluster {
         if execution.sequence.0.is_multiple_of(INTERVAL) {
             self.step(replica, Input::CheckpointTaken(execution.sequence, state));
         }
+    }
+
+    fn serve(&mut self, replica: usize, output: Output) {
+        match output {
+            Output::KeepState(sequence) => {
+                let executor = &self.executors[replica];
+                if sequence.0 == executor.ledger.len() as u64 {
+                    self.kept[replica].insert(sequence, executor.clone());
+                }
+                self.wishes[replica].insert(sequence);
+            }
+            Output::ReadState { to, fetch: FetchState { sequence, index } } => {
+                let state = self.kept[replica].get(&sequence).map(|kept| kept.state);
+                let chunk = state.and_then(|state| chunks(sequence, state).get(index as usize).cloned());
+                let count = if chunk.is_some() { CHUNKS } else { 0 };
+                let chunk = StateChunk { sequence, index, count, bytes: chunk.unwrap_or_default() };
+                self.step(replica, Input::StateRead(to, chunk));
+            }
+            Output::InstallState { sequence, digest, chunks: given } => {
+                let installed = &self.executors[replica];
+                assert!(sequence.0 > installed.ledger.len() as u64, "never backwards");
+                let good = given == chunks(sequence, digest);
+                if good {
+                    let kept = self.kept.iter().flat_map(BTreeMap::values).find(|kept| kept.state == digest);
+                    let state = kept.expect("no replica has this state").clone();
+                    self.kept[replica].insert(sequence, state.clone());
+                    self.executors[replica] = state;
+                }
+                self.step(replica, Input::StateInstalled { sequence, good });
+            }
+            _ => panic!("unexpected {output:?}"),
+        }
+    }
+
+    /// What a replica that lies about snapshots makes of its message.
+    fn distort(&self, from: usize, message: &mut Message) -> bool {
+        match (self.lies[from], message) {
+            (Some(Lie::Silence), Message::StateChunk(_)) => return false,
+            (Some(Lie::NoSnapshot), Message::StateChunk(chunk)) => (chunk.count, chunk.bytes) = (0, Bytes::new()),
+            (Some(Lie::WrongChunks), Message::StateChunk(chunk)) => chunk.bytes = Bytes::from_static(b"made up"),
+            (Some(Lie::Endless), Message::StateChunk(chunk)) => {
+                (chunk.count, chunk.bytes) = (STATE_CHUNKS_MAX, Bytes::from_static(b"more"));
+            }
+            (Some(Lie::WrongState), Message::StateChunk(chunk)) => {
+                chunk.count = CHUNKS;
+                chunk.bytes = chunks(chunk.sequence, WRONG_STATE)[chunk.index as usize % CHUNKS as usize].clone();
+            }
+            (Some(Lie::WrongState), Message::Checkpoint(checkpoint)) => checkpoint.digest = WRONG_STATE,
+            _ => {}
+        }
+        true
     }
 
     fn recall(&mut self, replica: usize, table: &RequestTable) {
@@ -342,11 +446,14 @@ impl Cluster {
             Message::NewView(signed) => signed.signature = Some([0; 64]),
             _ => {}
         }
+        if !self.distort(from, &mut message) {
+            return;
+        }
         let proven = match &message {
             Message::PrePrepare(message) => {
                 !(self.distrust[to] && message.batch.requests.clients.contains(&ClientId(0)))
             }
-            Message::Status(_) if !self.network.statuses => return,
+            Message::Status(_) | Message::StateWanted(_) if !self.network.statuses => return,
             _ => true,
         };
         let authentic =
@@ -470,6 +577,11 @@ impl Cluster {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % bound
+    }
+
+    /// How often a replica took over a state.
+    pub(super) fn states_installed(&self, replica: usize) -> u64 {
+        self.replicas[replica].position().states_installed
     }
 
     /// The stable checkpoint of a replica.

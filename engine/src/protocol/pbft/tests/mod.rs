@@ -1,7 +1,7 @@
 //! Lists of inputs against lists of outputs, then whole clusters under a hostile network.
 //!
-//! `phases`, `primary`, `checkpoints`, `repair`, `views`, `suspicion` and `recovery` drive one replica by hand;
-//! `properties` runs seeds of a `cluster`.
+//! `phases`, `primary`, `checkpoints`, `repair`, `transfer`, `views`, `suspicion` and `recovery` drive one replica by
+//! hand; `properties` runs seeds of a `cluster`.
 
 mod checkpoints;
 mod cluster;
@@ -11,6 +11,7 @@ mod properties;
 mod recovery;
 mod repair;
 mod suspicion;
+mod transfer;
 mod views;
 
 use std::sync::Arc;

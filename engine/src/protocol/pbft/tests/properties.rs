@@ -1,12 +1,15 @@
 //! What holds for whole clusters, seed by seed: agreement, exactly-once execution, liveness once the network behaves,
 //! and that a replica which was cut off catches up.
 
+use std::collections::VecDeque;
+
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::cluster::{Cluster, Network};
 use super::*;
 use crate::limits::STATUS_SLOTS_MAX;
-use crate::protocol::message::{SlotStatus, Status};
+use crate::protocol::message::{FetchState, SlotStatus, StateChunk, Status};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -204,6 +207,14 @@ fn messages() -> impl Strategy<Value = Message> {
             let (stable, committed) = (SequenceNumber(stable), SequenceNumber(committed));
             Message::Status(Status { view: View(0), active: true, view_changes: 0, stable, committed, slots })
         }),
+        numbers().prop_map(|target| Message::StateWanted(SequenceNumber(target))),
+        (numbers(), any::<u32>()).prop_map(|(sequence, index)| Message::FetchState(FetchState {
+            sequence: SequenceNumber(sequence),
+            index
+        })),
+        (numbers(), 0..3u32, 0..3u32).prop_map(|(sequence, index, count)| {
+            Message::StateChunk(StateChunk { sequence: SequenceNumber(sequence), index, count, bytes: Bytes::new() })
+        }),
         Just(Message::Forward(table(&[(0, u64::MAX), (99, 1), (100, 0), (u32::MAX, u64::MAX)]))),
     ]
 }
@@ -222,7 +233,7 @@ proptest! {
             let mut outputs = replica.hear_as(sender, message, authentic);
             if late {
                 outputs.extend(replica.requests(&[(3, executed + 1), (4, u64::MAX)]));
-                outputs.extend(replica.ticks(1));
+                outputs.extend(replica.ticks(9));
             }
             while let Some((sequence, _)) = executions(&outputs).first().copied() {
                 prop_assert_eq!(sequence, executed + 1);
@@ -232,6 +243,28 @@ proptest! {
                     outputs.extend(replica.step(Input::CheckpointTaken(SequenceNumber(sequence), Digest([1; 32]))));
                 }
                 outputs.retain(|output| !matches!(output, Output::Execute(done) if done.sequence.0 <= executed));
+            }
+            // The laggard's side: whatever is asked for comes, and every other state is the right one.
+            let mut asked: VecDeque<Output> = outputs.into();
+            while let Some(output) = asked.pop_front() {
+                match output {
+                    Output::Send(to, message) => {
+                        let Message::FetchState(FetchState { sequence, index }) = *message else { continue };
+                        let chunk = StateChunk { sequence, index, count: 3, bytes: Bytes::new() };
+                        asked.extend(replica.hear(to.0, Message::StateChunk(chunk)));
+                    }
+                    Output::InstallState { sequence, .. } => {
+                        prop_assert!(sequence.0 > executed);
+                        asked.extend(replica.step(Input::StateInstalled { sequence, good: late }));
+                        executed = if late { sequence.0 } else { executed };
+                    }
+                    Output::Execute(done) => {
+                        prop_assert_eq!(done.sequence.0, executed + 1);
+                        executed = done.sequence.0;
+                        asked.extend(replica.step(Input::Executed(done.sequence)));
+                    }
+                    _ => {}
+                }
             }
         }
     }

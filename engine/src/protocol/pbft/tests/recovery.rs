@@ -168,3 +168,15 @@ fn more_than_a_window_behind_the_saved_state_is_executed_first() {
     assert_eq!(executions(&outputs).iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [37, 38, 39]);
     assert_eq!(core.position().stable_checkpoint, SequenceNumber(36));
 }
+
+#[test]
+fn a_log_that_does_not_lead_to_all_votes_ends_voting() {
+    let stable = |sequence| Checkpoint { sequence: SequenceNumber(sequence), digest: Digest([7; 32]) };
+    for (sequence, votes) in [(4 + WINDOW, true), (5 + WINDOW, false)] {
+        let message = PrePrepare { view: View(0), sequence: SequenceNumber(sequence), batch: batch(&[(1, 1)]) };
+        let recovery = Recovery { stable: stable(4), records: vec![Record::PrePrepared(message)] };
+        assert_eq!(recovery.is_whole(WINDOW), votes);
+        let core = Pbft::recover(config(4, 1), recovery, Time(0), &mut Vec::new());
+        assert_eq!(core.config.voting, votes);
+    }
+}

@@ -255,8 +255,8 @@ fn state_is_fetched_once_when_f_plus_one_vouch_and_repairs_do_not_help() {
         }
         assert_eq!(fetched(replica.ticks(20)), [], "n = {n}: f vouchers, one of them possibly faulty");
         replica.hear(0, checkpoint(far, 1));
-        let fetch = broadcast(Message::StateWanted(SequenceNumber(far)));
-        assert_eq!(fetched(replica.ticks(20)), [fetch], "n = {n}");
+        let fetch = broadcast(Message::StateWanted(SequenceNumber(far + 2 * INTERVAL)));
+        assert_eq!(fetched(replica.ticks(10)), [fetch], "n = {n}");
     }
 }
 

@@ -140,3 +140,18 @@ fn whoever_makes_requests_that_no_primary_can_order_wears_out_fewer_and_fewer() 
     }
     assert!(waits.windows(2).all(|pair| pair[1] >= pair[0]) && waits[4] >= 8, "{waits:?}");
 }
+
+#[test]
+fn whoever_is_behind_blames_itself_first_but_not_for_ever() {
+    let mut replica = Replica::new(4, 1);
+    replica.hear(0, pre_prepare(1, &batch(&[(1, 1)])));
+    for sender in [2, 3] {
+        replica.hear(sender, checkpoint(INTERVAL, 1));
+    }
+    let mut waits = 0;
+    while view(&replica) == 0 {
+        waits += 1;
+        expire(&mut replica);
+    }
+    assert_eq!(waits, 9);
+}

@@ -1,0 +1,257 @@
+//! `hippodrome sim`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use hippodrome_analysis::summary::count;
+use hippodrome_engine::protocol::planted::Planted;
+use hippodrome_sim::check::Violation;
+use hippodrome_sim::hunt::{Found, Hunt, hunt};
+use hippodrome_sim::plan::Plan;
+use hippodrome_sim::{mutants, run as simulate, shrink};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::sim::SimArgs;
+use crate::failure::Failure;
+use crate::output::print;
+use crate::signals;
+
+/// Seeds of a hunt and of the search for one planted bug, unless something else is said.
+const SEEDS: u64 = 1000;
+const MUTANT_SEEDS: u64 = 2000;
+/// Failures that are shrunk and written down. More of them mostly say the same.
+const FAILURES_TOLD: usize = 3;
+/// Lines of a trace that are printed.
+const LINES_TOLD: usize = 30;
+
+/// Hunts, replays, or looks for planted bugs.
+pub(crate) fn run(arguments: &SimArgs) -> Result<(), Failure> {
+    if arguments.mutants {
+        return find_mutants(arguments);
+    }
+    if let Some(path) = &arguments.plan {
+        return replay(arguments, &read(path)?);
+    }
+    match arguments.seed {
+        Some(seed) if arguments.print_plan => {
+            print(&format!("{}\n", to_json(&Plan::draw(seed))?));
+            Ok(())
+        }
+        Some(seed) => one(arguments, seed),
+        None => hunt_through(arguments),
+    }
+}
+
+fn jobs(arguments: &SimArgs) -> usize {
+    arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
+}
+
+fn hunt_through(arguments: &SimArgs) -> Result<(), Failure> {
+    let seeds = arguments.seeds.unwrap_or(SEEDS);
+    let (began, stop) = (Instant::now(), signals::stop_flag()?);
+    let bar = bar(seeds, "seeds");
+    let what =
+        Hunt { first: arguments.first, seeds, jobs: jobs(arguments), planted: arguments.planted, stop_early: false };
+    let found = hunt(what, &|done, failures| progress(&bar, &stop, done, failures));
+    bar.finish_and_clear();
+    print(&summary(&found, began.elapsed()));
+    for (seed, violation) in found.violations.iter().take(FAILURES_TOLD) {
+        tell_failure(arguments, *seed, violation)?;
+    }
+    for (seed, violation) in found.violations.iter().skip(FAILURES_TOLD) {
+        print(&format!("seed {seed}: {}: {}\n", violation.checker, violation.detail));
+    }
+    match (found.violations.is_empty(), stop.load(Ordering::Relaxed)) {
+        (false, _) => Err(Failure::Invalid),
+        (true, true) => Err(Failure::Interrupted),
+        (true, false) => Ok(()),
+    }
+}
+
+/// One seed: its verdict, and if it fails, why.
+fn one(arguments: &SimArgs, seed: u64) -> Result<(), Failure> {
+    let outcome = simulate(&Plan::draw(seed), arguments.planted, arguments.trace);
+    if arguments.trace {
+        print(&text(&outcome.trace));
+    }
+    match &outcome.violation {
+        None => {
+            print(&format!("seed {seed}: VALID\n"));
+            Ok(())
+        }
+        Some(violation) => {
+            tell_failure(arguments, seed, violation)?;
+            Err(Failure::Invalid)
+        }
+    }
+}
+
+/// A plan, as it is.
+fn replay(arguments: &SimArgs, plan: &Plan) -> Result<(), Failure> {
+    let outcome = simulate(plan, arguments.planted, true);
+    let from = if arguments.trace { 0 } else { outcome.trace.len().saturating_sub(LINES_TOLD) };
+    match &outcome.violation {
+        None => {
+            if arguments.trace {
+                print(&text(&outcome.trace));
+            }
+            print("VALID\n");
+            Ok(())
+        }
+        Some(violation) => {
+            print(&text(&outcome.trace[from..]));
+            print(&format!("VIOLATION: {}: {}\n", violation.checker, violation.detail));
+            Err(Failure::Invalid)
+        }
+    }
+}
+
+/// Shrinks what fails, writes it down and prints the end of the story.
+fn tell_failure(arguments: &SimArgs, seed: u64, violation: &Violation) -> Result<(), Failure> {
+    print(&format!("\nseed {seed}: VIOLATION: {}: {}\n", violation.checker, violation.detail));
+    let shrinking = ProgressBar::new_spinner().with_message(format!("shrinking seed {seed}"));
+    let plan = shrink(&Plan::draw(seed), arguments.planted, violation.checker, &mut |runs| {
+        shrinking.set_position(runs as u64)
+    });
+    shrinking.finish_and_clear();
+    let outcome = simulate(&plan, arguments.planted, true);
+    let out = &arguments.out;
+    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let (plan_file, trace_file) = (out.join(format!("seed-{seed}.json")), out.join(format!("seed-{seed}.txt")));
+    write(&plan_file, &to_json(&plan)?)?;
+    write(&trace_file, &text(&outcome.trace))?;
+    let tail = outcome.trace.len().saturating_sub(LINES_TOLD);
+    let planted = arguments.planted.map_or_else(String::new, |planted| format!(" --planted {planted}"));
+    print(&format!(
+        "shrunk to {} replicas, {} clients, {} faults, {} Byzantine replicas; the whole of it is in {}:\n{}\
+         again: hippodrome sim --plan {}{planted}\n",
+        plan.replicas,
+        plan.clients.count + u32::try_from(plan.hostile.len()).unwrap_or(0),
+        plan.timeline.len(),
+        plan.faulty.len(),
+        trace_file.display(),
+        text(&outcome.trace[tail..]),
+        plan_file.display(),
+    ));
+    Ok(())
+}
+
+fn find_mutants(arguments: &SimArgs) -> Result<(), Failure> {
+    let seeds = arguments.seeds.unwrap_or(MUTANT_SEEDS);
+    let stop = signals::stop_flag()?;
+    let mut missed = 0;
+    print(&format!("{:<24} {:>8}  {:<14} {:>8}\n", "planted bug", "seed", "found by", "after"));
+    for &planted in Planted::ALL {
+        let bar = bar(seeds, planted.name());
+        let mutant = mutants::find(planted, arguments.first, seeds, jobs(arguments), &|done, failures| {
+            progress(&bar, &stop, done, failures)
+        });
+        bar.finish_and_clear();
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted);
+        }
+        let after = format!("{:.2} s", mutant.took.as_secs_f64());
+        let row = match &mutant.found {
+            Some((seed, violation)) => format!("{planted:<24} {seed:>8}  {:<14} {after:>8}", violation.checker),
+            None => format!("{planted:<24} {:>8}  {:<14} {after:>8}", "-", "NOT FOUND"),
+        };
+        missed += usize::from(mutant.found.is_none());
+        print(&format!("{row}\n"));
+    }
+    if missed == 0 {
+        print(&format!("all {} planted bugs were found within {seeds} seeds each\n", Planted::ALL.len()));
+        return Ok(());
+    }
+    print(&format!("{missed} of {} planted bugs were not found within {seeds} seeds\n", Planted::ALL.len()));
+    Err(Failure::Invalid)
+}
+
+fn bar(seeds: u64, what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} [{bar:40}] {pos}/{len}, {per_sec}, {eta} left{msg}");
+    let bar = ProgressBar::new(seeds).with_prefix(what.to_owned());
+    style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style.progress_chars("=> ")))
+}
+
+fn progress(bar: &ProgressBar, stop: &Arc<AtomicBool>, done: u64, failures: usize) -> bool {
+    bar.set_position(done);
+    if failures > 0 {
+        bar.set_message(format!(", {failures} failed"));
+    }
+    !stop.load(Ordering::Relaxed)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
+fn summary(found: &Found, took: Duration) -> String {
+    let seeds = found.seeds.max(1) as f64;
+    let share = |some: u64| format!("{:>3.0} %", 100.0 * some as f64 / seeds);
+    let total = &found.total;
+    let many = |number: u64| count(number as f64);
+    let mut text = String::new();
+    let verdict = if found.violations.is_empty() { "VALID" } else { "VIOLATION" };
+    let _ = writeln!(
+        text,
+        "{verdict}: {} seeds in {:.1} s, {} failed",
+        many(found.seeds),
+        took.as_secs_f64(),
+        found.violations.len()
+    );
+    for (what, part) in [
+        ("a Byzantine replica", found.byzantine),
+        ("twins among them", found.twins),
+        ("faulty clients", found.hostile),
+        ("a view change", found.view_changes),
+        ("a state transfer", found.transfers),
+        ("a crash", found.crashed),
+        ("a partition", found.partitioned),
+    ] {
+        let _ = writeln!(text, "  seeds with {what:<20} {}", share(part));
+    }
+    let _ = writeln!(
+        text,
+        "  in all: {} views entered (the highest is {}), {} crashes, {} restarts ({} without memory), {} power failures, \
+         {} partitions, {} pauses, {} states taken over",
+        many(total.views_entered),
+        total.highest_view,
+        many(total.crashes),
+        many(total.restarts),
+        many(total.forgetful),
+        many(total.power_failures),
+        many(total.partitions),
+        many(total.pauses),
+        many(total.states_installed),
+    );
+    let _ = writeln!(
+        text,
+        "  {} operations, {} messages, {} events in {:.0} simulated hours",
+        many(total.operations),
+        many(total.messages),
+        many(total.events),
+        total.virtual_ns as f64 / 3.6e12,
+    );
+    text
+}
+
+fn text(lines: &[String]) -> String {
+    lines.iter().fold(String::new(), |text, line| text + line + "\n")
+}
+
+fn to_json(plan: &Plan) -> Result<String, Failure> {
+    Ok(serde_json::to_string_pretty(plan).context("plan")?)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    Ok(fs::write(path, text).with_context(|| path.display().to_string())?)
+}
+
+fn read(path: &Path) -> Result<Plan, Failure> {
+    let name = path.display();
+    let text = fs::read_to_string(path).with_context(|| name.to_string()).map_err(Failure::Usage)?;
+    let plan: Plan = serde_json::from_str(&text).with_context(|| name.to_string()).map_err(Failure::Usage)?;
+    plan.check().with_context(|| name.to_string()).map_err(Failure::Usage)?;
+    Ok(plan)
+}

@@ -1,0 +1,159 @@
+use super::*;
+use crate::app::Validator;
+use crate::auth::testing::{cluster, keyring};
+use crate::auth::{Check, Verifier};
+use crate::limits::FRAME_BODY_BYTES_MAX;
+use crate::pipeline::verify::{Frames, Verified, Verify};
+use crate::protocol::message::{Message, Signed, ViewChange, Vote};
+use crate::ring::doorbell::Doorbell;
+use crate::ring::ring;
+use crate::types::{Digest, SequenceNumber, Timestamp};
+use crate::wire::{Decoder, Frame, FrameReader};
+
+#[test]
+fn every_client_has_one_connection_and_shares_are_contiguous() {
+    for (count, connections) in [(10, 3), (4, 4), (1000, 7), (3, 5)] {
+        let range = 100..100 + count;
+        let of: Vec<u32> = range.clone().map(|id| connection_of(ClientId(id), &range, connections)).collect();
+        assert!(of.is_sorted());
+        assert!(of.iter().all(|connection| *connection < connections));
+    }
+}
+
+#[test]
+fn splitting_keeps_every_reply_with_its_result() {
+    let replies = ReplyTable {
+        clients: vec![ClientId(9), ClientId(0), ClientId(5)],
+        timestamps: vec![Timestamp(1), Timestamp(2), Timestamp(3)],
+        result_ends: vec![1, 3, 3],
+        results: Bytes::from_static(b"abb"),
+    };
+    let parts = split_by_connection(&replies, &(0..10), 2);
+    assert_eq!(parts.len(), 2);
+    assert_eq!((parts[0].clients[0], parts[0].result(0)), (ClientId(0), &b"bb"[..]));
+    assert_eq!(parts[1].clients, [ClientId(9), ClientId(5)]);
+    assert_eq!((parts[1].result(0), parts[1].result(1)), (&b"a"[..], &b""[..]));
+}
+
+const CLIENT_NODE: NodeId = NodeId(4);
+
+fn link<T>() -> (Sender<T>, Receiver<T>) {
+    let (producer, consumer) = ring(4);
+    (Sender::new(producer, Doorbell::parker().0), Receiver::new(consumer))
+}
+
+/// What replica 0 of four sends, with this strategy and tampering so.
+fn sent(strategy: &str, tamper: Option<Tamper>, outbound: Vec<Outbound>, answers: Vec<Answers>) -> Vec<Outgoing> {
+    let keyring = keyring(&cluster(strategy, 4, &[9]), 0);
+    let (mut outbound_in, outbound_out) = link();
+    let (mut answers_in, answers_out) = link();
+    let (outgoing_in, mut outgoing_out) = link();
+    let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
+    let routes = crate::pipeline::network::Routes::new(keyring.nodes());
+    let mut egress = Egress::new(ReplicaId(0), keyring, Clock::start(), routes, links).tampering(tamper);
+    outbound_in.send(outbound);
+    answers_in.send(answers);
+    assert!(egress.step(Time(1)));
+    outgoing_out.receive().unwrap_or_default()
+}
+
+fn read(bytes: &Bytes) -> Frame {
+    let mut reader = FrameReader::new(FRAME_BODY_BYTES_MAX);
+    reader.push(bytes.clone());
+    reader.next_frame().expect("what is spoiled is still a frame").unwrap()
+}
+
+/// How many messages get past the verify stage of `to`.
+fn verified(strategy: &str, to: ReplicaId, frames: &[&Bytes]) -> usize {
+    let (mut frames_in, frames_out) = link();
+    let (verified_in, mut verified_out) = link();
+    let keyring = keyring(&cluster(strategy, 4, &[9]), to.0);
+    let mut verify = Verify::new(0, keyring, Validator::accept_all(), frames_out, verified_in);
+    frames_in.send(Frames { received: Time(1), frames: frames.iter().copied().map(read).collect() });
+    verify.step(Time(1));
+    verified_out.receive().map_or(0, |Verified { inputs, .. }| inputs.len())
+}
+
+fn messages() -> Vec<Outbound> {
+    let vote = Vote { view: View(0), sequence: SequenceNumber(3), digest: Digest([9; 32]) };
+    let change = ViewChange {
+        replica: ReplicaId(0),
+        view: View(1),
+        stable: SequenceNumber(0),
+        checkpoints: Vec::new(),
+        prepared: Vec::new(),
+        pre_prepared: Vec::new(),
+    };
+    let to_one = (1..4).map(|to| Outbound::To(ReplicaId(to), Arc::new(Message::Commit(vote))));
+    let view_change = Message::ViewChange(Signed::own(change));
+    to_one.chain([Outbound::All(Arc::new(Message::Commit(vote))), Outbound::All(Arc::new(view_change))]).collect()
+}
+
+#[test]
+fn proofs_are_spoiled_for_those_that_the_kind_says_and_for_nobody_else() {
+    let all = |good: usize| [good; 3];
+    for strategy in ["none", "mac", "ed25519"] {
+        for (tamper, good) in [
+            (None, all(3)),
+            (Some(Tamper::WrongReply), all(3)),
+            (Some(Tamper::CorruptMac), if strategy == "none" { all(3) } else { all(0) }),
+            (Some(Tamper::PartialAuthenticator), if strategy == "none" { all(3) } else { [0, 3, 0] }),
+        ] {
+            let outgoing = sent(strategy, tamper, messages(), Vec::new());
+            assert_eq!(outgoing.len(), 9);
+            let past = [1, 2, 3].map(|to| {
+                let to = ReplicaId(to);
+                let own = outgoing.iter().filter(|sent| sent.to == Destination::Replica(to));
+                verified(strategy, to, &own.map(|sent| &sent.bytes).collect::<Vec<_>>())
+            });
+            assert_eq!(past, good, "{strategy} {tamper:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_without_tampering_is_what_is_sealed() {
+    for strategy in ["none", "mac", "ed25519"] {
+        let sealer = Sealer::new(keyring(&cluster(strategy, 4, &[9]), 0));
+        let outgoing = sent(strategy, None, messages(), Vec::new());
+        let Some(Outbound::All(message)) = messages().pop() else { panic!("a view-change") };
+        for (to, sent) in (1..4).map(ReplicaId).zip(&outgoing[6..]) {
+            assert_eq!(sent.to, Destination::Replica(to));
+            assert_eq!(sent.bytes, wire::encode_message(&message, to, &sealer), "{strategy}");
+        }
+    }
+}
+
+#[test]
+fn clients_get_wrong_results_or_wrong_proofs() {
+    let replies = ReplyTable {
+        clients: vec![ClientId(1), ClientId(3), ClientId(5)],
+        timestamps: vec![Timestamp(2), Timestamp(4), Timestamp(1)],
+        result_ends: vec![2, 2, 3],
+        results: Bytes::from_static(b"okx"),
+    };
+    for strategy in ["none", "mac", "ed25519"] {
+        for tamper in [None, Some(Tamper::CorruptMac), Some(Tamper::PartialAuthenticator), Some(Tamper::WrongReply)] {
+            let answers = Answers { node: CLIENT_NODE, view: View(0), executed: Time(0), replies: replies.clone() };
+            let outgoing = sent(strategy, tamper, Vec::new(), vec![answers]);
+            let [Outgoing { to: Destination::Client(CLIENT_NODE, ClientId(1)), bytes }] = &outgoing[..] else {
+                panic!("{outgoing:?}")
+            };
+            let keyring = keyring(&cluster(strategy, 4, &[9]), CLIENT_NODE.0);
+            let received = Decoder::new(&keyring).replies(ReplicaId(0), read(bytes).body).unwrap();
+            let check = Check { signer: NodeId(0), block: received.block, proof: &received.proof };
+            let mut good = Vec::new();
+            Verifier::new(keyring).verify(LinkClass::ReplicaToClient, &[check], &mut good);
+            let spoiled = tamper == Some(Tamper::CorruptMac) && strategy != "none";
+            assert_eq!(good, [!spoiled], "{strategy} {tamper:?}");
+
+            let wrong = tamper == Some(Tamper::WrongReply);
+            assert_eq!(received.replies.clients, replies.clients);
+            assert_eq!(received.replies.timestamps, replies.timestamps);
+            for index in 0..replies.len() {
+                let same = received.replies.result(index) == replies.result(index);
+                assert_eq!(same, !wrong, "{strategy} {tamper:?}: reply {index}");
+            }
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! What gets past the verify stage, and under which name the rest is counted.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::app::{InvalidOperation, kv};
+use crate::auth::testing::{cluster, keyring, table};
+use crate::auth::{Digester, Sealer};
+use crate::limits::FRAME_BODY_BYTES_MAX;
+use crate::protocol::message::{NewView, Signed, ViewChange, Vote};
+use crate::requests::Batch;
+use crate::ring::doorbell::Doorbell;
+use crate::ring::{Producer, ring};
+use crate::settings::Authentication;
+use crate::types::{ClientId, Digest, SequenceNumber, View};
+use crate::wire::{FrameReader, encode_message, encode_requests};
+
+/// The node that speaks for the clients 0 to 8, after four replicas.
+const CLIENT_NODE: u16 = 4;
+const OWN: ReplicaId = ReplicaId(2);
+
+/// The verify stage of replica 2 of four, with both its ends.
+struct Harness {
+    stage: Verify,
+    frames: Producer<Frames>,
+    verified: Receiver<Verified>,
+}
+
+impl Harness {
+    fn new(strategy: &str, validator: Validator) -> Self {
+        let (frames, frames_out) = ring(4);
+        let (verified_in, verified) = ring(4);
+        let verified_in = Sender::new(verified_in, Doorbell::parker().0);
+        let keyring = keyring(&cluster(strategy, 4, &[9]), OWN.0);
+        let stage = Verify::new(0, keyring, validator, Receiver::new(frames_out), verified_in);
+        Self { stage, frames, verified: Receiver::new(verified) }
+    }
+
+    /// What the stage makes of these frames, read together.
+    fn inputs(&mut self, frames: &[Bytes]) -> Vec<Input> {
+        self.take(frames.iter().map(read).collect())
+    }
+
+    fn take(&mut self, frames: Vec<Frame>) -> Vec<Input> {
+        self.frames.push(Frames { received: Time(1), frames }).map_err(|_| "full").unwrap();
+        assert!(self.stage.step(Time(2)));
+        self.verified.receive().map_or_else(Vec::new, |verified| verified.inputs)
+    }
+
+    fn message(&mut self, frame: &Bytes) -> Option<Authentic> {
+        match self.inputs(std::slice::from_ref(frame)).pop() {
+            Some(Input::Message(message)) => Some(message),
+            Some(other) => panic!("{other:?}"),
+            None => None,
+        }
+    }
+
+    fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.stage.refused.iter().map(|(reason, count)| (*reason, *count)).collect()
+    }
+}
+
+fn read(frame: &Bytes) -> Frame {
+    let mut reader = FrameReader::new(FRAME_BODY_BYTES_MAX);
+    reader.push(frame.clone());
+    reader.next_frame().unwrap().unwrap()
+}
+
+fn sealer(strategy: &str, node: u16) -> Sealer {
+    Sealer::new(keyring(&cluster(strategy, 4, &[9]), node))
+}
+
+fn all() -> Validator {
+    Validator::accept_all()
+}
+
+fn view_change(replica: u16) -> ViewChange {
+    let vote = Vote { view: View(4), sequence: SequenceNumber(65), digest: Digest([9; 32]) };
+    ViewChange {
+        replica: ReplicaId(replica),
+        view: View(5),
+        stable: SequenceNumber(64),
+        checkpoints: Vec::new(),
+        prepared: vec![vote],
+        pre_prepared: vec![vote],
+    }
+}
+
+/// Of replica 1, the primary of view 5.
+fn new_view() -> NewView {
+    NewView { view: View(5), view_changes: [0, 1, 3].map(|id| (ReplicaId(id), Digest([7; 32]))).to_vec() }
+}
+
+/// What replica 3 has received of replica 1, in a cluster with this strategy.
+fn received(strategy: &str) -> [Message; 2] {
+    let own = [Message::ViewChange(Signed::own(view_change(1))), Message::NewView(Signed::own(new_view()))];
+    let origin = sealer(strategy, 1);
+    own.map(|message| {
+        let frame = read(&encode_message(&message, ReplicaId(3), &origin));
+        let mut decoder = Decoder::new(&keyring(&cluster(strategy, 4, &[9]), 3));
+        decoder.message(frame.kind, ReplicaId(1), frame.body).unwrap().message
+    })
+}
+
+#[test]
+fn what_an_origin_signed_is_believed_from_whoever_passes_it_on() {
+    for strategy in Authentication::PRESETS {
+        let mut harness = Harness::new(strategy, all());
+        for message in received(strategy) {
+            for sender in [1, 3] {
+                let passed = harness.message(&encode_message(&message, OWN, &sealer(strategy, sender))).unwrap();
+                assert_eq!((&passed.message, passed.sender), (&message, ReplicaId(sender)), "{strategy}");
+            }
+        }
+        assert_eq!(harness.refused(), [], "{strategy}");
+    }
+}
+
+#[test]
+fn what_an_origin_did_not_sign_is_refused_in_every_mode() {
+    for strategy in Authentication::PRESETS {
+        let [view_change_of_1, new_view_of_1] = received(strategy);
+        let (Message::ViewChange(signed), Message::NewView(start)) = (view_change_of_1, new_view_of_1) else {
+            panic!("one of each")
+        };
+        let changed = ViewChange { prepared: Vec::new(), ..view_change(1) };
+        let later = NewView { view: View(9), ..new_view() }; // replica 1 is its primary, too
+        let shorter = NewView { view_changes: Vec::new(), ..new_view() };
+        let forged = [
+            // Another content or another origin under the signature of replica 1.
+            Message::ViewChange(Signed { content: changed.into(), ..signed.clone() }),
+            Message::ViewChange(Signed { content: view_change(0).into(), ..signed.clone() }),
+            Message::NewView(Signed { content: later.into(), ..start.clone() }),
+            Message::NewView(Signed { content: shorter.into(), ..start.clone() }),
+            // One kind's signature for the other.
+            Message::ViewChange(Signed { signature: start.signature, ..signed.clone() }),
+            Message::NewView(Signed { signature: signed.signature, ..start }),
+            // No signature at all.
+            Message::ViewChange(Signed { signature: Some([0; 64]), ..signed.clone() }),
+        ];
+        let mut harness = Harness::new(strategy, all());
+        for message in &forged {
+            // Replica 3, which is faulty, proves itself all right.
+            assert_eq!(harness.message(&encode_message(message, OWN, &sealer(strategy, 3))), None, "{strategy}");
+        }
+        assert_eq!(harness.refused(), [("bad_origin_signature", 7)], "{strategy}");
+
+        // The origin's signature replaces no proof of the sender.
+        let proven = sealer(strategy, 3).proof_bytes(LinkClass::ReplicaToReplica) > 0;
+        let mut frame = read(&encode_message(&Message::ViewChange(signed), OWN, &sealer(strategy, 3)));
+        frame.sender = NodeId(0);
+        assert_eq!(harness.take(vec![frame]).is_empty(), proven, "{strategy}");
+    }
+}
+
+/// Client nodes have keys and sign with them, but no replica is one.
+#[test]
+fn a_client_node_is_no_origin() {
+    for strategy in ["none", "mac", "ed25519"] {
+        // A sealer signs as nobody but itself, so the bytes are put together here: those that replica 1 would send, with
+        // origin and signature of the client node.
+        let Message::ViewChange(signed) = &received(strategy)[0] else { panic!("a view-change") };
+        let content = view_change(CLIENT_NODE);
+        let client = sealer(strategy, CLIENT_NODE);
+        let block = crate::auth::AuthBlock::message(
+            crate::auth::BlockKind::ViewChange,
+            client.keyring().cluster(),
+            content.replica,
+            content.view,
+            SequenceNumber(0),
+            &content.digest(),
+        );
+        let signature = Some(client.sign_as_origin(content.replica, &block));
+        let forged = Message::ViewChange(Signed { content: content.into(), signature });
+        let mut harness = Harness::new(strategy, all());
+        assert_eq!(harness.message(&encode_message(&forged, OWN, &sealer(strategy, 3))), None);
+        assert_eq!(harness.refused(), [("bad_origin_signature", 1)], "{strategy}");
+        let good = Message::ViewChange(signed.clone());
+        assert!(harness.message(&encode_message(&good, OWN, &sealer(strategy, 3))).is_some());
+    }
+}
+
+#[test]
+fn no_flipped_byte_of_what_is_passed_on_gets_past() {
+    // Without any proof of the sender the origin's signature is all there is.
+    for strategy in ["none", "mac"] {
+        for message in received(strategy) {
+            let mut harness = Harness::new(strategy, all());
+            let good = read(&encode_message(&message, OWN, &sealer(strategy, 3)));
+            for at in 0..good.body.len() {
+                let mut body = good.body.to_vec();
+                body[at] ^= 1;
+                let frame = Frame { body: body.into(), ..good.clone() };
+                assert!(harness.take(vec![frame]).is_empty(), "{strategy}: byte {at}");
+            }
+            let refused: u64 = harness.refused().iter().map(|(_, count)| count).sum();
+            assert_eq!(refused, good.body.len() as u64);
+        }
+    }
+}
+
+fn even_ones(operation: &[u8]) -> Result<(), InvalidOperation> {
+    match operation {
+        [byte] if byte % 2 == 0 => Ok(()),
+        _ => Err(InvalidOperation("no even byte".into())),
+    }
+}
+
+/// Requests of as many clients as there are operations, proven by their node.
+fn requests(strategy: &str, operations: &[u8]) -> RequestTable {
+    let requests: Vec<_> = (0..).zip(operations).map(|(client, byte)| (client, 1, vec![*byte])).collect();
+    let mut table = table(&requests);
+    table.proofs = sealer(strategy, CLIENT_NODE).seal_requests(&table);
+    table
+}
+
+fn clients(table: &RequestTable) -> Vec<u32> {
+    table.clients.iter().map(|client| client.0).collect()
+}
+
+#[test]
+fn requests_that_the_application_refuses_are_dropped_and_counted() {
+    for strategy in Authentication::PRESETS {
+        let mut harness = Harness::new(strategy, Validator::new(even_ones));
+        let mixed = requests(strategy, &[0, 1, 2, 3, 4]);
+        let bad = requests(strategy, &[1, 3]);
+        let frames = [encode_requests(&mixed, NodeId(CLIENT_NODE)), encode_requests(&bad, NodeId(CLIENT_NODE))];
+        let inputs = harness.inputs(&frames);
+        let [Input::Requests(kept)] = &inputs[..] else { panic!("{inputs:?}") };
+        assert_eq!(**kept, mixed.select(&[0, 2, 4]), "{strategy}: with digests and proofs");
+        assert_eq!(harness.refused(), [("invalid_operation", 4)], "{strategy}");
+    }
+}
+
+#[test]
+fn forwarded_requests_that_the_application_refuses_are_dropped_and_counted() {
+    for strategy in Authentication::PRESETS {
+        let mut harness = Harness::new(strategy, Validator::new(even_ones));
+        let forward =
+            |table: RequestTable| encode_message(&Message::Forward(Arc::new(table)), OWN, &sealer(strategy, 1));
+        let Some(Authentic { message: Message::Forward(kept), .. }) =
+            harness.message(&forward(requests(strategy, &[1, 2, 3, 6])))
+        else {
+            panic!("a forward")
+        };
+        assert_eq!(clients(&kept), [1, 3], "{strategy}");
+        assert_eq!(harness.message(&forward(requests(strategy, &[5]))), None, "{strategy}");
+        assert_eq!(harness.refused(), [("invalid_operation", 3)], "{strategy}");
+    }
+}
+
+#[test]
+fn what_is_not_proven_is_not_called_invalid() {
+    let mut harness = Harness::new("mac", Validator::new(even_ones));
+    let mut unproven = requests("mac", &[1, 2, 4]);
+    // The first request's timestamp and the second's are not what was proven.
+    unproven.timestamps[0].0 = 7;
+    unproven.timestamps[1].0 = 7;
+    Digester::default().digest(&mut unproven);
+    let inputs = harness.inputs(&[encode_requests(&unproven, NodeId(CLIENT_NODE))]);
+    let [Input::Requests(kept)] = &inputs[..] else { panic!("{inputs:?}") };
+    assert_eq!(clients(kept), [2]);
+    assert_eq!(harness.refused(), [("bad_request_proof", 2)]);
+}
+
+#[test]
+fn a_pre_prepare_is_marked_and_keeps_all_its_requests() {
+    for strategy in Authentication::PRESETS {
+        for (operations, invalid) in [(&[0, 2, 4][..], false), (&[0, 2, 5], true), (&[], false)] {
+            let mut harness = Harness::new(strategy, Validator::new(even_ones));
+            let batch = Batch::new(requests(strategy, operations));
+            let pre_prepare = PrePrepare { view: View(0), sequence: SequenceNumber(1), batch: Arc::clone(&batch) };
+            let frame = encode_message(&Message::PrePrepare(pre_prepare), OWN, &sealer(strategy, 0));
+            let Authentic { message, requests, .. } = harness.message(&frame).unwrap();
+            let Message::PrePrepare(received) = message else { panic!("a pre-prepare") };
+            assert_eq!(received.batch.digest, batch.digest, "{strategy}");
+            assert_eq!(requests, Verdict { invalid, ..Verdict::GOOD }, "{strategy} {operations:?}");
+            assert_eq!(harness.refused(), [], "{strategy}");
+        }
+    }
+}
+
+#[test]
+fn one_batch_can_be_both_unproven_and_invalid() {
+    let mut harness = Harness::new("mac", Validator::new(even_ones));
+    let mut table = requests("mac", &[2, 3]);
+    table.timestamps[0].0 = 7;
+    Digester::default().digest(&mut table);
+    let message = PrePrepare { view: View(0), sequence: SequenceNumber(1), batch: Batch::new(table) };
+    let frame = encode_message(&Message::PrePrepare(message), OWN, &sealer("mac", 0));
+    let verdict = harness.message(&frame).unwrap().requests;
+    assert_eq!(verdict, Verdict { unproven: vec![ClientId(0)], invalid: true });
+}
+
+#[test]
+fn the_shipped_store_gets_its_own_operations_and_no_others() {
+    let settings = crate::settings::ClusterSettings { application: "kv".into(), ..Default::default() };
+    let mut harness = Harness::new("mac", crate::app::validator(&settings).unwrap());
+    let mut read = Vec::new();
+    kv::Operation::Read { key: 3 }.encode(&mut read);
+    let mut table = table(&[(0, 1, read.clone()), (1, 1, b"nonsense".to_vec()), (2, 1, read)]);
+    table.proofs = sealer("mac", CLIENT_NODE).seal_requests(&table);
+    let inputs = harness.inputs(&[encode_requests(&table, NodeId(CLIENT_NODE))]);
+    let [Input::Requests(kept)] = &inputs[..] else { panic!("{inputs:?}") };
+    assert_eq!(clients(kept), [0, 2]);
+    assert_eq!(harness.refused(), [("invalid_operation", 1)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn garbage_never_panics_and_proves_nothing(
+        kind in 0..FrameKind::ALL.len(),
+        sender in 0u16..7,
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let mut harness = Harness::new("mac", Validator::new(even_ones));
+        let frame = Frame { kind: FrameKind::ALL[kind], sender: NodeId(sender), body: bytes.into() };
+        prop_assert!(harness.take(vec![frame]).is_empty());
+    }
+}

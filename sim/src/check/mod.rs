@@ -1,0 +1,252 @@
+//! What must hold in every run, checked while it goes on. The first violation ends it.
+//!
+//! The checkers know what no replica knows: who is honest, what every honest replica has said and executed in all its
+//! lives, what clients really asked for, and when.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use hippodrome_engine::protocol::Execution;
+use hippodrome_engine::requests::Batch;
+use hippodrome_engine::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp};
+use serde::{Deserialize, Serialize};
+
+mod oracle;
+mod votes;
+
+use oracle::Oracle;
+pub(crate) use oracle::{RECORDS, VALUE_BYTES};
+use votes::Votes;
+
+/// What is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checker {
+    /// Honest replicas execute the same batch at each sequence number, in all their lives, and come to the same state.
+    Agreement,
+    /// Correct replicas that prepare a batch in one view at one sequence number prepare the same one.
+    Certificates,
+    /// A correct replica never contradicts what it said, not even after a crash.
+    Consistency,
+    /// What is executed was asked for by its client, could prove it at a correct replica, and is valid.
+    Validity,
+    /// Each operation is executed once.
+    ExactlyOnce,
+    /// What honest replicas answer, and what clients take for the result, is what the ledger gives.
+    Replies,
+    /// An operation that completed before another began precedes it in the ledger.
+    RealTime,
+    /// What clients were told to be done is in the ledgers that are left.
+    Durability,
+    /// When the network has healed, correct clients get their answers and correct replicas catch up.
+    Liveness,
+    /// Correct replicas judge signatures alike.
+    Verdicts,
+    /// No replica falls over.
+    Panic,
+    /// Replicas do not talk without end.
+    Storm,
+}
+
+impl fmt::Display for Checker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Agreement => "agreement",
+            Self::Certificates => "certificates",
+            Self::Consistency => "consistency",
+            Self::Validity => "validity",
+            Self::ExactlyOnce => "exactly-once",
+            Self::Replies => "replies",
+            Self::RealTime => "real-time",
+            Self::Durability => "durability",
+            Self::Liveness => "liveness",
+            Self::Verdicts => "verdicts",
+            Self::Panic => "panic",
+            Self::Storm => "storm",
+        })
+    }
+}
+
+/// What did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Who found it.
+    pub checker: Checker,
+    /// What was found, for people.
+    pub detail: String,
+}
+
+/// Where an operation is: its sequence number and its place in the batch.
+pub(crate) type Place = (SequenceNumber, usize);
+
+/// Everything that is checked while a run goes on.
+pub(crate) struct Checks {
+    clients: u32,
+    /// What each client asked for, by the request's digest, and where it could prove that.
+    asked: BTreeMap<Digest, u64>,
+    /// The correct replicas.
+    correct: u64,
+    ledger: BTreeMap<SequenceNumber, Entry>,
+    oracle: Oracle,
+    /// What was executed for whom, with its result and place.
+    results: BTreeMap<(ClientId, Timestamp), (Vec<u8>, Place)>,
+    states: BTreeMap<SequenceNumber, Digest>,
+    votes: Votes,
+    /// The last place of what is complete.
+    completed: Place,
+    /// Of operations under way: what was complete when they began.
+    began: BTreeMap<ClientId, Place>,
+    pub(crate) violation: Option<Violation>,
+}
+
+struct Entry {
+    batch: Arc<Batch>,
+    /// The ledger's digest after it, once somebody has executed it.
+    ledger: Option<Digest>,
+}
+
+impl Checks {
+    pub(crate) fn new(clients: u32, correct: u64) -> Self {
+        Self {
+            clients,
+            asked: BTreeMap::new(),
+            correct,
+            ledger: BTreeMap::new(),
+            oracle: Oracle::new(),
+            results: BTreeMap::new(),
+            states: BTreeMap::new(),
+            votes: Votes::default(),
+            completed: (SequenceNumber(0), 0),
+            began: BTreeMap::new(),
+            violation: None,
+        }
+    }
+
+    pub(crate) fn fail(&mut self, checker: Checker, detail: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { checker, detail: detail() });
+        }
+    }
+
+    /// A client asks for something, with an authenticator that holds at the replicas of `holds`.
+    pub(crate) fn asked(&mut self, digest: Digest, holds: u64) {
+        *self.asked.entry(digest).or_default() |= holds;
+    }
+
+    /// The last sequence number that anybody executed.
+    pub(crate) fn end(&self) -> SequenceNumber {
+        self.ledger.last_key_value().map_or(SequenceNumber(0), |(sequence, _)| *sequence)
+    }
+
+    /// The last place of an operation that a client was told to be done.
+    pub(crate) const fn completed_end(&self) -> SequenceNumber {
+        self.completed.0
+    }
+
+    /// An honest replica is about to execute a batch. `valid` tells whether the application takes an operation.
+    pub(crate) fn executing(&mut self, who: ReplicaId, execution: &Execution, valid: impl Fn(usize) -> bool) {
+        let sequence = execution.sequence;
+        if let Some(entry) = self.ledger.get(&sequence) {
+            let (other, own) = (entry.batch.digest, execution.batch.digest);
+            if other != own {
+                self.fail(Checker::Agreement, || {
+                    format!("at {sequence} r{who} executes {own:?}, others executed {other:?}")
+                });
+            }
+            return;
+        }
+        let batch = Arc::clone(&execution.batch);
+        for applied in self.oracle.apply(&batch.requests, self.clients) {
+            let index = applied.index;
+            let (client, timestamp) = (batch.requests.clients[index], batch.requests.timestamps[index]);
+            let holds = self.asked.get(&batch.requests.digests[index]).copied();
+            if holds.is_none_or(|holds| holds & self.correct == 0) {
+                let why =
+                    if holds.is_none() { "its client never asked for" } else { "proves itself to no correct replica" };
+                self.fail(Checker::Validity, || {
+                    format!("at {sequence} r{who} executes c{client} t{timestamp}, which {why}")
+                });
+            }
+            if !valid(index) {
+                self.fail(Checker::Validity, || {
+                    format!("at {sequence} r{who} executes an invalid operation of c{client}")
+                });
+            }
+            self.results.insert((client, timestamp), (applied.result, (sequence, index)));
+        }
+        self.ledger.insert(sequence, Entry { batch, ledger: None });
+    }
+
+    /// An honest replica has executed a batch; its ledger has this digest now.
+    pub(crate) fn executed(&mut self, who: ReplicaId, sequence: SequenceNumber, ledger: Digest) {
+        let Some(entry) = self.ledger.get_mut(&sequence) else { return };
+        let known = *entry.ledger.get_or_insert(ledger);
+        if known != ledger {
+            self.fail(Checker::Agreement, || {
+                format!("after {sequence} the ledger of r{who} is {ledger:?}, others' {known:?}")
+            });
+        }
+    }
+
+    /// An honest replica's client table, which is where the ledger ends: executed operations and last timestamps.
+    pub(crate) fn client_table(&mut self, who: ReplicaId, executed: &[u64], last: &[u64]) {
+        for (client, (&executed, &last)) in (0..).map(ClientId).zip(executed.iter().zip(last)) {
+            let expected = self.oracle.client(client);
+            if (executed, last) != (expected.executed, expected.last.0) {
+                self.fail(Checker::ExactlyOnce, || {
+                    let expected = (expected.executed, expected.last.0);
+                    format!(
+                        "r{who} executed {executed} operations of c{client} up to t{last}; the ledger has {expected:?}"
+                    )
+                });
+            }
+        }
+    }
+
+    /// An honest replica's state at a checkpoint, taken or taken over.
+    pub(crate) fn state(&mut self, who: ReplicaId, sequence: SequenceNumber, digest: Digest) {
+        let known = *self.states.entry(sequence).or_insert(digest);
+        if known != digest {
+            self.fail(Checker::Agreement, || {
+                format!("the state of r{who} at {sequence} is {digest:?}, others' {known:?}")
+            });
+        }
+    }
+
+    /// An honest replica answers.
+    pub(crate) fn replied(&mut self, who: ReplicaId, client: ClientId, timestamp: Timestamp, result: &[u8]) {
+        let expected = self.results.get(&(client, timestamp)).map(|(result, _)| result.as_slice());
+        if expected != Some(result) {
+            let expected = expected.map(<[u8]>::to_vec);
+            self.fail(Checker::Replies, || {
+                format!("r{who} answers c{client} t{timestamp} with {result:?}; the ledger gives {expected:?}")
+            });
+        }
+    }
+
+    /// A correct client begins an operation.
+    pub(crate) fn began(&mut self, client: ClientId) {
+        self.began.insert(client, self.completed);
+    }
+
+    /// A correct client takes its operation to be done, with this result.
+    pub(crate) fn completed(&mut self, client: ClientId, timestamp: Timestamp, result: &[u8]) {
+        let Some((expected, place)) = self.results.get(&(client, timestamp)) else {
+            return self.fail(Checker::Replies, || format!("c{client} t{timestamp} is done, but nobody executed it"));
+        };
+        let place = *place;
+        if expected != result {
+            let expected = expected.clone();
+            self.fail(Checker::Replies, || {
+                format!("c{client} t{timestamp} was told {result:?}; the ledger gives {expected:?}")
+            });
+        }
+        if let Some(before) = self.began.remove(&client).filter(|before| *before > place) {
+            self.fail(Checker::RealTime, || {
+                format!("c{client} t{timestamp} is at {place:?}, but {before:?} was complete before it began")
+            });
+        }
+        self.completed = self.completed.max(place);
+    }
+}

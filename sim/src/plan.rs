@@ -1,0 +1,259 @@
+//! What happens in one simulated run: a plan, drawn from a seed, that a person can read and change.
+//!
+//! The plan says which faults there are; the seed in it still decides each message's delay. So a plan with one fault
+//! less is another run of nearly the same history, and shrinking works.
+
+use std::fmt;
+
+use hippodrome_engine::byzantine::Kind;
+use hippodrome_engine::quorum::Quorums;
+use hippodrome_engine::settings::options::Batching;
+use serde::{Deserialize, Serialize};
+
+mod draw;
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Decides everything that the plan leaves open.
+    pub seed: u64,
+    /// n.
+    pub replicas: usize,
+    /// L.
+    pub window: u64,
+    /// K.
+    pub checkpoint_interval: u64,
+    /// When the primary closes a batch.
+    pub batching: Batching,
+    /// How often replicas tell where they stand.
+    pub status_interval_ns: u64,
+    /// How long a primary may take.
+    pub view_timeout_ns: u64,
+    /// The longest that this grows to.
+    pub view_timeout_max_ns: u64,
+    /// Executed batches that a replica keeps for others.
+    pub history_batches: usize,
+    /// Correct clients, each with one operation at a time.
+    pub clients: Clients,
+    /// Faulty clients.
+    pub hostile: Vec<Hostile>,
+    /// Whether clients sign, so that what proves itself to one replica does to all.
+    pub signed_requests: bool,
+    /// The network while nothing special happens to it.
+    pub network: Network,
+    /// Each replica's disk, if replicas keep what they said there; if not, one that is started again does not vote.
+    pub disk: Option<Disk>,
+    /// Byzantine replicas, at most f with those that lose their memory.
+    pub faulty: Vec<Faulty>,
+    /// What happens when, ascending.
+    pub timeline: Vec<Fault>,
+    /// From here on nothing happens any more and the network delivers: whoever is correct must get on. Byzantine
+    /// replicas and faulty clients go on all the same.
+    pub heal_ns: u64,
+}
+
+/// The correct clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clients {
+    /// How many.
+    pub count: u32,
+    /// Operations of each; at least two of them begin after the network has healed.
+    pub operations: u32,
+    /// Longest pause between two operations of a client.
+    pub think_ns: u64,
+    /// After this long a request is sent again, to all; the pause doubles each time.
+    pub retry_ns: u64,
+}
+
+/// A faulty client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hostile {
+    /// What it does.
+    pub kind: HostileKind,
+    /// Pause between its requests.
+    pub every_ns: u64,
+}
+
+/// What a faulty client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostileKind {
+    /// Authenticators that hold at some replicas only.
+    Partial,
+    /// The same requests again and again, to anybody.
+    Replay,
+    /// Two operations with one timestamp, to different replicas.
+    TwoFaced,
+    /// Operations that the application refuses.
+    Invalid,
+    /// Clients that the cluster does not have, and timestamps without measure.
+    Unknown,
+    /// Signatures that lax verifiers judge differently.
+    Torsion,
+}
+
+/// The network between all endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Shortest delay of a link.
+    pub delay_min_ns: u64,
+    /// Longest usual delay of a link.
+    pub delay_max_ns: u64,
+    /// Of a thousand messages, so many take ten times as long.
+    pub stray_permille: u64,
+    /// Of a thousand messages, so many get lost.
+    pub loss_permille: u64,
+    /// Of a thousand messages, so many come twice.
+    pub repeat_permille: u64,
+    /// Whether a link keeps the order of messages.
+    pub ordered: bool,
+    /// How much faster or slower a replica's clock may go, in parts per million.
+    pub drift_ppm: u64,
+}
+
+/// A disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Shortest time of making something durable.
+    pub sync_min_ns: u64,
+    /// Longest.
+    pub sync_max_ns: u64,
+    /// A snapshot is written at every so many checkpoints.
+    pub snapshot_every: u64,
+}
+
+/// A Byzantine replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Faulty {
+    /// Which.
+    pub replica: u16,
+    /// The behaviours that real replicas can be given as well.
+    pub kinds: Vec<Kind>,
+    /// Two copies of it run, each of which hears a part of the others.
+    pub twins: bool,
+    /// Of a thousand messages that it sends, so many are changed at random on the way.
+    pub mutate_permille: u64,
+    /// It computes wrongly, and vouches for and hands out the state that comes of it.
+    pub false_state: bool,
+}
+
+/// A fault that passes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// When it begins.
+    pub at_ns: u64,
+    /// How long it lasts.
+    pub for_ns: u64,
+    /// What it is.
+    pub what: What,
+}
+
+/// What happens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// Nothing gets from these replicas to the others or back.
+    Partition(Vec<u16>),
+    /// Nothing gets from any of the first to any of the second; the other direction is not concerned.
+    OneWay(Vec<u16>, Vec<u16>),
+    /// A process dies and is started again. It keeps its disk, if it has one.
+    Crash(u16),
+    /// A process dies and its disk is lost with it.
+    Loss(u16),
+    /// All correct processes die at once and keep their disks.
+    PowerFailure,
+    /// A process stands still.
+    Pause(u16),
+    /// Of a thousand messages, so many more get lost.
+    Drop(u64),
+    /// All delays are so many times as long.
+    Slow(u64),
+    /// The disk of a replica takes a hundred times as long.
+    SlowDisk(u16),
+}
+
+/// Why a plan can not be run.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{key} = {value}: allowed: {allowed}")]
+pub struct PlanError {
+    key: &'static str,
+    value: String,
+    allowed: String,
+}
+
+impl Plan {
+    /// The sizes of quorums.
+    ///
+    /// # Panics
+    /// If the plan was not [checked](Self::check).
+    #[must_use]
+    pub fn quorums(&self) -> Quorums {
+        Quorums::new(self.replicas).expect("the plan was checked")
+    }
+
+    /// Whether this replica follows the protocol, as far as it remembers.
+    #[must_use]
+    pub fn is_honest(&self, replica: u16) -> bool {
+        self.faulty.iter().all(|faulty| faulty.replica != replica)
+    }
+
+    /// The replicas that are Byzantine or come to forget what they voted for.
+    #[must_use]
+    pub fn unreliable(&self) -> Vec<u16> {
+        let forgetful = self.timeline.iter().filter_map(|fault| match fault.what {
+            What::Loss(replica) => Some(replica),
+            What::Crash(replica) if self.disk.is_none() => Some(replica),
+            _ => None,
+        });
+        let mut replicas: Vec<u16> = self.faulty.iter().map(|faulty| faulty.replica).chain(forgetful).collect();
+        replicas.sort_unstable();
+        replicas.dedup();
+        replicas
+    }
+
+    /// Refuses what can not be simulated or proves nothing, such as more than f unreliable replicas.
+    ///
+    /// # Errors
+    /// Names the key, its value and what is allowed.
+    pub fn check(&self) -> Result<(), PlanError> {
+        let refuse = |key, value: &dyn fmt::Display, allowed: &dyn fmt::Display| {
+            Err(PlanError { key, value: value.to_string(), allowed: allowed.to_string() })
+        };
+        if !(4..=16).contains(&self.replicas) {
+            return refuse("replicas", &self.replicas, &"4 to 16");
+        }
+        if self.checkpoint_interval == 0 || self.checkpoint_interval > 1024 {
+            return refuse("checkpoint_interval", &self.checkpoint_interval, &"1 to 1024");
+        }
+        if self.window < 2 * self.checkpoint_interval || self.window > 4096 {
+            return refuse("window", &self.window, &"twice the checkpoint interval to 4096");
+        }
+        for (key, value) in [
+            ("status_interval_ns", self.status_interval_ns),
+            ("view_timeout_ns", self.view_timeout_ns),
+            ("clients.retry_ns", self.clients.retry_ns),
+        ] {
+            if value < 100_000 {
+                return refuse(key, &value, &"100000 (0.1 ms) or more");
+            }
+        }
+        if self.clients.count == 0 || self.clients.count > 64 {
+            return refuse("clients.count", &self.clients.count, &"1 to 64");
+        }
+        let f = self.quorums().f();
+        if self.unreliable().len() > f {
+            return refuse("unreliable replicas", &self.unreliable().len(), &format!("at most f = {f}"));
+        }
+        if self.timeline.iter().any(|fault| matches!(fault.what, What::PowerFailure)) && self.disk.is_none() {
+            return refuse("timeline", &"power-failure", &"where there is a disk");
+        }
+        Ok(())
+    }
+}

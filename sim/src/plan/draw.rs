@@ -1,0 +1,185 @@
+//! Drawing a plan from a seed.
+
+use std::time::Duration;
+
+use hippodrome_engine::byzantine::Kind;
+use hippodrome_engine::settings::options::Batching;
+
+use super::{Clients, Disk, Fault, Faulty, Hostile, HostileKind, Network, Plan, What};
+use crate::random::Random;
+
+const MS: u64 = 1_000_000;
+
+impl Plan {
+    /// The plan of this seed.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let random = &mut Random::new(seed, "plan", 0);
+        let replicas = random.pick(&[4, 4, 4, 4, 4, 4, 4, 4, 5, 5, 6, 6, 7, 7, 7, 10]);
+        let checkpoint_interval = random.pick(&[2, 3, 4, 4, 8, 16]);
+        let network = network(random);
+        // Long enough for a round or two, or no view would ever last.
+        let view_timeout_ns = (12 * network.delay_max_ns).max(random.range(60, 250) * MS);
+        let heal_ns = random.range(400, 2000) * MS;
+        let disk = if random.chance(600) { Some(disk(random)) } else { None };
+        let mut plan = Self {
+            seed,
+            replicas,
+            window: checkpoint_interval * random.range(2, 4),
+            checkpoint_interval,
+            batching: batching(random),
+            status_interval_ns: random.range(10, 40) * MS,
+            view_timeout_ns,
+            view_timeout_max_ns: view_timeout_ns * random.pick(&[4, 8, 16]),
+            history_batches: random.pick(&[0, 2, 8, 32, 4096]),
+            clients: Clients {
+                count: u32::try_from(random.range(1, 5)).unwrap_or(1),
+                operations: u32::try_from(random.range(3, 16)).unwrap_or(3),
+                think_ns: random.pick(&[0, MS, 30 * MS, 120 * MS]),
+                retry_ns: random.pick(&[3, 40, 40, 100, 100, 150]) * MS,
+            },
+            hostile: Vec::new(),
+            signed_requests: random.chance(300),
+            network,
+            disk,
+            faulty: Vec::new(),
+            timeline: Vec::new(),
+            heal_ns,
+        };
+        plan.faulty = faulty(&plan, random);
+        plan.hostile = hostile(&plan, random);
+        plan.timeline = timeline(&plan, random);
+        plan
+    }
+}
+
+fn network(random: &mut Random) -> Network {
+    let delay_min_ns = random.pick(&[50_000, 200_000, MS]);
+    Network {
+        delay_min_ns,
+        delay_max_ns: delay_min_ns * random.range(1, 12),
+        stray_permille: random.pick(&[0, 0, 5, 30]),
+        loss_permille: random.pick(&[0, 0, 5, 20, 60]),
+        repeat_permille: random.pick(&[0, 0, 10, 100]),
+        ordered: random.chance(300),
+        drift_ppm: random.pick(&[0, 200, 20_000]),
+    }
+}
+
+fn batching(random: &mut Random) -> Batching {
+    let size = random.pick(&[1, 2, 4, 16]);
+    match random.below(6) {
+        0 | 1 => Batching::None,
+        2 => Batching::Fixed { size },
+        3 => Batching::Time { size, delay: Duration::from_micros(random.range(100, 5000)) },
+        _ => Batching::Adaptive { size, in_flight: random.range(1, 4) },
+    }
+}
+
+fn disk(random: &mut Random) -> Disk {
+    let sync_min_ns = random.pick(&[20_000, 100_000, MS]);
+    Disk { sync_min_ns, sync_max_ns: sync_min_ns * random.range(1, 10), snapshot_every: random.range(1, 4) }
+}
+
+/// Up to f Byzantine replicas, often the primaries of the first views.
+fn faulty(plan: &Plan, random: &mut Random) -> Vec<Faulty> {
+    if random.chance(300) {
+        return Vec::new();
+    }
+    let f = plan.quorums().f();
+    let many = if random.chance(600) { f } else { random.index(f) + 1 };
+    let mut replicas: Vec<u16> = (0..).take(plan.replicas).collect();
+    if random.chance(500) {
+        random.shuffle(&mut replicas);
+    }
+    replicas.truncate(many);
+    replicas.sort_unstable();
+    replicas.into_iter().map(|replica| behaviour(replica, random)).collect()
+}
+
+fn behaviour(replica: u16, random: &mut Random) -> Faulty {
+    let correct = Faulty { replica, kinds: Vec::new(), twins: false, mutate_permille: 0, false_state: false };
+    match random.below(10) {
+        0 | 1 => Faulty { twins: true, ..correct },
+        2 => Faulty { mutate_permille: random.pick(&[20, 200, 600]), ..correct },
+        3 => Faulty { false_state: true, mutate_permille: random.pick(&[0, 0, 50]), ..correct },
+        4 => Faulty { twins: true, mutate_permille: random.pick(&[20, 200]), ..correct },
+        5..=7 => Faulty { kinds: vec![random.pick(Kind::ALL)], ..correct },
+        _ => Faulty {
+            kinds: (0..random.range(1, 3)).map(|_| random.pick(Kind::ALL)).collect(),
+            mutate_permille: random.pick(&[0, 20, 200]),
+            false_state: random.chance(200),
+            ..correct
+        },
+    }
+}
+
+fn hostile(plan: &Plan, random: &mut Random) -> Vec<Hostile> {
+    if random.chance(600) {
+        return Vec::new();
+    }
+    let kinds = [
+        if plan.signed_requests { HostileKind::Torsion } else { HostileKind::Partial },
+        HostileKind::Replay,
+        HostileKind::TwoFaced,
+        HostileKind::Invalid,
+        HostileKind::Unknown,
+    ];
+    let one = |random: &mut Random| Hostile { kind: random.pick(&kinds), every_ns: random.range(10, 120) * MS };
+    (0..random.range(1, 2)).map(|_| one(random)).collect()
+}
+
+fn timeline(plan: &Plan, random: &mut Random) -> Vec<Fault> {
+    let mut timeline = Vec::new();
+    let mut unreliable = plan.unreliable();
+    for _ in 0..random.pick(&[0, 1, 1, 2, 3, 4, 6]) {
+        let at_ns = random.below(plan.heal_ns * 9 / 10);
+        let for_ns = random.range(5 * MS, 4 * plan.view_timeout_ns).min(plan.heal_ns - at_ns);
+        let what = what(plan, random);
+        if let What::Crash(replica) | What::Loss(replica) = what {
+            let forgets = matches!(what, What::Loss(_)) || plan.disk.is_none();
+            let allowed = unreliable.len() < plan.quorums().f() || unreliable.contains(&replica);
+            if !plan.is_honest(replica) || (forgets && !allowed) {
+                continue;
+            }
+            if forgets && !unreliable.contains(&replica) {
+                unreliable.push(replica);
+            }
+        }
+        timeline.push(Fault { at_ns, for_ns, what });
+    }
+    timeline.sort_by_key(|fault| fault.at_ns);
+    timeline
+}
+
+fn what(plan: &Plan, random: &mut Random) -> What {
+    // One of the first more often: they are the primaries.
+    let among = if random.chance(500) { 2 } else { plan.replicas };
+    let replica = u16::try_from(random.index(among)).unwrap_or(0);
+    match random.below(13) {
+        0..=2 => What::Crash(replica),
+        3 => What::Loss(replica),
+        4..=6 => partition(plan, random),
+        7 | 8 => What::Pause(replica),
+        9 => What::Drop(random.pick(&[100, 300, 800])),
+        10 => What::Slow(random.pick(&[3, 10, 30])),
+        _ if plan.disk.is_none() => What::Pause(replica),
+        11 => What::PowerFailure,
+        _ => What::SlowDisk(replica),
+    }
+}
+
+/// A part of the replicas, mostly one, that does not hear the others, is not heard by them, or both.
+fn partition(plan: &Plan, random: &mut Random) -> What {
+    let mut part: Vec<u16> = (0..).take(plan.replicas).collect();
+    if random.chance(500) {
+        random.shuffle(&mut part);
+    }
+    let few = random.index(plan.replicas / 2) + 1;
+    let rest = part.split_off(if random.chance(600) { 1 } else { few });
+    match random.below(4) {
+        0 => What::OneWay(part, rest),
+        1 => What::OneWay(rest, part),
+        _ => What::Partition(part),
+    }
+}

@@ -1,0 +1,201 @@
+//! Correct clients: each asks for one operation after the other and waits for a reply quorum.
+
+use std::sync::Arc;
+
+use hippodrome_engine::app::kv::Operation;
+use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome};
+use hippodrome_engine::protocol::{Input, Reply};
+use hippodrome_engine::quorum::Quorums;
+use hippodrome_engine::requests::RequestTable;
+use hippodrome_engine::types::{ClientId, ReplicaId, Timestamp, View};
+
+use super::event::Event;
+use super::{Endpoint, World};
+use crate::check::RECORDS;
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::trace::requests;
+
+/// Operations of each client that begin after the network has healed, at least.
+const AFTER_HEALING: u32 = 2;
+/// The longest pause between two attempts.
+const RETRY_MAX_NS: u64 = 1_000_000_000;
+
+/// All correct clients, behind one table as a load generator has it.
+pub(super) struct Clients {
+    table: ClientTable,
+    clients: Vec<Client>,
+    finished: usize,
+    completed: u64,
+}
+
+struct Client {
+    random: Random,
+    timestamp: u64,
+    done: u32,
+    done_healed: u32,
+    began_healed: bool,
+    request: Arc<RequestTable>,
+    finished: bool,
+}
+
+impl Clients {
+    pub(super) fn new(plan: &Plan, quorums: Quorums) -> Self {
+        let count = plan.clients.count;
+        let client = |index: u32| Client {
+            random: Random::new(plan.seed, "client", u64::from(index)),
+            timestamp: 0,
+            done: 0,
+            done_healed: 0,
+            began_healed: false,
+            request: Arc::new(RequestTable::empty()),
+            finished: false,
+        };
+        Self {
+            table: ClientTable::new(quorums, ClientId(0), count),
+            clients: (0..count).map(client).collect(),
+            finished: 0,
+            completed: 0,
+        }
+    }
+
+    pub(super) const fn all_finished(&self) -> bool {
+        self.finished == self.clients.len()
+    }
+
+    pub(super) const fn completed(&self) -> u64 {
+        self.completed
+    }
+
+    /// Who has not got its answer.
+    pub(super) fn waiting(&self) -> Vec<String> {
+        let clients = (0..).zip(&self.clients).filter(|(_, client)| !client.finished);
+        clients.map(|(index, client)| format!("c{index} t{}", client.timestamp)).collect()
+    }
+
+    /// The last request of a client, for those who listen in.
+    pub(super) fn request(&self, client: ClientId) -> Option<&Arc<RequestTable>> {
+        self.clients.get(client.0 as usize).map(|client| &client.request).filter(|request| !request.is_empty())
+    }
+}
+
+impl World<'_> {
+    pub(super) fn begin_clients(&mut self) {
+        for index in 0..self.plan.clients.count {
+            let pause = self.clients.clients[index as usize].random.below(self.plan.clients.think_ns + 1_000_000);
+            self.queue.push(pause, Event::Begin { client: ClientId(index) });
+        }
+        for index in 0..self.hostile.len() {
+            self.queue.push(1_000_000, Event::Hostile { index });
+        }
+    }
+
+    /// A client begins its next operation.
+    pub(super) fn begin_operation(&mut self, id: ClientId) {
+        let client = &mut self.clients.clients[id.0 as usize];
+        client.timestamp += client.random.range(1, 3);
+        client.began_healed = self.healed;
+        let operation = operation(&mut client.random, id, client.timestamp);
+        let all = (1 << self.plan.replicas) - 1;
+        let table = self.prover.request(id, client.timestamp, operation, all);
+        let timestamp = Timestamp(client.timestamp);
+        self.checks.asked(table.digests[0], all);
+        self.checks.began(id);
+        client.request = Arc::new(table);
+        self.clients.table.begin(id, timestamp);
+        self.send_request(id, timestamp, 0);
+    }
+
+    /// Sends a client's request for the time number `attempt`, unless it was answered in the meantime.
+    pub(super) fn send_request(&mut self, id: ClientId, timestamp: Timestamp, attempt: u32) {
+        if self.clients.table.outstanding(id) != Some(timestamp) {
+            return;
+        }
+        let request = Arc::clone(&self.clients.clients[id.0 as usize].request);
+        let to: Vec<ReplicaId> = match ClientTable::retransmit_to(attempt) {
+            Recipients::Primary => vec![self.clients.table.primary()],
+            Recipients::All => (0..).take(self.plan.replicas).map(ReplicaId).collect(),
+        };
+        let name = format!("c{id}");
+        self.trace.line(&name, || match attempt {
+            0 => format!("asks r{}: {}", to[0], requests(&request)),
+            _ => format!("asks all again: {}", requests(&request)),
+        });
+        for to in to {
+            self.ask(to, &request);
+        }
+        let first = self.plan.clients.retry_ns;
+        let wait = ClientTable::retransmit_after_ns(attempt, first, RETRY_MAX_NS.max(first));
+        self.queue.push(self.now + wait, Event::Retry { client: id, timestamp, attempt: attempt + 1 });
+    }
+
+    /// Puts requests on the network.
+    pub(super) fn ask(&mut self, to: ReplicaId, table: &Arc<RequestTable>) {
+        for index in 0..self.replicas.len() {
+            let replica = &self.replicas[index];
+            if replica.id != to || !self.twins.deal(to.0, replica.twin, Endpoint::CLIENTS) {
+                continue;
+            }
+            let endpoint = Endpoint::replica(to, replica.twin);
+            for arrival in self.network.arrivals(self.now, Endpoint::CLIENTS, endpoint).into_iter().flatten() {
+                self.queue.push(arrival, Event::Requests { to: index, table: Arc::clone(table) });
+            }
+        }
+    }
+
+    /// Requests arrive: what proves itself goes on to the core.
+    pub(super) fn on_requests(&mut self, to: usize, table: &RequestTable) {
+        if self.replicas[to].process.is_none() {
+            return;
+        }
+        if let Some(table) = self.prover.admit(table, self.replicas[to].id) {
+            self.trace.count(to as u64);
+            let name = self.replicas[to].name();
+            self.trace.line(&name, || format!("<- clients: {}", requests(&table)));
+            self.step(to, Input::Requests(Arc::new(table)));
+        }
+    }
+
+    pub(super) fn on_reply(&mut self, from: ReplicaId, view: View, id: ClientId, timestamp: Timestamp, result: &[u8]) {
+        let reply = Reply { replica: from, view, client: id, timestamp, result };
+        if self.clients.table.on_reply(&reply) != ReplyOutcome::Completed {
+            return;
+        }
+        let name = format!("c{id}");
+        self.trace.line(&name, || format!("** t{timestamp} is done"));
+        self.trace.count(timestamp.0);
+        let accepted = self.clients.table.result(id).unwrap_or_default().to_vec();
+        self.checks.completed(id, timestamp, &accepted);
+        self.clients.completed += 1;
+        let client = &mut self.clients.clients[id.0 as usize];
+        client.done += 1;
+        client.done_healed += u32::from(client.began_healed);
+        let enough = client.done >= self.plan.clients.operations;
+        if self.healed && client.done_healed >= AFTER_HEALING {
+            client.finished = true;
+            self.clients.finished += 1;
+            return;
+        }
+        let mut next = self.now + client.random.below(self.plan.clients.think_ns + 1);
+        if enough && !self.healed {
+            next = next.max(self.plan.heal_ns + 1);
+        }
+        self.queue.push(next, Event::Begin { client: id });
+    }
+}
+
+/// An operation on one of a few keys, with a value that nobody else writes.
+fn operation(random: &mut Random, client: ClientId, timestamp: u64) -> Vec<u8> {
+    let key = random.below(RECORDS + 2);
+    let value = format!("c{client} t{timestamp}").into_bytes();
+    let operation = match random.below(8) {
+        0 | 1 => Operation::Read { key },
+        2 | 3 => Operation::Insert { key, value: &value },
+        4 | 5 => Operation::Update { key, value: &value },
+        6 => Operation::ReadModifyWrite { key, value: &value },
+        _ => Operation::Scan { start: key, count: 4 },
+    };
+    let mut bytes = Vec::new();
+    operation.encode(&mut bytes);
+    bytes
+}

@@ -1,0 +1,326 @@
+//! The simulated world: replicas, clients, network, disks and clocks under one virtual time.
+//!
+//! One thread takes one event after the other from a [queue](event) and hands it to the part of the world that it
+//! concerns. What that part does in turn becomes further events. Nothing here depends on anything but the plan.
+//!
+//! In the order of a request's life: `clients` and `hostile` (who asks), `network`, `proofs` (the verify stage;
+//! `torsion` judges odd signatures), `replica` (a process: core, executor and the queues between), `act` (what becomes
+//! of the core's outputs: the order, persist and egress stages), `work` (the execute stage),
+//! `disk`. What goes wrong: `faults` (the timeline), `mutate` and `shadow` (Byzantine replicas, beside the engine's
+//! own), `twins`.
+
+use std::sync::Arc;
+
+use hippodrome_engine::protocol::planted::Planted;
+use hippodrome_engine::protocol::{Input, Message};
+use hippodrome_engine::quorum::Quorums;
+use hippodrome_engine::types::{ReplicaId, SequenceNumber};
+
+mod act;
+mod clients;
+mod disk;
+mod event;
+mod faults;
+mod hostile;
+mod mutate;
+mod network;
+mod proofs;
+mod replica;
+mod shadow;
+mod torsion;
+mod twins;
+mod work;
+
+use clients::Clients;
+use event::{Event, Queue};
+use hostile::HostileClient;
+use network::Network;
+use proofs::Prover;
+use replica::Replica;
+use torsion::Torsion;
+use twins::Twins;
+
+use crate::check::{Checker, Checks};
+use crate::coverage::Coverage;
+use crate::plan::Plan;
+use crate::trace::{Trace, describe};
+
+/// Events of one run, at most: whoever needs more talks without end.
+const EVENTS_MAX: u64 = 4_000_000;
+
+/// One end of a link: a replica's process, or all clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Endpoint(u16);
+
+impl Endpoint {
+    const CLIENTS: Self = Self(u16::MAX);
+
+    const fn replica(id: ReplicaId, twin: Option<usize>) -> Self {
+        Self(id.0 * 2 + matches!(twin, Some(1)) as u16)
+    }
+
+    /// The replica as a set; clients are in no partition.
+    const fn mask(self) -> u64 {
+        if self.0 == u16::MAX { 0 } else { 1 << (self.0 / 2) }
+    }
+}
+
+/// The world.
+pub(crate) struct World<'a> {
+    plan: &'a Plan,
+    planted: Option<Planted>,
+    quorums: Quorums,
+    now: u64,
+    queue: Queue,
+    network: Network,
+    prover: Prover,
+    replicas: Vec<Replica>,
+    twins: Twins,
+    clients: Clients,
+    hostile: Vec<HostileClient>,
+    healed: bool,
+    /// What correct replicas have to reach, once all clients are done.
+    target: Option<SequenceNumber>,
+    pub(crate) checks: Checks,
+    pub(crate) coverage: Coverage,
+    pub(crate) trace: Trace,
+}
+
+impl<'a> World<'a> {
+    /// A world at time 0 in which everything is still to come.
+    pub(crate) fn new(plan: &'a Plan, planted: Option<Planted>, trace: bool) -> Self {
+        let quorums = plan.quorums();
+        let unreliable = plan.unreliable();
+        let correct = (0..).take(plan.replicas).filter(|replica: &u16| !unreliable.contains(replica));
+        let clients = replica::client_count(plan);
+        let torsion = Torsion::new(plan.seed, plan.replicas, planted);
+        let mut replicas = Vec::new();
+        for id in (0..).take(plan.replicas).map(ReplicaId) {
+            let twins = plan.faulty.iter().any(|faulty| faulty.replica == id.0 && faulty.twins);
+            let copies: &[Option<usize>] = if twins { &[Some(0), Some(1)] } else { &[None] };
+            replicas.extend(copies.iter().map(|twin| Replica::new(plan, id, *twin)));
+        }
+        Self {
+            plan,
+            planted,
+            quorums,
+            now: 0,
+            queue: Queue::default(),
+            network: Network::new(plan.network.clone(), plan.seed),
+            prover: Prover::new(quorums, clients, torsion),
+            replicas,
+            twins: Twins::new(plan),
+            clients: Clients::new(plan, quorums),
+            hostile: HostileClient::all(plan),
+            healed: false,
+            target: None,
+            checks: Checks::new(clients, correct.fold(0, |set, replica| set | 1 << replica)),
+            coverage: Coverage::of(plan),
+            trace: Trace::new(trace),
+        }
+    }
+
+    /// Lets everything happen until all is well, something is wrong, or it has taken too long.
+    pub(crate) fn run(&mut self) {
+        self.begin();
+        let end = self.plan.heal_ns.saturating_add(patience_ns(self.plan));
+        while self.checks.violation.is_none() && !self.is_done() {
+            let Some((at, event)) = self.queue.pop() else { break };
+            if at > end || self.coverage.events == EVENTS_MAX {
+                self.give_up(at > end);
+                break;
+            }
+            self.now = at;
+            self.coverage.events += 1;
+            self.trace.at(at);
+            self.handle(event);
+        }
+        self.finish();
+        self.coverage.virtual_ns = self.now;
+    }
+
+    fn begin(&mut self) {
+        for at in 0..self.replicas.len() {
+            self.start(at);
+        }
+        for (index, fault) in self.plan.timeline.iter().enumerate() {
+            self.queue.push(fault.at_ns, Event::Fault { index });
+        }
+        self.queue.push(self.plan.heal_ns, Event::Heal);
+        self.begin_clients();
+        if self.twins.any() {
+            self.queue.push(0, Event::TurnTwins);
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        if let Some((at, until)) = self.paused(&event) {
+            self.trace.count(at as u64);
+            return self.queue.push(until, event);
+        }
+        match event {
+            Event::Message { from, to, message, spoilt } => self.on_message(from, to, &message, spoilt),
+            Event::Requests { to, table } => self.on_requests(to, &table),
+            Event::Reply { from, view, client, timestamp, result } => {
+                self.on_reply(from, view, client, timestamp, &result);
+            }
+            Event::Timer { at, life, timer, due } => {
+                let replica = &mut self.replicas[at];
+                if let Some(process) = replica.process.as_mut().filter(|_| replica.life == life)
+                    && process.timers.get(&timer) == Some(&due)
+                {
+                    process.timers.remove(&timer);
+                    self.step(at, Input::Timer(timer));
+                }
+            }
+            Event::Worked { at, life } if self.lives(at, life) => self.worked(at),
+            Event::Feedback { at, life, input } if self.lives(at, life) => self.step(at, *input),
+            Event::Synced { at, life, records } if self.lives(at, life) => self.synced(at, records),
+            Event::SnapshotWritten { at, life } if self.lives(at, life) => self.replicas[at].disk.snapshot_written(),
+            Event::Worked { .. } | Event::Feedback { .. } | Event::Synced { .. } | Event::SnapshotWritten { .. } => {}
+            Event::Begin { client } => self.begin_operation(client),
+            Event::Retry { client, timestamp, attempt } => self.send_request(client, timestamp, attempt),
+            Event::Hostile { index } => self.act_hostile(index),
+            Event::TurnTwins => {
+                self.twins.turn();
+                self.queue.push(self.now + self.plan.view_timeout_ns, Event::TurnTwins);
+            }
+            Event::Fault { index } => self.begin_fault(index),
+            Event::Repair { index } => self.end_fault(index),
+            Event::Heal => self.heal(),
+        }
+    }
+
+    /// Whether the process that an event was meant for still runs.
+    fn lives(&self, at: usize, life: u32) -> bool {
+        self.replicas[at].life == life && self.replicas[at].process.is_some()
+    }
+
+    /// Whether the process that this concerns stands still, and until when.
+    fn paused(&self, event: &Event) -> Option<(usize, u64)> {
+        let at = match *event {
+            Event::Message { to, .. } | Event::Requests { to, .. } => to,
+            Event::Timer { at, .. } | Event::Worked { at, .. } | Event::Feedback { at, .. } => at,
+            _ => return None,
+        };
+        let until = self.replicas[at].paused_until;
+        (until > self.now).then_some((at, until))
+    }
+
+    fn on_message(&mut self, from: ReplicaId, to: usize, message: &Message, spoilt: bool) {
+        let replica = &mut self.replicas[to];
+        if replica.process.is_none() || spoilt {
+            return;
+        }
+        if let Some(mutator) = &mut replica.mutator {
+            mutator.remember(message);
+        }
+        let name = replica.name();
+        let doubtful = !self.plan.is_honest(from.0);
+        let Some(authentic) = self.prover.authenticate(from, replica.id, message, doubtful) else { return };
+        self.coverage.messages += 1;
+        self.trace.count((to as u64) << 32 | u64::from(from.0));
+        if !matches!(message, Message::Status(_)) {
+            let verdict = &authentic.requests;
+            self.trace.line(&name, || {
+                let unproven = if verdict.is_proven() { "" } else { " (not all proven here)" };
+                let invalid = if verdict.invalid { " (invalid)" } else { "" };
+                format!("<- r{from}: {}{unproven}{invalid}", describe(message))
+            });
+        }
+        self.step(to, Input::Message(authentic));
+    }
+
+    /// One step of a core, and what follows from it.
+    fn step(&mut self, at: usize, input: Input) {
+        let mut outputs = Vec::new();
+        let replica = &mut self.replicas[at];
+        let local = replica.local(self.now);
+        let Some(process) = &mut replica.process else { return };
+        process.core.step(local, input, &mut outputs);
+        let (before, after) = (process.position, process.core.position());
+        process.position = after;
+        if (before.view, before.active) != (after.view, after.active) {
+            self.trace.count(after.view.0);
+            let name = self.replicas[at].name();
+            let what = if after.active { "enters view" } else { "leaves for view" };
+            self.trace.line(&name, || format!("** {what} {}", after.view));
+            if self.replicas[at].is_honest() && after.active {
+                self.coverage.views_entered += u64::from(after.view > before.view || !before.active);
+                self.coverage.highest_view = self.coverage.highest_view.max(after.view.0.min(1 << 32));
+            }
+        }
+        self.coverage.states_installed += after.states_installed.saturating_sub(before.states_installed);
+        self.emit(at, outputs);
+    }
+
+    fn is_done(&mut self) -> bool {
+        if !self.healed || !self.clients.all_finished() {
+            return false;
+        }
+        let end = self.checks.end();
+        let target = *self.target.get_or_insert(end);
+        self.correct().all(|(_, executed)| executed >= Some(target))
+    }
+
+    /// The correct replicas with what each has executed; `None` while it is down.
+    fn correct(&self) -> impl Iterator<Item = (&Replica, Option<SequenceNumber>)> {
+        let executed = |replica: &Replica| replica.process.as_ref().map(|process| process.executor.executed());
+        self.replicas.iter().filter(|replica| replica.is_correct()).map(move |replica| (replica, executed(replica)))
+    }
+
+    /// It has taken too long: in time, or in events.
+    fn give_up(&mut self, in_time: bool) {
+        if !in_time {
+            let (events, ms) = (self.coverage.events, self.now / 1_000_000);
+            return self.checks.fail(Checker::Storm, || format!("{events} events in {ms} ms"));
+        }
+        let waiting = self.clients.waiting();
+        let target = self.target.unwrap_or_else(|| self.checks.end());
+        let behind = |(replica, executed): (&Replica, Option<SequenceNumber>)| {
+            let position = replica.process.as_ref().map(|process| process.position);
+            let position = position.map_or_else(String::new, |position| {
+                let waits = if position.active { "" } else { ", waits for a new view" };
+                format!(" (view {}{waits}, stable {})", position.view, position.stable_checkpoint)
+            });
+            format!("{} at {}{position}", replica.name(), executed.unwrap_or_default())
+        };
+        let replicas: Vec<String> = self.correct().map(behind).collect();
+        self.checks.fail(Checker::Liveness, || {
+            let clients =
+                if waiting.is_empty() { "no client waits".to_owned() } else { format!("{} wait", waiting.join(", ")) };
+            format!("the network has healed, but {clients}; the ledger's end is {target}; {}", replicas.join(", "))
+        });
+    }
+
+    /// What can only be told at the end.
+    fn finish(&mut self) {
+        self.coverage.operations = self.clients.completed();
+        if self.target.is_some() && self.checks.violation.is_none() {
+            let acknowledged = self.checks.completed_end();
+            let lost: Vec<String> = self
+                .correct()
+                .filter(|(_, executed)| *executed < Some(acknowledged))
+                .map(|(replica, _)| replica.name())
+                .collect();
+            if !lost.is_empty() {
+                self.checks.fail(Checker::Durability, || {
+                    format!(
+                        "clients were told that {acknowledged} is done; it is not in the ledgers of {}",
+                        lost.join(", ")
+                    )
+                });
+            }
+        }
+    }
+}
+
+/// How long after the network has healed everything must be done. Twins, and faulty primaries one after the other,
+/// cost a view time-out each; every operation that is left may meet one that is as slow as is just allowed.
+fn patience_ns(plan: &Plan) -> u64 {
+    let views = 6 * plan.replicas as u64 + 20;
+    views.saturating_mul(plan.view_timeout_max_ns).saturating_add(20_000_000_000)
+}
+
+/// A message on its way, shared by its receivers.
+type Sent = Arc<Message>;

@@ -1,0 +1,152 @@
+//! The execute stage: takes up one thing after the other, and answers the core and the clients.
+
+use hippodrome_engine::execute::Done;
+use hippodrome_engine::protocol::Input;
+use hippodrome_engine::requests::ReplyTable;
+use hippodrome_engine::types::{Digest, SequenceNumber, View};
+
+use super::event::Event;
+use super::replica::Work;
+use super::{Endpoint, World};
+use crate::trace::{requests, short};
+
+/// How long the executor takes for one thing, at least and at most.
+const WORK_NS: (u64, u64) = (5_000, 150_000);
+/// How long its answers take to the core, at most.
+const FEEDBACK_NS: u64 = 20_000;
+
+impl World<'_> {
+    /// Puts something at the end of an executor's queue.
+    pub(super) fn work(&mut self, at: usize, work: Work) {
+        let Some(process) = &mut self.replicas[at].process else { return };
+        process.work.push_back(work);
+        if process.work.len() == 1 {
+            self.take_up(at);
+        }
+    }
+
+    fn take_up(&mut self, at: usize) {
+        let replica = &mut self.replicas[at];
+        let takes = replica.random.range(WORK_NS.0, WORK_NS.1);
+        self.queue.push(self.now + takes, Event::Worked { at, life: replica.life });
+    }
+
+    /// The executor is done with what is in front of its queue.
+    pub(super) fn worked(&mut self, at: usize) {
+        let Some(process) = &mut self.replicas[at].process else { return };
+        let Some(work) = process.work.pop_front() else { return };
+        let more = !process.work.is_empty();
+        let mut done = Vec::new();
+        match work {
+            Work::Execute(execution) => return self.execute(at, &execution, more),
+            Work::Recall(view, table) => process.executor.recall(view, &table, &mut done),
+            Work::Keep(sequence) => {
+                process.executor.keep(sequence);
+                if let Some(shadow) = &mut process.shadow {
+                    shadow.keep(sequence);
+                }
+            }
+            Work::Read(to, fetch) => {
+                let chunk = match &process.shadow {
+                    Some(shadow) => shadow.read(fetch),
+                    None => process.executor.read(fetch.sequence, fetch.index),
+                };
+                self.answer(at, Input::StateRead(to, chunk));
+            }
+            Work::Install(sequence, digest, chunks) => {
+                let good = process.executor.install(sequence, digest, chunks);
+                self.installed(at, sequence, digest, good);
+            }
+        }
+        self.settle(at, done, more);
+    }
+
+    fn execute(&mut self, at: usize, execution: &hippodrome_engine::protocol::Execution, more: bool) {
+        let replica = &self.replicas[at];
+        let (honest, id, name) = (replica.is_honest(), replica.id, replica.name());
+        let table = &execution.batch.requests;
+        let (sequence, digest) = (execution.sequence, execution.batch.digest);
+        self.trace.line(&name, || format!("** executes s{sequence} {} {}", short(&digest), requests(table)));
+        self.trace.count(u64::from_le_bytes(digest.0[..8].try_into().unwrap_or_default()));
+        if honest {
+            let prover = &self.prover;
+            self.checks.executing(id, execution, |index| prover.is_valid(table, index));
+        }
+        let Some(process) = &mut self.replicas[at].process else { return };
+        let mut done = Vec::new();
+        process.executor.execute(execution, &mut done);
+        if let Some(shadow) = &mut process.shadow {
+            shadow.execute(execution);
+        }
+        if honest {
+            self.checks.executed(id, sequence, process.executor.ledger());
+            if sequence == self.checks.end() {
+                let (executed, last) = process.executor.clients();
+                self.checks.client_table(id, &executed, &last);
+            }
+        }
+        self.settle(at, done, more);
+    }
+
+    fn installed(&mut self, at: usize, sequence: SequenceNumber, digest: Digest, good: bool) {
+        let (honest, id, name) = (self.replicas[at].is_honest(), self.replicas[at].id, self.replicas[at].name());
+        self.trace.line(&name, || format!("** takes over the state at s{sequence} {}: {good}", short(&digest)));
+        if good && honest {
+            self.checks.state(id, sequence, digest);
+        }
+        self.answer(at, Input::StateInstalled { sequence, good });
+    }
+
+    /// Hands on what the executor said, and takes up the next thing.
+    fn settle(&mut self, at: usize, done: Vec<Done>, more: bool) {
+        for done in done {
+            match done {
+                Done::Replies { view, replies, .. } => self.reply(at, view, &replies),
+                Done::Executed(sequence) => self.answer(at, Input::Executed(sequence)),
+                Done::Checkpoint(sequence, digest) => {
+                    let replica = &self.replicas[at];
+                    if replica.is_honest() {
+                        self.checks.state(replica.id, sequence, digest);
+                    }
+                    self.answer(at, Input::CheckpointTaken(sequence, digest));
+                }
+                Done::NotExecuted(table) => self.answer(at, Input::NotExecuted(table)),
+            }
+        }
+        if more {
+            self.take_up(at);
+        }
+    }
+
+    /// Tells the core, in order.
+    fn answer(&mut self, at: usize, input: Input) {
+        let replica = &mut self.replicas[at];
+        let Some(process) = &mut replica.process else { return };
+        process.answered = process.answered.max(self.now + replica.random.below(FEEDBACK_NS));
+        self.queue.push(process.answered, Event::Feedback { at, life: replica.life, input: Box::new(input) });
+    }
+
+    fn reply(&mut self, at: usize, view: View, replies: &ReplyTable) {
+        let replica = &self.replicas[at];
+        let (from, honest, twin) = (replica.id, replica.is_honest(), replica.twin);
+        let corrupts = replica.kinds().iter().any(|kind| kind.corrupts_replies())
+            || replica.behaviour.as_ref().is_some_and(|faulty| faulty.false_state);
+        let sender = Endpoint::replica(from, twin);
+        for index in 0..replies.len() {
+            let (client, timestamp) = (replies.clients[index], replies.timestamps[index]);
+            let mut result = replies.result(index).to_vec();
+            if honest {
+                self.checks.replied(from, client, timestamp, &result);
+            }
+            if corrupts {
+                result.push(0xBA);
+            }
+            if !self.twins.deal(from.0, twin, Endpoint::CLIENTS) {
+                continue;
+            }
+            for arrival in self.network.arrivals(self.now, sender, Endpoint::CLIENTS).into_iter().flatten() {
+                self.queue.push(arrival, Event::Reply { from, view, client, timestamp, result: result.clone() });
+            }
+        }
+    }
+}
