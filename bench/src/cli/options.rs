@@ -144,7 +144,8 @@ pub(crate) struct ReplicaTuning {
     ///
     /// `wal`: every vote is in a write-ahead log on disk before it is sent (group commits with fdatasync), so that a
     /// replica that is started again goes on where it was. `none`: nothing; a replica that is started again has
-    /// forgotten its votes, so it follows, executes and answers, but never votes.
+    /// forgotten its votes, so it follows, executes and answers, but never votes. `run` gives each replica a directory
+    /// beside the results, replica-0 and so on, and leaves it there.
     #[arg(long, value_name = "WHAT", default_value_t = Durability::None)]
     pub(crate) durability: Durability,
 

@@ -203,13 +203,10 @@ impl Sleeps {
 }
 
 type NetworkStart = (NetworkParts, TransportChoice);
+/// The stages but for the network, what that one needs, and how to ask the running ones.
+type Wired = (HashMap<Role, SendStage>, NetworkStart, (Questions, LinkChanges));
 
-fn wire(
-    parts: Parts,
-    plan: &Plan,
-    common: &Common,
-    sleeps: &Sleeps,
-) -> io::Result<(HashMap<Role, SendStage>, NetworkStart, (Questions, LinkChanges))> {
+fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Result<Wired> {
     let mut stages: HashMap<Role, SendStage> = HashMap::new();
     let mut frames = Vec::new();
     let mut verified = Vec::new();
