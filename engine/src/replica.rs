@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::app::{self, Application};
+use crate::app::{self, Application, Validator};
 use crate::auth::keyring::Keyring;
 use crate::auth::keys::{KeyError, NodeKey};
 use crate::byzantine::{Byzantine, Kind};
@@ -25,7 +25,9 @@ use crate::pipeline::worker::Common;
 use crate::platform;
 use crate::protocol::Protocol;
 use crate::protocol::pbft::{Config, Pbft, Recovery};
-use crate::settings::{Batching, ClusterFile, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice};
+use crate::settings::{
+    Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice,
+};
 use crate::storage::{self, Directory, Identity, Memory, Storage, StorageError, StorageOptions};
 use crate::types::{NodeId, ReplicaId, SequenceNumber};
 
@@ -209,9 +211,7 @@ fn parts(
         platform::log(&format!("replica {id}: its log does not lead to all its votes: it votes no more"));
         common.board.lock().report.voting = false;
     }
-    let mut first = Vec::new();
-    let now = common.clock.now();
-    let view_timeout_ns = config.view_timeout_ns;
+    let (mut first, now, view_timeout_ns) = (Vec::new(), common.clock.now(), config.view_timeout_ns);
     let (protocol, persist) = match resumed {
         Some(Resumed { recovery, persist, .. }) => (Pbft::recover(config, recovery, now, &mut first), Some(persist)),
         None => (Pbft::new(config, now, &mut first), None),
@@ -225,14 +225,13 @@ fn parts(
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
     let network = network.filter(|network| !network.is_clear());
     let emulation = network.map(|network| network.links(NodeId::of(id), cluster.nodes.len(), rand::random()));
-    let unknown = || ReplicaError::UnknownApplication(settings.application.clone());
     let parts = Parts {
         own: id,
         keyring,
         protocol,
         first,
         executor,
-        validator: app::validator(settings).ok_or_else(unknown)?,
+        validator: validator(settings)?,
         tamper,
         listener,
         addresses,
@@ -347,6 +346,10 @@ fn resume(
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn validator(settings: &ClusterSettings) -> Result<Validator, ReplicaError> {
+    app::validator(settings).ok_or_else(|| ReplicaError::UnknownApplication(settings.application.clone()))
 }
 
 fn application(cluster: &ClusterFile, wrong_from: Option<u64>) -> Result<Box<dyn Application>, ReplicaError> {
