@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::app::{self, Application};
+use crate::app::{self, Application, Validator};
 use crate::auth::keyring::Keyring;
 use crate::auth::keys::{KeyError, NodeKey};
 use crate::byzantine::{Byzantine, Kind};
@@ -210,7 +210,6 @@ fn parts(
         protocol = Box::new(replica.with_view_timeout(view_timeout_ns));
     }
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
-    let unknown = || ReplicaError::UnknownApplication(settings.application.clone());
     let network = network.filter(|network| !network.is_clear());
     let emulation = network.map(|network| network.links(NodeId::of(id), cluster.nodes.len(), rand::random()));
     let parts = Parts {
@@ -219,7 +218,7 @@ fn parts(
         protocol,
         first,
         executor,
-        validator: app::validator(settings).ok_or_else(unknown)?,
+        validator: validator(settings)?,
         tamper,
         listener,
         addresses,
@@ -350,6 +349,10 @@ fn resume(
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn validator(settings: &ClusterSettings) -> Result<Validator, ReplicaError> {
+    app::validator(settings).ok_or_else(|| ReplicaError::UnknownApplication(settings.application.clone()))
 }
 
 fn application(cluster: &ClusterFile, wrong_from: Option<u64>) -> Result<Box<dyn Application>, ReplicaError> {
