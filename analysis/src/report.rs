@@ -80,6 +80,9 @@ pub struct Environment {
     /// Which transport the load generator ran, and why.
     #[serde(default)]
     pub client_transport: String,
+    /// The network that was emulated, in words; empty if none was.
+    #[serde(default)]
+    pub network: String,
     /// When the run began, RFC 3339, UTC.
     #[serde(default)]
     pub started_at: String,

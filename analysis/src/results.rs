@@ -19,6 +19,8 @@ pub const LOAD: &str = "load.json";
 pub const LATENCY: &str = "latency.hlog";
 /// The cluster file, without keys.
 pub const CLUSTER: &str = "cluster.toml";
+/// The network that was emulated; only where one was. Usable as `--network` of another run.
+pub const NETWORK: &str = "network.toml";
 /// The scenario that was played, if one was.
 pub const SCENARIO: &str = "scenario.toml";
 /// What a scorecard is drawn from: operations in each 100 ms, views as replicas told them, faults.

@@ -248,7 +248,7 @@ impl Page {
         let e = &report.environment;
         self.line("Machine", format_args!("{}, {} cores, Linux {}", e.cpu, e.cores, e.kernel));
         self.line("Build", format_args!("{} {}, commit {}", e.version, e.build_profile, e.git_commit));
-        for (label, text) in [("Transport", &e.transport), ("Placement", &e.placement)] {
+        for (label, text) in [("Transport", &e.transport), ("Placement", &e.placement), ("Emulated", &e.network)] {
             if !text.is_empty() {
                 self.line(label, format_args!("{text}"));
             }

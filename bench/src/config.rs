@@ -182,6 +182,8 @@ mod tests {
             "none",
             "--placement",
             "0,1,2,2,3",
+            "--network",
+            "wan-eu,loss=0.1%",
         ];
         let options = run("", &flags).unwrap().options.resolved();
         assert!(options.load.seed.is_some());

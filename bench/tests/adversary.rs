@@ -12,21 +12,28 @@ mod common;
 /// Kinds of one faulty backup, tried together where they do not get in each other's way.
 const BACKUPS: &[&str] = &[
     "3:silent",
-    "3:slow,3:wrong-digest",
-    "3:equivocate,3:withhold-body,3:lying-checkpoint,3:lying-state",
+    "3:slow,3:wrong-digest,3:wrong-reply",
+    "3:equivocate,3:withhold-body,3:lying-checkpoint,3:lying-state,3:partial-authenticator",
     "3:flood,3:stale-view",
     "3:random",
+    "3:corrupt-mac",
 ];
 
 /// Kinds of the first primary.
-const PRIMARIES: &[&str] =
-    &["0:silent", "0:equivocate", "0:withhold-body,0:lying-checkpoint", "0:flood,0:stale-view", "0:random"];
+const PRIMARIES: &[&str] = &[
+    "0:silent",
+    "0:equivocate",
+    "0:withhold-body,0:lying-checkpoint",
+    "0:flood,0:stale-view",
+    "0:random",
+    "0:partial-authenticator",
+];
 
 /// Kinds of hostile clients that are tried together, and what replicas must have refused then.
 const CLIENTS: &[(&str, &[&str])] = &[
     ("bad-signatures,replays,growing-identifiers", &["bad_request_proof", "foreign_client"]),
     ("garbage,half-open", &["bad_magic", "wrong_sender"]),
-    ("slow-reader", &["request_outdated"]),
+    ("slow-reader,partial-authenticators", &["request_outdated", "bad_request_proof"]),
 ];
 
 fn run(arguments: &[&str]) -> Finished {
@@ -65,6 +72,12 @@ fn survive(byzantine: &str) -> Finished {
     let others: Vec<u64> = (0..4).filter(|other| *other != id).collect();
     assert_eq!(numbers(&run.report["audit"]["replicas_compared"]), others, "{byzantine}");
     assert_eq!(run.report["config"]["byzantine"], byzantine);
+    let notes = run.report["audit"]["notes"].to_string();
+    assert_eq!(
+        byzantine.contains("wrong-reply"),
+        notes.contains("replies that contradict the agreed result"),
+        "{notes}"
+    );
     run
 }
 

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const DOCUMENTS: [&str; 5] = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/scenarios.md", "docs/wire.md"];
+const DOCUMENTS: [&str; 6] =
+    ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/emulation.md", "docs/scenarios.md", "docs/wire.md"];
 const FOLDERS: [&str; 6] = ["engine/", "loadgen/", "analysis/", "bench/", "docs/", ".ci/"];
 const COMMANDS: [&str; 6] = ["run", "stress", "replica", "load", "keygen", "report"];
 

@@ -1,6 +1,5 @@
 //! What a group commit costs: prepared votes and the batches that they are about (100 requests of 16 bytes), 1 to 64 of
-//! them in one group, by both backends, with and without the wait for the disk. The file system is that of the temporary
-//! directory (`TMPDIR`).
+//! them in one group, by both backends. The file system is that of the temporary directory (`TMPDIR`).
 
 use std::path::Path;
 
@@ -41,23 +40,21 @@ fn backends(path: &Path) -> Vec<Box<dyn Backend>> {
 
 fn group_commit(c: &mut Criterion) {
     let mut group = c.benchmark_group("group commit");
-    for sync in [true, false] {
-        for count in GROUPS {
-            let records = records(count);
-            group.throughput(Throughput::Elements(count * REQUESTS as u64));
+    for count in GROUPS {
+        let records = records(count);
+        group.throughput(Throughput::Elements(count * REQUESTS as u64));
+        let home = tempfile::tempdir().unwrap();
+        for backend in backends(home.path()) {
+            let name = backend.name();
             let home = tempfile::tempdir().unwrap();
-            for backend in backends(home.path()) {
-                let name = format!("{}, {}", backend.name(), if sync { "durable" } else { "written" });
-                let home = tempfile::tempdir().unwrap();
-                let directory = Directory::open(home.path()).unwrap();
-                let mut log = Log::create(&directory, OWN, backend, LOG_SEGMENT_BYTES_MAX).unwrap();
-                group.bench_function(BenchmarkId::new(name, count), |b| {
-                    b.iter(|| {
-                        records.iter().for_each(|record| log.append(record));
-                        log.write(sync).unwrap();
-                    });
+            let directory = Directory::open(home.path()).unwrap();
+            let mut log = Log::create(&directory, OWN, backend, LOG_SEGMENT_BYTES_MAX).unwrap();
+            group.bench_function(BenchmarkId::new(name, count), |b| {
+                b.iter(|| {
+                    records.iter().for_each(|record| log.append(record));
+                    log.write(true).unwrap();
                 });
-            }
+            });
         }
     }
 }

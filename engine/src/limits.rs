@@ -2,6 +2,8 @@
 //! nothing else depends on (how much one step of a stage takes, what an application defines) stay beside the code that
 //! they bound.
 
+use std::time::Duration;
+
 /// Fewest replicas of a cluster: n = 3f + 1 with f = 1.
 pub const REPLICAS_MIN: usize = 4;
 /// Most replicas of a cluster: a set of replicas is one 64-bit word.
@@ -114,6 +116,15 @@ pub const READ_CHUNK_BYTES: usize = 64 << 10;
 pub const PEER_QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Most bytes queued for one client connection before replies to it are dropped (counted; clients ask again).
 pub const CLIENT_QUEUE_BYTES_MAX: usize = 8 << 20;
+/// Most bytes under way on one emulated link, 100 ms at 10 Gbit/s; frames beyond are dropped (counted). Of those that
+/// wait for its bandwidth there are at most as many as in a peer's queue.
+pub const LINK_BYTES_MAX: usize = 128 << 20;
+/// Longest delay and largest jitter of an emulated link.
+pub const LINK_DELAY_MAX: Duration = Duration::from_secs(60);
+/// Least bandwidth of an emulated link, bits a second.
+pub const LINK_BITS_PER_S_MIN: u64 = 1000;
+/// Most regions of an emulated network.
+pub const REGIONS_MAX: usize = 64;
 /// Bytes of one request's columns in a table: client, timestamp, length.
 pub const REQUEST_COLUMNS_BYTES: usize = 4 + 8 + 4;
 
@@ -138,6 +149,7 @@ const _: () = {
     assert!(columns + OPERATIONS_BYTES_MAX + 1024 <= LOG_ENTRY_BYTES_MAX && LOG_ENTRY_BYTES_MAX <= u32::MAX as usize);
     // A peer's queue holds at least one largest frame.
     assert!(PEER_QUEUE_BYTES_MAX >= FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
+    assert!(LINK_BYTES_MAX >= PEER_QUEUE_BYTES_MAX);
     // What a protocol keeps has room for one largest batch, and for a message of every replica.
     assert!(WAITING_BYTES_MAX >= FRAME_BODY_BYTES_MAX);
     assert!(EARLY_BYTES_MAX >= OPERATIONS_BYTES_MAX && HISTORY_BYTES_MAX >= OPERATIONS_BYTES_MAX);

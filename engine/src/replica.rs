@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::app::{self, Application};
+use crate::app::{self, Application, Validator};
 use crate::auth::keyring::Keyring;
 use crate::auth::keys::{KeyError, NodeKey};
 use crate::byzantine::{Byzantine, Kind};
 use crate::control::server::{self, Source};
+use crate::emulation::NetworkSpec;
 use crate::execute::{Done, Executor, ExecutorConfig};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
@@ -24,7 +25,9 @@ use crate::pipeline::worker::Common;
 use crate::platform;
 use crate::protocol::Protocol;
 use crate::protocol::pbft::{Config, Pbft, Recovery};
-use crate::settings::{Batching, ClusterFile, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice};
+use crate::settings::{
+    Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice,
+};
 use crate::storage::{self, Directory, Identity, Memory, Storage, StorageError, StorageOptions};
 use crate::types::{NodeId, ReplicaId, SequenceNumber};
 
@@ -62,6 +65,8 @@ pub struct ReplicaOptions {
     pub on_corrupt_log: OnCorruptLog,
     /// Bytes of log after which the state is written and the log truncated.
     pub snapshot_every_bytes: u64,
+    /// The network to emulate.
+    pub network: Option<NetworkSpec>,
     /// How many replicas share this machine.
     pub machine_replicas: usize,
     /// For tests of the audit: from this operation on, this replica computes wrongly.
@@ -135,7 +140,7 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
     {
         let report = &mut common.board.lock().report;
         report.placement.clone_from(&plan.explanation);
-        (report.voting, report.durability) = (true, Durability::None.to_string());
+        report.durability = Durability::None.to_string();
     }
     platform::log(&format!("replica {}: placement {}", options.id, plan.explanation));
     let (board, stop) = (common.board.clone(), Arc::clone(&options.stop));
@@ -144,7 +149,8 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
     let (parts, _locked) = parts(options, &common, &failure)?;
     let running = topology::start(parts, &plan, &common).map_err(io("start"))?;
     platform::log(&format!("transport {}", board.lock().report.transport));
-    let source = Source { board, questions: running.questions.clone(), stop: Arc::clone(&stop) };
+    let (questions, links) = (running.questions.clone(), running.links.clone());
+    let source = Source { board, questions, links, stop: Arc::clone(&stop) };
     let served = server::serve(control, source);
     if let Err(error) = served {
         stop.store(true, Ordering::Relaxed);
@@ -167,7 +173,8 @@ fn parts(
     failure: &Failure,
 ) -> Result<(Parts, Option<Arc<Directory>>), ReplicaError> {
     let storage_options = storage_options(&options)?;
-    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, byzantine, .. } = options;
+    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, byzantine, network, .. } =
+        options;
     let quorums = cluster.quorums();
     if usize::from(id.0) >= quorums.n() {
         return Err(ReplicaError::UnknownReplica { id, n: quorums.n() });
@@ -182,42 +189,13 @@ fn parts(
     };
     let mut executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
     let identity = Identity { fingerprint: cluster.fingerprint(), replica: id };
-    let started = Instant::now();
-    let storage = storage_options.as_ref().map(|options| remember(options, identity, &mut executor, common));
-    let (directory, voting, memory) = match storage.transpose()? {
-        Some(Storage { directory, voting, memory, .. }) => (Some(directory), voting, memory),
-        None => (None, true, None),
+    let remembered = match &storage_options {
+        Some(options) => remember(options, identity, &mut executor, settings, common, failure)?,
+        None => Remembered { directory: None, voting: true, resumed: None },
     };
-    let resumed = match (memory, storage_options, &directory) {
-        (Some(memory), Some(options), Some(directory)) => {
-            let resumed = resume(memory, &options, directory, &mut executor, settings.checkpoint_interval, failure)?;
-            let Resumed { what, .. } = &resumed;
-            platform::log(&format!("replica {id}: {what}, in {:.1} ms", started.elapsed().as_secs_f64() * 1e3));
-            Some(resumed)
-        }
-        _ => None,
-    };
-    let config = Config {
-        quorums,
-        own: id,
-        window: settings.window,
-        checkpoint_interval: settings.checkpoint_interval,
-        batching,
-        clients: cluster.clients(),
-        principals: client_nodes.iter().map(|(_, clients)| clients.clone()).collect(),
-        status_interval_ns: nanos(STATUS_INTERVAL),
-        view_timeout_ns: settings.view_timeout_ms * 1_000_000,
-        view_timeout_max_ns: nanos(VIEW_TIMEOUT_MAX),
-        durable: resumed.is_some(),
-        voting,
-        planted: None,
-    };
-    if let Some(Resumed { recovery, .. }) = &resumed
-        && !recovery.is_whole(config.window)
-    {
-        platform::log(&format!("replica {id}: its log does not lead to all its votes: it votes no more"));
-        common.board.lock().report.voting = false;
-    }
+    let Remembered { directory, voting, resumed } = remembered;
+    common.board.lock().report.voting = voting;
+    let config = Config { durable: resumed.is_some(), voting, ..config(&cluster, id, batching) };
     let mut first = Vec::new();
     let now = common.clock.now();
     let view_timeout_ns = config.view_timeout_ns;
@@ -232,22 +210,44 @@ fn parts(
         protocol = Box::new(replica.with_view_timeout(view_timeout_ns));
     }
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
-    let unknown = || ReplicaError::UnknownApplication(settings.application.clone());
+    let network = network.filter(|network| !network.is_clear());
+    let emulation = network.map(|network| network.links(NodeId::of(id), cluster.nodes.len(), rand::random()));
     let parts = Parts {
         own: id,
         keyring,
         protocol,
         first,
         executor,
-        validator: app::validator(settings).ok_or_else(unknown)?,
+        validator: validator(settings)?,
         tamper,
         listener,
         addresses,
         client_nodes,
         transport,
         persist,
+        emulation,
     };
     Ok((parts, directory))
+}
+
+/// What the protocol core has to know of its cluster.
+fn config(cluster: &ClusterFile, own: ReplicaId, batching: Batching) -> Config {
+    let settings = &cluster.settings;
+    Config {
+        quorums: cluster.quorums(),
+        own,
+        window: settings.window,
+        checkpoint_interval: settings.checkpoint_interval,
+        batching,
+        clients: cluster.clients(),
+        principals: cluster.client_nodes().map(|(_, clients)| clients).collect(),
+        status_interval_ns: nanos(STATUS_INTERVAL),
+        view_timeout_ns: settings.view_timeout_ms * 1_000_000,
+        view_timeout_max_ns: nanos(VIEW_TIMEOUT_MAX),
+        durable: false,
+        voting: true,
+        planted: None,
+    }
 }
 
 fn storage_options(options: &ReplicaOptions) -> Result<Option<StorageOptions>, ReplicaError> {
@@ -259,47 +259,63 @@ fn storage_options(options: &ReplicaOptions) -> Result<Option<StorageOptions>, R
     }
 }
 
-/// Opens the data directory, restores the state that is found there, and says so.
+/// What a data directory makes of a replica.
+struct Remembered {
+    /// Locked for as long as this lives.
+    directory: Option<Arc<Directory>>,
+    voting: bool,
+    /// Where votes are made durable.
+    resumed: Option<Resumed>,
+}
+
+/// Opens the data directory, restores what is found there, and says so.
 fn remember(
     options: &StorageOptions,
     identity: Identity,
     executor: &mut Executor,
+    settings: &ClusterSettings,
     common: &Common,
-) -> Result<Storage, StorageError> {
+    failure: &Failure,
+) -> Result<Remembered, ReplicaError> {
+    let say = |text: &str| platform::log(&format!("replica {}: {text}", identity.replica));
+    let started = Instant::now();
     let storage = storage::open(options, identity, |snapshot| {
         let restored = executor.restore(snapshot.sequence, snapshot.digest, &snapshot.chunks);
         restored.map_err(|error| error.to_string())
     })?;
-    for note in &storage.notes {
-        platform::log(&format!("replica {}: {note}", identity.replica));
+    storage.notes.iter().for_each(|note| say(note));
+    let Storage { directory, mut voting, memory, .. } = storage;
+    let mut resumed = None;
+    if let Some(memory) = memory {
+        let by = format!("wal, by {}", memory.backend);
+        let (found, what) = resume(memory, options, &directory, executor, settings, failure)?;
+        say(&format!("{what}, in {:.1} ms; votes are made durable: {by}", started.elapsed().as_secs_f64() * 1e3));
+        common.board.lock().report.durability = by;
+        if !found.recovery.is_whole(settings.window) {
+            say("its log does not lead to all its votes: it votes no more before it is started again");
+            voting = false;
+        }
+        resumed = Some(found);
     }
-    let mut board = common.board.lock();
-    board.report.voting = storage.voting;
-    if let Some(memory) = &storage.memory {
-        board.report.durability = format!("wal, by {}", memory.backend);
-        platform::log(&format!("replica {}: votes are made durable by {}", identity.replica, memory.backend));
-    }
-    Ok(storage)
+    Ok(Remembered { directory: Some(directory), voting, resumed })
 }
 
 /// What a replica goes on with.
 struct Resumed {
     recovery: Recovery,
     persist: PersistParts,
-    /// What was recovered, for a person.
-    what: String,
 }
 
 /// Executes what was decided after the state that was restored, up to the last checkpoint that was stable. Nobody waits
-/// for replies to that any more.
+/// for replies to that any more. Also says what was recovered.
 fn resume(
     memory: Memory,
     options: &StorageOptions,
     directory: &Arc<Directory>,
     executor: &mut Executor,
-    checkpoint_interval: u64,
+    settings: &ClusterSettings,
     failure: &Failure,
-) -> Result<Resumed, ReplicaError> {
+) -> Result<(Resumed, String), ReplicaError> {
     let Memory { saved, records, log_bytes, log, kept, .. } = memory;
     let recorded = records.len();
     let (executions, recovery) = Recovery::plan(saved, records);
@@ -324,15 +340,19 @@ fn resume(
         kept,
         directory: Arc::clone(directory),
         snapshot_every_bytes: options.snapshot_every_bytes,
-        checkpoint_interval,
+        checkpoint_interval: settings.checkpoint_interval,
         executed: stable.sequence,
         failure: Arc::clone(failure),
     };
-    Ok(Resumed { recovery, persist, what })
+    Ok((Resumed { recovery, persist }, what))
 }
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn validator(settings: &ClusterSettings) -> Result<Validator, ReplicaError> {
+    app::validator(settings).ok_or_else(|| ReplicaError::UnknownApplication(settings.application.clone()))
 }
 
 fn application(cluster: &ClusterFile, wrong_from: Option<u64>) -> Result<Box<dyn Application>, ReplicaError> {

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hippodrome_engine::auth::{KeyError, Keyring, NodeKey};
+use hippodrome_engine::emulation::{Change, NetworkSpec, OutgoingLinks};
 use hippodrome_engine::limits::CONNECTIONS_MAX;
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::settings::{ClusterFile, TransportChoice};
@@ -117,12 +118,39 @@ pub struct LoadOptions {
     pub timeout: Duration,
     /// Which transport to open.
     pub transport: TransportChoice,
-    /// Seeds the schedule and the workload.
+    /// The network to emulate.
+    pub network: Option<NetworkSpec>,
+    /// Changes of its links while the load runs; links are emulated from the start if there can be any.
+    pub changes: Option<Arc<LinkChanges>>,
+    /// Seeds the schedule, the workload, and the emulated network if that has no seed of its own.
     pub seed: u64,
     /// Where the interval log goes.
     pub hlog: PathBuf,
     /// Set to stop early.
     pub stop: Arc<AtomicBool>,
+}
+
+/// Carries changes of emulated links to all threads of a load.
+#[derive(Debug, Default)]
+pub struct LinkChanges {
+    threads: Mutex<Vec<Sender<Change>>>,
+}
+
+impl LinkChanges {
+    /// Makes a change that has been [checked](Change::check) on every thread, soon. One that comes before the threads
+    /// have started is lost.
+    pub fn make(&self, change: &Change) {
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // A thread that has ended has no links.
+            let _ = thread.send(change.clone());
+        }
+    }
+
+    fn subscribe(&self) -> Receiver<Change> {
+        let (changes, subscribed) = channel();
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(changes);
+        subscribed
+    }
 }
 
 /// Why a load can not be driven.
@@ -277,6 +305,8 @@ impl<'a> Setup<'a> {
                 seed: self.options.seed,
                 retransmission: self.options.retransmission,
                 transport: self.options.transport,
+                emulation: self.emulation(),
+                changes: self.options.changes.as_ref().map_or_else(|| channel().1, |changes| changes.subscribe()),
                 clock: self.clock,
                 ready: ready.clone(),
                 starts,
@@ -288,6 +318,13 @@ impl<'a> Setup<'a> {
             go.push(start);
         }
         Ok((go, seconds, threads))
+    }
+
+    /// What this node's links do, if they are emulated or may come to be.
+    fn emulation(&self) -> Option<OutgoingLinks> {
+        let clear = self.options.changes.is_some().then(NetworkSpec::default);
+        let network = self.options.network.clone().filter(|network| !network.is_clear()).or(clear)?;
+        Some(network.links(self.options.node, self.options.cluster.nodes.len(), self.options.seed))
     }
 
     /// One workload for each thread.

@@ -1,14 +1,18 @@
 //! A generator thread's connections to the replicas: one to each replica for each of the connection numbers that it
-//! owns.
+//! owns. Where links are [emulated](hippodrome_engine::emulation), frames wait here until they are due.
 
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hippodrome_engine::auth::Keyring;
+use hippodrome_engine::emulation::alarm::Alarm;
+use hippodrome_engine::emulation::{Change, Emulator};
 use hippodrome_engine::limits::PEER_QUEUE_BYTES_MAX;
+use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::pipeline::ingress::{Admission, Arrival, Ingress};
 use hippodrome_engine::transport::{ConnectionId, Event, Transport};
 use hippodrome_engine::types::{NodeId, ReplicaId, Time};
@@ -28,9 +32,19 @@ struct Link {
     backoff: Duration,
 }
 
+/// A frame that waits until an emulated link hands it on.
+pub(crate) struct Waiting {
+    replica: ReplicaId,
+    index: u32,
+    bytes: Bytes,
+}
+
 /// All links of one thread.
 pub(crate) struct Links {
     transport: Box<dyn Transport>,
+    clock: Clock,
+    emulated: Option<(Emulator<Waiting>, Alarm)>,
+    changes: Receiver<Change>,
     ingress: Ingress,
     links: Vec<Link>,
     owned: Range<u32>,
@@ -46,13 +60,15 @@ const fn nanos(duration: Duration) -> u64 {
 
 impl Links {
     /// Links to `replicas` for the connection numbers `owned`, of `connections` that the node has to each replica.
+    /// `emulator` is what they do, if they are emulated, and `changes` is where changes of that come from.
     pub(crate) fn new(
         transport: Box<dyn Transport>,
+        clock: Clock,
         keyring: Arc<Keyring>,
         replicas: &[SocketAddr],
-        owned: Range<u32>,
-        connections: u32,
-    ) -> Self {
+        (owned, connections): (Range<u32>, u32),
+        (emulator, changes): (Option<Emulator<Waiting>>, Receiver<Change>),
+    ) -> std::io::Result<Self> {
         let mut links = Vec::new();
         for index in owned.clone() {
             links.extend((0u16..).zip(replicas).map(|(replica, address)| Link {
@@ -65,7 +81,10 @@ impl Links {
                 backoff: RECONNECT_FIRST,
             }));
         }
-        Self { transport, ingress: Ingress::new(keyring), links, owned, connections, events: Vec::new() }
+        let alarm = |emulator| Ok::<_, std::io::Error>((emulator, Alarm::start(transport.waker())?));
+        let emulated = emulator.map(alarm).transpose()?;
+        let (ingress, events) = (Ingress::new(keyring), Vec::new());
+        Ok(Self { transport, clock, emulated, changes, ingress, links, owned, connections, events })
     }
 
     /// How many replicas every owned connection number has a link to.
@@ -74,9 +93,20 @@ impl Links {
         self.owned.clone().map(|index| connected(index).count()).min().unwrap_or(0)
     }
 
-    /// Sends to `replica` over connection number `index`; forgotten if that does not stand, or if the replica has not
-    /// taken what was sent before (retransmission repairs it).
+    /// Sends to `replica` over connection number `index`, now or when the emulated link hands it on; forgotten if that
+    /// does not stand, or if the replica has not taken what was sent before (retransmission repairs it).
     pub(crate) fn send(&mut self, replica: ReplicaId, index: u32, bytes: Bytes) {
+        match &mut self.emulated {
+            None => self.queue(replica, index, bytes),
+            Some((emulator, _)) => {
+                let waiting = Waiting { replica, index, bytes };
+                // Whatever is dropped has been counted.
+                let _ = emulator.push(self.clock.now(), NodeId::of(replica), waiting.bytes.len(), waiting);
+            }
+        }
+    }
+
+    fn queue(&mut self, replica: ReplicaId, index: u32, bytes: Bytes) {
         let link = self.links.iter().find(|link| link.replica == replica && link.index == index);
         if let Some(connection) = link.and_then(|link| link.connection)
             && self.transport.queued_bytes(connection) <= PEER_QUEUE_BYTES_MAX
@@ -85,9 +115,31 @@ impl Links {
         }
     }
 
+    /// Changes what emulated links do, hands on what is due, and says how long the sockets may be waited for.
+    fn emulate(&mut self, wait: Duration) -> Duration {
+        if let Some((emulator, _)) = &mut self.emulated {
+            while let Ok(change) = self.changes.try_recv() {
+                // Whoever sends changes has checked them.
+                let _ = emulator.apply(&change);
+            }
+        }
+        let now = self.clock.now();
+        while let Some(waiting) = self.emulated.as_mut().and_then(|(emulator, _)| emulator.pop_due(now)) {
+            self.queue(waiting.replica, waiting.index, waiting.bytes);
+        }
+        let Some((emulator, alarm)) = &self.emulated else { return wait };
+        let Some(due) = emulator.next_due() else { return wait };
+        let until = self.clock.until(due);
+        if !wait.is_zero() {
+            alarm.set(Instant::now() + until);
+        }
+        wait.min(until)
+    }
+
     /// Writes what is queued, waits at most `wait` and appends the frames that came.
     pub(crate) fn poll(&mut self, now: Time, wait: Duration, frames: &mut Vec<Frame>) -> std::io::Result<()> {
         self.connect_where_due(now);
+        let wait = if self.emulated.is_some() { self.emulate(wait) } else { wait };
         let mut events = std::mem::take(&mut self.events);
         self.transport.poll(Some(wait), &mut events)?;
         for event in events.drain(..) {

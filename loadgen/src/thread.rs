@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use hippodrome_engine::auth::Keyring;
+use hippodrome_engine::emulation::{Change, Emulator, OutgoingLinks};
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::protocol::client::ClientTable;
 use hippodrome_engine::settings::TransportChoice;
@@ -45,6 +46,8 @@ pub(crate) struct LoadThread {
     pub(crate) seed: u64,
     pub(crate) retransmission: Retransmission,
     pub(crate) transport: TransportChoice,
+    pub(crate) emulation: Option<OutgoingLinks>,
+    pub(crate) changes: Receiver<Change>,
     pub(crate) clock: Clock,
     pub(crate) ready: Sender<Ready>,
     pub(crate) starts: Receiver<Timetable>,
@@ -64,8 +67,11 @@ impl LoadThread {
             }
         };
         let waker = transport.waker();
-        let mut links =
-            Links::new(transport, Arc::clone(&self.keyring), &self.replicas, self.owned.clone(), self.connections);
+        let numbers = (self.owned.clone(), self.connections);
+        let emulator = self.emulation.map(|links| Emulator::new(links, self.index, self.count));
+        let emulation = (emulator, self.changes);
+        let keyring = Arc::clone(&self.keyring);
+        let mut links = Links::new(transport, self.clock, keyring, &self.replicas, numbers, emulation)?;
         let needed = self.keyring.quorums().n() - self.keyring.quorums().f();
         let connected = connect(&mut links, self.clock, self.replicas.len(), needed)?;
         let _ = self.ready.send(Ok((connected, links.refused(), opened.why)));

@@ -13,6 +13,13 @@ Examples:
   hippodrome load --cluster race/cluster.toml --key race/client-0.key --out load-1 --rate 20000 --arrivals poisson
   hippodrome load --cluster race/cluster.toml --key race/client-1.key --hostile replays --duration 30s
 
+With --network-stdin, each line on standard input changes the emulation of this process's outgoing links:
+  {\"to\":[0,2],\"block\":true}             replicas 0 and 2 hear nothing from here any more
+  {\"block\":false}                        all hear everything again
+  {\"to\":[1],\"link\":\"delay=50ms,loss=1%\"} values change, the others stay
+  {\"reset\":true}                         back to what --network says
+A replica's own links are changed over its control port, by {\"ask\":\"network\", ..} with the same keys.
+
 Writes load.json (counts, the generator's honesty figures, every second) and latency.hlog (HdrHistogram interval log, ns).";
 
 /// Drive load at a running cluster
@@ -49,6 +56,10 @@ pub(crate) struct LoadArgs {
 
     #[command(flatten)]
     pub(crate) transport: TransportOptions,
+
+    /// Change emulated links by lines of JSON on standard input (see below)
+    #[arg(long, help_heading = "Transport")]
+    pub(crate) network_stdin: bool,
 
     /// The launcher's: exit when this process is no longer the parent
     #[arg(long, value_name = "PID", hide = true)]

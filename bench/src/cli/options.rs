@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hippodrome_engine::app::kv;
+use hippodrome_engine::emulation::NetworkSpec;
 use hippodrome_engine::limits::{
     CONNECTIONS_MAX, KV_RECORDS_MAX, OPERATION_BYTES_MAX, RESULT_BYTES_MAX, SNAPSHOT_EVERY_BYTES_MAX,
     SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX, VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
@@ -20,7 +21,7 @@ use hippodrome_loadgen::generator::Mode;
 use serde::Serialize;
 
 use super::values::{
-    App, Arrivals, Preset, Size, Span, Workload, name, real, size, size_between, span, whole, whole_seconds,
+    App, Arrivals, Network, Preset, Size, Span, Workload, name, real, size, size_between, span, whole, whole_seconds,
 };
 use crate::failure::Failure;
 
@@ -143,7 +144,8 @@ pub(crate) struct ReplicaTuning {
     ///
     /// `wal`: every vote is in a write-ahead log on disk before it is sent (group commits with fdatasync), so that a
     /// replica that is started again goes on where it was. `none`: nothing; a replica that is started again has
-    /// forgotten its votes, so it follows, executes and answers, but never votes.
+    /// forgotten its votes, so it follows, executes and answers, but never votes. `run` gives each replica a directory
+    /// beside the results, replica-0 and so on, and leaves it there.
     #[arg(long, value_name = "WHAT", default_value_t = Durability::None)]
     pub(crate) durability: Durability,
 
@@ -152,7 +154,7 @@ pub(crate) struct ReplicaTuning {
     pub(crate) snapshot_every: Size,
 }
 
-/// What moves the bytes of a process.
+/// What moves the bytes of a process, and over what network it is to seem.
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 #[command(next_help_heading = "Transport")]
 pub(crate) struct TransportOptions {
@@ -161,6 +163,29 @@ pub(crate) struct TransportOptions {
     /// `auto` probes whether io_uring works here, takes epoll if not, and says why.
     #[arg(long, value_name = "BACKEND", default_value_t = TransportChoice::Auto)]
     pub(crate) transport: TransportChoice,
+
+    /// Emulate a network: none, lan, lossy-lan, wan-aws-5, wan-eu, wan-us, a TOML file, or KEY=VALUE,..
+    ///
+    /// Frames to other processes are held back, lost or stopped by each sender, without root: delay=20ms, jitter=2ms,
+    /// distribution=normal or uniform, loss=0.1% (of frames), bandwidth=100Mbit, reorder=on, blocked=on. Values behind a
+    /// preset or a file change what each of its links does (wan-eu,loss=0.1%). Nodes are placed in the regions of a WAN
+    /// in turn, replicas first; its delays are half of measured round-trip times. Every process of a cluster must be
+    /// given the same. See docs/emulation.md.
+    #[arg(long, value_name = "SPEC")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<Network>,
+}
+
+impl TransportOptions {
+    /// The network to emulate, if it does anything, checked against the number of nodes.
+    ///
+    /// # Errors
+    /// If it names a node that is not there.
+    pub(crate) fn network(&self, nodes: usize) -> Result<Option<NetworkSpec>, Failure> {
+        let Some(network) = self.network.as_ref().filter(|network| !network.spec.is_clear()) else { return Ok(None) };
+        network.spec.check(nodes).map_err(Failure::usage)?;
+        Ok(Some(network.spec.clone()))
+    }
 }
 
 /// What is sent, and when.

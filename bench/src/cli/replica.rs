@@ -15,6 +15,11 @@ Example:
   hippodrome replica --cluster race/cluster.toml --key race/replica-0.key --data /var/lib/hippodrome/0 --durability wal
   echo '{\"ask\":\"status\"}' | nc 127.0.0.1 CONTROL_PORT
 
+  echo '{\"ask\":\"network\",\"to\":[1,2],\"block\":true}' | nc 127.0.0.1 CONTROL_PORT
+
+Questions: status, ledger, clients, stop, and network, which changes the emulation of this replica's outgoing links (the
+keys are those of load --network-stdin; without any it only tells what is in force).
+
 The first line on stdout, once the replica is up, is JSON: {\"control\":\"127.0.0.1:PORT\",\"listen\":\"IP:PORT\"}. Logs go to stderr.";
 
 /// Run one replica until it is stopped

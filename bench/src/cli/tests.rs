@@ -46,6 +46,8 @@ fn bad_values_are_named_with_what_is_allowed() {
         ("--window", "4097", "a whole number from 2 to 4096"),
         ("--checkpoint-interval", "0", "a whole number from 1 to 2048"),
         ("--transport", "dpdk", "auto, tokio-uring, epoll"),
+        ("--network", "wan-mars", "none, lan, lossy-lan, wan-aws-5, wan-eu, wan-us, a TOML file"),
+        ("--network", "lan,loss=2", "loss=PERCENT%"),
         ("--placement", "0,1", "NETWORK,ORDER,EXECUTE,EGRESS,VERIFY"),
         ("--wait", "sleep", "auto, spin, yield, park"),
         ("--retransmit-after", "0s", "1ms to 1h"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
+use hippodrome_engine::emulation::NetworkSpec;
 use hippodrome_engine::settings::{Authentication, OptionError};
 use hippodrome_loadgen::generator::WorkloadKind;
 use serde::{Serialize, Serializer};
@@ -21,6 +22,14 @@ pub(crate) struct Size(pub(crate) u64);
 /// Strategies for all classes of links by one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Preset(pub(crate) Authentication);
+
+/// A network to emulate, and how it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Network {
+    text: String,
+    /// What it is.
+    pub(crate) spec: NetworkSpec,
+}
 
 /// The replicated application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -108,6 +117,21 @@ impl std::str::FromStr for Preset {
 impl Serialize for Preset {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl std::str::FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let spec = NetworkSpec::open(text).map_err(|error| error.to_string())?;
+        Ok(Self { text: text.to_owned(), spec })
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
     }
 }
 

@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use hippodrome_analysis::results::{LATENCY, LOAD};
 use hippodrome_analysis::series::Second;
 use hippodrome_engine::auth::NodeKey;
+use hippodrome_engine::emulation::Change;
 use hippodrome_engine::settings::{ClusterFile, Role};
 use hippodrome_engine::types::NodeId;
-use hippodrome_loadgen::generator::{self, LoadOptions, Retransmission, WorkloadOptions};
+use hippodrome_loadgen::generator::{self, LinkChanges, LoadOptions, Retransmission, WorkloadOptions};
 use hippodrome_loadgen::hostile::{self, HostileOptions, Kind, Tally};
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
 
@@ -44,6 +45,8 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
         }
         _ => WorkloadOptions::Null { request_bytes },
     };
+    let network = arguments.transport.network(cluster.nodes.len())?;
+    let changes = arguments.network_stdin.then(|| changes_from_stdin(cluster.nodes.len()));
     let options = LoadOptions {
         cluster,
         key,
@@ -57,6 +60,8 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
         retransmission: Retransmission { first: tuning.retransmit_after.0, longest: tuning.retransmit_max.0 },
         timeout: tuning.timeout.0,
         transport: arguments.transport.transport,
+        network,
+        changes,
         seed: tuning.seed.unwrap_or_else(rand::random),
         hlog: out.join(LATENCY),
         stop: stop.clone(),
@@ -73,6 +78,27 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
         output::print(&format!("{operations} operations in {seconds:.1} s; results in {place}\n"));
     }
     Ok(())
+}
+
+/// Changes of emulated links, as they come in on standard input until it ends.
+fn changes_from_stdin(nodes: usize) -> Arc<LinkChanges> {
+    let changes = Arc::new(LinkChanges::default());
+    let reader = Arc::clone(&changes);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok).filter(|line| !line.trim().is_empty()) {
+            match read_change(&line, nodes) {
+                Ok(change) => reader.make(&change),
+                Err(error) => output::tell(&format!("network: '{line}': {error:#}")),
+            }
+        }
+    });
+    changes
+}
+
+fn read_change(line: &str, nodes: usize) -> anyhow::Result<Change> {
+    let change: Change = serde_json::from_str(line)?;
+    change.check(nodes)?;
+    Ok(change)
 }
 
 /// Is a nuisance instead of a load.

@@ -39,6 +39,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         return Err(Failure::value("id", id, format!("{node}, whose key {} is", arguments.key.display())));
     }
     let address = cluster.nodes[usize::from(node.0)].address.context("a voter without an address")?;
+    let network = arguments.transport.network(cluster.nodes.len())?;
     let listener = if arguments.listen_from_stdin {
         inherited().map_err(Failure::Usage)?
     } else {
@@ -65,6 +66,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         durability: arguments.tuning.durability,
         on_corrupt_log: arguments.on_corrupt_log,
         snapshot_every_bytes: arguments.tuning.snapshot_every.0,
+        network,
         machine_replicas,
         wrong_from: arguments.wrong_from,
         byzantine: arguments.byzantine,

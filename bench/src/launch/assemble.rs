@@ -193,6 +193,7 @@ fn describe_environment(setup: &Setup, driven: &Driven, primary: Option<&Told>) 
         placement: primary.map(|told| told.status.placement.clone()).unwrap_or_default(),
         client_transport: driven.load.as_ref().map(|load| load.transport.clone()).unwrap_or_default(),
         started_at: setup.started_at.clone(),
+        network: setup.network.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..environment()
     }
 }

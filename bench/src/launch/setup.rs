@@ -1,12 +1,14 @@
 //! What must exist before any process starts: the results directory, the cluster with its keys, and a bound port for
 //! each replica.
 
+use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use hippodrome_analysis::results;
+use hippodrome_analysis::results::{self, NETWORK};
+use hippodrome_engine::emulation::NetworkSpec;
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::settings::ClusterFile;
 use tempfile::TempDir;
@@ -22,6 +24,8 @@ pub(super) struct Setup {
     pub(super) options: RunOptions,
     /// Who takes part.
     pub(super) cluster: ClusterFile,
+    /// The network that is emulated.
+    pub(super) network: Option<NetworkSpec>,
     /// The results directory.
     pub(super) directory: PathBuf,
     /// When the run began, RFC 3339.
@@ -45,6 +49,9 @@ impl Setup {
         if connections > clients {
             return Err(Failure::value("connections", connections, format!("at most --clients ({clients})")));
         }
+        let hostile = options.hostile.iter().flat_map(|hostile| &hostile.0).map(|_| hostile::CLIENTS);
+        let shares: Vec<u32> = std::iter::once(options.clients).chain(hostile).collect();
+        let network = options.transport.network(usize::from(options.replicas) + shares.len())?;
         check_byzantine(&options, arguments.allow_too_many_faults)?;
         let listeners: Vec<TcpListener> = (0..options.replicas)
             .map(|_| TcpListener::bind("127.0.0.1:0"))
@@ -52,8 +59,6 @@ impl Setup {
             .context("no free port on 127.0.0.1")?;
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>().context("a bound port")?;
-        let hostile = options.hostile.iter().flat_map(|hostile| &hostile.0).map(|_| hostile::CLIENTS);
-        let shares: Vec<u32> = std::iter::once(options.clients).chain(hostile).collect();
         let new = NewCluster::with_shares(options.cluster.settings(), &addresses, &shares).map_err(Failure::Usage)?;
 
         let started_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
@@ -64,14 +69,32 @@ impl Setup {
         let keys = tempfile::Builder::new().prefix(".keys-").tempdir_in(&directory).context("directory for keys")?;
         new.write(keys.path())?;
         results::write(&directory, results::CLUSTER, &new.file.to_toml()).context("cluster file")?;
+        // Every process reads the same, with a seed, so that the run can be made again.
+        let network = network.map(|network| {
+            #[allow(clippy::cast_possible_truncation, reason = "some of its bits will do")]
+            let seed = network.seed.or(options.load.seed.map(|seed| seed as u32));
+            NetworkSpec { seed, ..network }
+        });
+        if let Some(network) = &network {
+            results::write(&directory, NETWORK, &network.to_toml()).context("emulated network")?;
+        }
         let config = toml::to_string(&options).context("resolved options")?;
         results::write(&directory, results::CONFIG, &config).context("resolved options")?;
-        Ok(Self { options, cluster: new.file, directory, started_at, listeners, keys, keys_removed: false })
+        let cluster = new.file;
+        Ok(Self { options, cluster, network, directory, started_at, listeners, keys, keys_removed: false })
     }
 
     /// Where the cluster file lies.
     pub(super) fn cluster_path(&self) -> PathBuf {
         self.keys.path().join(results::CLUSTER)
+    }
+
+    /// How a process is told which network to emulate.
+    pub(super) fn network_argument(&self) -> Option<OsString> {
+        self.network.as_ref()?;
+        let mut argument = OsString::from("--network=");
+        argument.push(self.directory.join(NETWORK));
+        Some(argument)
     }
 
     /// Where a node's key lies: `replica-2.key`, `client-0.key`.

@@ -30,6 +30,8 @@ pub(super) struct Timeline {
     injected: Vec<Injected>,
     /// What went wrong with the playing itself.
     problems: Vec<String>,
+    /// Whether replicas are started while the load runs. They need their keys then, whenever they get to read them.
+    ever_restarts: bool,
 }
 
 /// What a scenario did.
@@ -54,6 +56,8 @@ enum Outcome {
 impl Timeline {
     /// The events of a scenario, in order of time; `None` for a run without one.
     pub(super) fn new(events: Option<&[Event]>, n: usize) -> Self {
+        let starts = |event: &Event| matches!(event.action, Action::Restart(_) | Action::Byzantine(..));
+        let ever_restarts = events.is_some_and(|events| events.iter().any(starts));
         Self {
             events: events.unwrap_or_default().iter().cloned().collect(),
             watcher: events.map(|_| Watcher::new(n)),
@@ -62,13 +66,13 @@ impl Timeline {
             waiting: None,
             injected: Vec::new(),
             problems: Vec::new(),
+            ever_restarts,
         }
     }
 
     /// Whether replicas will be started while the load runs, which need their keys then.
-    pub(super) fn restarts(&self) -> bool {
-        !self.restarts.is_empty()
-            || self.events.iter().any(|event| matches!(event.action, Action::Restart(_) | Action::Byzantine(..)))
+    pub(super) const fn restarts(&self) -> bool {
+        self.ever_restarts
     }
 
     /// How long nothing will happen, if not longer than `longest`. `began_s`: when the measured load began.

@@ -2,7 +2,7 @@
 //!
 //! Shipped: [null] (a result of a fixed size, as in the 0/0, 4/0 and 0/4 micro-benchmarks of Castro & Liskov) and [kv]
 //! (a key-value store for YCSB-style mixes). [faulty] wraps another one and computes wrongly, for tests of the audit.
-//! [validator] tells other stages than the executor's what an application refuses.
+//! [mod@validator] tells other stages than the executor's what an application refuses.
 
 use thiserror::Error;
 

@@ -1,12 +1,13 @@
 //! What a replica tells about itself through its control port: one JSON object a line in, one out.
 //!
 //! The port is for whoever runs the cluster, not for peers: it listens on loopback unless told otherwise and never
-//! changes the protocol's state.
+//! changes the protocol's state. What it can change is how the replica's outgoing links are emulated.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::emulation::Change;
 use crate::types::{NodeId, ReplicaId, SequenceNumber, View};
 
 pub mod server;
@@ -24,6 +25,9 @@ pub enum Question {
     },
     /// How often each client's operations were executed, answered with a [`ClientsAnswer`].
     Clients,
+    /// Change the emulation of the outgoing links, `{"ask":"network","to":[1,2],"block":true}`, or only tell about it,
+    /// `{"ask":"network"}`. Answered with what is [in force](crate::emulation::InForce).
+    Network(Change),
     /// Stop orderly. Answered with `{}` before the process ends.
     Stop,
 }

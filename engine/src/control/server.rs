@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::control::{LedgerAnswer, Question, ReplicaReport};
 use crate::limits::{CONTROL_CONNECTIONS_MAX, QUESTION_BYTES_MAX, QUESTION_SEQUENCES_MAX};
 use crate::pipeline::board::{Questions, SharedBoard};
+use crate::pipeline::network::LinkChanges;
 use crate::platform;
 
 /// A connection that says nothing for so long is closed.
@@ -23,6 +24,8 @@ pub struct Source {
     pub board: SharedBoard,
     /// The execute stage.
     pub questions: Questions,
+    /// The network.
+    pub links: LinkChanges,
     /// Set by [`Question::Stop`].
     pub stop: Arc<AtomicBool>,
 }
@@ -107,6 +110,11 @@ fn answer(stream: &TcpStream, question: Question, source: &Source) -> std::io::R
         Question::Clients => match source.questions.clients() {
             Some(clients) => say(stream, &clients),
             None => say(stream, &silent()),
+        },
+        Question::Network(change) => match source.links.make(change) {
+            Some(Ok(in_force)) => say(stream, &in_force),
+            Some(Err(error)) => say(stream, &Refusal { error: error.to_string() }),
+            None => say(stream, &Refusal { error: "the network does not answer".into() }),
         },
         Question::Stop => {
             say(stream, &serde_json::json!({}))?;

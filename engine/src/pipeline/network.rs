@@ -1,5 +1,5 @@
 //! The network: the one thread that owns a replica's sockets, both ways. Frames go up to the verify stages, sealed
-//! bytes come down from egress.
+//! bytes come down from egress, by way of the [emulated](crate::emulation) links where there are any.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -10,16 +10,22 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::auth::Keyring;
+use crate::emulation::OutgoingLinks;
 use crate::limits::{CLIENT_QUEUE_BYTES_MAX, PEER_QUEUE_BYTES_MAX};
 use crate::pipeline::board::Board;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::egress::{Destination, Outgoing, connection_of};
 use crate::pipeline::ingress::{Admission, Arrival, Ingress};
 use crate::pipeline::link::{Receiver, Sender};
+use crate::pipeline::network::emulated::Emulated;
 use crate::pipeline::stage::{Counts, count};
 use crate::pipeline::verify::Frames;
 use crate::transport::{ConnectionId, Event, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
+
+mod emulated;
+
+pub use emulated::{ChangeRequest, LinkChanges, link_changes};
 
 /// How many connections each client node has, told by the network to egress, so that replies take the connection that
 /// their client's load generator thread reads.
@@ -84,6 +90,10 @@ pub struct NetworkParts {
     pub outgoing: Receiver<Vec<Outgoing>>,
     /// Shared with egress.
     pub routes: Routes,
+    /// What the outgoing links do, if they are emulated.
+    pub emulation: Option<OutgoingLinks>,
+    /// From the control port.
+    pub changes: crossbeam::channel::Receiver<ChangeRequest>,
 }
 
 /// The network's context.
@@ -97,6 +107,9 @@ pub struct Network {
     next_verify: usize,
     outgoing: Receiver<Vec<Outgoing>>,
     routes: Routes,
+    nodes: usize,
+    emulated: Option<Emulated>,
+    changes: crossbeam::channel::Receiver<ChangeRequest>,
     events: Vec<Event>,
     /// Connections that are refused, with what they are told still queued: the next poll writes it, then they are
     /// closed.
@@ -109,9 +122,10 @@ impl Network {
     /// Sockets of one replica over `transport`.
     ///
     /// # Errors
-    /// If the listener can not be registered.
+    /// If the listener can not be registered, or the alarm of emulated links not be started.
     pub fn new(parts: NetworkParts, mut transport: Box<dyn Transport>) -> std::io::Result<Self> {
         transport.listen(parts.listener)?;
+        let emulated = parts.emulation.map(|links| Emulated::new(links, transport.waker())).transpose()?;
         let own = ReplicaId(parts.keyring.own().0);
         let peers = parts.addresses.iter().enumerate().map(|(id, address)| Peer {
             address: *address,
@@ -129,6 +143,9 @@ impl Network {
         Ok(Self {
             own,
             transport,
+            nodes: parts.keyring.nodes(),
+            emulated,
+            changes: parts.changes,
             ingress: Ingress::new(parts.keyring),
             peers: peers.collect(),
             client_nodes,
@@ -157,6 +174,11 @@ impl Network {
         }
         let wait = if self.is_stalled() { wait.min(Duration::from_micros(50)) } else { wait };
         let wait = if self.closing.is_empty() { wait } else { Duration::ZERO };
+        if let Some(emulated) = &self.emulated
+            && !wait.is_zero()
+        {
+            emulated.set_alarm(clock);
+        }
         let mut events = std::mem::take(&mut self.events);
         let before = clock.now();
         self.transport.poll(Some(wait), &mut events)?;
@@ -290,40 +312,55 @@ impl Network {
         }
     }
 
-    /// Queues what egress has sealed. What has no connection, or whose queue is full, is dropped and counted: the
-    /// status exchange and the clients' retransmissions repair that, while waiting would let one slow reader stop
-    /// everybody.
-    pub fn take_outgoing(&mut self) {
+    /// Takes what egress has sealed, and queues what leaves now: all of it, unless links are emulated.
+    pub fn take_outgoing(&mut self, clock: &Clock) {
         while let Some(items) = self.outgoing.receive() {
-            for Outgoing { to, bytes } in items {
-                let (connection, limit) = match to {
-                    Destination::Replica(replica) => {
-                        (self.peers.get(usize::from(replica.0)).and_then(|peer| peer.connection), PEER_QUEUE_BYTES_MAX)
-                    }
-                    Destination::Client(node, client) => {
-                        let connection = self.client_nodes.get(&node).and_then(|node| {
-                            let connections = u32::try_from(node.connections.len()).unwrap_or(0);
-                            let index = connection_of(client, &node.clients, connections);
-                            node.connections.get(index as usize).copied().flatten()
-                        });
-                        (connection, CLIENT_QUEUE_BYTES_MAX)
-                    }
-                };
-                match connection {
-                    None => count(&mut self.dropped, "dropped_not_connected"),
-                    Some(connection) if self.transport.queued_bytes(connection) > limit => {
-                        count(&mut self.dropped, "dropped_queue_full");
-                    }
-                    Some(connection) => self.transport.send(connection, bytes),
-                }
+            match &mut self.emulated {
+                None => items.into_iter().for_each(|item| self.queue(item)),
+                Some(emulated) => emulated.push(clock.now(), items),
             }
+        }
+        if self.emulated.is_some() {
+            let now = clock.now();
+            while let Some(item) = self.emulated.as_mut().and_then(|emulated| emulated.pop_due(now)) {
+                self.queue(item);
+            }
+        }
+        while let Ok(request) = self.changes.try_recv() {
+            emulated::change(&mut self.emulated, NodeId(self.own.0), self.nodes, &self.transport.waker(), request);
         }
     }
 
-    /// Whether egress has sealed something that was not taken yet.
+    /// Queues a frame for its connection. What has no connection, or whose queue is full, is dropped and counted: the
+    /// status exchange and the clients' retransmissions repair that, while waiting would let one slow reader stop
+    /// everybody.
+    fn queue(&mut self, Outgoing { to, bytes }: Outgoing) {
+        let (connection, limit) = match to {
+            Destination::Replica(replica) => {
+                (self.peers.get(usize::from(replica.0)).and_then(|peer| peer.connection), PEER_QUEUE_BYTES_MAX)
+            }
+            Destination::Client(node, client) => {
+                let connection = self.client_nodes.get(&node).and_then(|node| {
+                    let connections = u32::try_from(node.connections.len()).unwrap_or(0);
+                    let index = connection_of(client, &node.clients, connections);
+                    node.connections.get(index as usize).copied().flatten()
+                });
+                (connection, CLIENT_QUEUE_BYTES_MAX)
+            }
+        };
+        match connection {
+            None => count(&mut self.dropped, "dropped_not_connected"),
+            Some(connection) if self.transport.queued_bytes(connection) > limit => {
+                count(&mut self.dropped, "dropped_queue_full");
+            }
+            Some(connection) => self.transport.send(connection, bytes),
+        }
+    }
+
+    /// Whether egress has sealed something, or the control port has asked for something, that was not taken yet.
     #[must_use]
     pub fn has_outgoing(&self) -> bool {
-        !self.outgoing.is_empty()
+        !self.outgoing.is_empty() || !self.changes.is_empty()
     }
 
     /// Whether frames are held back because a verify stage's link is full.
@@ -338,7 +375,7 @@ impl Network {
         self.outgoing.len()
     }
 
-    /// When a connection must be tried again or a handshake given up.
+    /// When a connection must be tried again, a handshake given up, or a frame leaves an emulated link.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let retry = self
@@ -347,7 +384,8 @@ impl Network {
             .filter(|peer| peer.we_connect && peer.connection.is_none() && peer.attempt.is_none())
             .map(|peer| peer.retry_at)
             .min();
-        [retry, self.ingress.deadline()].into_iter().flatten().min()
+        let due = self.emulated.as_ref().and_then(Emulated::next_due);
+        [retry, self.ingress.deadline(), due].into_iter().flatten().min()
     }
 
     /// Posts counters.
@@ -360,6 +398,9 @@ impl Network {
         board.report.connected = self.connected();
         board.post_ignored("ingress", self.ingress.refused());
         board.post_ignored("network", &self.dropped);
+        if let Some(emulated) = &self.emulated {
+            board.post_ignored("emulation", &emulated.dropped());
+        }
     }
 
     fn connected(&self) -> Vec<NodeId> {

@@ -179,11 +179,12 @@ impl Persist {
         let any = !group.is_empty();
         let (mut work, mut outbound) = (Vec::new(), Vec::new());
         for departure in group {
-            self.truncation.on_work(&departure.work, &self.log);
+            let saves = self.truncation.on_work(&departure.work, &self.log);
             append(&mut work, departure.work);
+            work.extend(saves);
             append(&mut outbound, departure.outbound);
             for checkpoint in departure.stable {
-                self.truncation.on_stable(checkpoint, &mut self.log, &mut work);
+                self.truncation.on_stable(checkpoint, &self.log, &mut work);
             }
         }
         if !work.is_empty() {
@@ -257,22 +258,30 @@ struct Truncation {
 }
 
 impl Truncation {
-    fn on_work(&mut self, work: &[Work], log: &Log) {
+    /// Notes how far the executor will get. A state that was fetched is written at once, for the log alone does not lead
+    /// there: what asks for it comes right behind the work, and finds nothing if the state was not taken over.
+    fn on_work(&mut self, work: &[Work], log: &Log) -> Vec<Work> {
+        let mut saves = Vec::new();
         for item in work {
-            if let Work::Install(sequence, ..) = item {
-                // If it becomes the state here, it is kept as if it had been wished for.
-                self.wanted = Some(*sequence);
+            match item {
+                Work::Execute(execution) => self.handed = self.handed.max(execution.sequence),
+                Work::Install(sequence, digest, _) => {
+                    self.handed = self.handed.max(*sequence);
+                    saves.push(self.save(Checkpoint { sequence: *sequence, digest: *digest }, log));
+                }
+                _ => {}
             }
-            let Work::Execute(execution) = item else { continue };
-            if execution.sequence > self.handed.next() {
-                // The state was replaced by a fetched one: the log alone does not lead there.
-                self.due_at_bytes = log.appended_bytes();
-            }
-            self.handed = self.handed.max(execution.sequence);
         }
+        saves
     }
 
-    fn on_stable(&mut self, checkpoint: Checkpoint, log: &mut Log, work: &mut Vec<Work>) {
+    fn save(&mut self, checkpoint: Checkpoint, log: &Log) -> Work {
+        self.writing = true;
+        let first_segment = log.first_needed(checkpoint.sequence);
+        Work::Save(SaveRequest { checkpoint, first_segment, to: self.jobs.clone() })
+    }
+
+    fn on_stable(&mut self, checkpoint: Checkpoint, log: &Log, work: &mut Vec<Work>) {
         while let Ok(good) = self.reports.try_recv() {
             self.writing = false;
             if !good {
@@ -281,9 +290,7 @@ impl Truncation {
         }
         if self.wanted == Some(checkpoint.sequence) {
             self.due_at_bytes = log.appended_bytes() + self.every_bytes;
-            self.writing = true;
-            let first_segment = log.first_needed(checkpoint.sequence);
-            work.push(Work::Save(SaveRequest { checkpoint, first_segment, to: self.jobs.clone() }));
+            work.push(self.save(checkpoint, log));
         }
         if self.wanted.is_some_and(|wanted| wanted <= checkpoint.sequence) {
             self.wanted = None;

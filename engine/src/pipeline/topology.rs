@@ -28,12 +28,13 @@ use std::thread::JoinHandle;
 
 use crate::app::Validator;
 use crate::auth::keyring::Keyring;
+use crate::emulation::OutgoingLinks;
 use crate::execute::Executor;
 use crate::pipeline::board::Questions;
 use crate::pipeline::egress::{Egress, EgressLinks, Tamper};
 use crate::pipeline::execute::Execute;
 use crate::pipeline::link::{Receiver, Sender};
-use crate::pipeline::network::{Network, NetworkParts, Routes};
+use crate::pipeline::network::{LinkChanges, Network, NetworkParts, Routes, link_changes};
 use crate::pipeline::order::{Order, OrderLinks};
 use crate::pipeline::persist::{Onward, Persist, PersistLinks, PersistParts};
 use crate::pipeline::placement::{Plan, Role, Thread};
@@ -97,6 +98,8 @@ pub struct Parts {
     pub transport: TransportChoice,
     /// What makes votes durable, if anything does. The plan has a thread for it then.
     pub persist: Option<PersistParts>,
+    /// What the outgoing links do, if they are emulated.
+    pub emulation: Option<OutgoingLinks>,
 }
 
 /// The running threads.
@@ -105,6 +108,8 @@ pub struct Running {
     bells: Vec<Doorbell>,
     /// How to ask the execute stage.
     pub questions: Questions,
+    /// How to change the emulation of links.
+    pub links: LinkChanges,
 }
 
 /// Wires all links and starts all threads.
@@ -113,7 +118,7 @@ pub struct Running {
 /// If a thread can not be started or its transport not be opened.
 pub fn start(parts: Parts, plan: &Plan, common: &Common) -> io::Result<Running> {
     let mut sleeps = Sleeps::new(plan);
-    let (stages, network, questions) = wire(parts, plan, common, &sleeps)?;
+    let (stages, network, (questions, links)) = wire(parts, plan, common, &sleeps)?;
     let mut stages: HashMap<Role, SendStage> = stages;
     let mut network = Some(network);
     let mut threads = Vec::new();
@@ -137,7 +142,7 @@ pub fn start(parts: Parts, plan: &Plan, common: &Common) -> io::Result<Running> 
         threads.push(spawned?);
         openings.push(opening);
     }
-    let running = Running { threads, bells: sleeps.bells, questions };
+    let running = Running { threads, bells: sleeps.bells, questions, links };
     for opening in openings {
         if let Ok(Err(error)) = opening.recv() {
             common.stop.store(true, Ordering::Relaxed);
@@ -198,13 +203,10 @@ impl Sleeps {
 }
 
 type NetworkStart = (NetworkParts, TransportChoice);
+/// The stages but for the network, what that one needs, and how to ask the running ones.
+type Wired = (HashMap<Role, SendStage>, NetworkStart, (Questions, LinkChanges));
 
-fn wire(
-    parts: Parts,
-    plan: &Plan,
-    common: &Common,
-    sleeps: &Sleeps,
-) -> io::Result<(HashMap<Role, SendStage>, NetworkStart, Questions)> {
+fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Result<Wired> {
     let mut stages: HashMap<Role, SendStage> = HashMap::new();
     let mut frames = Vec::new();
     let mut verified = Vec::new();
@@ -241,6 +243,7 @@ fn wire(
     let routes = Routes::new(parts.keyring.nodes());
     let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, routes.clone(), links);
     stages.insert(Role::Egress, Box::new(egress.tampering(parts.tamper)));
+    let (links, changes) = link_changes(sleeps.bell(Role::Network));
     let network = NetworkParts {
         keyring: parts.keyring,
         listener: parts.listener,
@@ -249,8 +252,11 @@ fn wire(
         frames,
         outgoing: outgoing_out,
         routes,
+        emulation: parts.emulation,
+        changes,
     };
-    Ok((stages, (network, parts.transport), Questions::new(queries_in, sleeps.bell(Role::Execute))))
+    let questions = Questions::new(queries_in, sleeps.bell(Role::Execute));
+    Ok((stages, (network, parts.transport), (questions, links)))
 }
 
 /// What a thread needs to begin.
@@ -331,8 +337,12 @@ mod tests {
         let thread = thread.spawn(|| -> io::Result<()> { panic!("on purpose") }).unwrap();
         let (queries, _asked) = channel();
         let (bell, _parker) = Doorbell::parker();
-        let running =
-            Running { threads: vec![thread], bells: vec![bell.clone()], questions: Questions::new(queries, bell) };
+        let running = Running {
+            threads: vec![thread],
+            bells: vec![bell.clone()],
+            questions: Questions::new(queries, bell.clone()),
+            links: link_changes(bell).0,
+        };
         while !running.any_ended() {
             std::thread::yield_now();
         }

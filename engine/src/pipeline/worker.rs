@@ -96,7 +96,7 @@ impl Worker {
             self.poll_network(wait)?;
             let busy = self.step_stages();
             if let Some(network) = &mut self.network {
-                network.take_outgoing();
+                network.take_outgoing(&self.clock);
             }
             self.post_if_due();
             wait = if busy { Duration::ZERO } else { self.idle() };

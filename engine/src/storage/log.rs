@@ -5,7 +5,6 @@
 //! segments before the last one are durable as a whole, and only the last one can be torn. Each start of a replica begins
 //! a new segment.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::mem::discriminant;
@@ -78,7 +77,7 @@ struct Replay {
     digester: Digester,
     carried: Carried,
     records: Vec<Record>,
-    segments: VecDeque<(u64, SequenceNumber)>,
+    segments: Vec<(u64, SequenceNumber)>,
     cut: Option<Cut>,
     bytes: u64,
 }
@@ -92,7 +91,7 @@ impl Replay {
             digester: Digester::default(),
             carried: Carried::default(),
             records: Vec::new(),
-            segments: VecDeque::new(),
+            segments: Vec::new(),
             cut: None,
             bytes: 0,
         }
@@ -135,7 +134,7 @@ impl Replay {
                 self.records.push(entry.record);
             }
         }
-        self.segments.push_back((number, highest));
+        self.segments.push((number, highest));
         self.bytes += bytes.len() as u64;
         Ok(())
     }
@@ -180,18 +179,18 @@ pub(super) struct Read {
     /// Bytes that were read.
     pub(super) bytes: u64,
     carried: Carried,
-    segments: VecDeque<(u64, SequenceNumber)>,
+    segments: Vec<(u64, SequenceNumber)>,
 }
 
 impl Read {
     /// Of a log that has not begun.
     pub(super) fn nothing() -> Self {
-        Self { records: Vec::new(), cut: None, bytes: 0, carried: Carried::default(), segments: VecDeque::new() }
+        Self { records: Vec::new(), cut: None, bytes: 0, carried: Carried::default(), segments: Vec::new() }
     }
 
     /// The number of the last segment, 0 if there is none.
     fn last(&self) -> u64 {
-        self.segments.back().map_or(0, |(number, _)| *number)
+        self.segments.last().map_or(0, |(number, _)| *number)
     }
 }
 
@@ -247,8 +246,8 @@ pub struct Log {
     path: PathBuf,
     number: u64,
     builder: Builder,
-    /// Earlier segments with the highest sequence number that each is about, oldest first.
-    closed: VecDeque<(u64, SequenceNumber)>,
+    /// Earlier segments with the highest sequence number that each is about, oldest first; deleted ones too.
+    closed: Vec<(u64, SequenceNumber)>,
     carried: Carried,
     /// Bytes of earlier segments that this process has written.
     closed_bytes: u64,
@@ -333,7 +332,7 @@ impl Log {
             self.write_group(true)?;
         }
         let (file, path, builder) = new_segment(&self.directory, self.identity, self.number + 1, &self.carried)?;
-        self.closed.push_back((self.number, self.builder.highest()));
+        self.closed.push((self.number, self.builder.highest()));
         self.closed_bytes += self.builder.len();
         (self.number, self.file, self.path, self.builder) = (self.number + 1, file, path, builder);
         Ok(())
@@ -350,12 +349,11 @@ impl Log {
         Ok(())
     }
 
-    /// The first segment that is needed beside the state at `stable`, which never goes back.
-    pub fn first_needed(&mut self, stable: SequenceNumber) -> u64 {
-        while self.closed.front().is_some_and(|(_, highest)| *highest <= stable) {
-            self.closed.pop_front();
-        }
-        self.closed.front().map_or(self.number, |(number, _)| *number)
+    /// The first segment that is needed beside the state at `stable`.
+    #[must_use]
+    pub fn first_needed(&self, stable: SequenceNumber) -> u64 {
+        let needed = self.closed.iter().find(|(_, highest)| *highest > stable);
+        needed.map_or(self.number, |(number, _)| *number)
     }
 
     /// Bytes that this process has appended.

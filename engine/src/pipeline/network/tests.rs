@@ -5,9 +5,11 @@ use std::rc::Rc;
 
 use super::*;
 use crate::auth::testing::{cluster, keyring};
+use crate::emulation::{Change, InForce, NetworkSpec};
 use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
-use crate::transport::{Counters, Waker};
+use crate::settings::TransportChoice;
+use crate::transport::{Counters, Waker, probe};
 use crate::wire::handshake::Handshake;
 use crate::wire::{FrameKind, FrameReader};
 
@@ -75,23 +77,40 @@ impl Transport for Fake {
     }
 }
 
-/// Replica `own` of four, with a client node of 9 clients, on a fake transport.
-fn network(own: u16) -> (Network, Fake, Receiver<Frames>) {
+/// The other ends of what a network is joined to.
+struct Ends {
+    frames: Receiver<Frames>,
+    outgoing: Sender<Vec<Outgoing>>,
+    links: LinkChanges,
+}
+
+/// Replica `own` of four, with a client node of 9 clients; `link` is what its outgoing links do.
+fn parts(own: u16, link: Option<&str>) -> (NetworkParts, Ends) {
     let file = cluster("mac", 4, &[9]);
     let (bell, _parker) = Doorbell::parker();
     let (frames_in, frames) = ring(64);
-    let (_, outgoing) = ring(1);
+    let (outgoing_in, outgoing) = ring(64);
+    let (links, changes) = link_changes(bell.clone());
+    let emulation = link.map(|link| NetworkSpec::open(link).unwrap().links(NodeId(own), file.nodes.len(), 1));
     let parts = NetworkParts {
         keyring: keyring(&file, own),
         listener: TcpListener::bind("127.0.0.1:0").unwrap(),
         addresses: file.voters().filter_map(|node| node.address).collect(),
         client_nodes: file.client_nodes().collect(),
-        frames: vec![Sender::new(frames_in, bell)],
+        frames: vec![Sender::new(frames_in, bell.clone())],
         outgoing: Receiver::new(outgoing),
         routes: Routes::new(file.nodes.len()),
+        emulation,
+        changes,
     };
+    (parts, Ends { frames: Receiver::new(frames), outgoing: Sender::new(outgoing_in, bell), links })
+}
+
+/// The same without emulation, on a fake transport.
+fn network(own: u16) -> (Network, Fake, Receiver<Frames>) {
+    let (parts, ends) = parts(own, None);
     let fake = Fake::default();
-    (Network::new(parts, Box::new(fake.clone())).unwrap(), fake, Receiver::new(frames))
+    (Network::new(parts, Box::new(fake.clone())).unwrap(), fake, ends.frames)
 }
 
 fn accepted(connection: u64) -> Event {
@@ -197,4 +216,119 @@ fn a_client_node_that_returns_with_another_number_of_connections_leaves_none_beh
     assert_eq!(fake.0.borrow().closed.last(), Some(&ConnectionId(20)));
     let standing = [Some(ConnectionId(22)), Some(ConnectionId(21))];
     assert_eq!(network.client_nodes[&NodeId(4)].connections, standing);
+}
+
+/// Makes a change as the control port does, from another thread.
+fn change(network: &mut Network, ends: &Ends, clock: &Clock, json: &str) -> Result<InForce, String> {
+    let (links, change) = (ends.links.clone(), serde_json::from_str::<Change>(json).unwrap());
+    let asking = std::thread::spawn(move || links.make(change).expect("an answer"));
+    while !asking.is_finished() {
+        network.take_outgoing(clock);
+        std::thread::yield_now();
+    }
+    asking.join().unwrap().map_err(|error| error.to_string())
+}
+
+fn message(to: u16, from: u16) -> Outgoing {
+    let bytes = crate::wire::frame::encode_frame(FrameKind::Status, NodeId(from), 0, |_| {});
+    Outgoing { to: Destination::Replica(ReplicaId(to)), bytes }
+}
+
+#[test]
+fn frames_wait_for_emulated_links_and_handshakes_do_not() {
+    let (parts, mut ends) = parts(0, Some("delay=50ms"));
+    let fake = Fake::default();
+    let mut network = Network::new(parts, Box::new(fake.clone())).unwrap();
+    let clock = Clock::start();
+    join(&mut network, &fake, &clock, (1, 2), (0, 1));
+    assert_eq!(network.connected(), [NodeId(2)], "nothing held up the handshake");
+
+    let before = fake.0.borrow().sent.len();
+    let pushed = clock.now();
+    ends.outgoing.send(vec![message(2, 0), message(3, 0)]);
+    network.take_outgoing(&clock);
+    assert_eq!(fake.0.borrow().sent.len(), before);
+    let due = network.deadline().unwrap();
+    assert!(due >= pushed.after(50_000_000) && due <= clock.now().after(50_000_000));
+    while fake.0.borrow().sent.len() == before {
+        network.take_outgoing(&clock);
+    }
+    assert!(clock.now() >= due);
+    // The other frame's destination is not connected, which is found when it would leave.
+    while network.deadline().is_some() {
+        network.take_outgoing(&clock);
+    }
+    assert_eq!(network.dropped["dropped_not_connected"], 1);
+    assert_eq!(fake.0.borrow().sent.len(), before + 1);
+}
+
+/// Sends a frame to each of replicas 1 and 2; the connections that it leaves by.
+fn pass(network: &mut Network, ends: &mut Ends, fake: &Fake, clock: &Clock) -> Vec<u64> {
+    let before = fake.0.borrow().sent.len();
+    ends.outgoing.send(vec![message(1, 0), message(2, 0)]);
+    network.take_outgoing(clock);
+    let script = fake.0.borrow();
+    script.sent[before..].iter().map(|(connection, _)| connection.0).collect()
+}
+
+#[test]
+fn links_are_blocked_and_healed_while_the_network_runs() {
+    let (parts, mut ends) = parts(0, None);
+    let fake = Fake::default();
+    let mut network = Network::new(parts, Box::new(fake.clone())).unwrap();
+    let clock = Clock::start();
+    join(&mut network, &fake, &clock, (1, 1), (0, 1));
+    join(&mut network, &fake, &clock, (2, 2), (0, 1));
+    assert_eq!(pass(&mut network, &mut ends, &fake, &clock), [1, 2]);
+
+    let told = change(&mut network, &ends, &clock, "{}").unwrap();
+    assert_eq!((told.own, told.links.len()), (NodeId(0), 4));
+    assert!(network.emulated.is_none(), "to ask costs nothing");
+    let told = change(&mut network, &ends, &clock, r#"{"to":[0,2],"block":true}"#).unwrap();
+    let blocked: Vec<_> = told.links.iter().filter(|link| link.link.blocked).map(|link| link.to).collect();
+    assert_eq!(blocked, [NodeId(2)]);
+    assert_eq!(pass(&mut network, &mut ends, &fake, &clock), [1]);
+    let error = change(&mut network, &ends, &clock, r#"{"to":[9],"block":true}"#).unwrap_err();
+    assert_eq!(error, "to = 9: allowed: nodes 0 to 4");
+    let told = change(&mut network, &ends, &clock, r#"{"reset":true}"#).unwrap();
+    assert_eq!((told.links[1].blocked, told.links[1].passed, told.links[0].passed), (1, 0, 1));
+    assert_eq!(pass(&mut network, &mut ends, &fake, &clock), [1, 2]);
+    let mut board = Board::default();
+    network.post(&mut board);
+    assert_eq!(board.report().ignored["emulated_block"], 1);
+}
+
+/// Two nodes over real sockets: what one sends takes its time there, and nothing on the way back.
+#[test]
+fn delay_is_one_way_between_two_nodes() {
+    const DELAY_NS: u64 = 30_000_000;
+    let clock = Clock::start();
+    let open = |parts| Network::new(parts, probe::open(TransportChoice::Epoll).unwrap().0).unwrap();
+    let ((mut near, mut near_ends), (mut far, mut far_ends)) = (parts(0, None), parts(1, Some("delay=30ms")));
+    let address = near.listener.local_addr().unwrap();
+    near.addresses[0] = address;
+    far.addresses[0] = address;
+    let (mut near, mut far) = (open(near), open(far));
+    let patience = clock.now().after(20_000_000_000);
+    while near.connected().is_empty() || far.connected().is_empty() {
+        assert!(clock.now() < patience, "no connection");
+        near.step(Duration::from_millis(1), &clock).unwrap();
+        far.step(Duration::from_millis(1), &clock).unwrap();
+    }
+
+    let sent = clock.now();
+    near_ends.outgoing.send(vec![message(1, 0)]);
+    far_ends.outgoing.send(vec![message(0, 1)]);
+    let (mut there, mut back) = (None, None);
+    while there.is_none() || back.is_none() {
+        assert!(clock.now() < patience, "a frame is missing: {there:?}, {back:?}");
+        for network in [&mut near, &mut far] {
+            network.take_outgoing(&clock);
+            network.step(Duration::from_millis(1), &clock).unwrap();
+        }
+        there = there.or_else(|| near_ends.frames.receive().map(|frames| frames.received));
+        back = back.or_else(|| far_ends.frames.receive().map(|frames| frames.received));
+    }
+    assert!(there.unwrap() >= sent.after(DELAY_NS));
+    assert!(back < there, "nothing holds up what the other one sends");
 }

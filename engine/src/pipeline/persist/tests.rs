@@ -308,11 +308,19 @@ fn snapshot_that_was_missed_is_asked_for_again() {
 }
 
 #[test]
-fn state_that_was_fetched_is_written_soon() {
+fn state_that_was_fetched_is_written_at_once() {
     let mut bench = Bench::new();
     assert_eq!(advance(&mut bench, 1..=4, 4).0, [8]);
-    advance(&mut bench, 5..=9, 8).1.remove(0).answer(Some(&snapshot(8)));
+    let Checkpoint { sequence, digest } = checkpoint(100);
+    bench.input.send(Departure { work: vec![Work::Install(sequence, digest, Vec::new())], ..Departure::default() });
+    assert!(bench.step());
+    let mut work = bench.work.receive().unwrap();
+    let Some(Work::Save(request)) = work.pop() else { panic!("{work:?}") };
+    assert!(matches!(work[..], [Work::Install(..)]), "{work:?}");
+    assert_eq!(request.sequence(), sequence);
+    request.answer(Some(&snapshot(100)));
     take_report(&mut bench);
-    assert!(advance(&mut bench, 10..=10, 8).0.is_empty());
+    assert_eq!(files(&bench, "snapshot"), ["snapshot-00000000000000000100.bin"]);
+    // The wish for 8 is past, the next is beyond what was fetched.
     assert_eq!(advance(&mut bench, 101..=102, 100).0, [104]);
 }

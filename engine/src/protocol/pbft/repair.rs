@@ -75,6 +75,13 @@ impl Repair {
         }
     }
 
+    /// The highest sequence number that at least `count` replicas told to have committed; 0 if there is none.
+    pub(super) fn committed_by(&self, count: usize) -> SequenceNumber {
+        let mut told: Vec<SequenceNumber> = self.peers.iter().map(|peer| peer.committed).collect();
+        told.sort_unstable_by(|one, other| other.cmp(one));
+        told.get(count.saturating_sub(1)).copied().unwrap_or_default()
+    }
+
     /// Takes the body with `digest` for `sequence` if one was kept; the others for it are of no use.
     pub(super) fn take_body(&mut self, sequence: SequenceNumber, digest: Digest) -> Option<Arc<Batch>> {
         let found = self.bodies.iter().find(|(_, body)| body.sequence == sequence && body.batch.digest == digest);

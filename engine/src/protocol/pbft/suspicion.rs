@@ -24,6 +24,18 @@ const PATIENCE_MAX: u32 = 6;
 /// A timer that fires later than this part of the time-out says more of this replica than of the primary.
 const OVERSLEPT_FRACTION: u64 = 4;
 
+/// How many time-outs in a row a replica takes the blame itself while others are known to have gone on without it: what
+/// it misses is to be had from them. Not for ever: f of those who say that they have gone on may be lying.
+const EXCUSES_MAX: u32 = 8;
+
+/// A primary that orders everything, but so late that clients keep asking everybody, is slow on purpose or not fit for
+/// its task: if at each of so many looks in a row some request has been waited for longer than from one look to the
+/// next, it is replaced. A client alone can not bring that about: its requests are ordered at once when they are
+/// forwarded, and if that can not be, those of its principal do not count here.
+const SLOW_LOOKS_MAX: u32 = 8;
+/// Looks are this part of the time-out apart.
+const LOOK_FRACTION: u64 = 4;
+
 /// What the primary is waited for.
 #[derive(Debug)]
 pub(super) struct Suspicion {
@@ -32,14 +44,21 @@ pub(super) struct Suspicion {
     timeout_ns: u64,
     /// Whether a batch has committed since the last view change began.
     progressed: bool,
+    /// Whether the timer fired late the last time.
+    overslept: bool,
     /// When the timer expires, if it is set.
     armed: Option<Time>,
+    /// Time-outs since the last progress that were this replica's own fault, as it seems.
+    excuses: u32,
     /// The highest sequence number that this view's primary has assigned.
     pub(super) proposed: SequenceNumber,
     /// Since when the next of these has been awaited.
     waiting_since: Time,
     /// While a view is to be started: when patience ends, once Q replicas have asked for it.
     view_due: Option<Time>,
+    /// When the primary is next looked at, and how often in a row it was found slow.
+    look_at: Time,
+    slow_looks: u32,
     /// Requests that clients sent to this backup, by client, at most one each.
     requests: BTreeMap<ClientId, Awaited>,
     /// The same, by the time at which they are due.
@@ -55,6 +74,8 @@ pub(super) struct Suspicion {
 #[derive(Debug)]
 struct Awaited {
     timestamp: Timestamp,
+    /// Since when this primary has had time for it.
+    since: Time,
     due: Time,
     /// This request alone, with all its proofs.
     request: RequestTable,
@@ -68,10 +89,14 @@ impl Suspicion {
             longest_ns: longest_ns.max(first_ns),
             timeout_ns: first_ns,
             progressed: true,
+            overslept: false,
             armed: None,
+            excuses: 0,
             proposed: SequenceNumber(0),
             waiting_since: Time(0),
             view_due: None,
+            look_at: Time(0),
+            slow_looks: 0,
             requests: BTreeMap::new(),
             due: BTreeSet::new(),
             bytes: 0,
@@ -104,10 +129,12 @@ impl Suspicion {
 
     fn time_anew(&mut self, now: Time, principal: impl Fn(ClientId) -> u32) {
         self.view_due = self.view_due.map(|_| now.after(self.timeout_ns));
+        self.slow_looks = 0;
         self.waiting_since = now;
         self.due.clear();
         for (client, awaited) in &mut self.requests {
             let patience = patience_ns(self.timeout_ns, self.in_vain.get(&principal(*client)).copied());
+            awaited.since = now;
             awaited.due = now.after(patience);
             self.due.insert((awaited.due, *client));
         }
@@ -125,6 +152,7 @@ impl Suspicion {
     pub(super) fn note_committed(&mut self, batch: &Batch, principal: impl Fn(ClientId) -> u32, now: Time) {
         self.waiting_since = now;
         self.progressed = true;
+        self.excuses = 0;
         self.timeout_ns = self.first_ns;
         if self.requests.is_empty() {
             return;
@@ -147,9 +175,27 @@ impl Suspicion {
 
     fn insert(&mut self, client: ClientId, awaited: Awaited) {
         self.remove(client);
+        if self.requests.is_empty() {
+            self.slow_looks = 0;
+            self.look_at = awaited.since.after(self.timeout_ns / LOOK_FRACTION);
+        }
         self.bytes += awaited.request.bytes();
         self.due.insert((awaited.due, client));
         self.requests.insert(client, awaited);
+    }
+
+    /// Looks whether anything has been waited for too long, when it is time to. True if that is so again and again.
+    fn is_too_slow(&mut self, now: Time, principal: impl Fn(ClientId) -> u32) -> bool {
+        if self.requests.is_empty() || now < self.look_at {
+            return false;
+        }
+        let pause = self.timeout_ns / LOOK_FRACTION;
+        self.look_at = now.after(pause);
+        let counts = |client: ClientId| !self.in_vain.contains_key(&principal(client));
+        let late = |(client, awaited): (&ClientId, &Awaited)| now.since(awaited.since) >= pause && counts(*client);
+        let late = self.requests.iter().any(late);
+        self.slow_looks = if late { self.slow_looks + 1 } else { 0 };
+        self.slow_looks >= SLOW_LOOKS_MAX
     }
 
     /// All requests that are waited for, as few tables as possible.
@@ -195,7 +241,7 @@ impl Pbft {
             }
             let in_vain = self.suspicion.in_vain.get(&self.principal(client)).copied();
             let due = turn.now.after(patience_ns(self.suspicion.timeout_ns, in_vain));
-            self.suspicion.insert(client, Awaited { timestamp, due, request });
+            self.suspicion.insert(client, Awaited { timestamp, since: turn.now, due, request });
         }
         if full {
             turn.outputs.push(Output::Ignored(Ignored::RequestQueueFull));
@@ -238,18 +284,32 @@ impl Pbft {
         // among the few that notice, and f + 1 must.
         let batch =
             (suspicion.proposed > self.log.committed).then(|| suspicion.waiting_since.after(suspicion.timeout_ns));
-        let request = suspicion.due.first().map(|(due, _)| *due).filter(|_| !self.is_primary());
+        let request = suspicion.due.first().filter(|_| !self.is_primary());
+        let request = request.map(|(due, _)| (*due).min(suspicion.look_at));
         batch.into_iter().chain(request).min()
     }
 
     /// Time may be up.
     pub(super) fn on_view_timer(&mut self, turn: &mut Turn<'_>) {
         let armed = self.suspicion.armed.take().unwrap_or(turn.now);
-        if turn.now.since(armed) > self.suspicion.timeout_ns / OVERSLEPT_FRACTION {
+        let late = turn.now.since(armed) > self.suspicion.timeout_ns / OVERSLEPT_FRACTION;
+        if late && !self.suspicion.overslept {
             // This replica itself did not run. What the primary sent meanwhile is still to be read.
             self.time_anew(turn.now);
         }
-        if self.view_due().is_none_or(|due| due > turn.now) {
+        // Once in a row: on a machine that is always late, the primary must still be replaced.
+        self.suspicion.overslept = late;
+        let principals = &self.config.principals;
+        let slow = self.views.active
+            && !self.is_primary()
+            && self.suspicion.is_too_slow(turn.now, |client| principal_of(principals, client));
+        if !slow && self.view_due().is_none_or(|due| due > turn.now) {
+            self.arm_view_timer(turn);
+            return;
+        }
+        if self.views.active && self.is_behind() && self.suspicion.excuses < EXCUSES_MAX {
+            self.suspicion.excuses += 1;
+            self.time_anew(turn.now);
             self.arm_view_timer(turn);
             return;
         }

@@ -178,6 +178,13 @@ impl Pbft {
         }
     }
 
+    /// Whether others have executed what this replica has not.
+    pub(super) fn is_behind(&self) -> bool {
+        let committed = self.log.committed;
+        let told = self.repair.committed_by(self.config.quorums.weak());
+        self.transfer.fetch.is_some() || self.reached() > committed || told > committed
+    }
+
     /// The highest checkpoint that f + 1 replicas say to have reached or passed: a correct one is among them.
     fn reached(&self) -> SequenceNumber {
         self.checkpoints.reached_by(self.config.quorums.weak())

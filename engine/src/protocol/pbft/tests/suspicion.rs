@@ -2,9 +2,15 @@
 
 use super::*;
 
+/// Lets the view timer expire until something comes of it, or it is not set again.
 fn expire(replica: &mut Replica) -> Vec<Output> {
-    replica.now = replica.view_timer.take().expect("the view timer is set");
-    replica.step(Input::Timer(Timer::View))
+    let mut outputs = Vec::new();
+    assert!(replica.view_timer.is_some(), "the view timer is set");
+    while let Some(due) = replica.view_timer.take().filter(|_| outputs.is_empty()) {
+        replica.now = due;
+        outputs = replica.step(Input::Timer(Timer::View));
+    }
+    outputs
 }
 
 fn view(replica: &Replica) -> u64 {
@@ -19,7 +25,7 @@ fn a_request_that_the_primary_does_not_order_ends_the_view() {
     assert_eq!(replica.view_timer, None, "it may have been executed already");
     let outputs = replica.step(Input::NotExecuted(Arc::clone(&asked)));
     assert_eq!(outputs, [send(0, Message::Forward(Arc::clone(&asked)))]);
-    assert_eq!(replica.view_timer, Some(replica.now.after(VIEW_TIMEOUT_NS)));
+    assert_eq!(replica.view_timer, Some(replica.now.after(VIEW_TIMEOUT_NS / 4)));
     // That others get served does not help this client, and asking again gives the primary no more time.
     replica.execute(1, &batch(&[(2, 1)]));
     replica.now = Time(VIEW_TIMEOUT_NS / 2);
@@ -139,4 +145,48 @@ fn whoever_makes_requests_that_no_primary_can_order_wears_out_fewer_and_fewer() 
         replica.view_timer = None;
     }
     assert!(waits.windows(2).all(|pair| pair[1] >= pair[0]) && waits[4] >= 8, "{waits:?}");
+}
+
+#[test]
+fn whoever_is_behind_blames_itself_first_but_not_for_ever() {
+    let mut replica = Replica::new(4, 1);
+    replica.hear(0, pre_prepare(1, &batch(&[(1, 1)])));
+    for sender in [2, 3] {
+        replica.hear(sender, checkpoint(INTERVAL, 1));
+    }
+    expire(&mut replica);
+    assert_eq!((view(&replica), replica.now.since(Time(1)) / VIEW_TIMEOUT_NS), (1, 9));
+}
+
+#[test]
+fn a_primary_that_is_always_late_is_replaced_although_it_misses_no_deadline() {
+    for late in [true, false] {
+        let mut replica = Replica::new(4, 1);
+        let pause = VIEW_TIMEOUT_NS / 10 * if late { 4 } else { 2 };
+        for timestamp in 1..20 {
+            // Two clients take turns to ask; each is served just before its time is up, when the other has asked.
+            let client = u32::try_from(timestamp % 2).unwrap();
+            replica.step(Input::NotExecuted(table(&[(client, timestamp)])));
+            let until = replica.now.after(pause);
+            while let Some(due) = replica.view_timer.filter(|due| *due < until) {
+                replica.view_timer = None;
+                replica.now = due;
+                replica.step(Input::Timer(Timer::View));
+            }
+            replica.now = until;
+            if view(&replica) > 0 {
+                break;
+            }
+            let served = if late { timestamp - 1 } else { timestamp };
+            replica.execute(timestamp, &batch(&[(u32::try_from(served % 2).unwrap(), served)]));
+            let sequence = timestamp;
+            if sequence.is_multiple_of(INTERVAL) {
+                replica.step(Input::CheckpointTaken(SequenceNumber(sequence), Digest([1; 32])));
+                for sender in [0, 2, 3] {
+                    replica.hear(sender, checkpoint(sequence, 1));
+                }
+            }
+        }
+        assert_eq!(view(&replica) > 0, late);
+    }
 }
