@@ -21,7 +21,7 @@ impl Plan {
         let network = network(random);
         // Long enough for a round or two, or no view would ever last.
         let view_timeout_ns = (12 * network.delay_max_ns).max(random.range(60, 250) * MS);
-        let heal_ns = random.range(400, 2000) * MS;
+        let heal_ns = random.pick(&[800, 2000, 5000]) * MS / random.range(1, 3);
         let disk = if random.chance(600) { Some(disk(random)) } else { None };
         let mut plan = Self {
             seed,
@@ -35,8 +35,8 @@ impl Plan {
             // A window or two, as replicas keep at least: less, and a laggard may depend on states that nobody has.
             history_batches: usize::try_from(2 * window).unwrap_or(usize::MAX) * random.pick(&[1, 1, 1, 2, 64]),
             clients: Clients {
-                count: u32::try_from(random.range(1, 5)).unwrap_or(1),
-                operations: u32::try_from(random.range(3, 16)).unwrap_or(3),
+                count: u32::try_from(random.range(1, 6)).unwrap_or(1),
+                operations: u32::try_from(random.range(3, 40)).unwrap_or(3),
                 think_ns: random.pick(&[0, MS, 30 * MS, 120 * MS]),
                 retry_ns: random.pick(&[3, 40, 40, 100, 100, 150]) * MS,
             },
@@ -134,7 +134,7 @@ fn hostile(plan: &Plan, random: &mut Random) -> Vec<Hostile> {
 fn timeline(plan: &Plan, random: &mut Random) -> Vec<Fault> {
     let mut timeline = Vec::new();
     let mut unreliable = plan.unreliable();
-    for _ in 0..random.pick(&[0, 1, 1, 2, 3, 4, 6]) {
+    for _ in 0..random.pick(&[0, 1, 2, 3, 4, 6, 10]) {
         let at_ns = random.below(plan.heal_ns * 9 / 10);
         let for_ns = random.range(5 * MS, 4 * plan.view_timeout_ns).min(plan.heal_ns - at_ns);
         let what = what(plan, random);

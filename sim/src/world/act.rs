@@ -114,21 +114,29 @@ impl World<'_> {
         let replica = &mut self.replicas[at];
         let name = replica.name();
         self.trace.line(&name, || format!("** checkpoint s{} {} is stable", stable.sequence, short(&stable.digest)));
-        let (Some(disk), Some(process)) = (&self.plan.disk, &mut replica.process) else { return };
+        let (Some(disk), Some(process)) = (&self.plan.disk, &replica.process) else { return };
         if process.wanted.is_some_and(|wanted| wanted > stable.sequence) || replica.disk.is_writing_snapshot() {
             return;
         }
-        if process.wanted == Some(stable.sequence)
-            && let Some(snapshot) = process.executor.kept(stable.sequence).cloned()
-        {
-            replica.disk.write_snapshot(snapshot);
-            let takes = 10 * replica.random.range(disk.sync_min_ns, disk.sync_max_ns);
-            self.queue.push(self.now + takes, Event::SnapshotWritten { at, life: replica.life });
+        if process.wanted == Some(stable.sequence) {
+            self.write_snapshot(at, stable.sequence);
         }
+        let Some(process) = &mut self.replicas[at].process else { return };
         let interval = self.plan.checkpoint_interval * disk.snapshot_every;
         let next = (process.position.committed.0 / interval + 1) * interval;
         process.wanted = Some(SequenceNumber(next));
         self.work(at, Work::Keep(SequenceNumber(next)));
+    }
+
+    /// Writes the snapshot that the executor keeps there to disk, if it does and there is a disk.
+    pub(super) fn write_snapshot(&mut self, at: usize, sequence: SequenceNumber) {
+        let replica = &mut self.replicas[at];
+        let (Some(disk), Some(process)) = (&self.plan.disk, &replica.process) else { return };
+        let Some(snapshot) = process.executor.kept(sequence).cloned() else { return };
+        replica.disk.write_snapshot(snapshot);
+        let takes = 10 * replica.random.range(disk.sync_min_ns, disk.sync_max_ns);
+        let when = self.now + if replica.slow_disk_until > self.now { takes * 100 } else { takes };
+        self.queue.push(when, Event::SnapshotWritten { at, life: replica.life });
     }
 
     /// Sends one message to these replicas, as a faulty sender changes it.

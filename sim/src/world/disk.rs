@@ -1,5 +1,7 @@
 //! A replica's disk: a log of records that become durable some time after they were written, and one snapshot.
 
+use std::collections::VecDeque;
+
 use hippodrome_engine::execute::Snapshot;
 use hippodrome_engine::protocol::Record;
 use hippodrome_engine::protocol::message::Checkpoint;
@@ -18,13 +20,13 @@ pub(super) struct Disk {
     /// Whether it is busy making some durable.
     syncing: bool,
     snapshot: Option<Snapshot>,
-    /// On its way, not durable yet.
-    writing: Option<Snapshot>,
+    /// On their way, not durable yet.
+    writing: VecDeque<Snapshot>,
 }
 
 impl Disk {
     pub(super) const fn new() -> Self {
-        Self { records: Vec::new(), cut: 0, durable: 0, syncing: false, snapshot: None, writing: None }
+        Self { records: Vec::new(), cut: 0, durable: 0, syncing: false, snapshot: None, writing: VecDeque::new() }
     }
 
     /// Appends a record.
@@ -60,17 +62,20 @@ impl Disk {
 
     /// Begins to write a snapshot.
     pub(super) fn write_snapshot(&mut self, snapshot: Snapshot) {
-        self.writing = Some(snapshot);
+        self.writing.push_back(snapshot);
     }
 
     /// Whether a snapshot is being written.
-    pub(super) const fn is_writing_snapshot(&self) -> bool {
-        self.writing.is_some()
+    pub(super) fn is_writing_snapshot(&self) -> bool {
+        !self.writing.is_empty()
     }
 
-    /// The snapshot is durable: what it covers is cut off the front of the log, as far as nothing else is in between.
+    /// The oldest snapshot under way is durable: what it covers is cut off the front of the log, as far as nothing else is in between.
     pub(super) fn snapshot_written(&mut self) {
-        let Some(snapshot) = self.writing.take() else { return };
+        let Some(snapshot) = self.writing.pop_front() else { return };
+        if self.snapshot.as_ref().is_some_and(|newest| newest.sequence >= snapshot.sequence) {
+            return;
+        }
         let covered = |record: &Record| match record {
             Record::PrePrepared(message) => message.sequence <= snapshot.sequence,
             Record::Prepared(vote) => vote.sequence <= snapshot.sequence,
@@ -91,7 +96,7 @@ impl Disk {
         self.records.truncate(survive);
         self.durable = self.written();
         self.syncing = false;
-        self.writing = None;
+        self.writing.clear();
     }
 
     /// What a process that is started on this disk finds.

@@ -91,6 +91,9 @@ impl World<'_> {
     fn installed(&mut self, at: usize, sequence: SequenceNumber, digest: Digest, good: bool) {
         let (honest, id, name) = (self.replicas[at].is_honest(), self.replicas[at].id, self.replicas[at].name());
         self.trace.line(&name, || format!("** takes over the state at s{sequence} {}: {good}", short(&digest)));
+        if good {
+            self.write_snapshot(at, sequence); // the log alone does not lead there
+        }
         if good && honest {
             self.checks.state(id, sequence, digest);
         }
