@@ -35,8 +35,12 @@ fn files_of_a_run_agree() {
     let run = Run::start(&["--duration", "3s", "--rate", "300"]).finish();
     let (directory, report) = (&run.directory, &run.report);
     let out = directory.path().join("out");
-    let files = ["cluster.toml", "config.toml", "latency.hlog", "load.json", "logs", "report.json", "series.csv"];
+    let mut files: Vec<String> = (0..4).map(|id| format!("replica-{id}")).collect();
+    files.extend(["cluster.toml", "config.toml", "latency.hlog", "load.json", "logs", "report.json"].map(String::from));
+    files.push("series.csv".into());
+    files.sort();
     assert_eq!(names(&out), files, "no keys are left");
+    assert_eq!(names(&out.join("replica-0")), ["lock", "replica.toml"], "nothing else is remembered without a log");
     assert_eq!(
         names(&out.join("logs")),
         ["load.log", "replica-0.log", "replica-1.log", "replica-2.log", "replica-3.log"]

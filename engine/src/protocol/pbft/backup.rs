@@ -11,7 +11,7 @@ use super::{Pbft, Turn};
 use crate::protocol::message::{PrePrepare, Signature, Verdict, Vote};
 use crate::protocol::planted::Planted;
 use crate::protocol::{Authentic, Execution, Ignored, Message, Output, Record};
-use crate::requests::Batch;
+use crate::requests::{Batch, Proofs};
 use crate::types::{ReplicaId, SequenceNumber};
 
 impl Pbft {
@@ -83,7 +83,10 @@ impl Pbft {
             slot.stamps.received = turn.now;
             if !authentic {
                 slot.enter(Event::Hold, turn.now);
-                slot.unproven.clone_from(&verdict.unproven);
+                // A primary that was started anew has its batches without proofs: that says nothing of the clients.
+                if batch.requests.proofs != Proofs::None {
+                    slot.unproven.clone_from(&verdict.unproven);
+                }
             }
             self.suspicion.note_proposed(sequence, self.log.committed, turn.now);
         }

@@ -116,7 +116,11 @@ fn a_client_whom_f_plus_one_primaries_can_not_prove_is_refused() {
             assert!(!replica.core.is_distrusted(ClientId(5)), "n = {n}");
             replica.core.view = View(primary);
             replica.core.views.active = true;
-            let message = PrePrepare { view: View(primary), sequence: SequenceNumber(1), batch: batch(&[(0, 1)]) };
+            // Without proofs nobody is accused: a primary that was started anew has none.
+            let mut requests = batch(&[(0, 1)]).requests.clone();
+            requests.proofs = Proofs::Signatures(vec![0; 64].into());
+            let batch = Batch::new(requests);
+            let message = PrePrepare { view: View(primary), sequence: SequenceNumber(1), batch };
             replica.hear_as(u16::try_from(primary).unwrap(), Message::PrePrepare(message), false);
             expire(&mut replica);
         }
