@@ -32,8 +32,7 @@ impl Plan {
             status_interval_ns: random.range(10, 40) * MS,
             view_timeout_ns,
             view_timeout_max_ns: view_timeout_ns * random.pick(&[4, 8, 16]),
-            // A window or two, as replicas keep at least: less, and a laggard may depend on states that nobody has.
-            history_batches: usize::try_from(2 * window).unwrap_or(usize::MAX) * random.pick(&[1, 1, 1, 2, 64]),
+            history_batches: random.pick(&[0, 2, 8, 32, 4096]),
             clients: Clients {
                 count: u32::try_from(random.range(1, 6)).unwrap_or(1),
                 operations: u32::try_from(random.range(3, 40)).unwrap_or(3),

@@ -182,7 +182,7 @@ impl Pbft {
         }
         match &self.transfer.fetch {
             Some(_) if self.transfer.is_installing() => {}
-            Some(fetch) if fetch.target <= committed => self.transfer.end(),
+            Some(fetch) if self.has_passed(fetch.target) => self.transfer.end(),
             Some(_) => self.look_after_fetch(turn),
             None => {
                 let lost = reached.0.saturating_sub(committed.0) > HISTORY_BATCHES_MAX as u64;
@@ -199,6 +199,11 @@ impl Pbft {
         let committed = self.log.committed;
         let told = self.repair.committed_by(self.config.quorums.weak());
         self.transfer.fetch.is_some() || self.lacks_state() || told > committed
+    }
+
+    /// Whether a state at `target` is of no use any more.
+    fn has_passed(&self, target: SequenceNumber) -> bool {
+        target < self.log.committed || (target == self.log.committed && !self.transfer.ahead)
     }
 
     /// Whether there is a state that this replica does not have.
@@ -228,11 +233,10 @@ impl Pbft {
     /// their state is still the one at that checkpoint.
     fn want_state(&mut self, turn: &mut Turn<'_>) {
         let (interval, attempt) = (self.config.checkpoint_interval, self.transfer.attempt);
-        let at_reached = self.is_reached_wanted() && self.reached() > self.log.committed;
-        let margin = if at_reached { 0 } else { ((2 * interval) << attempt).min(self.log.window()) };
+        let margin = if self.is_reached_wanted() { 0 } else { ((2 * interval) << attempt).min(self.log.window()) };
         self.transfer.without = 0;
         let earlier = self.transfer.fetch.take();
-        let target = SequenceNumber(self.reached().0.saturating_add(margin));
+        let target = SequenceNumber(self.reached().max(self.log.committed).0.saturating_add(margin));
         if target > SEQUENCE_MAX {
             return;
         }
@@ -367,6 +371,7 @@ impl Pbft {
         chunk: &StateChunk,
         turn: &mut Turn<'_>,
     ) -> Result<(), Ignored> {
+        let passed = self.transfer.fetch.as_ref().is_some_and(|fetch| self.has_passed(fetch.target));
         let Some(fetch) = &mut self.transfer.fetch else { return Err(Ignored::UnwantedState) };
         let target = fetch.target;
         let gathering = fetch.gathering.as_mut().filter(|gathering| {
@@ -383,7 +388,7 @@ impl Pbft {
         }
         if !gathering.add(chunk.clone(), turn.now) {
             self.ask(turn);
-        } else if target <= self.log.committed {
+        } else if passed {
             self.transfer.end();
         } else {
             gathering.installing = true;
@@ -479,10 +484,15 @@ impl Pbft {
         let (interval, log) = (self.config.status_interval_ns, &self.log);
         // What was handed to the executor is done before the wish gets there: of that, only the last state is left.
         let coming = target >= log.committed && target.0 - log.high().0.min(target.0) <= log.window();
-        let asker = &mut self.transfer.askers[usize::from(sender.0)];
-        if asker.wished == target && coming {
-            return Ok(()); // it is told again in case it was lost
+        if self.transfer.wished_by(sender) == target && coming {
+            // It is told again in case it was lost. But what a primary misses keeps it from proposing anything, and
+            // nobody else may: on to one that can. With idle clients nothing else would tell.
+            if sender == self.primary() && self.views.active {
+                self.suspect(turn);
+            }
+            return Ok(());
         }
+        let asker = &mut self.transfer.askers[usize::from(sender.0)];
         let aligned = target.0 > 0 && target.0.is_multiple_of(self.config.checkpoint_interval);
         if !coming || !aligned || !asker.may_wish(turn.now, interval) {
             return Err(Ignored::StateRefused);
@@ -493,11 +503,6 @@ impl Pbft {
         turn.outputs.push(Output::KeepState(target));
         // Every replica takes note: another one may be the primary by then.
         self.transfer.padding = self.transfer.padding.max(target);
-        if sender == self.primary() && self.views.active {
-            // What the primary misses keeps it from proposing anything, and nobody else may: on to one that can. With
-            // idle clients nothing else would tell.
-            self.suspect(turn);
-        }
         self.propose(turn);
         Ok(())
     }
