@@ -145,7 +145,7 @@ fn more_than_a_window_behind_the_saved_state_is_executed_first() {
         let sequence = SequenceNumber(*sequence);
         records.push(Record::PrePrepared(PrePrepare { view: View(0), sequence, batch: Arc::clone(batch) }));
         records.push(Record::Committed(sequence, batch.digest));
-        if sequence.0 % INTERVAL == 0 {
+        if sequence.0.is_multiple_of(INTERVAL) {
             records.push(Record::Stable(Checkpoint { sequence, digest: Digest([7; 32]) }));
         }
     }
