@@ -229,8 +229,8 @@ impl Pbft {
 
     /// Hands committed batches to the executor, in order and without a gap.
     pub(super) fn hand_out(&mut self, turn: &mut Turn<'_>) {
-        // The executor is given nothing while it replaces its state.
-        while self.log.committed < self.log.high() && !self.transfer.is_installing() {
+        // The executor is given nothing while it replaces its state, or has none to go on from.
+        while self.log.committed < self.log.high() && !self.transfer.holds_back() {
             let sequence = self.log.committed.next();
             if self.log.slot(sequence).phase != Phase::CommittedLocal {
                 return;

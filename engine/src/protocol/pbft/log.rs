@@ -172,7 +172,7 @@ impl Log {
 
     /// Keeps no batch below the low watermark any longer.
     pub(super) fn forget_history(&mut self) {
-        self.history = History::default();
+        self.history = History { batches_max: self.history.batches_max, ..History::default() };
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "the remainder is below the window, at most WINDOW_MAX")]

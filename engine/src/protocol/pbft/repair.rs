@@ -227,6 +227,9 @@ impl Pbft {
     /// Own checkpoints above the peer's stable one: those that it can reach, and in any case the newest stable one and
     /// the one that it waits for to fetch its state.
     fn send_checkpoints(&self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) {
+        if self.transfer.is_ahead() {
+            return; // it has no state to vouch for
+        }
         let low = self.log.low();
         let reach = status.stable.0.saturating_add(self.log.window());
         let lacking = self.checkpoints.own_above(status.stable).take(STATUS_SLOTS_MAX);

@@ -62,6 +62,10 @@ pub(super) struct Transfer {
     attempt: u32,
     /// Sources that failed, now or for an earlier target: the last to be asked.
     shunned: u64,
+    /// Replicas that said they do not have the state that is looked for.
+    without: u64,
+    /// The log has gone ahead of the executor's state, which is still to be fetched: see [`Pbft::go_ahead`].
+    ahead: bool,
     /// How often a state was installed.
     pub(super) installed: u64,
     /// What each other replica asked for.
@@ -101,15 +105,27 @@ impl Transfer {
             fetch: None,
             attempt: 0,
             shunned: 0,
+            without: 0,
+            ahead: false,
             installed: 0,
             askers: vec![Asker::default(); n],
             padding: SequenceNumber(0),
         }
     }
 
-    /// Whether the executor is replacing its state: nothing may be handed to it meanwhile.
-    pub(super) fn is_installing(&self) -> bool {
+    /// Whether the executor is replacing its state.
+    fn is_installing(&self) -> bool {
         self.gathering().is_some_and(|gathering| gathering.installing)
+    }
+
+    /// Whether nothing may be handed to the executor now: its state is being replaced, or must be.
+    pub(super) fn holds_back(&self) -> bool {
+        self.ahead || self.is_installing()
+    }
+
+    /// Whether the log has gone ahead of the executor's state.
+    pub(super) const fn is_ahead(&self) -> bool {
+        self.ahead
     }
 
     /// The checkpoint whose state is being fetched, and from whom.
@@ -161,7 +177,7 @@ impl Pbft {
     pub(super) fn check_reach(&mut self, turn: &mut Turn<'_>) {
         let committed = self.log.committed;
         let reached = self.reached();
-        if self.transfer.standing.0 != committed || reached <= committed {
+        if self.transfer.standing.0 != committed || !self.lacks_state() {
             self.transfer.standing = (committed, turn.now);
         }
         match &self.transfer.fetch {
@@ -171,7 +187,7 @@ impl Pbft {
             None => {
                 let lost = reached.0.saturating_sub(committed.0) > HISTORY_BATCHES_MAX as u64;
                 let patience = if lost { OUT_OF_REACH_INTERVALS } else { STOOD_INTERVALS };
-                if reached > committed && turn.now.since(self.transfer.standing.1) >= self.intervals(patience) {
+                if self.lacks_state() && turn.now.since(self.transfer.standing.1) >= self.intervals(patience) {
                     self.want_state(turn);
                 }
             }
@@ -182,7 +198,12 @@ impl Pbft {
     pub(super) fn is_behind(&self) -> bool {
         let committed = self.log.committed;
         let told = self.repair.committed_by(self.config.quorums.weak());
-        self.transfer.fetch.is_some() || self.reached() > committed || told > committed
+        self.transfer.fetch.is_some() || self.lacks_state() || told > committed
+    }
+
+    /// Whether there is a state that this replica does not have.
+    fn lacks_state(&self) -> bool {
+        self.transfer.ahead || self.reached() > self.log.committed
     }
 
     /// The highest checkpoint that f + 1 replicas say to have reached or passed: a correct one is among them.
@@ -207,7 +228,9 @@ impl Pbft {
     /// their state is still the one at that checkpoint.
     fn want_state(&mut self, turn: &mut Turn<'_>) {
         let (interval, attempt) = (self.config.checkpoint_interval, self.transfer.attempt);
-        let margin = if self.is_reached_wanted() { 0 } else { ((2 * interval) << attempt).min(self.log.window()) };
+        let at_reached = self.is_reached_wanted() && self.reached() > self.log.committed;
+        let margin = if at_reached { 0 } else { ((2 * interval) << attempt).min(self.log.window()) };
+        self.transfer.without = 0;
         let earlier = self.transfer.fetch.take();
         let target = SequenceNumber(self.reached().0.saturating_add(margin));
         if target > SEQUENCE_MAX {
@@ -232,7 +255,7 @@ impl Pbft {
     fn want_another_state(&mut self, turn: &mut Turn<'_>) {
         self.transfer.attempt =
             if self.transfer.attempt < ATTEMPTS_MAX { self.transfer.attempt + 1 } else { ATTEMPTS_MAX - 1 };
-        if self.reached() > self.log.committed {
+        if self.lacks_state() {
             self.want_state(turn);
         } else {
             self.transfer.fetch = None;
@@ -307,6 +330,7 @@ impl Pbft {
     fn gather_from_next(&mut self, digest: Digest, tried: u64, turn: &mut Turn<'_>) {
         let Some(source) = self.choose_source(digest, tried) else {
             self.transfer.shunned = 0; // one is as bad as the other, or it was the network
+            self.go_ahead(digest, turn);
             self.want_another_state(turn);
             return;
         };
@@ -353,6 +377,7 @@ impl Pbft {
         });
         let Some(gathering) = gathering else { return Err(Ignored::UnwantedState) };
         if !gathering.is_plausible(chunk) {
+            self.transfer.without |= if chunk.count == 0 { set_of(sender) } else { 0 };
             self.next_source(turn);
             return Err(Ignored::UnwantedState);
         }
@@ -391,18 +416,47 @@ impl Pbft {
         Ok(())
     }
 
+    /// Takes part again, without a state: nobody has the one at the checkpoint that the others have passed, and they may
+    /// not get to the next one, and so to another state, without the votes of this replica.
+    ///
+    /// That f + 1 vouch for the checkpoint settles everything up to there: a correct replica has executed it. So the
+    /// votes of this replica are as good behind it as if it had executed that too; what it must not do is vouch for the
+    /// state itself, or execute anything before it has one. The paper has no need of this, since its replicas keep the
+    /// state of the stable checkpoint (TOCS'02, section 5.3), which costs a copy of what changes.
+    fn go_ahead(&mut self, digest: Digest, turn: &mut Turn<'_>) {
+        let Some(Fetch { target, votes, .. }) = &self.transfer.fetch else { return };
+        let (target, votes) = (*target, votes.clone());
+        let passed = target > self.log.committed && target <= self.reached();
+        let is_gone = size(self.transfer.without) >= self.config.quorums.weak();
+        let votes_count = target.0.saturating_add(self.config.checkpoint_interval) <= self.log.high().0;
+        if !passed || !is_gone || votes_count {
+            return;
+        }
+        self.transfer.ahead = true;
+        self.checkpoints.jump(self.log.low(), target, votes);
+        self.checkpoints.start_from(Checkpoint { sequence: target, digest });
+        self.log.jump(target);
+        self.resume_behind(turn);
+    }
+
     /// Goes on behind a checkpoint whose state this replica now has.
     ///
     /// The low watermark rises to it at once, before Q replicas are known to share it: f + 1 vouched, so a correct
     /// replica executed everything up to there, and nothing of that can be decided otherwise any more.
     fn jump(&mut self, to: Checkpoint, votes: Votes, turn: &mut Turn<'_>) {
+        self.transfer.ahead = false;
         self.checkpoints.jump(self.log.low(), to.sequence, votes);
         self.log.jump(to.sequence);
         self.diverged = false;
-        // What was waited for may be done by now.
-        self.time_anew(turn.now);
         self.vouch(to, turn);
         self.stabilise(to.sequence, turn);
+        self.resume_behind(turn);
+    }
+
+    /// What comes up when the low watermark has jumped.
+    fn resume_behind(&mut self, turn: &mut Turn<'_>) {
+        // What was waited for may be done by now.
+        self.time_anew(turn.now);
         self.take_assignments(turn);
         for authentic in self.early.take(self.log.high()) {
             self.on_message(authentic, turn);

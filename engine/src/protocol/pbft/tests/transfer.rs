@@ -165,6 +165,47 @@ fn a_cluster_that_stands_at_its_high_watermark_hands_over_the_state_there() {
     assert_eq!(other.hear(3, wanted(INTERVAL)), ignored(Ignored::StateRefused), "its state is gone");
 }
 
+/// The others need this replica's votes to get to another checkpoint, and have not got the state at the last one any
+/// more: it votes, and waits with executing.
+#[test]
+fn a_replica_whose_votes_are_needed_takes_part_before_it_has_a_state() {
+    let mut replica = Replica::new(4, 1);
+    replica.hear(0, checkpoint(WINDOW, 7));
+    replica.hear(2, checkpoint(WINDOW, 7));
+    replica.ticks(24);
+    let nothing = |replica: &mut Replica, from: u16| replica.hear(from, chunk(WINDOW, 0, 0));
+    assert_eq!(nothing(&mut replica, 2)[0], send(0, fetch(WINDOW, 0)));
+    assert_eq!(nothing(&mut replica, 0)[0], send(3, fetch(WINDOW, 0)));
+    assert_eq!(position(&replica), (0, 0, 0));
+    let outputs = nothing(&mut replica, 3);
+    assert!(outputs.contains(&broadcast(wanted(2 * WINDOW))), "{outputs:?}");
+    assert_eq!(position(&replica), (WINDOW, WINDOW, WINDOW));
+    // It votes behind the checkpoint, and executes nothing.
+    let next = batch(&[(1, 1)]);
+    let outputs = replica.hear(0, pre_prepare(WINDOW + 1, &next));
+    assert_eq!(outputs, [broadcast(prepare(WINDOW + 1, &next))]);
+    replica.hear(2, prepare(WINDOW + 1, &next));
+    for sender in [0, 2] {
+        assert_eq!(executions(&replica.hear(sender, commit(WINDOW + 1, &next))), []);
+    }
+    // It vouches for no state that it has not got.
+    let behind = Status { view: View(0), active: true, ..Status::default() };
+    let outputs = [0, 1, 2].map(|_| replica.hear(3, Message::Status(behind.clone())));
+    let vouches = |output: &&Output| matches!(output, Output::Send(_, m) if matches!(**m, Message::Checkpoint(_)));
+    assert_eq!(outputs.iter().flatten().find(vouches), None);
+    // With a state it goes on behind that.
+    replica.hear(0, checkpoint(2 * WINDOW, 9));
+    replica.hear(2, checkpoint(2 * WINDOW, 9));
+    assert_eq!(replica.hear(2, chunk(2 * WINDOW, 0, 1)), [install(2 * WINDOW, 9, 1)]);
+    assert_eq!(replica.step(installed(2 * WINDOW, true))[0], broadcast(checkpoint(2 * WINDOW, 9)));
+    assert_eq!(position(&replica), (2 * WINDOW, 2 * WINDOW, 2 * WINDOW));
+    let outputs = replica.hear(0, pre_prepare(2 * WINDOW + 1, &next));
+    assert_eq!(outputs, [broadcast(prepare(2 * WINDOW + 1, &next))]);
+    replica.hear(2, prepare(2 * WINDOW + 1, &next));
+    replica.hear(0, commit(2 * WINDOW + 1, &next));
+    assert_eq!(executions(&replica.hear(2, commit(2 * WINDOW + 1, &next))), [(2 * WINDOW + 1, next.digest)]);
+}
+
 #[test]
 fn f_plus_one_vouchers_make_a_target_and_its_chunks_a_state() {
     for n in SIZES {
