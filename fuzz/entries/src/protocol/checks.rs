@@ -27,6 +27,8 @@ pub(super) struct Checks {
     own: ReplicaId,
     said: BTreeMap<(Said, View, SequenceNumber), Digest>,
     recorded: BTreeSet<(Said, View, SequenceNumber, Digest)>,
+    /// What is decided. To vote for that again, in a later view, binds nothing new and needs no record of its own.
+    decided: BTreeSet<(SequenceNumber, Digest)>,
     /// The view that all earlier ones were left for.
     left_for: View,
     /// The last sequence number handed to the executor.
@@ -41,6 +43,7 @@ impl Checks {
             own,
             said: BTreeMap::new(),
             recorded: BTreeSet::new(),
+            decided: BTreeSet::new(),
             left_for: View(0),
             handed_out: SequenceNumber(0),
             installing: false,
@@ -120,7 +123,11 @@ impl Checks {
                 assert_eq!(signed.content.view_changes.len(), changes.len(), "what is named is recorded with it");
                 (Said::NewView, signed.content.view, zero, signed.content.digest())
             }
-            Record::Committed(..) | Record::Stable(_) => return,
+            Record::Committed(sequence, digest) => {
+                self.decided.insert((*sequence, *digest));
+                return;
+            }
+            Record::Stable(_) => return,
         };
         self.recorded.insert(recorded);
     }
@@ -159,7 +166,8 @@ impl Checks {
 
     /// Says one thing at one place, after it was recorded.
     fn same(&mut self, said: Said, rests_on: Said, view: View, sequence: SequenceNumber, digest: Digest) {
-        let recorded = self.recorded.contains(&(rests_on, view, sequence, digest));
+        let recorded = self.recorded.contains(&(rests_on, view, sequence, digest))
+            || self.decided.contains(&(sequence, digest));
         assert!(recorded, "{said:?} in view {view} at {sequence} without a record");
         let before = *self.said.entry((said, view, sequence)).or_insert(digest);
         assert_eq!(before, digest, "two {said:?}s in view {view} at {sequence}");
