@@ -99,14 +99,20 @@ fn written(bytes: &[u8]) {
     let entries_bytes = segment.bytes.len() - HEAD_BYTES;
     let at = HEAD_BYTES + usize::from(damage.0) % entries_bytes;
     let mut damaged = segment.bytes.clone();
-    if damage.1 == 0 { damaged.truncate(at) } else { damaged[at] ^= damage.1 }
+    if damage.1 == 0 {
+        damaged.truncate(at)
+    } else {
+        damaged[at] ^= damage.1
+    }
     let (records, end) = check_scan(&HEAD, &damaged);
     let whole = segment.ends.iter().filter(|end| **end <= at).count();
     assert_eq!(records, segment.records[..whole], "what lies before the damage is read, and nothing else is");
     match end {
         End::Clean => assert!(damage.1 == 0 && (at == HEAD_BYTES || segment.ends.contains(&at)), "byte {at}"),
         End::Torn { .. } => assert!(damage.1 == 0 || at >= segment.last_group, "byte {at} was durable"),
-        End::Damaged { .. } => assert!(damage.1 != 0 && at < segment.last_group, "nothing says that byte {at} was durable"),
+        End::Damaged { .. } => {
+            assert!(damage.1 != 0 && at < segment.last_group, "nothing says that byte {at} was durable")
+        }
     }
     if damage.1 != 0 {
         let segments = [(1, Bytes::from(damaged)), (2, Bytes::copy_from_slice(&Head { number: 2, ..HEAD }.encode()))];

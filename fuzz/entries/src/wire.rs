@@ -126,7 +126,11 @@ fn check_body(cluster: &[Arc<Keyring>], decoder: &mut Decoder, frame: &Frame) {
         FrameKind::Requests => match decoder.requests(body.clone()) {
             Ok(table) => {
                 assert!(table.digests.len() == table.len() && table.len() * REQUEST_COLUMNS_BYTES <= body.len());
-                assert_eq!(encode_requests(&table, *sender)[FRAME_HEADER_BYTES..], *body, "requests are written as read");
+                assert_eq!(
+                    encode_requests(&table, *sender)[FRAME_HEADER_BYTES..],
+                    *body,
+                    "requests are written as read"
+                );
             }
             Err(error) => assert!(!error.name().is_empty()),
         },

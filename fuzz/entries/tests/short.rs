@@ -44,7 +44,7 @@ fn check((name, entry): Entry) {
     let corpus = corpus(name);
     assert!(!corpus.is_empty(), "{name}: no seeds");
     for (path, bytes) in &corpus {
-        println!("{}", path.display());
+        eprintln!("{}", path.display());
         entry(bytes);
     }
     entry(&[]);
@@ -113,7 +113,9 @@ fn from_golden(name: String, golden: &[u8]) -> Option<(&'static str, String, Vec
         ("segment", _) => Some(("log", name, [&[0], golden].concat())),
         ("hello" | "welcome" | "proof" | "refusal", _) => Some(("wire", name, [&[1, 7], golden].concat())),
         // A few with proofs: where they are is the same in all.
-        (_, Some(strategy)) if strategy == 0 && name != "committed-none" || name.contains("re") && !name.starts_with("prepare") => {
+        (_, Some(strategy))
+            if strategy == 0 && name != "committed-none" || name.contains("re") && !name.starts_with("prepare") =>
+        {
             // Behind a good frame's head: the kind's place in the list, the sender, the length.
             let kinds = [1, 2, 3, 4, 16, 17, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44];
             let kind = u8::try_from(kinds.iter().position(|kind| *kind == golden[7]).unwrap()).unwrap();
@@ -133,7 +135,8 @@ fn configs() -> Vec<(&'static str, String, Vec<u8>)> {
          records = 10\nvalue_bytes = 100\n",
     );
     for id in 0..5 {
-        let (role, more) = if id < 4 { ("voter", format!("address = \"[::1]:{id}\"")) } else { ("client", "clients = 3".into()) };
+        let (role, more) =
+            if id < 4 { ("voter", format!("address = \"[::1]:{id}\"")) } else { ("client", "clients = 3".into()) };
         let key = hex::encode([id; 32]);
         cluster += &format!("[[node]]\nid = {id}\nrole = \"{role}\"\n{more}\npublic_key = \"{key}\"\n");
     }
@@ -160,7 +163,10 @@ fn protocols() -> Vec<(&'static str, String, Vec<u8>)> {
         ("primary", [&[0, 0], &[0, 1, 0, 0].repeat(4)[..], &decide.repeat(6), &window].concat()),
         ("view-changes", [&[3, 1], decide, change, decide, change, change, &window].concat()),
         ("restart", [&[2, 3], &window[..], decide, &[12, 0], decide, change, &[12, 0], &window].concat()),
-        ("laggard", [&[1, 4], far, far, &wait.repeat(12), far, wait, far, &[13, 1, 1, 7].repeat(4), &[5], &window].concat()),
+        (
+            "laggard",
+            [&[1, 4], far, far, &wait.repeat(12), far, wait, far, &[13, 1, 1, 7].repeat(4), &[5], &window].concat(),
+        ),
         ("timers", [&[1, 2], &[0, 1, 0, 0][..], &[11], &wait.repeat(20), decide].concat()),
         ("messages", [&[2, 4][..], &(0..=255).collect::<Vec<u8>>().repeat(2)].concat()),
     ];

@@ -17,7 +17,9 @@ use checks::Checks;
 use draw::{Draw, PALETTE};
 use hippodrome_engine::protocol::message::{Checkpoint, FetchState, NewView, Signed, StateChunk, ViewChange, Vote};
 use hippodrome_engine::protocol::pbft::{Config, Pbft, Recovery};
-use hippodrome_engine::protocol::{Authentic, Execution, Input, Message, Output, Position, Protocol as _, Record, Timer};
+use hippodrome_engine::protocol::{
+    Authentic, Execution, Input, Message, Output, Position, Protocol as _, Record, Timer,
+};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::{Batch, RequestTable};
 use hippodrome_engine::types::{Digest, ReplicaId, SequenceNumber, Time, View};
@@ -37,7 +39,7 @@ const MILLISECOND: u64 = 1_000_000;
 const PROPOSALS_MAX: usize = 8;
 
 /// A replica executes in order and without a gap, never contradicts itself even when it is started anew, makes each vote
-/// durable before it casts it, never goes back to an earlier view, and answers each input with a bounded number of outputs.
+/// durable before it casts it, commits and executes only on quorums, never goes back to an earlier view, and answers each input with a bounded number of outputs.
 ///
 /// # Panics
 /// If one of these does not hold.
@@ -135,6 +137,7 @@ impl World {
     }
 
     fn hear(&mut self, sender: ReplicaId, message: Message, draw: &mut Draw<'_>) {
+        self.checks.heard(sender, &message);
         let requests = draw.verdict(&message);
         let signature = Some([u8::try_from(sender.0).unwrap_or(u8::MAX); 64]);
         self.step(Input::Message(Authentic { sender, message, signature, requests }));
@@ -403,11 +406,7 @@ impl World {
         match (message, to) {
             (Message::FetchState(fetch), Some(to)) => self.fetches.push_back((to, *fetch)),
             (Message::PrePrepare(said), _) => {
-                self.proposals.push_back(Vote {
-                    view: said.view,
-                    sequence: said.sequence,
-                    digest: said.batch.digest,
-                });
+                self.proposals.push_back(Vote { view: said.view, sequence: said.sequence, digest: said.batch.digest });
                 while self.proposals.len() > PROPOSALS_MAX {
                     self.proposals.pop_front();
                 }
