@@ -44,7 +44,7 @@ fn check((name, entry): Entry) {
     let corpus = corpus(name);
     assert!(!corpus.is_empty(), "{name}: no seeds");
     for (path, bytes) in &corpus {
-        println!("{}", path.display());
+        eprintln!("{}", path.display());
         entry(bytes);
     }
     entry(&[]);

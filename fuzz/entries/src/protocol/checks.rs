@@ -13,6 +13,10 @@ use super::{N, WINDOW};
 /// and a window may move at once, each slot with its records, votes and execution.
 const OUTPUTS_MAX: u64 = 4 * ANSWER_SLOTS_MAX + 2 * STATUS_SLOTS_MAX as u64 + 16 * WINDOW + 64;
 
+/// Q and f + 1 of four replicas.
+const QUORUM: usize = 3;
+const WEAK: usize = 2;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Said {
     PrePrepare,
@@ -22,6 +26,13 @@ enum Said {
     NewView,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Heard {
+    Prepare,
+    Commit,
+    Claim,
+}
+
 /// What the replica said and recorded, in all its lives, and where it stands in this one.
 pub(super) struct Checks {
     own: ReplicaId,
@@ -29,6 +40,8 @@ pub(super) struct Checks {
     recorded: BTreeSet<(Said, View, SequenceNumber, Digest)>,
     /// What is decided. To vote for that again, in a later view, binds nothing new and needs no record of its own.
     decided: BTreeSet<(SequenceNumber, Digest)>,
+    /// Which others, as bits, voted for what: prepares and commits by view, claims under view 0.
+    heard: BTreeMap<(Heard, View, SequenceNumber, Digest), u8>,
     /// The view that all earlier ones were left for.
     left_for: View,
     /// The last sequence number handed to the executor.
@@ -44,11 +57,46 @@ impl Checks {
             said: BTreeMap::new(),
             recorded: BTreeSet::new(),
             decided: BTreeSet::new(),
+            heard: BTreeMap::new(),
             left_for: View(0),
             handed_out: SequenceNumber(0),
             installing: false,
             position,
         }
+    }
+
+    /// Another replica says something.
+    pub(super) fn heard(&mut self, sender: ReplicaId, message: &Message) {
+        if sender == self.own || sender.0 >= N {
+            return;
+        }
+        let (heard, view, vote) = match message {
+            // The primary's pre-prepare is its only vote of this phase.
+            Message::Prepare(vote) if sender != vote.view.primary(usize::from(N)) => (Heard::Prepare, vote.view, vote),
+            Message::Commit(vote) => (Heard::Commit, vote.view, vote),
+            Message::Committed(vote) => (Heard::Claim, View(0), vote),
+            _ => return,
+        };
+        *self.heard.entry((heard, view, vote.sequence, vote.digest)).or_default() |= 1 << sender.0;
+    }
+
+    /// A commit rests on the prepares of Q replicas, this one and the primary included.
+    fn is_prepared(&self, vote: &Vote) -> bool {
+        let others = self.heard.get(&(Heard::Prepare, vote.view, vote.sequence, vote.digest));
+        let others = others.map_or(0, |senders| senders.count_ones() as usize);
+        let own = usize::from(vote.view.primary(usize::from(N)) != self.own);
+        1 + own + others >= QUORUM
+    }
+
+    /// An execution rests on the commits of Q replicas in one view, this one included, where a claim counts as a commit of
+    /// its sender, or on the claims of f + 1.
+    fn is_decided(&self, sequence: SequenceNumber, digest: Digest) -> bool {
+        let claims = self.heard.get(&(Heard::Claim, View(0), sequence, digest)).copied().unwrap_or_default();
+        let commits = |((heard, _, at, what), senders): (&(Heard, View, SequenceNumber, Digest), &u8)| {
+            let voters = (senders | claims).count_ones() as usize + 1;
+            *heard == Heard::Commit && (*at, *what) == (sequence, digest) && voters >= QUORUM
+        };
+        claims.count_ones() as usize >= WEAK || self.heard.iter().any(commits)
     }
 
     /// The executor answers for a fetched state.
@@ -84,6 +132,8 @@ impl Checks {
                 Output::Execute(execution) => {
                     assert!(!self.installing, "nothing is executed while the state is replaced");
                     assert_eq!(execution.sequence, self.handed_out.next(), "in order, without a gap, once");
+                    let decided = self.is_decided(execution.sequence, execution.batch.digest);
+                    assert!(decided, "{} is executed without a decision", execution.sequence);
                     self.handed_out = execution.sequence;
                 }
                 Output::InstallState { sequence, .. } => {
@@ -144,7 +194,11 @@ impl Checks {
                 assert_ne!(vote.view.primary(usize::from(N)), own, "the primary does not prepare");
                 self.vote(Said::Prepare, Said::PrePrepare, *vote);
             }
-            Message::Commit(vote) => self.vote(Said::Commit, Said::Commit, *vote),
+            Message::Commit(vote) => {
+                let decided = self.decided.contains(&(vote.sequence, vote.digest));
+                assert!(decided || self.is_prepared(vote), "a commit of what is not prepared: {vote:?}");
+                self.vote(Said::Commit, Said::Commit, *vote);
+            }
             Message::ViewChange(signed) if signed.content.replica == own => {
                 let (view, digest) = (signed.content.view, signed.content.digest());
                 self.same(Said::ViewChange, Said::ViewChange, view, zero, digest);

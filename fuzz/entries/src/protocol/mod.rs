@@ -39,7 +39,7 @@ const MILLISECOND: u64 = 1_000_000;
 const PROPOSALS_MAX: usize = 8;
 
 /// A replica executes in order and without a gap, never contradicts itself even when it is started anew, makes each vote
-/// durable before it casts it, never goes back to an earlier view, and answers each input with a bounded number of outputs.
+/// durable before it casts it, commits and executes only on quorums, never goes back to an earlier view, and answers each input with a bounded number of outputs.
 ///
 /// # Panics
 /// If one of these does not hold.
@@ -137,6 +137,7 @@ impl World {
     }
 
     fn hear(&mut self, sender: ReplicaId, message: Message, draw: &mut Draw<'_>) {
+        self.checks.heard(sender, &message);
         let requests = draw.verdict(&message);
         let signature = Some([u8::try_from(sender.0).unwrap_or(u8::MAX); 64]);
         self.step(Input::Message(Authentic { sender, message, signature, requests }));
