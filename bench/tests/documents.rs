@@ -8,8 +8,8 @@ use std::process::Command;
 
 const DOCUMENTS: [&str; 6] =
     ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/emulation.md", "docs/scenarios.md", "docs/wire.md"];
-const FOLDERS: [&str; 6] = ["engine/", "loadgen/", "analysis/", "bench/", "docs/", ".ci/"];
-const COMMANDS: [&str; 6] = ["run", "stress", "replica", "load", "keygen", "report"];
+const FOLDERS: [&str; 8] = ["sim/", "fuzz/", "engine/", "loadgen/", "analysis/", "bench/", "docs/", ".ci/"];
+const COMMANDS: [&str; 7] = ["run", "stress", "sim", "replica", "load", "keygen", "report"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -332,7 +332,10 @@ impl Driver {
     fn retransmit_due(&mut self, now: Time) {
         let mut due = Vec::new();
         while let Some(retry) = self.first_retries.front() {
-            if retry.due > now {
+            // Patience shrinks when a cluster recovers: what is done must not keep those behind it waiting.
+            let slot = &self.slots[retry.client as usize];
+            let done = !slot.outstanding || slot.timestamp != retry.timestamp;
+            if retry.due > now && !done {
                 break;
             }
             due.extend(self.first_retries.pop_front());

@@ -60,7 +60,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         }
     }
     for index in 0..plan.hostile.len() {
-        with(&|plan| drop(plan.hostile.remove(index)));
+        with(&|plan| {
+            plan.hostile.remove(index);
+        });
     }
     with(&|plan| plan.clients.count = 1);
     with(&|plan| plan.clients.count = plan.clients.count.saturating_sub(1).max(1));

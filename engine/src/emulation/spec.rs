@@ -147,7 +147,11 @@ impl NetworkSpec {
         Ok(spec)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, SpecError> {
+    /// Reads and checks the text of the TOML file at `path`.
+    ///
+    /// # Errors
+    /// Names the file, and the key or value that can not be used.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, SpecError> {
         let file = |error: String| SpecError::File { path: path.to_owned(), error };
         let spec: Self = toml::from_str(text).map_err(|error| file(error.to_string()))?;
         spec.validate().map_err(|error| file(error.to_string()))?;

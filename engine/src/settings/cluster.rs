@@ -175,8 +175,16 @@ impl ClusterFile {
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
         let text =
             std::fs::read_to_string(path).map_err(|error| SettingsError::File { path: path.to_owned(), error })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads and validates the text of the cluster file at `path`.
+    ///
+    /// # Errors
+    /// Names the file, and the key or value that is wrong.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
         let syntax = |error: String| SettingsError::Syntax { path: path.to_owned(), error };
-        let file: Self = toml::from_str(&text).map_err(|error| syntax(error.to_string()))?;
+        let file: Self = toml::from_str(text).map_err(|error| syntax(error.to_string()))?;
         file.validate().map_err(|error| syntax(error.to_string()))?;
         Ok(file)
     }

@@ -159,9 +159,9 @@ impl Pbft {
             && slot.prepares.count(digest) >= needed
         {
             slot.enter(Event::Prepare, turn.now);
-            if votes {
-                // Only this replica itself commits in its name, and only here or after the decision.
-                slot.commits.record(own, digest, None).expect("a replica commits a slot once");
+            // Only this replica itself commits in its name, and only here or after the decision. If it did so after a
+            // decision whose body did not outlive a restart, that vote stands.
+            if votes && slot.commits.record(own, digest, None).is_ok() {
                 let vote = Vote { view, sequence, digest };
                 if durable {
                     turn.outputs.push(Output::Persist(Record::Prepared(vote)));

@@ -120,6 +120,9 @@ fn entries_below_the_checkpoint_do_not_count() {
     assert_eq!(digests(&decide_all(4, &changes).unwrap()), [8]);
 }
 
+/// What is wrong, and how it is brought about.
+type Spoiled<'a> = (&'a str, &'a dyn Fn(&mut ViewChange));
+
 #[test]
 fn what_no_correct_replica_sends_is_refused() {
     let good = ViewChange {
@@ -128,7 +131,7 @@ fn what_no_correct_replica_sends_is_refused() {
         ..change(0, 4, &[entry(1, 5, 2), entry(2, 12, 3)])
     };
     assert!(is_well_formed(&good, WINDOW, INTERVAL));
-    let bad: &[(&str, &dyn Fn(&mut ViewChange))] = &[
+    let bad: &[Spoiled<'_>] = &[
         ("view 0", &|c| c.view = View(0)),
         ("unaligned", &|c| c.stable = SequenceNumber(3)),
         ("overflow", &|c| c.stable = SequenceNumber(u64::MAX - 3)),

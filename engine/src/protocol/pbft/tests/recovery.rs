@@ -145,7 +145,7 @@ fn more_than_a_window_behind_the_saved_state_is_executed_first() {
         let sequence = SequenceNumber(*sequence);
         records.push(Record::PrePrepared(PrePrepare { view: View(0), sequence, batch: Arc::clone(batch) }));
         records.push(Record::Committed(sequence, batch.digest));
-        if sequence.0 % INTERVAL == 0 {
+        if sequence.0.is_multiple_of(INTERVAL) {
             records.push(Record::Stable(Checkpoint { sequence, digest: Digest([7; 32]) }));
         }
     }
@@ -198,5 +198,25 @@ fn what_was_decided_before_is_there_for_laggards() {
     for (sequence, batch) in (1..).zip(&batches) {
         let kept = core.log.decided_batch(SequenceNumber(sequence)).map(|batch| batch.digest);
         assert_eq!(kept, Some(batch.digest), "{sequence}");
+    }
+}
+
+/// The primary lied: others decided another batch than it proposed here. The own commit followed the decision, whose
+/// body was not recorded, so that after a restart the proposal is all that is here.
+#[test]
+fn a_commit_that_followed_a_decision_stands() {
+    let (proposed, decided) = (batch(&[(1, 1)]), batch(&[(2, 1)]));
+    let mut durable = Durable::new(1);
+    durable.hear(0, pre_prepare(1, &proposed));
+    for sender in [2, 3] {
+        durable.hear(sender, committed(1, &decided));
+    }
+    let outputs = durable.hear(2, body(1, &decided));
+    assert_eq!(executions(&outputs), [(1, decided.digest)]);
+    let (mut durable, outputs) = durable.restart();
+    assert_eq!(executions(&outputs), []);
+    for sender in [2, 3] {
+        let outputs = durable.hear(sender, prepare(1, &proposed));
+        assert!(!outputs.iter().any(|output| matches!(output, Output::Broadcast(_))), "{outputs:?}");
     }
 }
