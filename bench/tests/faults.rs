@@ -135,7 +135,8 @@ fn more_killed_replicas_than_f_end_the_run_invalid() {
 fn wrong_replica_is_named() {
     let run = Run::start(&["--duration", "1s", "--wrong-from", "3"]).finish();
     assert_eq!(run.code, Some(1));
-    assert!(run.reasons().iter().any(|reason| reason.starts_with("replica 1's ledger differs")), "{}", run.report);
+    // Its state may have been replaced by the others' in the meantime; what it said stays said.
+    assert!(run.reasons().iter().any(|reason| reason.starts_with("replica 1")), "{}", run.report);
 }
 
 #[test]

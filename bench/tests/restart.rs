@@ -101,6 +101,7 @@ fn damaged_log_is_refused_and_can_be_given_up() {
     cluster.expect_load("client-0");
     cluster.replicas[1].kill();
     let log = files(&cluster, 1, "log").pop().unwrap();
+    let name = log.file_name().unwrap().to_str().unwrap().to_owned();
     let mut bytes = fs::read(&log).unwrap();
     // The very first entry, behind a head of 72 bytes.
     bytes[80] ^= 1;
@@ -108,12 +109,12 @@ fn damaged_log_is_refused_and_can_be_given_up() {
     let refused = cluster.command(1, &WITH_LOG).stdin(Stdio::null()).output().unwrap();
     let (code, _, stderr) = outcome(&refused);
     assert_eq!(code, Some(3), "{stderr}");
-    for part in ["wal-0000000001.log: damaged at byte 72", "start with --on-corrupt-log refetch"] {
-        assert!(stderr.contains(part), "'{stderr}' lacks '{part}'");
+    for part in [format!("{name}: damaged at byte 72"), "start with --on-corrupt-log refetch".to_owned()] {
+        assert!(stderr.contains(&part), "'{stderr}' lacks '{part}'");
     }
     cluster.restart(1, &[&WITH_LOG[..], &["--on-corrupt-log", "refetch"]].concat());
     wait_for("the restarted replica", || (cluster.replicas[1].status()["voting"] == false).then_some(()));
-    assert!(cluster.directory().join("data-1/damaged-1/wal-0000000001.log").exists());
+    assert!(cluster.directory().join("data-1/damaged-1").join(&name).exists());
     cluster.expect_load("client-1");
 }
 
