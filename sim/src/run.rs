@@ -1,6 +1,8 @@
 //! One run, from plan to outcome.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -60,7 +62,12 @@ fn catch_quietly() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             if SIMULATING.get() {
-                FELL.set(panic.to_string().replace('\n', " "));
+                let mut text = panic.to_string().replace('\n', " ");
+                let backtrace = Backtrace::capture(); // empty unless RUST_BACKTRACE asks for it
+                if backtrace.status() == BacktraceStatus::Captured {
+                    let _ = write!(text, "\n{backtrace}");
+                }
+                FELL.set(text);
             } else {
                 before(panic);
             }

@@ -495,6 +495,11 @@ impl Pbft {
         let asker = &mut self.transfer.askers[usize::from(sender.0)];
         let aligned = target.0 > 0 && target.0.is_multiple_of(self.config.checkpoint_interval);
         if !coming || !aligned || !asker.may_wish(turn.now, interval) {
+            // Its state is gone, but what it was can be told: that others vouch for it lets a laggard go ahead.
+            let own = self.checkpoints.own_from(target).next().filter(|own| own.sequence == target);
+            if let Some(own) = own.filter(|_| !self.transfer.ahead) {
+                turn.send(sender, Message::Checkpoint(own));
+            }
             return Err(Ignored::StateRefused);
         }
         asker.wished = target;

@@ -268,7 +268,9 @@ impl Pbft {
         let here = |known: &&Known| known.signed.content.view == self.view;
         let known: Vec<&Known> = self.views.newest.iter().flatten().filter(here).collect();
         let contents: Vec<&ViewChange> = known.iter().map(|known| &*known.signed.content).collect();
-        let decision = decide(self.config.quorums, &contents);
+        // Its new-view stands for its pre-prepares. What lies beyond its window it could not even remember to have
+        // assigned, and prepared batches would miss a witness in the next view change.
+        let decision = decide(self.config.quorums, &contents).filter(|decision| decision.last() <= self.log.high());
         if let Some(decision) = decision {
             let named = known.iter().map(|known| (known.signed.content.replica, known.digest)).collect();
             let new_view = Signed::own(NewView { view: self.view, view_changes: named });
@@ -432,6 +434,7 @@ impl Pbft {
     pub(super) fn resume_change(&mut self, change: &Arc<ViewChange>, now: Time) {
         self.view = change.view;
         self.views.active = false;
+        self.views.beyond.clear();
         self.views.note(Signed { content: Arc::clone(change), signature: None });
         self.suspicion.await_view(now);
     }

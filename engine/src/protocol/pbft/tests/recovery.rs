@@ -182,6 +182,28 @@ fn a_log_that_does_not_lead_to_all_votes_ends_voting() {
 }
 
 #[test]
+fn what_a_view_assigned_is_forgotten_with_the_view() {
+    let kept = batch(&[(1, 1)]);
+    let change = |replica: u16, view: u64| {
+        let prepared = vec![vote(WINDOW, &kept)];
+        let (stable, pre_prepared) = (SequenceNumber(0), prepared.clone());
+        let (replica, view) = (ReplicaId(replica), View(view));
+        let content = ViewChange { replica, view, stable, checkpoints: Vec::new(), prepared, pre_prepared };
+        Signed { content: Arc::new(content), signature: Some([1; 64]) }
+    };
+    let changes: Vec<_> = [0, 1, 3].map(|replica| change(replica, 1)).into();
+    let named = changes.iter().map(|change| (change.content.replica, change.content.digest())).collect();
+    let new_view =
+        Signed { content: Arc::new(NewView { view: View(1), view_changes: named }), signature: Some([1; 64]) };
+    let left = Record::ViewChange(change(2, 2).content);
+    let stable = Checkpoint { sequence: SequenceNumber(0), digest: Digest::default() };
+    let recovery = Recovery { stable, records: vec![Record::NewView(new_view, changes), left] };
+    let mut core = Pbft::recover(config(4, 2), recovery, Time(0), &mut Vec::new());
+    assert_eq!((core.view, core.views.active), (View(2), false));
+    assert!(core.views.take_assigned(SequenceNumber(u64::MAX)).is_empty());
+}
+
+#[test]
 fn what_was_decided_before_is_there_for_laggards() {
     let batches: Vec<_> = (1..=INTERVAL).map(|number| batch(&[(1, number)])).collect();
     let mut records = Vec::new();

@@ -164,6 +164,18 @@ fn a_cluster_that_stands_at_its_high_watermark_hands_over_the_state_there() {
     assert_eq!(other.hear(3, wanted(INTERVAL)), ignored(Ignored::StateRefused), "its state is gone");
 }
 
+#[test]
+fn whoever_has_passed_a_checkpoint_vouches_for_it_when_it_is_asked_for() {
+    let mut replica = Replica::new(4, 2);
+    for sequence in 1..=INTERVAL {
+        replica.execute(sequence, &batch(&[(1, sequence)]));
+    }
+    replica.step(Input::CheckpointTaken(SequenceNumber(INTERVAL), Digest([5; 32])));
+    replica.execute(INTERVAL + 1, &batch(&[(2, 1)]));
+    let refused = Output::Ignored(Ignored::StateRefused);
+    assert_eq!(replica.hear(3, wanted(INTERVAL)), [send(3, checkpoint(INTERVAL, 5)), refused]);
+}
+
 /// The others need this replica's votes to get to another checkpoint, and have not got the state at the last one any
 /// more: it votes, and waits with executing.
 #[test]

@@ -158,6 +158,20 @@ fn the_next_primary_starts_its_view_on_a_quorum_and_proposes_what_was_prepared()
     }
 }
 
+/// Its new-view stands for pre-prepares that it could not remember to have made.
+#[test]
+fn a_primary_that_is_too_far_behind_does_not_start_its_view() {
+    let mut primary = Replica::new(4, 1);
+    let state = Checkpoint { sequence: SequenceNumber(INTERVAL), digest: Digest([7; 32]) };
+    for (replica, view) in [(0, 5), (2, 5), (3, 5)] {
+        let beyond = vote(WINDOW + 1, &batch(&[(1, 1)]));
+        let content =
+            ViewChange { stable: state.sequence, checkpoints: vec![state], ..change(replica, view, &[beyond]) };
+        primary.hear(replica, view_change(&content));
+    }
+    assert_eq!(position(&primary), (5, false));
+}
+
 #[test]
 fn a_backup_enters_a_justified_view_and_votes_again() {
     let kept = batch(&[(1, 1)]);
