@@ -27,7 +27,10 @@ impl Byzantine {
                 0 | 1 => self.repeated(),
                 2 => self.own_view_change(view),
                 3 => Message::NewView(Signed::own(self.hollow_new_view(view))),
-                4 => Message::Status(Status { view, active: self.random.once_in(2), ..Status::default() }),
+                4 => {
+                    let (active, suspects) = (self.random.once_in(2), self.random.once_in(2));
+                    Message::Status(Status { view, active, suspects, ..Status::default() })
+                }
                 _ => self.said_in(view),
             };
             let to = if self.random.once_in(2) { To::All } else { To::One(self.anybody()) };
@@ -175,6 +178,7 @@ impl Byzantine {
         Status {
             view,
             active: true,
+            suspects: false,
             view_changes: 0,
             stable: position.stable_checkpoint.min(committed),
             committed,

@@ -218,6 +218,8 @@ pub struct Status {
     pub view: View,
     /// Whether it takes part in that view; if not, it waits for the new view to start.
     pub active: bool,
+    /// Whether it suspects the primary of that view, and would leave the view with Q others who do.
+    pub suspects: bool,
     /// Whose view-changes to that view it has while it waits, bit i for replica i.
     pub view_changes: u64,
     /// Its stable checkpoint.

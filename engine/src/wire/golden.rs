@@ -71,6 +71,7 @@ fn messages(requests: RequestTable) -> [(&'static str, Message); 13] {
     let status = Status {
         view,
         active: true,
+        suspects: true,
         view_changes: 0b0110,
         stable: SequenceNumber(64),
         committed: SequenceNumber(76),

@@ -36,6 +36,9 @@ use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
 /// Bytes of a slot of a status message.
 const SLOT_BYTES: usize = 8 + 8 + 1;
+/// Flags of a status message and of its slots.
+const ACTIVE: u8 = 1;
+const SUSPECTS: u8 = 1 << 1;
 const PRE_PREPARED: u8 = 1;
 const PREPARED: u8 = 1 << 1;
 const COMMITTED: u8 = 1 << 2;
@@ -141,11 +144,11 @@ fn decode_chunk(reader: &mut Reader) -> Result<StateChunk, DecodeError> {
 
 fn decode_status(reader: &mut Reader) -> Result<Status, DecodeError> {
     let view = View(reader.u64()?);
-    let active = match reader.u8()? {
-        0 => false,
-        1 => true,
-        _ => return Err(DecodeError::UnknownFlags),
-    };
+    let flags = reader.u8()?;
+    if flags & !(ACTIVE | SUSPECTS) != 0 {
+        return Err(DecodeError::UnknownFlags);
+    }
+    let (active, suspects) = (flags & ACTIVE != 0, flags & SUSPECTS != 0);
     let view_changes = reader.u64()?;
     let (stable, committed) = (SequenceNumber(reader.u64()?), SequenceNumber(reader.u64()?));
     let count = reader.u32()? as usize;
@@ -166,7 +169,7 @@ fn decode_status(reader: &mut Reader) -> Result<Status, DecodeError> {
             commits,
         });
     }
-    Ok(Status { view, active, view_changes, stable, committed, slots })
+    Ok(Status { view, active, suspects, view_changes, stable, committed, slots })
 }
 
 fn decode_body(reader: &mut Reader, digester: &mut Digester) -> Result<Body, DecodeError> {
@@ -341,7 +344,7 @@ fn encode_status(out: &mut Vec<u8>, status: &Status) {
     assert!(status.slots.len() <= STATUS_SLOTS_MAX, "status messages are bounded");
     out.reserve(37 + status.slots.len() * SLOT_BYTES);
     out.extend_from_slice(&status.view.0.to_le_bytes());
-    out.push(u8::from(status.active));
+    out.push(u8::from(status.active) * ACTIVE + u8::from(status.suspects) * SUSPECTS);
     for number in [status.view_changes, status.stable.0, status.committed.0] {
         out.extend_from_slice(&number.to_le_bytes());
     }

@@ -241,8 +241,11 @@ impl Pbft {
             let stamps = slot.stamps;
             self.log.committed = sequence;
             let principals = &self.config.principals;
-            self.suspicion.note_committed(&batch, |client| principal_of(principals, client), turn.now);
+            self.suspicion.note_committed(sequence, &batch, |client| principal_of(principals, client), turn.now);
             turn.outputs.push(Output::Execute(Execution { sequence, view: self.views.entered, batch, stamps }));
+            if self.suspicion.finds_too_slow() {
+                self.arm_view_timer(turn);
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 //! a ring of `slot`s whose phases follow one table of `transitions`; `votes` counts them, `early` keeps messages that
 //! are one window ahead, and `gathering` the chunks of a state.
 //!
-//! What replaces a primary: `suspicion` (when it has had its time), `views` (the view change), `decision` (what a new
+//! What replaces a primary: `suspicion` (when it has had its time), `slowness` (whether it is late all the same), `views` (the view change), `decision` (what a new
 //! view starts from, a pure function), `past` (what was voted for in earlier views). `recovery` goes on from what a
 //! replica made durable.
 
@@ -23,11 +23,13 @@ mod primary;
 mod recovery;
 mod repair;
 mod slot;
+mod slowness;
 mod suspicion;
 mod transfer;
 mod transitions;
 mod views;
 mod votes;
+mod vouched;
 
 #[cfg(test)]
 mod tests;
@@ -45,8 +47,10 @@ use repair::Repair;
 use suspicion::Suspicion;
 use transfer::Transfer;
 use views::Views;
+use vouched::Vouched;
 
 use crate::limits::CLIENTS_MAX;
+use crate::protocol::message::Verdict;
 use crate::protocol::planted::Planted;
 use crate::protocol::{Authentic, Ignored, Input, Message, Output, Position, Protocol, Timer};
 use crate::quorum::Quorums;
@@ -112,6 +116,8 @@ pub struct Pbft {
     diverged: bool,
     /// Primary: what was admitted of each client.
     admission: Admission,
+    /// Primary: requests that prove themselves to backups only.
+    vouched: Vouched,
     /// Primary: what waits for a batch.
     queue: Queue,
     /// Primary: the next sequence number to assign.
@@ -159,7 +165,7 @@ impl Pbft {
         Self {
             view: View(0),
             views: Views::new(n),
-            suspicion: Suspicion::new(config.view_timeout_ns, config.view_timeout_max_ns),
+            suspicion: Suspicion::new(n, config.view_timeout_ns, config.view_timeout_max_ns, now),
             log: Log::new(config.window),
             checkpoints: Checkpoints::new(n, config.checkpoint_interval, config.window),
             early: Early::new(n),
@@ -167,6 +173,7 @@ impl Pbft {
             transfer: Transfer::new(n, now),
             diverged: false,
             admission: Admission::new(config.clients),
+            vouched: Vouched::new(n),
             queue: Queue::new(config.batching),
             next: SequenceNumber(1),
             batch_timer: None,
@@ -209,7 +216,7 @@ impl Pbft {
             Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_) => self.on_phase_message(authentic, turn),
             Message::Checkpoint(message) => self.on_checkpoint(sender, *message, authentic.signature, turn),
             Message::Status(status) => self.on_status(sender, status, turn),
-            Message::Forward(table) => self.on_forward(table, authentic.requests.is_proven(), turn),
+            Message::Forward(table) => self.on_forward(sender, table, &authentic.requests, turn),
             Message::Committed(vote) => self.on_committed(sender, *vote, turn),
             Message::Body(body) => self.on_body(sender, body, turn),
             Message::ViewChange(signed) => self.on_view_change(signed, turn),
@@ -229,15 +236,31 @@ impl Pbft {
         }
     }
 
-    /// Requests that a backup passes on to the primary.
-    fn on_forward(&mut self, table: &Arc<RequestTable>, proven: bool, turn: &mut Turn<'_>) -> Result<(), Ignored> {
+    /// Requests that a backup passes on to the primary. One that does not prove itself here is admitted as soon as f + 1
+    /// backups have passed it on: to one that is correct it does. A client whose authenticators hold everywhere but at
+    /// the primary would cost it its place otherwise.
+    fn on_forward(
+        &mut self,
+        sender: ReplicaId,
+        table: &Arc<RequestTable>,
+        verdict: &Verdict,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Ignored> {
         if !self.leads() {
             return Err(Ignored::NotPrimary);
         }
-        if !proven {
+        if verdict.invalid {
+            return Err(Ignored::InvalidOperation);
+        }
+        if verdict.is_proven() {
+            self.on_requests_at_primary(Arc::clone(table), turn);
+            return Ok(());
+        }
+        let good = self.vouched.sift(sender, table, &verdict.unproven, self.config.quorums.weak());
+        if good.is_empty() {
             return Err(Ignored::UnprovenRequests);
         }
-        self.on_requests_at_primary(Arc::clone(table), turn);
+        self.on_requests_at_primary(Arc::new(table.select(&good)), turn);
         Ok(())
     }
 
@@ -247,9 +270,11 @@ impl Pbft {
         if self.leads() {
             return Err(Ignored::RequestInProgress);
         }
-        self.await_requests(&table, turn);
-        if self.views.active && !self.is_primary() {
-            turn.send(self.primary(), Message::Forward(table));
+        let to_forward = self.await_requests(&table, turn);
+        if self.views.active && !self.is_primary() && !to_forward.is_empty() {
+            let whole = to_forward.len() == table.len();
+            let forwarded = if whole { table } else { Arc::new(table.select(&to_forward)) };
+            turn.send(self.primary(), Message::Forward(forwarded));
         }
         Ok(())
     }

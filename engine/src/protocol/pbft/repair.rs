@@ -146,16 +146,18 @@ impl Pbft {
         let outstanding = self.log.highest() > self.log.committed || !self.early.is_empty();
         let unstable = self.checkpoints.newest_own() > self.log.low();
         let behind = self.repair.peers.iter().any(|peer| peer.committed > self.log.committed);
-        outstanding || unstable || behind || !self.views.active
+        outstanding || unstable || behind || !self.views.active || self.suspects_view()
     }
 
-    fn status(&self) -> Status {
+    /// Where this replica stands.
+    pub(super) fn status(&self) -> Status {
         let (low, committed) = (self.log.low(), self.log.committed);
         let last = self.log.highest().0.min(committed.0.saturating_add(STATUS_SLOTS_MAX as u64));
         let slots = (committed.0 + 1..=last).map(|sequence| self.log.slot(SequenceNumber(sequence)).status()).collect();
         Status {
             view: self.view,
             active: self.views.active,
+            suspects: self.suspects_view(),
             view_changes: if self.views.active { 0 } else { self.views.known(self.view) },
             stable: low,
             committed,
@@ -175,6 +177,9 @@ impl Pbft {
     /// Sends a peer what it lacks, unless that is probably on its way: only one that has not moved between two
     /// statuses, or is far behind, gets anything.
     pub(super) fn on_status(&mut self, sender: ReplicaId, status: &Status, turn: &mut Turn<'_>) -> Result<(), Ignored> {
+        if status.suspects {
+            self.on_suspicion(sender, status.view, turn);
+        }
         let pause = self.config.status_interval_ns / ANSWER_FRACTION;
         let peer = &mut self.repair.peers[usize::from(sender.0)];
         peer.note(status);

@@ -3,12 +3,19 @@
 //!
 //! Three things are timed: batches that it has proposed and that do not commit; requests that clients sent to all
 //! replicas and that it does not order; a view that it does not start. The time-out doubles with each view change that
-//! leads to nothing, and is what it was again as soon as a batch commits.
+//! leads to nothing, and is what it was again as soon as a batch commits. A primary that misses no deadline and is late
+//! all the same is found by `slowness`.
+//!
+//! A suspicion binds nobody: whoever suspects the primary says so in its status and goes on voting (as with the STOP
+//! messages of Mod-SMaRt, EDCC'12). Of f + 1 who suspect it one is correct, so the others join; the view is left when Q
+//! suspect it. So neither a faulty client nor a primary that lies to one replica can part that replica from the others,
+//! which matters because what it once leaves it can never vote in again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::slowness::Slowness;
 use super::transitions::Phase;
 use super::votes::{set_of, size};
 use super::{Pbft, Turn};
@@ -16,7 +23,7 @@ use crate::limits::PENDING_BYTES_MAX;
 use crate::protocol::planted::Planted;
 use crate::protocol::{Ignored, Message, Output, Timer};
 use crate::requests::{Batch, RequestTable, TableBuilder};
-use crate::types::{ClientId, SequenceNumber, Time, Timestamp, View};
+use crate::types::{ClientId, ReplicaId, SequenceNumber, Time, View};
 
 /// The time-outs of requests of a principal that was waited for in vain double up to this power.
 const PATIENCE_MAX: u32 = 6;
@@ -28,13 +35,8 @@ const OVERSLEPT_FRACTION: u64 = 4;
 /// it misses is to be had from them. Not for ever: f of those who say that they have gone on may be lying.
 const EXCUSES_MAX: u32 = 8;
 
-/// A primary that orders everything, but so late that clients keep asking everybody, is slow on purpose or not fit for
-/// its task: if at each of so many looks in a row some request has been waited for longer than from one look to the
-/// next, it is replaced. A client alone can not bring that about: its requests are ordered at once when they are
-/// forwarded, and if that can not be, those of its principal do not count here.
-const SLOW_LOOKS_MAX: u32 = 8;
-/// Looks are this part of the time-out apart.
-const LOOK_FRACTION: u64 = 4;
+/// A request is passed on to the primary again after this part of the time-out, however often its client asks.
+const FORWARD_FRACTION: u64 = 4;
 
 /// What the primary is waited for.
 #[derive(Debug)]
@@ -56,16 +58,18 @@ pub(super) struct Suspicion {
     waiting_since: Time,
     /// While a view is to be started: when patience ends, once Q replicas have asked for it.
     view_due: Option<Time>,
-    /// When the primary is next looked at, and how often in a row it was found slow.
-    look_at: Time,
-    slow_looks: u32,
+    /// The newest view that each replica, this one included, has said to suspect.
+    suspected: Vec<Option<View>>,
+    slowness: Slowness,
+    /// Since when the primary is known to be too slow.
+    too_slow: Option<Time>,
     /// Requests that clients sent to this backup, by client, at most one each.
     requests: BTreeMap<ClientId, Awaited>,
     /// The same, by the time at which they are due.
     due: BTreeSet<(Time, ClientId)>,
     bytes: usize,
-    /// By principal: how often one of its requests was waited for in vain since the last that was executed.
-    in_vain: BTreeMap<u32, u32>,
+    /// By principal: requests that were waited for in vain.
+    in_vain: BTreeMap<u32, InVain>,
     /// By principal: the primaries that proposed requests which did not prove themselves here and stopped a slot.
     accusers: BTreeMap<u32, u64>,
 }
@@ -73,17 +77,33 @@ pub(super) struct Suspicion {
 /// A request that the primary is to order.
 #[derive(Debug)]
 struct Awaited {
-    timestamp: Timestamp,
     /// Since when this primary has had time for it.
     since: Time,
+    /// For how long the primary had been idle by then.
+    idle_ns: u64,
     due: Time,
+    /// When it was last passed on to the primary.
+    forwarded: Time,
+    /// Its time is up, and the executor was asked whether it has been executed by a path that is not known here.
+    recalled: bool,
+    /// It was waited for in vain, it or an earlier request of its client.
+    in_vain: bool,
     /// This request alone, with all its proofs.
     request: RequestTable,
 }
 
+/// Requests of one principal that were waited for in vain.
+#[derive(Clone, Copy, Debug, Default)]
+struct InVain {
+    /// How often, one after the other.
+    times: u32,
+    /// How many of them are still waited for. With the last one, all is forgiven.
+    outstanding: u32,
+}
+
 impl Suspicion {
-    /// Nothing is waited for. Time-outs begin at `first_ns` and grow to `longest_ns`.
-    pub(super) fn new(first_ns: u64, longest_ns: u64) -> Self {
+    /// Nothing is waited for at `now`, among `n` replicas. Time-outs begin at `first_ns` and grow to `longest_ns`.
+    pub(super) fn new(n: usize, first_ns: u64, longest_ns: u64, now: Time) -> Self {
         Self {
             first_ns,
             longest_ns: longest_ns.max(first_ns),
@@ -95,8 +115,9 @@ impl Suspicion {
             proposed: SequenceNumber(0),
             waiting_since: Time(0),
             view_due: None,
-            look_at: Time(0),
-            slow_looks: 0,
+            suspected: vec![None; n],
+            slowness: Slowness::new(first_ns, now),
+            too_slow: None,
             requests: BTreeMap::new(),
             due: BTreeSet::new(),
             bytes: 0,
@@ -120,22 +141,33 @@ impl Suspicion {
         }
     }
 
-    /// The view has started, with assignments up to `proposed`: everything is timed anew.
-    pub(super) fn enter_view(&mut self, now: Time, proposed: SequenceNumber, principal: impl Fn(ClientId) -> u32) {
+    /// The view has started, with assignments up to `proposed` of which those up to `committed` are done: everything is
+    /// timed anew.
+    pub(super) fn enter_view(
+        &mut self,
+        now: Time,
+        proposed: SequenceNumber,
+        committed: SequenceNumber,
+        principal: impl Fn(ClientId) -> u32,
+    ) {
         self.view_due = None;
         self.proposed = proposed;
+        self.too_slow = None;
+        self.slowness.begin_view(proposed > committed, now);
         self.time_anew(now, principal);
     }
 
     fn time_anew(&mut self, now: Time, principal: impl Fn(ClientId) -> u32) {
         self.view_due = self.view_due.map(|_| now.after(self.timeout_ns));
-        self.slow_looks = 0;
         self.waiting_since = now;
         self.due.clear();
+        let idle_ns = self.slowness.idle_ns(now);
         for (client, awaited) in &mut self.requests {
-            let patience = patience_ns(self.timeout_ns, self.in_vain.get(&principal(*client)).copied());
+            let in_vain = self.in_vain.get(&principal(*client));
             awaited.since = now;
-            awaited.due = now.after(patience);
+            awaited.idle_ns = idle_ns;
+            awaited.recalled = false;
+            awaited.due = now.after(patience_ns(self.timeout_ns, in_vain));
             self.due.insert((awaited.due, *client));
         }
     }
@@ -146,112 +178,181 @@ impl Suspicion {
             self.waiting_since = now;
         }
         self.proposed = self.proposed.max(sequence);
+        self.slowness.note_work(self.proposed > committed, now);
     }
 
-    /// A batch has committed: its requests are waited for no longer, and the next batch has its time.
-    pub(super) fn note_committed(&mut self, batch: &Batch, principal: impl Fn(ClientId) -> u32, now: Time) {
+    /// The batch at `sequence` has committed: its requests are waited for no longer, and the next batch has its time.
+    pub(super) fn note_committed(
+        &mut self,
+        sequence: SequenceNumber,
+        batch: &Batch,
+        principal: impl Fn(ClientId) -> u32,
+        now: Time,
+    ) {
         self.waiting_since = now;
         self.progressed = true;
         self.excuses = 0;
         self.timeout_ns = self.first_ns;
-        if self.requests.is_empty() {
-            return;
-        }
-        let rows = batch.requests.clients.iter().zip(&batch.requests.timestamps);
-        for (client, timestamp) in rows {
-            if self.requests.get(client).is_some_and(|awaited| awaited.timestamp <= *timestamp) {
-                self.remove(*client);
-                self.in_vain.remove(&principal(*client));
+        if !self.requests.is_empty() {
+            let rows = batch.requests.clients.iter().zip(&batch.requests.timestamps);
+            for (client, timestamp) in rows {
+                if self.requests.get(client).is_some_and(|awaited| awaited.request.timestamps[0] <= *timestamp) {
+                    self.note_served(*client, principal(*client), now);
+                }
             }
         }
+        self.slowness.note_work(self.proposed > sequence, now);
     }
 
-    fn remove(&mut self, client: ClientId) {
-        if let Some(awaited) = self.requests.remove(&client) {
-            self.due.remove(&(awaited.due, client));
-            self.bytes -= awaited.request.bytes();
+    /// Whether the primary was found to be too slow.
+    pub(super) const fn finds_too_slow(&self) -> bool {
+        self.too_slow.is_some()
+    }
+
+    /// What was waited for is done. Whose requests no primary can order says nothing of how fast this one is.
+    fn note_served(&mut self, client: ClientId, principal: u32, now: Time) {
+        let counts = !self.in_vain.contains_key(&principal);
+        let Some(awaited) = self.remove(client, principal) else { return };
+        if counts && self.slowness.note_served(principal, awaited.since, awaited.idle_ns, now) {
+            self.too_slow = Some(now);
         }
     }
 
-    fn insert(&mut self, client: ClientId, awaited: Awaited) {
-        self.remove(client);
-        if self.requests.is_empty() {
-            self.slow_looks = 0;
-            self.look_at = awaited.since.after(self.timeout_ns / LOOK_FRACTION);
+    fn remove(&mut self, client: ClientId, principal: u32) -> Option<Awaited> {
+        let awaited = self.requests.remove(&client)?;
+        self.due.remove(&(awaited.due, client));
+        self.bytes -= awaited.request.bytes();
+        if awaited.in_vain
+            && let Some(in_vain) = self.in_vain.get_mut(&principal)
+        {
+            in_vain.outstanding -= 1;
+            if in_vain.outstanding == 0 {
+                self.in_vain.remove(&principal);
+            }
         }
-        self.bytes += awaited.request.bytes();
-        self.due.insert((awaited.due, client));
+        Some(awaited)
+    }
+
+    /// Waits for a request that nobody waited for, or for a newer one of its client.
+    fn insert(&mut self, client: ClientId, principal: u32, request: RequestTable, now: Time) {
+        // A newer request of a client whose last one was in vain takes its place in that, too.
+        let in_vain = self.requests.get_mut(&client).is_some_and(|earlier| std::mem::take(&mut earlier.in_vain));
+        self.remove(client, principal);
+        let due = now.after(patience_ns(self.timeout_ns, self.in_vain.get(&principal)));
+        self.bytes += request.bytes();
+        self.due.insert((due, client));
+        let idle_ns = self.slowness.idle_ns(now);
+        let awaited = Awaited { since: now, idle_ns, due, forwarded: now, recalled: false, in_vain, request };
         self.requests.insert(client, awaited);
     }
 
-    /// Looks whether anything has been waited for too long, when it is time to. True if that is so again and again.
-    fn is_too_slow(&mut self, now: Time, principal: impl Fn(ClientId) -> u32) -> bool {
-        if self.requests.is_empty() || now < self.look_at {
-            return false;
+    /// Requests whose time is up, for the executor to say whether they have been executed. Those of which it had
+    /// nothing to say the last time have been.
+    fn take_due(&mut self, now: Time, principal: impl Fn(ClientId) -> u32) -> Vec<RequestTable> {
+        let mut clients = Vec::new();
+        while let Some(&(due, client)) = self.due.first().filter(|(due, _)| *due <= now) {
+            self.due.remove(&(due, client));
+            let Some(awaited) = self.requests.get_mut(&client) else { continue };
+            if awaited.recalled {
+                self.remove(client, principal(client));
+            } else {
+                awaited.recalled = true;
+                awaited.due = now.after(self.timeout_ns);
+                clients.push((awaited.due, client));
+            }
         }
-        let pause = self.timeout_ns / LOOK_FRACTION;
-        self.look_at = now.after(pause);
-        let counts = |client: ClientId| !self.in_vain.contains_key(&principal(client));
-        let late = |(client, awaited): (&ClientId, &Awaited)| now.since(awaited.since) >= pause && counts(*client);
-        let late = self.requests.iter().any(late);
-        self.slow_looks = if late { self.slow_looks + 1 } else { 0 };
-        self.slow_looks >= SLOW_LOOKS_MAX
+        self.due.extend(&clients);
+        tables(clients.iter().map(|(_, client)| &self.requests[client].request))
     }
 
-    /// All requests that are waited for, as few tables as possible.
-    fn tables(&self) -> Vec<RequestTable> {
-        let mut tables = Vec::new();
-        let mut builder = TableBuilder::default();
-        for awaited in self.requests.values() {
-            if !builder.has_room_for(&awaited.request, 0) {
-                tables.push(builder.finish());
-            }
-            builder.push(&awaited.request, 0);
-        }
-        if !builder.is_empty() {
-            tables.push(builder.finish());
-        }
-        tables
+    /// The executor has not executed a request that it was asked about: it was waited for in vain.
+    fn note_in_vain(&mut self, client: ClientId, principal: u32) {
+        let Some(awaited) = self.requests.get_mut(&client) else { return };
+        awaited.recalled = false;
+        let in_vain = self.in_vain.entry(principal).or_default();
+        in_vain.times = in_vain.times.saturating_add(1);
+        in_vain.outstanding += u32::from(!awaited.in_vain);
+        awaited.in_vain = true;
     }
 }
 
-/// How long a request may take whose principal was waited for in vain so many times: whoever makes requests that no
-/// primary can order must not wear out one primary after the other.
-fn patience_ns(timeout_ns: u64, in_vain: Option<u32>) -> u64 {
-    timeout_ns.saturating_mul(1 << in_vain.unwrap_or(0).min(PATIENCE_MAX))
+/// Requests, each in a table of its own, in as few tables as possible.
+fn tables<'a>(requests: impl Iterator<Item = &'a RequestTable>) -> Vec<RequestTable> {
+    let mut tables = Vec::new();
+    let mut builder = TableBuilder::default();
+    for request in requests {
+        if !builder.has_room_for(request, 0) {
+            tables.push(builder.finish());
+        }
+        builder.push(request, 0);
+    }
+    if !builder.is_empty() {
+        tables.push(builder.finish());
+    }
+    tables
+}
+
+/// How long a request may take whose principal was waited for in vain: whoever makes requests that no primary can order
+/// must not wear out one primary after the other.
+fn patience_ns(timeout_ns: u64, in_vain: Option<&InVain>) -> u64 {
+    timeout_ns.saturating_mul(1 << in_vain.map_or(0, |in_vain| in_vain.times).min(PATIENCE_MAX))
 }
 
 impl Pbft {
     /// Backup: these requests reached this replica and have not been executed. The primary has its time for them from
-    /// now on, unless it runs already.
-    pub(super) fn await_requests(&mut self, table: &RequestTable, turn: &mut Turn<'_>) {
+    /// now on, unless it runs already. Returns those that the primary is to be told of.
+    pub(super) fn await_requests(&mut self, table: &RequestTable, turn: &mut Turn<'_>) -> Vec<usize> {
+        let mut to_forward = Vec::new();
         if !self.config.voting {
-            return;
+            return to_forward;
         }
-        let mut full = false;
+        let again_ns = self.config.view_timeout_ns / FORWARD_FRACTION;
+        let (mut full, mut in_vain) = (false, false);
         for (index, (&client, &timestamp)) in table.clients.iter().zip(&table.timestamps).enumerate() {
-            let newer = self.suspicion.requests.get(&client).is_none_or(|awaited| awaited.timestamp < timestamp);
-            if !newer || client.0 >= self.config.clients || self.is_distrusted(client) {
+            if client.0 >= self.config.clients || self.is_distrusted(client) {
                 continue;
             }
-            let request = table.select(&[index]);
-            if self.suspicion.bytes + request.bytes() > PENDING_BYTES_MAX {
-                full = true;
-                continue;
+            let principal = self.principal(client);
+            let known = self.suspicion.requests.get_mut(&client);
+            match known.filter(|awaited| awaited.request.timestamps[0] >= timestamp) {
+                Some(awaited) if awaited.request.timestamps[0] > timestamp => {}
+                Some(awaited) => {
+                    if turn.now.since(awaited.forwarded) >= again_ns {
+                        awaited.forwarded = turn.now;
+                        to_forward.push(index);
+                    }
+                    if awaited.recalled {
+                        self.suspicion.note_in_vain(client, principal);
+                        in_vain = true;
+                    }
+                }
+                None => {
+                    let request = table.select(&[index]);
+                    if self.suspicion.bytes + request.bytes() > PENDING_BYTES_MAX {
+                        full = true;
+                        continue;
+                    }
+                    self.suspicion.insert(client, principal, request, turn.now);
+                    to_forward.push(index);
+                }
             }
-            let in_vain = self.suspicion.in_vain.get(&self.principal(client)).copied();
-            let due = turn.now.after(patience_ns(self.suspicion.timeout_ns, in_vain));
-            self.suspicion.insert(client, Awaited { timestamp, since: turn.now, due, request });
         }
         if full {
             turn.outputs.push(Output::Ignored(Ignored::RequestQueueFull));
         }
+        if in_vain && self.views.active && !self.is_primary() {
+            self.suspect(turn);
+        }
         self.arm_view_timer(turn);
+        to_forward
     }
 
     /// The view has started: its primary gets what is waited for.
     pub(super) fn forward_awaited(&mut self, turn: &mut Turn<'_>) {
-        for table in self.suspicion.tables() {
+        for awaited in self.suspicion.requests.values_mut() {
+            awaited.forwarded = turn.now;
+        }
+        for table in tables(self.suspicion.requests.values().map(|awaited| &awaited.request)) {
             if self.is_primary() {
                 self.on_requests_at_primary(Arc::new(table), turn);
             } else {
@@ -271,12 +372,19 @@ impl Pbft {
         }
     }
 
-    /// When the primary's time is up.
+    /// When the primary's time is up, or that of a request which it may have ordered.
     fn view_due(&self) -> Option<Time> {
-        if !self.config.voting {
-            return None;
-        }
+        let request = self.suspicion.due.first().filter(|_| self.views.active && !self.is_primary());
+        let request = request.map(|(due, _)| *due).filter(|_| self.config.voting && !self.suspects_view());
+        request.into_iter().chain(self.primary_due()).min()
+    }
+
+    /// When the primary's time is up, whatever became of requests.
+    fn primary_due(&self) -> Option<Time> {
         let suspicion = &self.suspicion;
+        if !self.config.voting || self.suspects_view() {
+            return None; // it has said what it thinks
+        }
         if !self.views.active {
             return suspicion.view_due;
         }
@@ -284,9 +392,7 @@ impl Pbft {
         // among the few that notice, and f + 1 must.
         let batch =
             (suspicion.proposed > self.log.committed).then(|| suspicion.waiting_since.after(suspicion.timeout_ns));
-        let request = suspicion.due.first().filter(|_| !self.is_primary());
-        let request = request.map(|(due, _)| (*due).min(suspicion.look_at));
-        batch.into_iter().chain(request).min()
+        batch.into_iter().chain(suspicion.too_slow.filter(|_| !self.is_primary())).min()
     }
 
     /// Time may be up.
@@ -299,11 +405,8 @@ impl Pbft {
         }
         // Once in a row: on a machine that is always late, the primary must still be replaced.
         self.suspicion.overslept = late;
-        let principals = &self.config.principals;
-        let slow = self.views.active
-            && !self.is_primary()
-            && self.suspicion.is_too_slow(turn.now, |client| principal_of(principals, client));
-        if !slow && self.view_due().is_none_or(|due| due > turn.now) {
+        let is_up = |due: Option<Time>| due.is_some_and(|due| due <= turn.now);
+        if !is_up(self.view_due()) {
             self.arm_view_timer(turn);
             return;
         }
@@ -313,17 +416,17 @@ impl Pbft {
             self.arm_view_timer(turn);
             return;
         }
-        // Requests that are due stay; when they are due again is said when the next view starts.
-        let mut in_vain = BTreeSet::new();
-        while let Some(&(due, client)) = self.suspicion.due.first().filter(|(due, _)| *due <= turn.now) {
-            self.suspicion.due.remove(&(due, client));
-            in_vain.insert(self.principal(client));
+        if is_up(self.primary_due()) {
+            self.suspect(turn);
+            return;
         }
-        for principal in in_vain {
-            let times = self.suspicion.in_vain.entry(principal).or_default();
-            *times = times.saturating_add(1);
+        // It may have been executed by a path that is not seen here: before it was waited for, or in a state that was
+        // fetched. The executor knows.
+        let principals = &self.config.principals;
+        for table in self.suspicion.take_due(turn.now, |client| principal_of(principals, client)) {
+            turn.outputs.push(Output::Recall(Arc::new(table)));
         }
-        self.suspect(turn);
+        self.arm_view_timer(turn);
     }
 
     /// Whatever is waited for gets its full time again.
@@ -332,10 +435,41 @@ impl Pbft {
         self.suspicion.time_anew(now, |client| principal_of(principals, client));
     }
 
-    /// The primary is faulty, or seems so: on to the next.
+    /// The primary is faulty, or seems so. Tells everybody, and goes on as before until enough others think so too.
     pub(super) fn suspect(&mut self, turn: &mut Turn<'_>) {
-        let next = View(self.view.0.saturating_add(1));
-        self.start_view_change(next, turn);
+        if !self.config.voting || self.suspects_view() {
+            return;
+        }
+        self.suspicion.suspected[usize::from(self.config.own.0)] = Some(self.view);
+        turn.broadcast(Message::Status(self.status()));
+        self.count_suspicions(turn);
+    }
+
+    /// Whether this replica suspects the primary of the view that it is in, or waits for.
+    pub(super) fn suspects_view(&self) -> bool {
+        self.suspicion.suspected[usize::from(self.config.own.0)] == Some(self.view)
+    }
+
+    /// Another replica suspects the primary of `view`.
+    pub(super) fn on_suspicion(&mut self, sender: ReplicaId, view: View, turn: &mut Turn<'_>) {
+        let newest = &mut self.suspicion.suspected[usize::from(sender.0)];
+        if *newest < Some(view) {
+            *newest = Some(view);
+            self.count_suspicions(turn);
+        }
+    }
+
+    /// Joins f + 1 who suspect the primary, one of whom is correct, and leaves the view with Q. Whoever suspects the
+    /// primary of a later view, or asks for one, is lost to this one too.
+    pub(super) fn count_suspicions(&mut self, turn: &mut Turn<'_>) {
+        let suspected = |replica: usize| self.suspicion.suspected[replica] >= Some(self.view);
+        let left = |replica: usize| self.views.asked(replica) > Some(self.view);
+        let count = (0..self.config.quorums.n()).filter(|&replica| suspected(replica) || left(replica)).count();
+        if count >= self.config.quorums.quorum() && self.suspects_view() {
+            self.start_view_change(View(self.view.0.saturating_add(1)), turn);
+        } else if count >= self.config.quorums.weak() {
+            self.suspect(turn);
+        }
     }
 
     /// The view ends with slots that requests stopped which did not prove themselves here. Either their client is

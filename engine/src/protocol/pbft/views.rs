@@ -90,6 +90,11 @@ impl Views {
         set
     }
 
+    /// The view that `replica` has asked for last.
+    pub(super) fn asked(&self, replica: usize) -> Option<View> {
+        self.newest[replica].as_ref().map(|known| known.signed.content.view)
+    }
+
     /// How many replicas have asked for `view` or a later one.
     pub(super) fn count_from(&self, view: View) -> usize {
         self.newest.iter().flatten().filter(|known| known.signed.content.view >= view).count()
@@ -229,6 +234,7 @@ impl Pbft {
             self.start_view_change(asked, turn);
         } else {
             self.await_view(turn);
+            self.count_suspicions(turn);
         }
         Ok(())
     }
@@ -346,7 +352,8 @@ impl Pbft {
         }
         self.take_up_view(new_view, changes, decision);
         let principals = Arc::clone(&self.config.principals);
-        self.suspicion.enter_view(turn.now, decision.last(), |client| principal_of(&principals, client));
+        let committed = self.log.committed;
+        self.suspicion.enter_view(turn.now, decision.last(), committed, |client| principal_of(&principals, client));
         self.next = decision.last().next();
         self.admission.clear();
         self.take_assignments(turn);

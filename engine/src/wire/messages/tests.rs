@@ -42,6 +42,7 @@ fn every_message(requests: RequestTable) -> Vec<Message> {
         Message::Status(Status {
             view,
             active: true,
+            suspects: false,
             view_changes: 0,
             stable: SequenceNumber(8),
             committed: SequenceNumber(9),
@@ -234,7 +235,7 @@ fn status_messages_are_bounded_and_have_no_unknown_flags() {
     let frame = encode_message(&every_message(requests("none"))[6], ReplicaId(0), &sealer);
     let good = frame.slice(FRAME_HEADER_BYTES..);
     for (at, value, error) in [
-        (8, 2, DecodeError::UnknownFlags),
+        (8, 4, DecodeError::UnknownFlags),
         (33, 65, DecodeError::TooManySlots),
         (37 + 16, 8, DecodeError::UnknownFlags),
     ] {

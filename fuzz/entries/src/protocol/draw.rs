@@ -197,6 +197,7 @@ impl<'a> Draw<'a> {
         Status {
             view,
             active: self.byte().is_multiple_of(2),
+            suspects: self.byte().is_multiple_of(2),
             view_changes: self.byte().into(),
             stable: self.sequence(base & !(super::INTERVAL - 1)),
             committed: self.sequence(base),

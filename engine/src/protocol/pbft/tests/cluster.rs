@@ -487,6 +487,7 @@ impl Cluster {
             _ => Message::Status(Status {
                 view: View(0),
                 active: true,
+                suspects: false,
                 view_changes: 0,
                 stable: SequenceNumber(self.random(about + 1)),
                 committed: SequenceNumber(about),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::{Config, Pbft};
 use crate::protocol::message::{
-    Authentic, Body, Checkpoint, Message, NewView, PrePrepare, Signed, Verdict, ViewChange, Vote,
+    Authentic, Body, Checkpoint, Message, NewView, PrePrepare, Signed, Status, Verdict, ViewChange, Vote,
 };
 use crate::protocol::{Ignored, Input, Output, Protocol, Timer};
 use crate::quorum::Quorums;
@@ -113,6 +113,48 @@ impl Replica {
         assert_eq!(self.step(Input::Executed(SequenceNumber(sequence))), []);
     }
 
+    /// Lets the view timer expire until something comes of it, or it is not set again. What the executor is asked about
+    /// has not been executed.
+    fn expire(&mut self) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        assert!(self.view_timer.is_some(), "the view timer is set");
+        while outputs.is_empty()
+            && let Some(due) = self.view_timer.take()
+        {
+            self.now = due;
+            outputs = self.step(Input::Timer(Timer::View));
+            if let Some(Output::Recall(table)) = outputs.first() {
+                outputs = self.step(Input::NotExecuted(Arc::clone(table)));
+            }
+        }
+        outputs
+    }
+
+    /// Lets the view timer expire, upon which this replica suspects its primary, and then others suspect it too, as
+    /// many as it takes. Returns what it does when the view ends.
+    fn end_view(&mut self) -> Vec<Output> {
+        let outputs = self.expire();
+        assert!(self.core.suspects_view(), "{outputs:?}");
+        assert!(outputs.iter().any(says_to_suspect), "{outputs:?}");
+        self.agree()
+    }
+
+    /// Others suspect the primary, as many as it takes to end the view.
+    fn agree(&mut self) -> Vec<Output> {
+        let (view, own) = (self.core.view, self.core.config.own.0);
+        for other in (0..self.core.config.quorums.n()).map(|other| u16::try_from(other).unwrap()) {
+            if other == own {
+                continue;
+            }
+            assert_eq!(self.core.view, view);
+            let outputs = self.hear(other, suspicion(view.0));
+            if self.core.view > view {
+                return outputs;
+            }
+        }
+        panic!("the view did not end");
+    }
+
     /// Waits for the status timer `times` times and returns what came of it.
     fn ticks(&mut self, times: u32) -> Vec<Output> {
         let mut outputs = Vec::new();
@@ -122,6 +164,15 @@ impl Replica {
         }
         outputs
     }
+}
+
+/// The status of a replica at the initial state that suspects the primary of `view`.
+fn suspicion(view: u64) -> Message {
+    Message::Status(Status { view: View(view), active: true, suspects: true, ..Status::default() })
+}
+
+fn says_to_suspect(output: &Output) -> bool {
+    matches!(output, Output::Broadcast(message) if matches!(&**message, Message::Status(Status { suspects: true, .. })))
 }
 
 /// The authenticator of client 0 does not hold.

@@ -114,9 +114,10 @@ fn a_second_pre_prepare_gives_the_primary_away() {
     assert_eq!(replica.hear(0, pre_prepare(1, &batch)), ignored(Ignored::DuplicatePrePrepare));
     replica.hear(2, prepare(1, &batch));
     let outputs = replica.hear(0, pre_prepare(1, &other));
-    let [Output::Broadcast(message), Output::Ignored(Ignored::ConflictingPrePrepare)] = &outputs[..] else {
-        panic!("{outputs:?}")
-    };
+    assert!(says_to_suspect(&outputs[0]), "{outputs:?}");
+    assert_eq!(outputs[1..], ignored(Ignored::ConflictingPrePrepare));
+    let outputs = replica.agree();
+    let Some(Output::Broadcast(message)) = outputs.first() else { panic!("{outputs:?}") };
     let Message::ViewChange(Signed { content, signature: None }) = &**message else { panic!("{message:?}") };
     assert_eq!((content.view, &content.prepared), (View(1), &vec![vote(1, &batch)]));
 }

@@ -181,7 +181,7 @@ fn a_backup_recalls_first_and_forwards_what_was_not_executed() {
     assert_eq!(outputs, [send(0, Message::Forward(Arc::clone(&requests)))]);
 
     let mut primary = primary("none");
-    let outputs = primary.hear_as(2, Message::Forward(Arc::clone(&requests)), false);
+    let outputs = primary.hear_as(2, Message::Forward(table(&[(0, 1)])), false);
     assert_eq!(outputs, ignored(Ignored::UnprovenRequests));
     let outputs = primary.hear(2, Message::Forward(Arc::clone(&requests)));
     assert_eq!(proposals(&outputs), [[1], [2]]);

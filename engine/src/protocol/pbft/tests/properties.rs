@@ -205,7 +205,15 @@ fn messages() -> impl Strategy<Value = Message> {
         (numbers(), 0..3u8).prop_map(|(sequence, state)| checkpoint(sequence, state)),
         status.prop_map(|(stable, committed, slots)| {
             let (stable, committed) = (SequenceNumber(stable), SequenceNumber(committed));
-            Message::Status(Status { view: View(0), active: true, view_changes: 0, stable, committed, slots })
+            Message::Status(Status {
+                view: View(0),
+                active: true,
+                suspects: false,
+                view_changes: 0,
+                stable,
+                committed,
+                slots,
+            })
         }),
         numbers().prop_map(|target| Message::StateWanted(SequenceNumber(target))),
         (numbers(), any::<u32>()).prop_map(|(sequence, index)| Message::FetchState(FetchState {

@@ -111,8 +111,7 @@ fn a_view_that_was_left_stays_left_and_prepared_state_is_told_again() {
     let mut durable = Durable::new(1);
     durable.hear(0, pre_prepare(1, &kept));
     durable.hear(2, prepare(1, &kept));
-    durable.replica.now = durable.replica.view_timer.take().unwrap();
-    let outputs = durable.replica.step(Input::Timer(Timer::View));
+    let outputs = durable.replica.end_view();
     durable.keep(outputs);
     let (mut durable, outputs) = durable.restart();
     assert_eq!(executions(&outputs), []);

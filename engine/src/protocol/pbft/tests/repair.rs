@@ -5,7 +5,7 @@ use crate::protocol::message::{SlotStatus, Status};
 
 fn status(stable: u64, committed: u64, slots: Vec<SlotStatus>) -> Message {
     let (stable, committed) = (SequenceNumber(stable), SequenceNumber(committed));
-    Message::Status(Status { view: View(0), active: true, view_changes: 0, stable, committed, slots })
+    Message::Status(Status { view: View(0), active: true, suspects: false, view_changes: 0, stable, committed, slots })
 }
 
 fn requests_at(sequence: u64) -> [(u32, u64); 1] {
@@ -287,6 +287,7 @@ fn a_peer_far_behind_gets_more_at_a_time_than_its_status_describes() {
         Message::Status(Status {
             view: View(0),
             active: true,
+            suspects: false,
             view_changes: 0,
             stable: SequenceNumber(0),
             committed,

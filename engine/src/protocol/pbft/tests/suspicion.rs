@@ -2,17 +2,6 @@
 
 use super::*;
 
-/// Lets the view timer expire until something comes of it, or it is not set again.
-fn expire(replica: &mut Replica) -> Vec<Output> {
-    let mut outputs = Vec::new();
-    assert!(replica.view_timer.is_some(), "the view timer is set");
-    while let Some(due) = replica.view_timer.take().filter(|_| outputs.is_empty()) {
-        replica.now = due;
-        outputs = replica.step(Input::Timer(Timer::View));
-    }
-    outputs
-}
-
 fn view(replica: &Replica) -> u64 {
     replica.core.position().view.0
 }
@@ -25,13 +14,126 @@ fn a_request_that_the_primary_does_not_order_ends_the_view() {
     assert_eq!(replica.view_timer, None, "it may have been executed already");
     let outputs = replica.step(Input::NotExecuted(Arc::clone(&asked)));
     assert_eq!(outputs, [send(0, Message::Forward(Arc::clone(&asked)))]);
-    assert_eq!(replica.view_timer, Some(replica.now.after(VIEW_TIMEOUT_NS / 4)));
+    assert_eq!(replica.view_timer, Some(replica.now.after(VIEW_TIMEOUT_NS)));
     // That others get served does not help this client, and asking again gives the primary no more time.
     replica.execute(1, &batch(&[(2, 1)]));
     replica.now = Time(VIEW_TIMEOUT_NS / 2);
     replica.step(Input::NotExecuted(asked));
-    expire(&mut replica);
-    assert_eq!(view(&replica), 1);
+    replica.end_view();
+    assert_eq!((view(&replica), replica.now), (1, Time(1 + VIEW_TIMEOUT_NS)));
+}
+
+/// A client asks again just before its request commits here. The executor is asked first, but answers later.
+#[test]
+fn a_request_that_was_executed_before_it_was_waited_for_blames_nobody() {
+    let mut replica = Replica::new(4, 1);
+    let asked = table(&[(1, 1)]);
+    assert_eq!(replica.requests(&[(1, 1)]), [Output::Recall(Arc::clone(&asked))]);
+    replica.execute(1, &batch(&[(1, 1)]));
+    replica.step(Input::NotExecuted(Arc::clone(&asked)));
+    let mut recalled = Vec::new();
+    while let Some(due) = replica.view_timer.take() {
+        replica.now = due;
+        recalled.extend(replica.step(Input::Timer(Timer::View)));
+    }
+    assert_eq!(recalled, [Output::Recall(asked)], "the executor is asked once more");
+    assert!(!replica.core.suspects_view(), "and has nothing to say: nothing is waited for any more");
+}
+
+/// Its request proves itself to this replica only, so that no primary orders it.
+#[test]
+fn a_lone_suspect_goes_on_voting() {
+    let mut replica = Replica::new(4, 1);
+    replica.step(Input::NotExecuted(table(&[(1, 1)])));
+    let outputs = replica.expire();
+    assert!(says_to_suspect(&outputs[0]), "{outputs:?}");
+    let batch = batch(&[(2, 1)]);
+    assert_eq!(replica.hear(0, pre_prepare(1, &batch)), [broadcast(prepare(1, &batch))]);
+    replica.hear(2, prepare(1, &batch));
+    assert_eq!((view(&replica), replica.core.views.active), (0, true));
+    // It says so in each status, in case it was lost.
+    let told = replica.ticks(2);
+    assert_eq!(told.iter().filter(|output| says_to_suspect(output)).count(), 2, "{told:?}");
+}
+
+#[test]
+fn f_plus_one_suspects_are_joined_and_a_quorum_of_them_ends_the_view() {
+    for n in SIZES {
+        let quorums = Quorums::new(n).unwrap();
+        let [weak, quorum] = [quorums.weak(), quorums.quorum()].map(|size| u16::try_from(size).unwrap());
+        let mut replica = Replica::new(n, 0);
+        for other in 1..=weak {
+            assert!(!replica.core.suspects_view(), "n = {n}");
+            // Saying it twice makes no difference, and to speak of far views none but to oneself.
+            for _ in 0..2 {
+                replica.hear(other, suspicion(if other == 1 { u64::MAX } else { 0 }));
+            }
+        }
+        // With its own that may be a quorum already.
+        assert_eq!(replica.core.suspects_view(), weak + 1 < quorum, "n = {n}");
+        for other in weak + 1..quorum {
+            assert_eq!(view(&replica), 0, "n = {n}");
+            replica.hear(other, suspicion(0));
+        }
+        assert_eq!((view(&replica), replica.core.views.active), (1, false), "n = {n}");
+        assert!(!replica.core.suspects_view(), "the next primary is not to blame");
+    }
+}
+
+/// Whoever has asked for a later view is lost to this one.
+#[test]
+fn a_view_change_counts_as_a_suspicion_of_the_views_before() {
+    let mut replica = Replica::new(4, 0);
+    let content = ViewChange {
+        replica: ReplicaId(3),
+        view: View(7),
+        stable: SequenceNumber(0),
+        checkpoints: Vec::new(),
+        prepared: Vec::new(),
+        pre_prepared: Vec::new(),
+    };
+    let signed = Signed { content: Arc::new(content), signature: Some([1; 64]) };
+    replica.hear(3, Message::ViewChange(signed));
+    assert!(!replica.core.suspects_view());
+    replica.hear(2, suspicion(0));
+    assert_eq!((view(&replica), replica.core.views.active), (1, false));
+}
+
+#[test]
+fn a_request_is_passed_on_once_in_a_while_however_often_its_client_asks() {
+    let mut replica = Replica::new(4, 1);
+    let asked = table(&[(1, 1), (2, 1)]);
+    let mut forwarded = Vec::new();
+    for _ in 0..100 {
+        forwarded.extend(replica.step(Input::NotExecuted(Arc::clone(&asked))));
+    }
+    assert_eq!(forwarded, [send(0, Message::Forward(Arc::clone(&asked)))]);
+    replica.now = replica.now.after(VIEW_TIMEOUT_NS / 2);
+    // What is new among them goes on its way at once.
+    let outputs = replica.step(Input::NotExecuted(table(&[(3, 1)])));
+    assert_eq!(outputs, [send(0, Message::Forward(table(&[(3, 1)])))]);
+    let outputs = replica.step(Input::NotExecuted(table(&[(1, 1), (2, 1), (3, 1)])));
+    assert_eq!(outputs, [send(0, Message::Forward(asked))]);
+}
+
+#[test]
+fn a_primary_admits_what_f_plus_one_backups_pass_on_though_it_can_not_prove_it() {
+    for n in SIZES {
+        let weak = u16::try_from(Quorums::new(n).unwrap().weak()).unwrap();
+        let mut primary = Replica::new(n, 0);
+        let asked = table(&[(0, 1)]);
+        for other in 1..weak {
+            for _ in 0..2 {
+                let outputs = primary.hear_as(other, Message::Forward(Arc::clone(&asked)), false);
+                assert_eq!(outputs, ignored(Ignored::UnprovenRequests), "n = {n}");
+            }
+        }
+        // Another request of that client is another matter; who proves itself need not wait.
+        let outputs = primary.hear_as(weak, Message::Forward(table(&[(0, 2), (5, 1)])), false);
+        assert_eq!(outputs, [broadcast(pre_prepare(1, &batch(&[(5, 1)])))], "n = {n}");
+        let outputs = primary.hear_as(weak, Message::Forward(Arc::clone(&asked)), false);
+        assert_eq!(outputs, [broadcast(pre_prepare(2, &batch(&[(0, 1)])))], "n = {n}");
+    }
 }
 
 #[test]
@@ -40,7 +142,7 @@ fn an_executed_request_stops_its_timer_by_whatever_path() {
     replica.step(Input::NotExecuted(table(&[(1, 3), (2, 1)])));
     // Committed by claims, and a later one of the same client stands for the earlier.
     replica.execute(1, &batch(&[(1, 4), (2, 1)]));
-    assert_eq!(expire(&mut replica), []);
+    assert_eq!(replica.expire(), []);
     assert_eq!((view(&replica), replica.view_timer), (0, None));
 }
 
@@ -49,7 +151,7 @@ fn a_new_primary_gets_what_is_waited_for() {
     for own in [1, 2] {
         let mut replica = Replica::new(4, own);
         replica.step(Input::NotExecuted(table(&[(1, 3), (2, 1)])));
-        expire(&mut replica);
+        replica.end_view();
         let change = |replica| ViewChange {
             replica: ReplicaId(replica),
             view: View(1),
@@ -89,8 +191,8 @@ fn a_replica_that_overslept_does_not_blame_the_primary() {
     replica.now = replica.view_timer.take().unwrap().after(VIEW_TIMEOUT_NS);
     assert_eq!(replica.step(Input::Timer(Timer::View)), []);
     assert_eq!(replica.view_timer, Some(replica.now.after(VIEW_TIMEOUT_NS)));
-    expire(&mut replica);
-    assert_eq!(view(&replica), 1);
+    replica.expire();
+    assert!(replica.core.suspects_view());
 }
 
 #[test]
@@ -122,7 +224,7 @@ fn a_client_whom_f_plus_one_primaries_can_not_prove_is_refused() {
             let batch = Batch::new(requests);
             let message = PrePrepare { view: View(primary), sequence: SequenceNumber(1), batch };
             replica.hear_as(u16::try_from(primary).unwrap(), Message::PrePrepare(message), false);
-            expire(&mut replica);
+            replica.end_view();
         }
         assert!(replica.core.is_distrusted(ClientId(5)) && !replica.core.is_distrusted(ClientId(10)), "n = {n}");
         // As primary it admits nothing of it, and as backup it waits for nothing.
@@ -140,13 +242,17 @@ fn whoever_makes_requests_that_no_primary_can_order_wears_out_fewer_and_fewer() 
     for timestamp in 1..6 {
         replica.step(Input::NotExecuted(table(&[(u32::try_from(timestamp).unwrap(), timestamp)])));
         let asked = replica.now;
-        expire(&mut replica);
+        replica.end_view();
         waits.push(replica.now.since(asked) / VIEW_TIMEOUT_NS);
         // The view starts, and commits other things: the time-out is what it was.
         replica.core.views.active = true;
-        replica.core.suspicion.note_committed(&batch(&[(50, timestamp)]), |client| client.0, replica.now);
-        replica.core.suspicion.enter_view(replica.now, SequenceNumber(0), |_| 0);
-        replica.view_timer = None;
+        replica.core.suspicion.note_committed(
+            SequenceNumber(1),
+            &batch(&[(50, timestamp)]),
+            |client| client.0,
+            replica.now,
+        );
+        replica.core.suspicion.enter_view(replica.now, SequenceNumber(0), SequenceNumber(0), |_| 0);
     }
     assert!(waits.windows(2).all(|pair| pair[1] >= pair[0]) && waits[4] >= 8, "{waits:?}");
 }
@@ -158,39 +264,46 @@ fn whoever_is_behind_blames_itself_first_but_not_for_ever() {
     for sender in [2, 3] {
         replica.hear(sender, checkpoint(INTERVAL, 1));
     }
-    expire(&mut replica);
-    assert_eq!((view(&replica), replica.now.since(Time(1)) / VIEW_TIMEOUT_NS), (1, 9));
+    replica.expire();
+    assert!(replica.core.suspects_view());
+    assert_eq!(replica.now.since(Time(1)) / VIEW_TIMEOUT_NS, 9);
+}
+
+/// Serves one client, whose requests come one after the other, for so many rounds: each is waited for during `wait`, and
+/// assigned either at once or when all but `busy` of that time has passed. After how many rounds is the primary suspected?
+fn serve(rounds: u64, wait: u64, busy: u64) -> Option<u64> {
+    let mut replica = Replica::new(4, 1);
+    (1..=rounds).find(|&round| {
+        let batch = batch(&[(1, round)]);
+        replica.step(Input::NotExecuted(table(&[(1, round)])));
+        replica.now = replica.now.after(wait - busy);
+        replica.hear(0, pre_prepare(round, &batch));
+        replica.now = replica.now.after(busy);
+        replica.execute(round, &batch);
+        if round.is_multiple_of(INTERVAL) {
+            replica.step(Input::CheckpointTaken(SequenceNumber(round), Digest([1; 32])));
+            for sender in [0, 2, 3] {
+                replica.hear(sender, checkpoint(round, 1));
+            }
+        }
+        if replica.view_timer.is_some_and(|due| due <= replica.now) {
+            replica.view_timer = None;
+            replica.step(Input::Timer(Timer::View));
+        }
+        // Its client takes a while until it asks everybody again: nothing is waited for meanwhile.
+        replica.now = replica.now.after(VIEW_TIMEOUT_NS / 4);
+        replica.core.suspects_view()
+    })
 }
 
 #[test]
-fn a_primary_that_is_always_late_is_replaced_although_it_misses_no_deadline() {
-    for late in [true, false] {
-        let mut replica = Replica::new(4, 1);
-        let pause = VIEW_TIMEOUT_NS / 10 * if late { 4 } else { 2 };
-        for timestamp in 1..20 {
-            // Two clients take turns to ask; each is served just before its time is up, when the other has asked.
-            let client = u32::try_from(timestamp % 2).unwrap();
-            replica.step(Input::NotExecuted(table(&[(client, timestamp)])));
-            let until = replica.now.after(pause);
-            while let Some(due) = replica.view_timer.filter(|due| *due < until) {
-                replica.view_timer = None;
-                replica.now = due;
-                replica.step(Input::Timer(Timer::View));
-            }
-            replica.now = until;
-            if view(&replica) > 0 {
-                break;
-            }
-            let served = if late { timestamp - 1 } else { timestamp };
-            replica.execute(timestamp, &batch(&[(u32::try_from(served % 2).unwrap(), served)]));
-            let sequence = timestamp;
-            if sequence.is_multiple_of(INTERVAL) {
-                replica.step(Input::CheckpointTaken(SequenceNumber(sequence), Digest([1; 32])));
-                for sender in [0, 2, 3] {
-                    replica.hear(sender, checkpoint(sequence, 1));
-                }
-            }
-        }
-        assert_eq!(view(&replica) > 0, late);
-    }
+fn a_primary_that_lets_requests_lie_is_replaced_although_it_misses_no_deadline() {
+    assert_eq!(serve(20, VIEW_TIMEOUT_NS / 10 * 9, 0), Some(4));
+    assert_eq!(serve(20, VIEW_TIMEOUT_NS / 2, 0), Some(4));
+}
+
+#[test]
+fn a_primary_that_is_prompt_or_has_much_to_do_stays() {
+    assert_eq!(serve(20, VIEW_TIMEOUT_NS / 4, 0), None);
+    assert_eq!(serve(20, VIEW_TIMEOUT_NS / 10 * 9, VIEW_TIMEOUT_NS / 10 * 8), None);
 }
