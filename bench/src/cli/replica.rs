@@ -10,11 +10,10 @@ use hippodrome_engine::settings::OnCorruptLog;
 use super::options::{ReplicaTuning, TransportOptions};
 
 pub(crate) const EXAMPLES: &str = "\
-Example:
+Examples:
   hippodrome replica --cluster race/cluster.toml --key race/replica-0.key --placement fused
   hippodrome replica --cluster race/cluster.toml --key race/replica-0.key --data /var/lib/hippodrome/0 --durability wal
   echo '{\"ask\":\"status\"}' | nc 127.0.0.1 CONTROL_PORT
-
   echo '{\"ask\":\"network\",\"to\":[1,2],\"block\":true}' | nc 127.0.0.1 CONTROL_PORT
 
 Questions: status, ledger, clients, stop, and network, which changes the emulation of this replica's outgoing links (the
