@@ -13,6 +13,7 @@ use hippodrome_engine::byzantine;
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_loadgen::hostile;
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
+use hippodrome_sim::plan::Plan;
 use serde_json::Value;
 
 /// Documents outside of `docs/`, where all are.
@@ -216,6 +217,16 @@ fn pages_name_everything_that_they_are_about() {
     let adversaries = byzantine::Kind::ALL.iter().map(|kind| kind.name());
     assert_names_all("docs/adversaries.md", adversaries.chain(hostile::Kind::ALL.iter().map(|kind| kind.name())));
     assert_names_all("docs/simulator.md", Planted::ALL.iter().map(|bug| bug.name()));
+    let mut fields_of_plans = BTreeSet::new();
+    for seed in 0..200 {
+        fields(&serde_json::to_value(Plan::draw(seed)).unwrap(), &mut fields_of_plans);
+    }
+    let simulator = read("docs/simulator.md");
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let words: BTreeSet<&str> = quoted(&simulator).into_iter().flat_map(|code| code.split(|c| !is_part(c))).collect();
+    for field in &fields_of_plans {
+        assert!(words.contains(field.as_str()), "docs/simulator.md does not name {field}, a field of plans");
+    }
     let scenarios = files("bench/scenarios", ".toml");
     assert_names_all("docs/scenarios.md", scenarios.iter().map(|name| name.trim_end_matches(".toml")));
 }
