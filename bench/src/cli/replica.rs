@@ -58,8 +58,8 @@ pub(crate) struct ReplicaArgs {
 
     /// What to do about a log whose middle is damaged, so that votes may be forgotten: refuse, or refetch
     ///
-    /// `refuse`: do not start. `refetch`: set the log aside, start without a vote (for good) and fetch the state from the
-    /// others. An end that was being written when the process or the machine died is cut off in either case.
+    /// `refuse`: do not start. `refetch`: set the log aside, start without a vote (for good) and fetch the state from
+    /// the others. An end that was being written when the process or the machine died is cut off in either case.
     #[arg(long, value_name = "WHAT", default_value_t = OnCorruptLog::Refuse)]
     pub(crate) on_corrupt_log: OnCorruptLog,
 

@@ -37,8 +37,9 @@ named_option! {
         LyingState = "lying-state",
         /// Sends many well-formed messages that are of no use to anybody.
         Flood = "flood",
-        /// Messages swallowed, doubled, misdirected or with any field changed; the tricks of `equivocate`, `wrong-digest`,
-        /// `withhold-body`, `lying-checkpoint` and `lying-state`; now and then a flood, or talk of other views.
+        /// Messages swallowed, doubled, misdirected or with any field changed; the tricks of `equivocate`,
+        /// `wrong-digest`, `withhold-body`, `lying-checkpoint` and `lying-state`; now and then a flood, or talk of
+        /// other views.
         Random = "random",
     }
 }
