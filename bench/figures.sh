@@ -8,6 +8,7 @@ duration=${2:-5s}
 settings=(
   "--auth mac"
   "--auth mac --transport epoll"
+  "--durability wal"
   "--auth none"
   "--auth hybrid"
   "--auth ed25519-batch"

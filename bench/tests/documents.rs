@@ -1,15 +1,24 @@
-//! Documents that drift from the code break the build: every path that they name exists, every option is one of the
-//! binary's.
+//! Documents that drift from the code break the build: every path and link in them leads somewhere, every command and
+//! option is one of the binary's, and the pages that list names or fields list all of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const DOCUMENTS: [&str; 6] =
-    ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/emulation.md", "docs/scenarios.md", "docs/wire.md"];
+use hippodrome_analysis::report::{Fault, Replica, Report, Stage};
+use hippodrome_analysis::scorecard::{Score, Scorecard, ViewSample};
+use hippodrome_analysis::{results, series};
+use hippodrome_engine::byzantine;
+use hippodrome_engine::protocol::planted::Planted;
+use hippodrome_loadgen::hostile;
+use hippodrome_loadgen::report::{LoadReport, SecondSample};
+use hippodrome_sim::plan::Plan;
+use serde_json::Value;
+
+/// Documents outside of `docs/`, where all are.
+const ELSEWHERE: [&str; 5] = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "fuzz/README.md"];
 const FOLDERS: [&str; 8] = ["sim/", "fuzz/", "engine/", "loadgen/", "analysis/", "bench/", "docs/", ".ci/"];
-const COMMANDS: [&str; 7] = ["run", "stress", "sim", "replica", "load", "keygen", "report"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -17,6 +26,25 @@ fn root() -> PathBuf {
 
 fn read(document: &str) -> String {
     fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"))
+}
+
+/// The files in a folder whose names end so, without their folder.
+fn files(folder: &str, ending: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(ending)).collect();
+    names.sort();
+    assert!(!names.is_empty(), "{folder}: no files that end with {ending}");
+    names
+}
+
+/// All documents with their texts. Commands that cargo runs are written as whoever has the binary types them, each on
+/// one line.
+fn documents() -> Vec<(String, String)> {
+    let pages = files("docs", ".md").into_iter().map(|name| format!("docs/{name}"));
+    let names = ELSEWHERE.into_iter().map(str::to_owned).chain(pages);
+    let typed = |text: &str| text.replace("cargo run --release -- ", "hippodrome ").replace("\\\n", " ");
+    names.map(|name| (name.clone(), typed(&read(&name)))).collect()
 }
 
 /// What stands between single backquotes, blocks of code left out.
@@ -35,74 +63,192 @@ fn code(text: &str) -> Vec<&str> {
     block_lines(text).chain(quoted(text)).collect()
 }
 
-/// Options (`--name`) in a text.
-fn options(text: &str) -> BTreeSet<&str> {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    let words = text.split(|c| !is_part(c));
-    words.filter(|word| word.len() > 2 && word.starts_with("--") && !word[2..].starts_with('-')).collect()
+/// What headings are linked to by, as forges make it: lower case, hyphens for spaces, no punctuation.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let prose = text.split("```").step_by(2).flat_map(str::lines);
+    let headings = prose.filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
+    headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
 }
 
-/// The options that a command's help describes.
-fn described(command: &str) -> BTreeSet<String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_hippodrome")).args([command, "--help"]).output().unwrap();
-    assert!(output.status.success(), "{command} --help");
-    let help = String::from_utf8(output.stdout).unwrap();
-    // An option's own line begins with it; elsewhere it is only mentioned.
-    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-    lines.flat_map(|line| options(line).into_iter().map(str::to_owned).collect::<Vec<_>>()).collect()
+/// What links of a document lead nowhere. `document` is where it lies.
+fn dead_links(document: &str, text: &str) -> Vec<String> {
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let is_dead = |link: &&str| {
+        let (file, anchor) = link.split_once('#').map_or((*link, None), |(file, anchor)| (file, Some(anchor)));
+        if file.contains("://") {
+            return false;
+        }
+        let path = root().join(document).parent().unwrap().join(file);
+        let target = if file.is_empty() { Some(text.to_owned()) } else { fs::read_to_string(&path).ok() };
+        let is_there = file.is_empty() || path.exists();
+        !is_there || anchor.is_some_and(|anchor| !target.is_some_and(|target| anchors(&target).contains(anchor)))
+    };
+    links.filter(is_dead).map(str::to_owned).collect()
+}
+
+/// Options (`--name`) in a text.
+fn options(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let words = text.split(|c| !is_part(c));
+    let is_option = |word: &&str| word.len() > 2 && word.starts_with("--") && !word[2..].starts_with('-');
+    words.filter(is_option).map(str::to_owned).collect()
+}
+
+fn help(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_hippodrome")).args(arguments).arg("--help").output().unwrap();
+    assert!(output.status.success(), "{arguments:?} --help");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The binary's commands, each with the options that its help describes.
+fn commands() -> BTreeMap<String, BTreeSet<String>> {
+    let text = help(&[]);
+    let listed = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    let described = |command: &str| {
+        let help = help(&[command]);
+        // An option's own line begins with it; elsewhere it is only mentioned.
+        let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+        lines.flat_map(options).collect()
+    };
+    names.map(|name| (name.to_owned(), described(name))).collect()
+}
+
+/// What a text asks of the binary that it does not have: commands in blocks of code, and options in any code.
+fn unknown(text: &str, commands: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let invoked = |code: &str| {
+        let rest = code.trim_start_matches("$ ").strip_prefix("hippodrome ")?;
+        rest.split_whitespace().next().filter(|word| !word.starts_with('-')).map(str::to_owned)
+    };
+    let mut unknown = Vec::new();
+    for line in block_lines(text) {
+        let command = invoked(line).filter(|command| !commands.contains_key(command));
+        unknown.extend(command.map(|command| format!("no command {command}: {line}")));
+    }
+    for code in code(text) {
+        // What cargo and rustup are told is theirs.
+        if ["cargo ", "rustup "].iter().any(|tool| code.contains(tool)) {
+            continue;
+        }
+        let allowed = invoked(code).and_then(|command| commands.get(&command));
+        let is_known = |option: &String| match allowed {
+            Some(allowed) => allowed.contains(option),
+            None => commands.values().any(|allowed| allowed.contains(option)),
+        };
+        let options = options(code).into_iter().filter(|option| !is_known(option));
+        unknown.extend(options.map(|option| format!("no option {option}: {code}")));
+    }
+    unknown
+}
+
+/// The names of all fields of a value, those of tables in lists included.
+fn fields(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(table) => table.iter().for_each(|(name, value)| {
+            names.insert(name.clone());
+            fields(value, names);
+        }),
+        Value::Array(list) => list.iter().for_each(|value| fields(value, names)),
+        _ => {}
+    }
+}
+
+fn assert_names_all<'a>(document: &str, names: impl IntoIterator<Item = &'a str>) {
+    let text = read(document);
+    let quoted: BTreeSet<&str> = quoted(&text).into_iter().collect();
+    for name in names {
+        assert!(quoted.contains(name), "{document} does not name `{name}`");
+    }
 }
 
 #[test]
 fn paths_in_documents_exist() {
     let mut checked = 0;
-    for document in DOCUMENTS {
-        let text = read(document);
+    for (document, text) in documents() {
         for path in quoted(&text).into_iter().filter(|path| FOLDERS.iter().any(|folder| path.starts_with(folder))) {
             assert!(root().join(path).exists(), "{document} names `{path}`, which does not exist");
             checked += 1;
         }
-        // Links to files of this repository.
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = link.split('#').next().unwrap();
-            if !file.is_empty() && !file.contains("://") {
-                let path = root().join(document).parent().unwrap().join(file);
-                assert!(path.exists(), "{document} links to {link}, which does not exist");
-            }
-        }
     }
-    assert!(checked > 40, "only {checked} paths were found: are they still in backquotes?");
+    assert!(checked > 80, "only {checked} paths were found: are they still in backquotes?");
 }
 
 #[test]
-fn options_in_documents_exist() {
-    let described: Vec<(&str, BTreeSet<String>)> =
-        COMMANDS.iter().map(|command| (*command, described(command))).collect();
-    for document in DOCUMENTS {
-        let text = read(document).replace("cargo run --release -- ", "hippodrome ");
-        for code in code(&text) {
-            let invoked = code.split("hippodrome ").nth(1).and_then(|rest| rest.split_whitespace().next());
-            let invoked = described.iter().find(|(command, _)| Some(*command) == invoked);
-            // What cargo and rustup are told is theirs.
-            let foreign = ["cargo ", "rustup "].iter().any(|tool| code.contains(tool));
-            for option in options(code).into_iter().filter(|_| !foreign) {
-                let known = match invoked {
-                    Some((_, allowed)) => allowed.contains(option),
-                    None => described.iter().any(|(_, allowed)| allowed.contains(option)),
-                };
-                assert!(known, "{document} mentions {option}, which {invoked:?} does not have: {code}");
-            }
-        }
+fn links_in_documents_lead_somewhere() {
+    for (document, text) in documents() {
+        assert_eq!(dead_links(&document, &text), [""; 0], "{document}");
+    }
+    let text = "# A heading, of two `words`\n[a](wire.md) [b](none.md) [c](../README.md#two-commands) \
+                [d](../README.md#three-commands) [e](#a-heading-of-two-words) [f](#none) [g](https://example.com/x#y)";
+    assert_eq!(dead_links("docs/page.md", text), ["none.md", "../README.md#three-commands", "#none"]);
+}
+
+#[test]
+fn every_page_is_listed_in_the_readme() {
+    let readme = read("README.md");
+    for (document, _) in documents() {
+        assert!(document == "README.md" || readme.contains(&format!("]({document})")), "README.md lacks {document}");
     }
 }
 
 #[test]
-fn every_command_of_the_readme_is_one() {
-    let text = read("README.md").replace("cargo run --release -- ", "hippodrome ");
-    let mut seen = 0;
-    for line in block_lines(&text).filter_map(|line| line.strip_prefix("hippodrome ")) {
-        let command = line.split_whitespace().next().unwrap_or_default();
-        assert!(COMMANDS.contains(&command), "README.md shows 'hippodrome {line}'");
-        seen += 1;
+fn commands_and_options_in_documents_exist() {
+    let commands = commands();
+    assert!(commands.len() > 4 && commands["run"].contains("--replicas"), "{commands:?}");
+    let mut shown = 0;
+    for (document, text) in documents() {
+        assert_eq!(unknown(&text, &commands), [""; 0], "{document}");
+        shown += block_lines(&text).filter(|line| line.starts_with("hippodrome ")).count();
     }
-    assert!(seen >= 5, "only {seen} commands were found in the blocks of README.md");
+    assert!(shown > 30, "only {shown} lines that run the binary were found in blocks of code");
+    let text =
+        "```\n$ hippodrome run --seeds 3\nhippodrome fly\n```\n`hippodrome sim --seeds 3`, `--wings 2`, `--help`";
+    let expected = [
+        "no command fly: hippodrome fly",
+        "no option --seeds: $ hippodrome run --seeds 3",
+        "no option --wings: --wings 2",
+    ];
+    assert_eq!(unknown(text, &commands), expected);
+}
+
+#[test]
+fn pages_name_everything_that_they_are_about() {
+    let adversaries = byzantine::Kind::ALL.iter().map(|kind| kind.name());
+    assert_names_all("docs/adversaries.md", adversaries.chain(hostile::Kind::ALL.iter().map(|kind| kind.name())));
+    assert_names_all("docs/simulator.md", Planted::ALL.iter().map(|bug| bug.name()));
+    let mut fields_of_plans = BTreeSet::new();
+    for seed in 0..200 {
+        fields(&serde_json::to_value(Plan::draw(seed)).unwrap(), &mut fields_of_plans);
+    }
+    let simulator = read("docs/simulator.md");
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let words: BTreeSet<&str> = quoted(&simulator).into_iter().flat_map(|code| code.split(|c| !is_part(c))).collect();
+    for field in &fields_of_plans {
+        assert!(words.contains(field.as_str()), "docs/simulator.md does not name {field}, a field of plans");
+    }
+    let scenarios = files("bench/scenarios", ".toml");
+    assert_names_all("docs/scenarios.md", scenarios.iter().map(|name| name.trim_end_matches(".toml")));
+}
+
+#[test]
+fn every_field_of_the_results_is_described() {
+    let report = Report {
+        replicas: vec![Replica { stages: vec![Stage::default()], ..Replica::default() }],
+        faults: vec![Fault::default()],
+        scorecard: Some(Scorecard { faults: vec![Score::default()], ..Scorecard::default() }),
+        ..Report::default()
+    };
+    let load = LoadReport { seconds: vec![SecondSample::default()], ..LoadReport::default() };
+    let mut names = BTreeSet::new();
+    fields(&serde_json::to_value(report).unwrap(), &mut names);
+    fields(&serde_json::to_value(load).unwrap(), &mut names);
+    fields(&serde_json::to_value(ViewSample::default()).unwrap(), &mut names);
+    let columns = series::to_csv(&[]);
+    names.extend(columns.trim().split(',').map(str::to_owned));
+    assert!(names.len() > 100, "only {} fields", names.len());
+    assert_names_all("docs/results.md", names.iter().map(String::as_str));
+    let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
+    let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS];
+    assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs));
 }

@@ -20,10 +20,21 @@ macro_rules! named_enum {
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.name())
+                f.pad(self.name())
             }
         }
     };
 }
 
 pub(crate) use named_enum;
+
+#[cfg(test)]
+mod tests {
+    use crate::protocol::planted::Planted;
+
+    #[test]
+    fn names_fill_the_columns_of_tables() {
+        let bug = Planted::CheckpointLie;
+        assert_eq!(format!("{bug}|{bug:<16}|{bug:>16}|"), "checkpoint-lie|checkpoint-lie  |  checkpoint-lie|");
+    }
+}

@@ -245,7 +245,8 @@ pub(crate) struct LoadTuning {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span(Duration::from_millis(1), Duration::from_secs(3600)))]
     pub(crate) timeout: Span,
 
-    /// Of all random numbers of the load [default: a fresh one, reported]
+    /// Decides all random numbers of the load, of an emulated network and of hostile clients [default: a fresh one,
+    /// reported]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(0, i64::MAX as u64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,

@@ -10,11 +10,10 @@ use hippodrome_engine::settings::OnCorruptLog;
 use super::options::{ReplicaTuning, TransportOptions};
 
 pub(crate) const EXAMPLES: &str = "\
-Example:
+Examples:
   hippodrome replica --cluster race/cluster.toml --key race/replica-0.key --placement fused
   hippodrome replica --cluster race/cluster.toml --key race/replica-0.key --data /var/lib/hippodrome/0 --durability wal
   echo '{\"ask\":\"status\"}' | nc 127.0.0.1 CONTROL_PORT
-
   echo '{\"ask\":\"network\",\"to\":[1,2],\"block\":true}' | nc 127.0.0.1 CONTROL_PORT
 
 Questions: status, ledger, clients, stop, and network, which changes the emulation of this replica's outgoing links (the
@@ -59,8 +58,8 @@ pub(crate) struct ReplicaArgs {
 
     /// What to do about a log whose middle is damaged, so that votes may be forgotten: refuse, or refetch
     ///
-    /// `refuse`: do not start. `refetch`: set the log aside, start without a vote (for good) and fetch the state from the
-    /// others. An end that was being written when the process or the machine died is cut off in either case.
+    /// `refuse`: do not start. `refetch`: set the log aside, start without a vote (for good) and fetch the state from
+    /// the others. An end that was being written when the process or the machine died is cut off in either case.
     #[arg(long, value_name = "WHAT", default_value_t = OnCorruptLog::Refuse)]
     pub(crate) on_corrupt_log: OnCorruptLog,
 

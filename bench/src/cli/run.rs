@@ -91,12 +91,14 @@ pub(crate) struct RunOptions {
     /// Replicas that misbehave on purpose, at most f: ID:KIND[,ID:KIND..]
     ///
     /// One replica may have several kinds. KIND: `silent` (says nothing to other replicas), `slow` (says everything
-    /// late, as primary by a little less than the view time-out), `equivocate` (two batches for one sequence number,
-    /// different votes and histories to different replicas), `corrupt-mac` (no proof holds), `partial-authenticator`
-    /// (proofs hold for half of the replicas), `wrong-digest` (votes for what nobody proposed), `wrong-reply` (wrong
-    /// results to clients), `withhold-body` (batches to just enough replicas or one too few), `stale-view` (old
-    /// messages, other views), `lying-checkpoint` and `lying-state` (states that do not exist), `flood` (many useless
-    /// messages), `random` (any of these, any field changed). What such a replica says does not count in the audit.
+    /// late, by three quarters of the view time-out), `equivocate` (two batches for one sequence number, different votes
+    /// and histories to different replicas), `corrupt-mac` (no proof holds), `partial-authenticator` (proofs hold for
+    /// half of the replicas), `wrong-digest` (votes for what nobody proposed), `wrong-reply` (wrong results to
+    /// clients), `withhold-body` (batches to just enough replicas or one too few), `stale-view` (old messages, other
+    /// views), `lying-checkpoint` and `lying-state` (states that do not exist), `flood` (many useless messages),
+    /// `random` (any field changed, messages swallowed and doubled, tricks of equivocate, wrong-digest, withhold-body,
+    /// lying-checkpoint, lying-state, flood and stale-view). What such a replica says does not count in the audit. See
+    /// docs/adversaries.md.
     #[arg(long, value_name = "ID:KIND,..", help_heading = "Faults")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) byzantine: Option<Byzantine>,

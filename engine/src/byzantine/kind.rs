@@ -14,7 +14,7 @@ named_option! {
     Kind, "byzantine" {
         /// Says nothing to other replicas.
         Silent = "silent",
-        /// Says everything late: as primary by a little less than the view time-out.
+        /// Says everything late, by three quarters of the view time-out: as primary it commits just within it.
         Slow = "slow",
         /// Says different things to different replicas: as primary two batches for one sequence number, as backup
         /// different votes; in a view change different histories.
@@ -37,7 +37,9 @@ named_option! {
         LyingState = "lying-state",
         /// Sends many well-formed messages that are of no use to anybody.
         Flood = "flood",
-        /// Any of these at any time, and messages with any field changed.
+        /// Messages swallowed, doubled, misdirected or with any field changed; the tricks of `equivocate`,
+        /// `wrong-digest`, `withhold-body`, `lying-checkpoint` and `lying-state`; now and then a flood, or talk of
+        /// other views.
         Random = "random",
     }
 }

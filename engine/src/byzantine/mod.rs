@@ -136,7 +136,7 @@ impl Byzantine {
         }
     }
 
-    /// Tells it the view time-out: a slow one stays just below.
+    /// Tells it the view time-out: a slow one stays below.
     #[must_use]
     pub const fn with_view_timeout(mut self, view_timeout_ns: u64) -> Self {
         self.delay_ns = delay(view_timeout_ns);

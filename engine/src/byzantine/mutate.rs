@@ -1,4 +1,4 @@
-//! Messages with any field changed, within what can be put on the wire, and any other kind's tricks at random.
+//! Messages with any field changed, within what can be put on the wire, and the tricks of some other kinds at random.
 
 use bytes::Bytes;
 

@@ -1,7 +1,8 @@
 //! Bugs planted on purpose, one for each class of mistake that implementations of the protocol are known for.
 //!
 //! The simulator switches one on at run time, in its own replicas, to show that it finds it: a simulator is worth what
-//! it finds. No setting, flag or message reaches this; a replica's process never plants any.
+//! it finds (`hippodrome sim --mutants`, `--planted`). Nothing that a replica's process can be given reaches this: no
+//! setting, option or message.
 
 use crate::named::named_enum;
 

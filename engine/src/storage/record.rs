@@ -12,7 +12,8 @@
 //! A view-change is its origin (2), view (8), stable checkpoint (8), counts (4 each) of checkpoints, prepared and
 //! pre-prepared votes, then these: sequence number and digest for a checkpoint, view, sequence number and digest for a
 //! vote. A signature is 1 and its 64 bytes, or 0. Tables are those of [`wire::requests`](crate::wire::requests); the
-//! proofs of requests are not kept, for what is in the log has been accepted, and digests are recomputed when it is read.
+//! proofs of requests are not kept, for what is in the log has been accepted, and digests are recomputed when it is
+//! read.
 
 use std::sync::Arc;
 

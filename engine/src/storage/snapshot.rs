@@ -1,9 +1,9 @@
 //! Snapshots of the state on disk: `snapshot-<sequence number>.bin`, whole or not there.
 //!
-//! The head, 104 bytes: magic `HIPSNAP` (7), version (1), the cluster's fingerprint (32), the replica (2), zero (2), count
-//! of chunks (4), sequence number (8), state digest (32), the number of the log's first segment that is needed with it
-//! (8), CRC-32 of these 96 bytes (4), zero (4). Each chunk: length (4), CRC-32 of index and bytes (4), bytes. Nothing
-//! follows. The state digest is the one that a quorum vouched for; whoever restores the state compares it.
+//! The head, 104 bytes: magic `HIPSNAP` (7), version (1), the cluster's fingerprint (32), the replica (2), zero (2),
+//! count of chunks (4), sequence number (8), state digest (32), the number of the log's first segment that is needed
+//! with it (8), CRC-32 of these 96 bytes (4), zero (4). Each chunk: length (4), CRC-32 of index and bytes (4), bytes.
+//! Nothing follows. The state digest is the one that a quorum vouched for; whoever restores the state compares it.
 
 use std::fs;
 use std::io::{BufWriter, Write as _};

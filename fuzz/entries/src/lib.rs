@@ -1,9 +1,9 @@
 //! What holds for any bytes. Each function takes bytes that a fuzzer made up and panics if something that must always
 //! hold does not; not to crash is the least of it.
 //!
-//! [`wire()`] (frames, bodies and handshakes from anybody), [`protocol()`] (inputs to one replica's core), [`log()`] (files of a
-//! write-ahead log) and [`config()`] (files that people write). The same functions run under libFuzzer, without end, and
-//! as short property tests with every change.
+//! [`wire()`] (frames, bodies and handshakes from anybody), [`protocol()`] (inputs to one replica's core), [`log()`]
+//! (files of a write-ahead log) and [`config()`] (files that people write). The same functions run under libFuzzer,
+//! without end, and as short property tests with every change.
 
 mod config;
 mod log;

@@ -1,17 +1,55 @@
 //! The fuzzers' entry points as short property tests: every file of the corpus, files of the corpus with changes, and
 //! bytes at random.
 //!
-//! The seeds are made from the engine's golden files: `HIPPODROME_BLESS=1 cargo test -p hippodrome-fuzz seeds`.
+//! Every seed of the corpus is listed here: made from the engine's golden files, written down as actions, or found by a
+//! fuzzer. `HIPPODROME_BLESS=1 cargo test -p hippodrome-fuzz seeds` writes them all.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hippodrome_engine::limits::FRAME_HEADER_BYTES;
+use hippodrome_engine::storage::record::Kind;
+use hippodrome_engine::wire::FrameKind;
 use hippodrome_fuzz::{ENTRIES, Entry};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 const CASES: u32 = 256;
 const SEED_BYTES_MAX: usize = 4096;
+
+/// Golden frames that become seeds: one of each kind without proofs, and three with signatures, for where these are is
+/// the same in all others. A `committed` has the body of a `commit`.
+const GOLDEN_FRAMES: [&str; 17] = [
+    "body-none",
+    "checkpoint-none",
+    "commit-none",
+    "fetch-state-none",
+    "forward-none",
+    "new-view-none",
+    "pre-prepare-ed25519",
+    "pre-prepare-none",
+    "prepare-none",
+    "replies-ed25519",
+    "replies-none",
+    "requests-ed25519",
+    "requests-none",
+    "state-chunk-none",
+    "state-wanted-none",
+    "status-none",
+    "view-change-none",
+];
+/// Golden frames of the handshake, which are streams as they are.
+const GOLDEN_STREAMS: [&str; 4] = ["hello", "proof", "refusal", "welcome"];
+
+/// What a fuzzer found: entry point, name, bytes in hex.
+const FINDINGS: [(&str, &str, &str); 1] = [(
+    // A new view assigned again what had been decided before it.
+    "protocol",
+    "decided-otherwise",
+    "0c0003000000000000240b1487007f0000000000dd00507900411404232f100000290f000000000000002e0001000024343b24\
+     5100000100009100001b00116943e18c1c4ca0800964934c6fdc510c2119e407cfc4e4e4265e99189eb8ad3132b81feed2640f",
+)];
 
 fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(name);
@@ -94,38 +132,35 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     }
     seeds.extend(configs());
     seeds.extend(protocols());
+    seeds.extend(FINDINGS.map(|(entry, name, bytes)| (entry, name.to_owned(), hex::decode(bytes).unwrap())));
     seeds.sort();
     seeds
 }
 
+/// The seed that a golden file becomes, if it becomes one.
 fn from_golden(name: String, golden: &[u8]) -> Option<(&'static str, String, Vec<u8>)> {
-    let strategies = ["none", "mac", "ed25519"];
-    let strategy = strategies.iter().position(|strategy| name.ends_with(&format!("-{strategy}")));
-    if let Some(kind) = name.strip_prefix("record-") {
+    if let Some(record) = name.strip_prefix("record-") {
         // One record in a group of its own, damaged at its first byte.
-        let kind = kind.split_once('-').unwrap().1;
-        let kinds = ["pre-prepared", "prepared", "committed", "view-change", "new-view", "stable"];
-        let kind = u8::try_from(kinds.iter().position(|known| *known == kind).unwrap()).unwrap();
+        let (_, kind) = record.split_once('-').unwrap();
+        let kind = u8::try_from(Kind::ALL.iter().position(|known| known.name() == kind).unwrap()).unwrap();
         let [low, high, ..] = golden.len().to_le_bytes();
         return Some(("log", name, [&[1, 0, 0, 1, kind | 0x80, low, high], golden].concat()));
     }
-    match (name.as_str(), strategy) {
-        ("segment", _) => Some(("log", name, [&[0], golden].concat())),
-        ("hello" | "welcome" | "proof" | "refusal", _) => Some(("wire", name, [&[1, 7], golden].concat())),
-        // A few with proofs: where they are is the same in all.
-        (_, Some(strategy))
-            if strategy == 0 && name != "committed-none" || name.contains("re") && !name.starts_with("prepare") =>
-        {
-            // Behind a good frame's head: the kind's place in the list, the sender, the length.
-            let kinds = [1, 2, 3, 4, 16, 17, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44];
-            let kind = u8::try_from(kinds.iter().position(|kind| *kind == golden[7]).unwrap()).unwrap();
-            let [low, high, ..] = (golden.len() - 16).to_le_bytes();
-            let head = [u8::try_from(strategy).unwrap() | 0x10, 200, kind, golden[8], low, high];
-            let seed = [&head, &golden[16..]].concat();
-            (strategy != 1).then_some(("wire", name, seed))
-        }
-        _ => None,
+    if name == "segment" {
+        return Some(("log", name, [&[0], golden].concat()));
     }
+    if GOLDEN_STREAMS.contains(&name.as_str()) {
+        return Some(("wire", name, [&[1, 7], golden].concat()));
+    }
+    if !GOLDEN_FRAMES.contains(&name.as_str()) {
+        return None;
+    }
+    // Behind a good frame's head: the kind's place in the list, the sender, the length.
+    let strategy = if name.ends_with("-ed25519") { 2 } else { 0 };
+    let (head, body) = golden.split_at(FRAME_HEADER_BYTES);
+    let kind = u8::try_from(FrameKind::ALL.iter().position(|kind| *kind as u8 == head[7]).unwrap()).unwrap();
+    let [low, high, ..] = body.len().to_le_bytes();
+    Some(("wire", name, [&[strategy | 0x10, 200, kind, head[8], low, high], body].concat()))
 }
 
 fn configs() -> Vec<(&'static str, String, Vec<u8>)> {
@@ -173,19 +208,36 @@ fn protocols() -> Vec<(&'static str, String, Vec<u8>)> {
     list.map(|(name, bytes)| ("protocol", name.to_owned(), bytes)).to_vec()
 }
 
+/// Whether a fuzzer added this file: it names what it adds by its SHA-1, and git ignores these.
+fn is_hash(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.len() == 40 && name.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
 #[test]
-fn seeds_are_those_of_the_golden_files() {
+fn seeds_are_those_that_are_listed() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus");
-    let seeds = seeds();
-    assert!(seeds.len() <= 40, "{} seeds", seeds.len());
-    for (entry, name, bytes) in &seeds {
-        assert!(bytes.len() <= SEED_BYTES_MAX, "{entry}/{name}: {} bytes", bytes.len());
-        let path = root.join(entry).join(name);
-        if std::env::var_os("HIPPODROME_BLESS").is_some() {
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, bytes).unwrap();
+    let seeds: BTreeMap<PathBuf, Vec<u8>> =
+        seeds().into_iter().map(|(entry, name, bytes)| (Path::new(entry).join(name), bytes)).collect();
+    for name in GOLDEN_FRAMES.iter().chain(&GOLDEN_STREAMS) {
+        assert!(seeds.contains_key(&Path::new("wire").join(name)), "{name}: there is no such golden file");
+    }
+    if std::env::var_os("HIPPODROME_BLESS").is_some() {
+        for (path, bytes) in &seeds {
+            fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+            fs::write(root.join(path), bytes).unwrap();
         }
-        let stored = fs::read(&path).unwrap_or_default();
-        assert!(stored == *bytes, "{}: not what the golden files give, see the top of this file", path.display());
+    }
+    let stored: BTreeMap<PathBuf, Vec<u8>> = ENTRIES
+        .iter()
+        .flat_map(|(entry, _)| corpus(entry))
+        .filter(|(path, _)| !is_hash(path))
+        .map(|(path, bytes)| (path.strip_prefix(&root).unwrap().to_owned(), bytes))
+        .collect();
+    let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&stored), names(&seeds), "in the corpus, and listed in this file");
+    for (path, bytes) in &seeds {
+        assert!(bytes.len() <= SEED_BYTES_MAX, "{}: {} bytes", path.display(), bytes.len());
+        assert!(stored[path] == *bytes, "{}: not what this file says, see its top", path.display());
     }
 }

@@ -19,8 +19,9 @@ use super::{Ground, Hostile, Kind, Tally};
 /// Requests in a frame, at most as many as there are logical clients. With up to six frames each [`super::TICK`], at
 /// most some 10,000 requests a second to each replica.
 const FRAME_REQUESTS: usize = 16;
-/// The same where they are signed: to verify one costs a replica fifty times as much, and a client that may send as
-/// many as it likes needs no trick to keep a small machine busy.
+/// The same where they are signed: to verify a signature costs a replica far more than a tag (`cargo bench -p
+/// hippodrome-engine --bench auth` tells how much), and a client that may send as many as it likes needs no trick to
+/// keep a small machine busy.
 const FRAME_REQUESTS_SIGNED: usize = 2;
 /// Frames that are sent again in each tick.
 const REPLAYED: usize = 4;

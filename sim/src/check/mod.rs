@@ -51,7 +51,7 @@ pub enum Checker {
 
 impl fmt::Display for Checker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Agreement => "agreement",
             Self::Certificates => "certificates",
             Self::Consistency => "consistency",

@@ -70,7 +70,8 @@ impl Disk {
         !self.writing.is_empty()
     }
 
-    /// The oldest snapshot under way is durable: what it covers is cut off the front of the log, as far as nothing else is in between.
+    /// The oldest snapshot under way is durable: what it covers is cut off the front of the log, as far as nothing else
+    /// is in between.
     pub(super) fn snapshot_written(&mut self) {
         let Some(snapshot) = self.writing.pop_front() else { return };
         if self.snapshot.as_ref().is_some_and(|newest| newest.sequence >= snapshot.sequence) {

@@ -1,5 +1,5 @@
-//! PBFT's normal case (Castro & Liskov, OSDI'99, sections 4.2 and 4.3; TOCS'02): three phases between two watermarks,
-//! checkpoints, and repair of whatever gets lost.
+//! PBFT's replica (Castro & Liskov, OSDI'99, sections 4.2 to 4.4; TOCS'02): three phases between two watermarks,
+//! checkpoints, view changes, state transfer, recovery from a log, and repair of whatever gets lost.
 //!
 //! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
 //! `backup` (the three phases, at every replica), `checkpoint` (states that are shared, and the low watermark),

@@ -3,9 +3,10 @@
 //! here the checkpoint is still to come, so that only replicas that are asked to keep a snapshot pay for it).
 //!
 //! The laggard picks a checkpoint ahead of what f + 1 replicas have reached and asks everybody to keep a snapshot
-//! there; every other time the one that they have reached, in case they stand there and wait for this very replica. When f + 1 vouch for one digest of it, the state exists and the digest is right. The chunks are fetched from
-//! one source after another, until those of one give a state with that digest. Then the log goes on behind it, and the
-//! status exchange repairs the rest.
+//! there; every other time the one that they have reached, in case they stand there and wait for this very replica. When
+//! f + 1 vouch for one digest of it, the state exists and the digest is right. The chunks are fetched from one source
+//! after another, until those of one give a state with that digest. Then the log goes on behind it, and the status
+//! exchange repairs the rest.
 //!
 //! An idle cluster gets to the checkpoint by null requests. All that a faulty replica gets from asking is a bounded
 //! number of null requests and snapshots, at ever longer intervals.

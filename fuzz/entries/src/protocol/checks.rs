@@ -88,8 +88,8 @@ impl Checks {
         1 + own + others >= QUORUM
     }
 
-    /// An execution rests on the commits of Q replicas in one view, this one included, where a claim counts as a commit of
-    /// its sender, or on the claims of f + 1.
+    /// An execution rests on the commits of Q replicas in one view, this one included, where a claim counts as a commit
+    /// of its sender, or on the claims of f + 1.
     fn is_decided(&self, sequence: SequenceNumber, digest: Digest) -> bool {
         let claims = self.heard.get(&(Heard::Claim, View(0), sequence, digest)).copied().unwrap_or_default();
         let commits = |((heard, _, at, what), senders): (&(Heard, View, SequenceNumber, Digest), &u8)| {

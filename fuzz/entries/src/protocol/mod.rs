@@ -39,7 +39,8 @@ const MILLISECOND: u64 = 1_000_000;
 const PROPOSALS_MAX: usize = 8;
 
 /// A replica executes in order and without a gap, never contradicts itself even when it is started anew, makes each vote
-/// durable before it casts it, commits and executes only on quorums, never goes back to an earlier view, and answers each input with a bounded number of outputs.
+/// durable before it casts it, commits and executes only on quorums, never goes back to an earlier view, and answers
+/// each input with a bounded number of outputs.
 ///
 /// # Panics
 /// If one of these does not hold.
