@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use crate::report::{Replica, Report};
+use crate::report::{Phase, Replica, Report};
 use crate::scorecard;
 
 /// How the text is decorated.
@@ -33,6 +33,9 @@ const PHASES: &[(&str, &str)] = &[
     ("executed", "committed-local to executed"),
     ("replied", "executed to reply sealed"),
 ];
+
+/// How long the log took to make a group durable: no gap between two phases, but within some of them.
+const LOG_WRITTEN: &str = "log_written";
 
 /// Reasons that every healthy run has: a quorum is complete before the last message of it arrives, and what was lost or
 /// only slow is sent again.
@@ -140,8 +143,13 @@ impl Page {
             "Generator",
             format_args!("clients {clients}, connections to each replica {connections}, threads {threads}"),
         );
-        let (busiest, share) = (g.busiest_thread_percent, g.cpu_share_percent);
-        self.line("", format_args!("busiest thread {busiest:.0} %, {share:.0} % of all CPU time"));
+        let (busiest, wait, share) = (g.busiest_thread_percent, g.wait_percent, g.cpu_share_percent);
+        self.line(
+            "",
+            format_args!(
+                "busiest thread on a core {busiest:.0} %, ready for one {wait:.0} %; {share:.0} % of all CPU time"
+            ),
+        );
         if g.mode != "closed" {
             let (late, waited, unsent) = (g.late_sends, g.waited_for_client, g.unsent);
             let (p99, max) = (time(g.lag_p99_us), time(g.lag_max_us));
@@ -151,7 +159,13 @@ impl Page {
             );
         }
         let (again, timeouts, unanswered) = (g.retransmissions, g.timeouts, g.unanswered);
-        self.line("", format_args!("retransmissions {again}, time-outs {timeouts}, unanswered {unanswered}"));
+        let probes = if g.probes > 0 { format!(", probes {}", g.probes) } else { String::new() };
+        self.line("", format_args!("retransmissions {again}{probes}, time-outs {timeouts}, unanswered {unanswered}"));
+        let dropped: BTreeMap<&str, u64> =
+            g.dropped.iter().map(|(reason, n)| (reason.as_str(), *n)).filter(|(_, n)| *n > 0).collect();
+        if !dropped.is_empty() {
+            self.line("", format_args!("frames that never left: {}", counts(&dropped)));
+        }
     }
 
     fn batches(&mut self, report: &Report) {
@@ -167,13 +181,19 @@ impl Page {
         }
         self.line("Phases", format_args!("at the primary, from each to the next"));
         let rank = |name: &str| PHASES.iter().position(|(known, _)| *known == name).unwrap_or(PHASES.len());
-        let mut phases: Vec<_> = report.phases_us.iter().collect();
+        let mut phases: Vec<_> = report.phases_us.iter().filter(|(name, _)| *name != LOG_WRITTEN).collect();
         phases.sort_by_key(|(name, _)| rank(name));
         for (name, phase) in phases {
-            let words = PHASES.get(rank(name)).map_or(name.as_str(), |(_, words)| words);
-            let (p50, p99) = (time(phase.p50), time(phase.p99));
-            self.line("", format_args!("{words:<27}  p50 {p50:>9}  p99 {p99:>9}"));
+            self.phase("", PHASES.get(rank(name)).map_or(name.as_str(), |(_, words)| words), phase);
         }
+        if let Some(phase) = report.phases_us.get(LOG_WRITTEN) {
+            self.phase("Log", "a group made durable", phase);
+        }
+    }
+
+    fn phase(&mut self, label: &str, words: &str, phase: &Phase) {
+        let (p50, p99) = (time(phase.p50), time(phase.p99));
+        self.line(label, format_args!("{words:<27}  p50 {p50:>9}  p99 {p99:>9}"));
     }
 
     fn stages(&mut self, report: &Report) {
@@ -205,9 +225,12 @@ impl Page {
 
     fn faults(&mut self, report: &Report) {
         let mut label = "Faults";
+        // Those of a scenario are told on its own clock, like everything that it says.
+        let from_s = report.scorecard.as_ref().map_or(0.0, |card| card.measured_from_s);
         for fault in &report.faults {
             let who = fault.replica.map_or_else(String::new, |id| format!(" of replica {id}"));
-            self.line(label, format_args!("at {:.1} s: {}{who}: {}", fault.at_s, fault.kind, fault.detail));
+            let at_s = fault.at_s - from_s;
+            self.line(label, format_args!("at {at_s:.1} s: {}{who}: {}", fault.kind, fault.detail));
             label = "";
         }
     }
@@ -226,6 +249,10 @@ impl Page {
         if let Some(percent) = card.final_percent {
             self.line("", format_args!("in the end {percent:.0} % of the throughput before the first fault"));
         }
+        if let Some(p50) = card.final_p50_us {
+            self.line("", format_args!("in the end half of all operations took less than {}", time(p50)));
+        }
+        self.line("", format_args!("at: after the measured load began; times come in steps of 100 ms"));
     }
 
     fn audit(&mut self, report: &Report) {

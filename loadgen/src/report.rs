@@ -37,6 +37,20 @@ pub struct DroppedFrames {
 }
 
 impl DroppedFrames {
+    /// The reasons by their names, each with its count.
+    #[must_use]
+    pub fn by_reason(&self) -> [(String, u64); 5] {
+        let Self { no_connection, queue_full, emulated_loss, emulated_block, emulated_link_full } = *self;
+        [
+            ("no_connection", no_connection),
+            ("queue_full", queue_full),
+            ("emulated_loss", emulated_loss),
+            ("emulated_block", emulated_block),
+            ("emulated_link_full", emulated_link_full),
+        ]
+        .map(|(reason, count)| (reason.to_owned(), count))
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         let Self { no_connection, queue_full, emulated_loss, emulated_block, emulated_link_full } = other;
         self.no_connection += no_connection;
