@@ -252,7 +252,9 @@ impl Page {
         if let Some(p50) = card.final_p50_us {
             self.line("", format_args!("in the end half of all operations took less than {}", time(p50)));
         }
-        self.line("", format_args!("at: after the measured load began; times come in steps of 100 ms"));
+        if !card.faults.is_empty() {
+            self.line("", format_args!("at: after the measured load began; times come in steps of 100 ms"));
+        }
     }
 
     fn audit(&mut self, report: &Report) {
