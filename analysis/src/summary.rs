@@ -229,8 +229,8 @@ impl Page {
         let from_s = report.scorecard.as_ref().map_or(0.0, |card| card.measured_from_s);
         for fault in &report.faults {
             let who = fault.replica.map_or_else(String::new, |id| format!(" of replica {id}"));
-            let at_s = fault.at_s - from_s;
-            self.line(label, format_args!("at {at_s:.1} s: {}{who}: {}", fault.kind, fault.detail));
+            let when = when(fault.at_s, from_s);
+            self.line(label, format_args!("{when}: {}{who}: {}", fault.kind, fault.detail));
             label = "";
         }
     }
@@ -282,6 +282,17 @@ impl Page {
                 self.line(label, format_args!("{text}"));
             }
         }
+    }
+}
+
+/// When a fault happened that is `at_s` after the load began, on a clock that begins at `from_s`.
+fn when(at_s: f64, from_s: f64) -> String {
+    if at_s <= 0.0 {
+        "from the beginning".to_owned()
+    } else if at_s < from_s {
+        format!("{:.1} s before the measured load", from_s - at_s)
+    } else {
+        format!("at {:.1} s", at_s - from_s)
     }
 }
 
@@ -365,6 +376,50 @@ mod tests {
         assert!(coloured.contains("\x1b[1;31mINVALID\x1b[0m"));
         let plain = ["\x1b[1;31m", "\x1b[1m", "\x1b[0m"].iter().fold(coloured, |text, code| text.replace(code, ""));
         assert_eq!(plain, expected);
+    }
+
+    #[test]
+    fn faults_are_on_the_clock_of_their_run() {
+        let times = [(5.0, 0.0), (0.0, 0.0), (5.0, 2.0), (2.0, 2.0), (0.5, 2.0), (0.0, 2.0)];
+        assert_eq!(
+            times.map(|(at_s, from_s)| when(at_s, from_s)),
+            [
+                "at 5.0 s",
+                "from the beginning",
+                "at 3.0 s",
+                "at 0.0 s",
+                "1.5 s before the measured load",
+                "from the beginning"
+            ]
+        );
+    }
+
+    /// A scenario's summary, with its table and its clock.
+    #[test]
+    fn scenarios_tell_their_faults_and_figures() {
+        let (mut report, _) = golden("invalid");
+        let failed = vec!["after process_exit at 3.0 s: nothing was observed after it".to_owned()];
+        let score = crate::scorecard::Score { at_s: 5.0, kind: "kill".into(), replicas: vec![3], ..Default::default() };
+        report.scorecard = Some(crate::scorecard::Scorecard {
+            scenario: "kill-one".into(),
+            measured_from_s: 2.0,
+            faults: vec![score],
+            final_p50_us: Some(1500.0),
+            safe: true,
+            failed,
+            ..Default::default()
+        });
+        let text = render(&report, "results/golden", Style::Plain);
+        for part in [
+            "Faults       at 3.0 s: process_exit of replica 3: killed by signal 9",
+            "Scorecard    kill-one: RED, safety held, view changes 0",
+            "             not met: after process_exit at 3.0 s: nothing was observed after it",
+            "             3.0 s  kill 3  no baseline  not observed",
+            "             in the end half of all operations took less than 1.50 ms",
+            "             at: after the measured load began; times come in steps of 100 ms",
+        ] {
+            assert!(text.contains(part), "'{part}' is missing: {text}");
+        }
     }
 
     #[test]
