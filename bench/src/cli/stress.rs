@@ -35,10 +35,10 @@ Actions: kill, restart, stop, resume, byzantine, clients, partition, heal, netwo
 /// scorecard: for each fault the time until it was noticed, how long no operation completed, when throughput was back at
 /// 95 %, how deep the dip was and what it cost, the tail of latency meanwhile, and the view changes used.
 ///
-/// A scenario is GREEN if it was played as it is written, the run is VALID (the audit holds: no acknowledged operation is
-/// lost, ledgers agree) and all that the scenario expects was met. Seconds without an operation between a fault and the recovery from it do not make
-/// a run INVALID; the report lists them, and all figures count them. A scenario that makes more than f replicas faulty
-/// at one time is refused, unless it says `beyond_f = true`.
+/// A scenario is GREEN if it was played as it is written, the run is VALID (the audit holds: no acknowledged operation
+/// is lost, ledgers agree) and all that the scenario expects was met. Seconds without an operation between a fault and
+/// the recovery from it do not make a run INVALID; the report lists them, and all figures count them. A scenario that
+/// makes more than f replicas faulty at one time is refused, unless it says `beyond_f = true`.
 #[derive(Debug, Args)]
 #[command(override_usage = "hippodrome stress <SCENARIO|--all|--list> [OPTIONS]")]
 pub(crate) struct StressArgs {
