@@ -129,7 +129,11 @@ fn draw(setup: &Setup, driven: &Driven, scenario: &Scenario) -> Scorecard {
 /// What the faults excuse.
 fn disturbed(setup: &Setup, card: &Scorecard) -> Disturbed {
     let load = &setup.options.load;
-    let first = card.faults.first().map_or(f64::INFINITY, |score| score.at_s);
+    // A cluster whose replicas misbehave from the beginning may still be on its way to a correct primary.
+    let first = match &setup.options.byzantine {
+        Some(_) => 0.0,
+        None => card.faults.first().map_or(f64::INFINITY, |score| score.at_s),
+    };
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of the measured window")]
     let before = (first - load.warmup.0.as_secs_f64()).clamp(0.0, load.duration.0.as_secs_f64()) as usize;
     Disturbed { seconds: card.seconds_not_judged.clone(), seconds_before: before }
