@@ -245,6 +245,9 @@ pub struct Generator {
     pub threads: u32,
     /// Highest share of the window that one of its threads was on a CPU, percent.
     pub busiest_thread_percent: f64,
+    /// Highest share of the window that one of its threads was ready to run and got no core, percent.
+    #[serde(default)]
+    pub wait_percent: f64,
     /// Its share of the CPU time of the whole run, percent.
     pub cpu_share_percent: f64,
     /// Operations that the schedule asked for in the window (open loop).
@@ -261,6 +264,14 @@ pub struct Generator {
     pub unsent: u64,
     /// Requests sent again in the window.
     pub retransmissions: u64,
+    /// Requests sent to every replica in the window because they took long, one at a time for each thread: by these
+    /// backups time the primary.
+    #[serde(default)]
+    pub probes: u64,
+    /// Frames that never left it, over the whole run, by reason: `no_connection`, `queue_full` (the replica had not taken
+    /// what was sent before), `emulated_loss`, `emulated_block`, `emulated_link_full`. Reasons without any are left out.
+    #[serde(default)]
+    pub dropped: BTreeMap<String, u64>,
     /// Operations that outlived the time-out in the window.
     pub timeouts: u64,
     /// Operations without a reply quorum when the drain ended.

@@ -23,7 +23,8 @@ pub const CLUSTER: &str = "cluster.toml";
 pub const NETWORK: &str = "network.toml";
 /// The scenario that was played, if one was.
 pub const SCENARIO: &str = "scenario.toml";
-/// What a scorecard is drawn from: operations in each 100 ms, views as replicas told them, faults.
+/// What a scorecard is drawn from: operations in each 100 ms, views as replicas told them, faults, where the measured
+/// window begins and ends, and f. Times are seconds since the load began.
 pub const TIMELINE: &str = "timeline.json";
 /// The folder of every process's log.
 pub const LOGS: &str = "logs";

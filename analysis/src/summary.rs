@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use crate::report::{Replica, Report};
+use crate::report::{Phase, Replica, Report};
 use crate::scorecard;
 
 /// How the text is decorated.
@@ -33,6 +33,9 @@ const PHASES: &[(&str, &str)] = &[
     ("executed", "committed-local to executed"),
     ("replied", "executed to reply sealed"),
 ];
+
+/// How long the log took to make a group durable: no gap between two phases, but within some of them.
+const LOG_WRITTEN: &str = "log_written";
 
 /// Reasons that every healthy run has: a quorum is complete before the last message of it arrives, and what was lost or
 /// only slow is sent again.
@@ -140,8 +143,13 @@ impl Page {
             "Generator",
             format_args!("clients {clients}, connections to each replica {connections}, threads {threads}"),
         );
-        let (busiest, share) = (g.busiest_thread_percent, g.cpu_share_percent);
-        self.line("", format_args!("busiest thread {busiest:.0} %, {share:.0} % of all CPU time"));
+        let (busiest, wait, share) = (g.busiest_thread_percent, g.wait_percent, g.cpu_share_percent);
+        self.line(
+            "",
+            format_args!(
+                "busiest thread on a core {busiest:.0} %, ready for one {wait:.0} %; {share:.0} % of all CPU time"
+            ),
+        );
         if g.mode != "closed" {
             let (late, waited, unsent) = (g.late_sends, g.waited_for_client, g.unsent);
             let (p99, max) = (time(g.lag_p99_us), time(g.lag_max_us));
@@ -151,7 +159,13 @@ impl Page {
             );
         }
         let (again, timeouts, unanswered) = (g.retransmissions, g.timeouts, g.unanswered);
-        self.line("", format_args!("retransmissions {again}, time-outs {timeouts}, unanswered {unanswered}"));
+        let probes = if g.probes > 0 { format!(", probes {}", g.probes) } else { String::new() };
+        self.line("", format_args!("retransmissions {again}{probes}, time-outs {timeouts}, unanswered {unanswered}"));
+        let dropped: BTreeMap<&str, u64> =
+            g.dropped.iter().map(|(reason, n)| (reason.as_str(), *n)).filter(|(_, n)| *n > 0).collect();
+        if !dropped.is_empty() {
+            self.line("", format_args!("frames that never left: {}", counts(&dropped)));
+        }
     }
 
     fn batches(&mut self, report: &Report) {
@@ -167,13 +181,19 @@ impl Page {
         }
         self.line("Phases", format_args!("at the primary, from each to the next"));
         let rank = |name: &str| PHASES.iter().position(|(known, _)| *known == name).unwrap_or(PHASES.len());
-        let mut phases: Vec<_> = report.phases_us.iter().collect();
+        let mut phases: Vec<_> = report.phases_us.iter().filter(|(name, _)| *name != LOG_WRITTEN).collect();
         phases.sort_by_key(|(name, _)| rank(name));
         for (name, phase) in phases {
-            let words = PHASES.get(rank(name)).map_or(name.as_str(), |(_, words)| words);
-            let (p50, p99) = (time(phase.p50), time(phase.p99));
-            self.line("", format_args!("{words:<27}  p50 {p50:>9}  p99 {p99:>9}"));
+            self.phase("", PHASES.get(rank(name)).map_or(name.as_str(), |(_, words)| words), phase);
         }
+        if let Some(phase) = report.phases_us.get(LOG_WRITTEN) {
+            self.phase("Log", "a group made durable", phase);
+        }
+    }
+
+    fn phase(&mut self, label: &str, words: &str, phase: &Phase) {
+        let (p50, p99) = (time(phase.p50), time(phase.p99));
+        self.line(label, format_args!("{words:<27}  p50 {p50:>9}  p99 {p99:>9}"));
     }
 
     fn stages(&mut self, report: &Report) {
@@ -205,9 +225,12 @@ impl Page {
 
     fn faults(&mut self, report: &Report) {
         let mut label = "Faults";
+        // Those of a scenario are told on its own clock, like everything that it says.
+        let from_s = report.scorecard.as_ref().map_or(0.0, |card| card.measured_from_s);
         for fault in &report.faults {
             let who = fault.replica.map_or_else(String::new, |id| format!(" of replica {id}"));
-            self.line(label, format_args!("at {:.1} s: {}{who}: {}", fault.at_s, fault.kind, fault.detail));
+            let when = when(fault.at_s, from_s);
+            self.line(label, format_args!("{when}: {}{who}: {}", fault.kind, fault.detail));
             label = "";
         }
     }
@@ -225,6 +248,12 @@ impl Page {
         }
         if let Some(percent) = card.final_percent {
             self.line("", format_args!("in the end {percent:.0} % of the throughput before the first fault"));
+        }
+        if let Some(p50) = card.final_p50_us {
+            self.line("", format_args!("in the end half of all operations took less than {}", time(p50)));
+        }
+        if !card.faults.is_empty() {
+            self.line("", format_args!("at: after the measured load began; times come in steps of 100 ms"));
         }
     }
 
@@ -253,6 +282,17 @@ impl Page {
                 self.line(label, format_args!("{text}"));
             }
         }
+    }
+}
+
+/// When a fault happened that is `at_s` after the load began, on a clock that begins at `from_s`.
+fn when(at_s: f64, from_s: f64) -> String {
+    if at_s <= 0.0 {
+        "from the beginning".to_owned()
+    } else if at_s < from_s {
+        format!("{:.1} s before the measured load", from_s - at_s)
+    } else {
+        format!("at {:.1} s", at_s - from_s)
     }
 }
 
@@ -336,6 +376,50 @@ mod tests {
         assert!(coloured.contains("\x1b[1;31mINVALID\x1b[0m"));
         let plain = ["\x1b[1;31m", "\x1b[1m", "\x1b[0m"].iter().fold(coloured, |text, code| text.replace(code, ""));
         assert_eq!(plain, expected);
+    }
+
+    #[test]
+    fn faults_are_on_the_clock_of_their_run() {
+        let times = [(5.0, 0.0), (0.0, 0.0), (5.0, 2.0), (2.0, 2.0), (0.5, 2.0), (0.0, 2.0)];
+        assert_eq!(
+            times.map(|(at_s, from_s)| when(at_s, from_s)),
+            [
+                "at 5.0 s",
+                "from the beginning",
+                "at 3.0 s",
+                "at 0.0 s",
+                "1.5 s before the measured load",
+                "from the beginning"
+            ]
+        );
+    }
+
+    /// A scenario's summary, with its table and its clock.
+    #[test]
+    fn scenarios_tell_their_faults_and_figures() {
+        let (mut report, _) = golden("invalid");
+        let failed = vec!["after process_exit at 3.0 s: nothing was observed after it".to_owned()];
+        let score = crate::scorecard::Score { at_s: 5.0, kind: "kill".into(), replicas: vec![3], ..Default::default() };
+        report.scorecard = Some(crate::scorecard::Scorecard {
+            scenario: "kill-one".into(),
+            measured_from_s: 2.0,
+            faults: vec![score],
+            final_p50_us: Some(1500.0),
+            safe: true,
+            failed,
+            ..Default::default()
+        });
+        let text = render(&report, "results/golden", Style::Plain);
+        for part in [
+            "Faults       at 3.0 s: process_exit of replica 3: killed by signal 9",
+            "Scorecard    kill-one: RED, safety held, view changes 0",
+            "             not met: after process_exit at 3.0 s: nothing was observed after it",
+            "             3.0 s  kill 3  no baseline  not observed",
+            "             in the end half of all operations took less than 1.50 ms",
+            "             at: after the measured load began; times come in steps of 100 ms",
+        ] {
+            assert!(text.contains(part), "'{part}' is missing: {text}");
+        }
     }
 
     #[test]

@@ -43,20 +43,13 @@ fn flags_of(path: &Path) -> Result<Vec<String>, Failure> {
     Ok(flags)
 }
 
-/// The options that a table of a configuration file sets, with `more` flags after them.
+/// The options that a table of a configuration file sets.
 ///
 /// # Errors
 /// Names the key, its value and what is allowed.
-pub(crate) fn options_of(table: &toml::Table, more: &[String]) -> anyhow::Result<RunOptions> {
-    let flags = table_flags(table)?;
-    let file = RunFile::try_parse_from(flags.iter().chain(more)).map_err(|error| anyhow!(first_paragraph(&error)))?;
+pub(crate) fn options_of(table: &toml::Table) -> anyhow::Result<RunOptions> {
+    let file = RunFile::try_parse_from(table_flags(table)?).map_err(|error| anyhow!(first_paragraph(&error)))?;
     Ok(file.options)
-}
-
-/// Whether replicas remember their votes when they are killed.
-pub(crate) fn is_durable(options: &RunOptions) -> bool {
-    let table = toml::Table::try_from(options).unwrap_or_default();
-    table.get("durability").and_then(toml::Value::as_str) == Some("wal")
 }
 
 /// `--key=value` for each key of a TOML document.

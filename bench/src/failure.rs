@@ -22,8 +22,10 @@ pub(crate) enum Failure {
     Usage(anyhow::Error),
     /// Something failed on the way.
     Failed(anyhow::Error),
-    /// The verdict is INVALID, or a scenario is not GREEN; the reasons have been printed.
+    /// The verdict is INVALID; the reasons have been printed.
     Invalid,
+    /// A scenario is not GREEN; what was not met has been printed.
+    NotGreen,
     /// Interrupted by a signal.
     Interrupted,
 }
@@ -45,6 +47,7 @@ impl Failure {
             Self::Arguments(error) => error.to_string(),
             Self::Usage(error) | Self::Failed(error) => format!("{error:#}"),
             Self::Invalid => "the verdict is INVALID".to_owned(),
+            Self::NotGreen => "not everything was as the scenario expects".to_owned(),
             Self::Interrupted => "interrupted".to_owned(),
         }
     }
@@ -64,7 +67,7 @@ impl Failure {
                 tell(&format!("error: {error:#}"));
                 3
             }
-            Self::Invalid => 1,
+            Self::Invalid | Self::NotGreen => 1,
             Self::Interrupted => {
                 tell("interrupted");
                 130

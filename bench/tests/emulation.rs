@@ -50,6 +50,8 @@ fn lossy_network_costs_time_and_nothing_else() {
     run.expect_sound("one frame in a hundred is lost");
     let lost = |replica: &Value| replica["ignored"]["emulated_loss"].as_u64().unwrap_or(0);
     assert!(run.report["replicas"].as_array().unwrap().iter().all(|replica| lost(replica) > 0), "{}", run.report);
+    let dropped = &run.report["generator"]["dropped"];
+    assert!(dropped["emulated_loss"].as_u64().is_some_and(|lost| lost > 0), "{dropped}");
 }
 
 /// Asks a control port.

@@ -73,7 +73,7 @@ fn pause_of_two_replicas_is_seen_in_the_tail_of_an_open_loop() {
     let latency = &run.report["latency_us"];
     for percentile in ["p99_9", "max"] {
         let milliseconds = latency[percentile].as_f64().unwrap() / 1e3;
-        assert!((150.0..1500.0).contains(&milliseconds), "{percentile}: {milliseconds} ms: {}", run.report);
+        assert!(milliseconds >= 150.0, "{percentile}: {milliseconds} ms: {}", run.report);
     }
     assert_eq!(run.report["generator"]["offered_operations"], 1500);
     assert_eq!(numbers(&run.report["audit"]["replicas_compared"]), [0, 1, 2, 3]);
@@ -115,6 +115,26 @@ fn killed_primary_is_replaced_and_nothing_is_lost() {
     let per_second = report["throughput"]["per_second"].as_array().unwrap();
     assert!(per_second.last().unwrap().as_f64().unwrap() > 0.0, "{report}");
     wait_until_gone(&processes);
+}
+
+/// Nobody had planned it, so the seconds without an operation speak against the numbers; the reason says what they come
+/// from.
+#[test]
+fn a_standstill_is_put_down_to_the_primary_that_was_killed_before_it() {
+    let patience = ["--duration", "8s", "--view-timeout", "3s", "--retransmit-after", "200ms"];
+    let mut run = Run::start(&patience);
+    let processes = run.processes(4);
+    run.wait_for_seconds(2);
+    signal("-KILL", processes[0].pid);
+    let run = run.finish();
+    let reasons = run.reasons();
+    let named = |reason: &String| {
+        reason.starts_with("no operation completed in second")
+            && reason.ends_with(", after replica 0 ended (killed by signal 9)")
+    };
+    assert_eq!(run.code, Some(1));
+    assert!(reasons.iter().any(named), "{reasons:?}");
+    assert!(!reasons.iter().any(|reason| reason.contains("without a single operation")), "{reasons:?}");
 }
 
 #[test]

@@ -34,11 +34,26 @@ fn parse_stat(stat: &str) -> Option<u64> {
     Some(ticks * TICK_US)
 }
 
-/// CPU time of the calling thread so far, ns; 0 where `/proc` is missing.
+/// How long a thread had something to do, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadTime {
+    /// It was on a core.
+    pub cpu_ns: u64,
+    /// It was ready to run and no core was free for it.
+    pub wait_ns: u64,
+}
+
+/// What the calling thread has had so far; nothing where `/proc` is missing.
 #[must_use]
-pub fn thread_cpu_ns() -> u64 {
-    let Ok(stat) = fs::read_to_string("/proc/thread-self/schedstat") else { return 0 };
-    stat.split_ascii_whitespace().next().and_then(|field| field.parse().ok()).unwrap_or(0)
+pub fn thread_time() -> ThreadTime {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    parse_schedstat(&stat).unwrap_or_default()
+}
+
+/// The first two fields of a `schedstat` file: time on a core and time ready to run, ns.
+fn parse_schedstat(stat: &str) -> Option<ThreadTime> {
+    let mut fields = stat.split_ascii_whitespace().map(str::parse::<u64>);
+    Some(ThreadTime { cpu_ns: fields.next()?.ok()?, wait_ns: fields.next()?.ok()? })
 }
 
 /// Resident memory of this process, bytes; 0 where `/proc` is missing.
@@ -68,6 +83,15 @@ mod tests {
         assert_eq!(parse_stat(stat), Some(3_000_000));
         assert_eq!(parse_stat("garbage"), None);
         assert_eq!(parse_stat("42 (x) S 1"), None);
+    }
+
+    #[test]
+    fn time_on_a_core_and_time_ready_to_run_are_told_apart() {
+        let expected = ThreadTime { cpu_ns: 81_340_275, wait_ns: 9_876_543 };
+        assert_eq!(parse_schedstat("81340275 9876543 72\n"), Some(expected));
+        for garbage in ["", "81340275", "a b c", "-1 2 3"] {
+            assert_eq!(parse_schedstat(garbage), None, "{garbage}");
+        }
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! One thread of the load generator: its clients, its connections and its clock.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +21,8 @@ use crate::links::Links;
 use crate::outbox::Outbox;
 use crate::pacing::{Due, Pacing};
 use crate::recorder::{Interval, Recorder};
+use crate::report::DroppedFrames;
+use crate::retries::{Retries, Retry};
 use crate::tenths::Tenths;
 use crate::workload::Workload;
 
@@ -75,12 +75,15 @@ pub(crate) struct ThreadSummary {
     pub(crate) lag: Option<Interval>,
     pub(crate) unsent: u64,
     pub(crate) retransmissions: u64,
+    pub(crate) probes: u64,
     pub(crate) timeouts: u64,
     pub(crate) unanswered: u64,
     pub(crate) bad_replies: u64,
     pub(crate) wrong_replies: Vec<u64>,
     pub(crate) wrong_results: u64,
     pub(crate) busy_percent: f64,
+    pub(crate) wait_percent: f64,
+    pub(crate) dropped: DroppedFrames,
     pub(crate) completed: Vec<u64>,
     pub(crate) begun: Vec<u64>,
 }
@@ -98,14 +101,11 @@ struct Slot {
     operation: Vec<u8>,
 }
 
-/// A retransmission that falls due unless the operation completes before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Retry {
-    due: Time,
-    client: u32,
-    timestamp: u64,
-    /// Which sending this will be; the first one has number 0.
-    attempt: u32,
+impl Slot {
+    /// Whether the client still waits for this operation.
+    const fn waits_for(&self, timestamp: u64) -> bool {
+        self.outstanding && self.timestamp == timestamp
+    }
 }
 
 /// What a driver is made of.
@@ -138,14 +138,11 @@ pub(crate) struct Driver {
     digester: Digester,
     slots: Vec<Slot>,
     outboxes: Vec<Outbox>,
-    first_retries: VecDeque<Retry>,
-    later_retries: BinaryHeap<Reverse<Retry>>,
+    retries: Retries,
     measured: Recorder,
     unmeasured: Recorder,
     lag: Interval,
     second_retransmissions: u64,
-    /// Moving average of the time from sending to the reply quorum.
-    usual_ns: u64,
     last_completion: Time,
     summary: ThreadSummary,
 }
@@ -163,13 +160,11 @@ impl Driver {
             digester: Digester::default(),
             slots,
             outboxes,
-            first_retries: VecDeque::new(),
-            later_retries: BinaryHeap::new(),
+            retries: Retries::new(parts.retransmission),
             measured: Recorder::new(),
             unmeasured: Recorder::new(),
             lag: Interval::new(0),
             second_retransmissions: 0,
-            usual_ns: 0,
             last_completion: Time(0),
             summary: ThreadSummary::default(),
             parts,
@@ -186,22 +181,23 @@ impl Driver {
         if matches!(self.parts.pacing, Pacing::Closed) {
             self.begin_all(table.start);
         }
-        let (mut cpu_from, mut cpu_until) = (None, None);
+        let (mut time_from, mut time_until) = (None, None);
         let mut frames = Vec::new();
         loop {
             let now = self.parts.clock.now();
             self.rotate_seconds(now);
-            if cpu_from.is_none() && now >= table.measure_from {
-                cpu_from = Some(platform::thread_cpu_ns());
+            if time_from.is_none() && now >= table.measure_from {
+                time_from = Some(platform::thread_time());
             }
-            if cpu_until.is_none() && now >= table.measure_until {
-                cpu_until = Some(platform::thread_cpu_ns());
+            if time_until.is_none() && now >= table.measure_until {
+                time_until = Some(platform::thread_time());
             }
             if self.is_done(now) {
                 break;
             }
             self.send_due(now);
             self.retransmit_due(now);
+            self.probe(now);
             self.flush();
             let wait = self.wait(now);
             self.parts.links.poll(now, wait, &mut frames)?;
@@ -209,11 +205,13 @@ impl Driver {
                 self.on_frame(&frame);
             }
         }
-        let cpu_ns = cpu_until.unwrap_or(0).saturating_sub(cpu_from.unwrap_or(0));
+        let (from, until) = (time_from.unwrap_or_default(), time_until.unwrap_or_default());
         let window_ns = table.measure_until.since(table.measure_from).max(1);
         #[allow(clippy::cast_precision_loss, reason = "a percentage")]
-        let busy_percent = 100.0 * cpu_ns as f64 / window_ns as f64;
-        Ok(self.summarise(busy_percent))
+        let percent = |from: u64, until: u64| 100.0 * until.saturating_sub(from) as f64 / window_ns as f64;
+        self.summary.busy_percent = percent(from.cpu_ns, until.cpu_ns);
+        self.summary.wait_percent = percent(from.wait_ns, until.wait_ns);
+        Ok(self.summarise())
     }
 
     /// Keeps the connections alive until `start`, when all threads begin.
@@ -273,8 +271,7 @@ impl Driver {
         slot.operation.clear();
         self.parts.workload.next(id, timestamp, &mut slot.operation);
         self.parts.table.begin(id, timestamp);
-        let due = now.after(self.patience_ns(0));
-        self.first_retries.push_back(Retry { due, client, timestamp: timestamp.0, attempt: 1 });
+        self.retries.on_sent(now, client, timestamp.0);
         self.enqueue(client, Recipients::Primary);
     }
 
@@ -331,25 +328,8 @@ impl Driver {
 
     fn retransmit_due(&mut self, now: Time) {
         let mut due = Vec::new();
-        while let Some(retry) = self.first_retries.front() {
-            // Patience shrinks when a cluster recovers: what is done must not keep those behind it waiting.
-            let slot = &self.slots[retry.client as usize];
-            let done = !slot.outstanding || slot.timestamp != retry.timestamp;
-            if retry.due > now && !done {
-                break;
-            }
-            due.extend(self.first_retries.pop_front());
-        }
-        while let Some(Reverse(retry)) = self.later_retries.peek() {
-            if retry.due > now {
-                break;
-            }
-            due.extend(self.later_retries.pop().map(|Reverse(retry)| retry));
-        }
-        due.retain(|retry| {
-            let slot = &self.slots[retry.client as usize];
-            slot.outstanding && slot.timestamp == retry.timestamp
-        });
+        let slots = &self.slots;
+        self.retries.take_due(now, |client, timestamp| slots[client as usize].waits_for(timestamp), &mut due);
         if due.is_empty() {
             return;
         }
@@ -369,13 +349,19 @@ impl Driver {
         }
     }
 
-    /// How long after sending number `attempt` a request is sent again. Never less than a few usual latencies: a
-    /// cluster that is merely busy must not be asked everything again by everybody, which would keep it busy for ever.
-    fn patience_ns(&self, attempt: u32) -> u64 {
-        let Retransmission { first, longest } = self.parts.retransmission;
-        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let first = nanos(first).max(4 * self.usual_ns);
-        ClientTable::retransmit_after_ns(attempt, first, nanos(longest).max(first))
+    /// Sends the oldest operation to everybody if it is time for a probe.
+    fn probe(&mut self, now: Time) {
+        let slots = &self.slots;
+        let probe = self.retries.take_probe(now, |client, timestamp| slots[client as usize].waits_for(timestamp));
+        let Some(client) = probe else { return };
+        // New operations leave first, to the primary alone.
+        self.flush();
+        self.enqueue(client, Recipients::All);
+        for index in 0..self.parts.owned.len() {
+            #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
+            self.flush_one(index as u32, Recipients::All);
+        }
+        self.summary.probes += u64::from(self.parts.timetable.measures(now));
     }
 
     fn note_retry(&mut self, now: Time, retry: Retry) {
@@ -387,18 +373,14 @@ impl Driver {
             slot.timed_out = true;
             self.summary.timeouts += u64::from(measures);
         }
-        let due = now.after(self.patience_ns(retry.attempt));
-        self.later_retries.push(Reverse(Retry { due, attempt: retry.attempt.saturating_add(1), ..retry }));
+        self.retries.on_sent_again(now, retry);
     }
 
     /// How long the next poll may wait.
     fn wait(&mut self, now: Time) -> Duration {
         let mut until = now.after(u64::try_from(WAIT_MAX.as_nanos()).unwrap_or(u64::MAX));
-        if let Some(retry) = self.first_retries.front() {
-            until = until.min(retry.due);
-        }
-        if let Some(Reverse(retry)) = self.later_retries.peek() {
-            until = until.min(retry.due);
+        if let Some(due) = self.retries.next_due() {
+            until = until.min(due);
         }
         // Sends that fall due within the wait are announced by the ticker, which wakes the transport.
         Duration::from_nanos(until.since(now))
@@ -441,7 +423,7 @@ impl Driver {
         slot.completed += 1;
         self.last_completion = now;
         let latency_ns = now.since(slot.intended);
-        self.usual_ns = self.usual_ns - self.usual_ns / 256 + now.since(slot.sent) / 256;
+        self.retries.on_complete(client, timestamp.0, now.since(slot.sent));
         let result = self.parts.table.result(id).unwrap_or_default();
         if !self.parts.workload.check(id, timestamp, result) {
             self.summary.wrong_results += 1;
@@ -484,7 +466,7 @@ impl Driver {
         }
     }
 
-    fn summarise(mut self, busy_percent: f64) -> ThreadSummary {
+    fn summarise(mut self) -> ThreadSummary {
         self.rotate_seconds(self.parts.clock.now());
         let last = |recorder: &mut Recorder| std::mem::take(recorder).finish();
         let (measured, unmeasured) = (last(&mut self.measured), last(&mut self.unmeasured));
@@ -497,7 +479,7 @@ impl Driver {
         }
         summary.unanswered = self.slots.iter().filter(|slot| slot.outstanding).count() as u64;
         summary.wrong_replies = self.parts.table.wrong().to_vec();
-        summary.busy_percent = busy_percent;
+        summary.dropped = self.parts.links.dropped();
         summary.completed = self.slots.iter().map(|slot| slot.completed).collect();
         summary.begun = self.slots.iter().map(|slot| slot.timestamp).collect();
         summary

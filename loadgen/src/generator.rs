@@ -86,7 +86,7 @@ pub enum WorkloadOptions {
 /// When requests without a reply quorum are sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retransmission {
-    /// After the first sending; or after four usual latencies, where those are longer.
+    /// After the first sending; or after four usual latencies, where those are longer, though not than `longest`.
     pub first: Duration,
     /// The pause doubles with each sending up to this.
     pub longest: Duration,
@@ -405,6 +405,7 @@ impl<'a> Setup<'a> {
             report.waited_for_client += summary.waited_for_client;
             report.unsent += summary.unsent;
             report.retransmissions += summary.retransmissions;
+            report.probes += summary.probes;
             report.timeouts += summary.timeouts;
             report.unanswered += summary.unanswered;
             report.bad_replies += summary.bad_replies;
@@ -413,6 +414,10 @@ impl<'a> Setup<'a> {
                 *total += wrong;
             }
             report.busiest_thread_percent = report.busiest_thread_percent.max(summary.busy_percent);
+            report.wait_percent = report.wait_percent.max(summary.wait_percent);
+            let busy_or_waiting = summary.busy_percent + summary.wait_percent;
+            report.busy_or_waiting_percent = report.busy_or_waiting_percent.max(busy_or_waiting);
+            report.dropped.add(&summary.dropped);
             report.completed.extend(summary.completed);
             report.begun.extend(summary.begun);
             if let Some(part) = &summary.lag {

@@ -2,9 +2,9 @@
 //! intended send to the completed reply quorum.
 //!
 //! In data-path order: [schedule] (when to send) and `pacing` (who sends then), [workload] (what to send), [generator]
-//! (the threads of a load) with `thread` and `driver` (one of them), `outbox` and `links` (requests out, replies in),
-//! [recorder] (what it took), [tenths] (how many, ten times a second) and `sampler` (merged over threads), [report]
-//! (what is told). Beside them [hostile]: clients that misbehave on purpose.
+//! (the threads of a load) with `thread` and `driver` (one of them), `retries` (what is sent again), `outbox` and
+//! `links` (requests out, replies in), [recorder] (what it took), [tenths] (how many, ten times a second) and `sampler`
+//! (merged over threads), [report] (what is told). Beside them [hostile]: clients that misbehave on purpose.
 
 mod driver;
 pub mod generator;
@@ -14,6 +14,7 @@ mod outbox;
 mod pacing;
 pub mod recorder;
 pub mod report;
+mod retries;
 mod sampler;
 pub mod schedule;
 pub mod tenths;

@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hippodrome_engine::auth::Keyring;
 use hippodrome_engine::emulation::alarm::Alarm;
-use hippodrome_engine::emulation::{Change, Emulator};
+use hippodrome_engine::emulation::{Change, Dropped, Emulator};
 use hippodrome_engine::limits::PEER_QUEUE_BYTES_MAX;
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::pipeline::ingress::{Admission, Arrival, Ingress};
 use hippodrome_engine::transport::{ConnectionId, Event, Transport};
 use hippodrome_engine::types::{NodeId, ReplicaId, Time};
 use hippodrome_engine::wire::Frame;
+
+use crate::report::DroppedFrames;
 
 /// How soon a lost connection is made again, doubling up to the maximum.
 const RECONNECT_FIRST: Duration = Duration::from_millis(20);
@@ -50,6 +52,8 @@ pub(crate) struct Links {
     owned: Range<u32>,
     connections: u32,
     events: Vec<Event>,
+    no_connection: u64,
+    queue_full: u64,
 }
 
 const fn nanos(duration: Duration) -> u64 {
@@ -84,7 +88,20 @@ impl Links {
         let alarm = |emulator| Ok::<_, std::io::Error>((emulator, Alarm::start(transport.waker())?));
         let emulated = emulator.map(alarm).transpose()?;
         let (ingress, events) = (Ingress::new(keyring), Vec::new());
-        Ok(Self { transport, clock, emulated, changes, ingress, links, owned, connections, events })
+        let (no_connection, queue_full) = (0, 0);
+        Ok(Self {
+            transport,
+            clock,
+            emulated,
+            changes,
+            ingress,
+            links,
+            owned,
+            connections,
+            events,
+            no_connection,
+            queue_full,
+        })
     }
 
     /// How many replicas every owned connection number has a link to.
@@ -93,14 +110,14 @@ impl Links {
         self.owned.clone().map(|index| connected(index).count()).min().unwrap_or(0)
     }
 
-    /// Sends to `replica` over connection number `index`, now or when the emulated link hands it on; forgotten if that
-    /// does not stand, or if the replica has not taken what was sent before (retransmission repairs it).
+    /// Sends to `replica` over connection number `index`, now or when the emulated link hands it on; dropped and counted
+    /// if that does not stand, or if the replica has not taken what was sent before (retransmission repairs it).
     pub(crate) fn send(&mut self, replica: ReplicaId, index: u32, bytes: Bytes) {
         match &mut self.emulated {
             None => self.queue(replica, index, bytes),
             Some((emulator, _)) => {
                 let waiting = Waiting { replica, index, bytes };
-                // Whatever is dropped has been counted.
+                // Whatever is dropped has been counted: see `dropped`.
                 let _ = emulator.push(self.clock.now(), NodeId::of(replica), waiting.bytes.len(), waiting);
             }
         }
@@ -108,10 +125,22 @@ impl Links {
 
     fn queue(&mut self, replica: ReplicaId, index: u32, bytes: Bytes) {
         let link = self.links.iter().find(|link| link.replica == replica && link.index == index);
-        if let Some(connection) = link.and_then(|link| link.connection)
-            && self.transport.queued_bytes(connection) <= PEER_QUEUE_BYTES_MAX
-        {
-            self.transport.send(connection, bytes);
+        match link.and_then(|link| link.connection) {
+            None => self.no_connection += 1,
+            Some(connection) if self.transport.queued_bytes(connection) > PEER_QUEUE_BYTES_MAX => self.queue_full += 1,
+            Some(connection) => self.transport.send(connection, bytes),
+        }
+    }
+
+    /// What was dropped so far, and why.
+    pub(crate) fn dropped(&self) -> DroppedFrames {
+        let emulated = |dropped| self.emulated.as_ref().map_or(0, |(emulator, _)| emulator.dropped(dropped));
+        DroppedFrames {
+            no_connection: self.no_connection,
+            queue_full: self.queue_full,
+            emulated_loss: emulated(Dropped::Lost),
+            emulated_block: emulated(Dropped::Blocked),
+            emulated_link_full: emulated(Dropped::Full),
         }
     }
 

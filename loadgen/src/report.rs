@@ -21,6 +21,46 @@ pub struct SecondSample {
     pub retransmissions: u64,
 }
 
+/// Frames that never left the load generator, over the whole run. Retransmission repairs what they carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedFrames {
+    /// There was no connection to the replica.
+    pub no_connection: u64,
+    /// The replica had not taken what was sent before.
+    pub queue_full: u64,
+    /// Lost by chance on an emulated link.
+    pub emulated_loss: u64,
+    /// Stopped by a block of an emulated link.
+    pub emulated_block: u64,
+    /// Too much was under way on an emulated link.
+    pub emulated_link_full: u64,
+}
+
+impl DroppedFrames {
+    /// The reasons by their names, each with its count.
+    #[must_use]
+    pub fn by_reason(&self) -> [(String, u64); 5] {
+        let Self { no_connection, queue_full, emulated_loss, emulated_block, emulated_link_full } = *self;
+        [
+            ("no_connection", no_connection),
+            ("queue_full", queue_full),
+            ("emulated_loss", emulated_loss),
+            ("emulated_block", emulated_block),
+            ("emulated_link_full", emulated_link_full),
+        ]
+        .map(|(reason, count)| (reason.to_owned(), count))
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self { no_connection, queue_full, emulated_loss, emulated_block, emulated_link_full } = other;
+        self.no_connection += no_connection;
+        self.queue_full += queue_full;
+        self.emulated_loss += emulated_loss;
+        self.emulated_block += emulated_block;
+        self.emulated_link_full += emulated_link_full;
+    }
+}
+
 /// The outcome of one load generator's run. Latencies are in the interval log beside it, in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadReport {
@@ -58,6 +98,10 @@ pub struct LoadReport {
     pub unsent: u64,
     /// Retransmissions in the measured window.
     pub retransmissions: u64,
+    /// Requests sent to every replica in the measured window because they took long, one at a time for each thread: by
+    /// these backups time the primary.
+    #[serde(default)]
+    pub probes: u64,
     /// Operations that outlived the time-out in the measured window.
     pub timeouts: u64,
     /// Operations still without a reply quorum when the drain after the load ended.
@@ -72,6 +116,15 @@ pub struct LoadReport {
     pub cpu_us: u64,
     /// Highest share of the measured window that any one of its threads was on a CPU, percent.
     pub busiest_thread_percent: f64,
+    /// Highest share of the measured window that any one of its threads was ready to run and got no core, percent.
+    #[serde(default)]
+    pub wait_percent: f64,
+    /// Highest share of the measured window that any one of its threads was on a CPU or ready to run, percent.
+    #[serde(default)]
+    pub busy_or_waiting_percent: f64,
+    /// Frames that never left.
+    #[serde(default)]
+    pub dropped: DroppedFrames,
     /// Operations completed by each logical client over the whole run.
     pub completed: Vec<u64>,
     /// Operations begun by each logical client over the whole run.

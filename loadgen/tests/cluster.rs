@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hippodrome_engine::auth::NodeKey;
+use hippodrome_engine::emulation::{NetworkSpec, Override};
 use hippodrome_engine::limits::SNAPSHOT_EVERY_BYTES_MIN;
 use hippodrome_engine::replica::{self, ReplicaError, ReplicaOptions};
 use hippodrome_engine::settings::{
@@ -71,6 +72,17 @@ struct Cluster {
 
 impl Cluster {
     fn start(n: u16, settings: ClusterSettings, placement: &Placement, transport: TransportChoice) -> Self {
+        Self::with_network(n, settings, placement, transport, None)
+    }
+
+    /// Replicas whose links are emulated.
+    fn with_network(
+        n: u16,
+        settings: ClusterSettings,
+        placement: &Placement,
+        transport: TransportChoice,
+        network: Option<NetworkSpec>,
+    ) -> Self {
         let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
         let keys: Vec<NodeKey> = (0..=n).map(|_| NodeKey::generate().unwrap()).collect();
         let listeners: Vec<TcpListener> = (0..n).map(|_| listener()).collect();
@@ -96,7 +108,7 @@ impl Cluster {
                 durability: Durability::None,
                 on_corrupt_log: OnCorruptLog::Refuse,
                 snapshot_every_bytes: SNAPSHOT_EVERY_BYTES_MIN,
-                network: None,
+                network: network.clone(),
                 machine_replicas: usize::from(n),
                 wrong_from: None,
                 byzantine: Vec::new(),
@@ -108,20 +120,33 @@ impl Cluster {
     }
 
     fn load(&self, mode: Mode, workload: WorkloadOptions, transport: TransportChoice, hlog: &Path) -> LoadReport {
+        let retransmission = Retransmission { first: Duration::from_millis(250), longest: Duration::from_secs(1) };
+        self.load_over(mode, workload, transport, (retransmission, None), hlog)
+    }
+
+    /// The same, over emulated links.
+    fn load_over(
+        &self,
+        mode: Mode,
+        workload: WorkloadOptions,
+        transport: TransportChoice,
+        (retransmission, network): (Retransmission, Option<NetworkSpec>),
+        hlog: &Path,
+    ) -> LoadReport {
         let options = LoadOptions {
             cluster: self.file.clone(),
             key: self.load_key.clone(),
             node: NodeId(u16::try_from(self.replicas.len()).unwrap()),
             connections: 3,
-            threads: 2,
+            threads: u32::try_from(THREADS).unwrap(),
             mode,
             warmup: Duration::from_millis(200),
             duration: Duration::from_secs(1),
             workload,
-            retransmission: Retransmission { first: Duration::from_millis(250), longest: Duration::from_secs(1) },
+            retransmission,
             timeout: Duration::from_secs(2),
             transport,
-            network: None,
+            network,
             changes: None,
             seed: 7,
             hlog: hlog.to_owned(),
@@ -234,4 +259,37 @@ fn broken_connections_are_made_again_and_what_they_lost_is_repaired() {
             }
         });
     }
+}
+
+/// A load of a second over links of which some are blocked, with retransmission only after it.
+fn load_over_blocked(name: &str, from: &[u16], to: &[u16]) -> LoadReport {
+    let nodes = |ids: &[u16]| Some(ids.iter().copied().map(NodeId).collect());
+    let blocked = Override { from: nodes(from), to: nodes(to), link: "blocked=on".into() };
+    let network = Some(NetworkSpec { overrides: vec![blocked], ..NetworkSpec::default() });
+    let hlog = tempfile::Builder::new().prefix(name).suffix(".hlog").tempfile().unwrap();
+    let (settings, epoll) = (ClusterSettings::default(), TransportChoice::Epoll);
+    let cluster = Cluster::with_network(4, settings, &Placement::Auto, epoll, network.clone());
+    let retransmission = Retransmission { first: Duration::from_secs(2), longest: Duration::from_secs(2) };
+    let workload = WorkloadOptions::Null { request_bytes: 16 };
+    cluster.load_over(Mode::Closed, workload, epoll, (retransmission, network), hlog.path())
+}
+
+/// Threads of a load.
+const THREADS: u64 = 2;
+
+#[test]
+fn without_replies_each_thread_sends_one_probe() {
+    let report = load_over_blocked("mute", &[0, 1, 2, 3], &[4]);
+    assert_eq!((report.operations, report.retransmissions, report.probes), (0, 0, THREADS), "{report:?}");
+    assert_eq!(report.unanswered, u64::from(CLIENTS), "{report:?}");
+}
+
+#[test]
+fn probes_reach_the_backups_of_a_primary_that_hears_no_client() {
+    let report = load_over_blocked("deaf", &[4], &[0]);
+    let (operations, probes) = (report.operations, report.probes);
+    assert!(operations > 0 && report.retransmissions == 0, "{report:?}");
+    assert!(report.dropped.emulated_block > 0, "{report:?}");
+    assert!((operations..=operations + THREADS).contains(&probes), "nothing else reaches anybody: {report:?}");
+    assert_eq!(report.unanswered, 0, "{report:?}");
 }

@@ -2,7 +2,8 @@
 
 use super::{Evidence, Findings, LoadEvidence, percent, real};
 
-/// A generator thread busier than this, percent, may have held the cluster back.
+/// A generator thread busier than this, percent, may have held the cluster back; also one that was ready to run for so
+/// long.
 pub const BUSIEST_THREAD_PERCENT_MAX: f64 = 95.0;
 /// Open loop: late sends may be less than this, percent of those scheduled.
 pub const LATE_SENDS_PERCENT_MAX: f64 = 1.0;
@@ -16,6 +17,8 @@ pub(super) fn check(evidence: &Evidence, load: &LoadEvidence, findings: &mut Fin
             "a thread of the load generator was busy {busiest:.0} % of the time (below {BUSIEST_THREAD_PERCENT_MAX:.0} % is honest): \
              the generator may have been the bottleneck; give it more --load-threads, each with one of --connections"
         ));
+    } else if load.busy_or_waiting_percent >= BUSIEST_THREAD_PERCENT_MAX {
+        waited(evidence, load, findings);
     }
     if load.unsent > 0 {
         findings.reason(format!("{} scheduled operations were never sent", load.unsent));
@@ -24,6 +27,25 @@ pub(super) fn check(evidence: &Evidence, load: &LoadEvidence, findings: &mut Fin
         schedule(load, rate, findings);
     }
     recorded(evidence, load, findings);
+}
+
+/// A thread always had something to do, and could not do it all because others had the cores. Where replicas and load
+/// share too few cores that is how it must be, and no reason; where there is a core for everybody it is one.
+fn waited(evidence: &Evidence, load: &LoadEvidence, findings: &mut Findings) {
+    let LoadEvidence { busiest_thread_percent: busy, wait_percent: wait, busy_or_waiting_percent: both, .. } = load;
+    let what = format!(
+        "a thread of the load generator had something to do {both:.0} % of the time (at most {busy:.0} % on a core, {wait:.0} % waiting for one)"
+    );
+    let (cores, threads) = (evidence.cores, evidence.threads);
+    if threads > cores {
+        findings.note(format!(
+            "{what}: {threads} threads share {cores} cores. Latencies include its waiting, and throughput is what replicas and load reach together on this machine"
+        ));
+    } else {
+        findings.reason(format!(
+            "{what}, though {cores} cores are enough for the {threads} threads of this run: something else took its core, and the generator may have been the bottleneck"
+        ));
+    }
 }
 
 /// Open loop: the schedule asked for the configured rate, was kept, and was served.

@@ -64,10 +64,7 @@ fn compare(evidence: &Evidence, findings: &mut Findings) {
             findings.audit.ledger_digest = Some(digest.clone());
         }
     }
-    if findings.audit.common_sequence.is_none() {
-        let quorum = evidence.quorum;
-        findings.reason(format!("no sequence number at which the ledgers of a quorum ({quorum}) are known and equal"));
-    }
+    reach(evidence, findings);
     for (index, state) in evidence.up() {
         if !compared.contains(&id(index)) {
             let sequence = state.executed_sequence;
@@ -77,6 +74,24 @@ fn compare(evidence: &Evidence, findings: &mut Findings) {
         }
     }
     findings.audit.replicas_compared = compared.into_iter().collect();
+}
+
+/// How much of what was executed the comparison covers. Ledgers that are equal before anything was executed prove
+/// nothing.
+fn reach(evidence: &Evidence, findings: &mut Findings) {
+    let quorum = evidence.quorum;
+    let last = evidence.up().map(|(_, state)| state.executed_sequence).max().unwrap_or(0);
+    match findings.audit.common_sequence {
+        None => findings
+            .reason(format!("no sequence number at which the ledgers of a quorum ({quorum}) are known and equal")),
+        Some(0) if last > 0 => findings.reason(format!(
+            "the ledgers of a quorum ({quorum}) are known and equal at sequence number 0 only, before anything was executed; the last one is {last}"
+        )),
+        Some(common) if common < last => findings.note(format!(
+            "the ledgers of a quorum ({quorum}) were compared up to sequence number {common}; those of fewer replicas go on to {last}"
+        )),
+        Some(_) => {}
+    }
 }
 
 /// Replicas by the digest that they have at `sequence`, the largest group first.

@@ -29,8 +29,14 @@ pub struct Evidence {
     pub f: usize,
     /// Q: the votes that decide.
     pub quorum: usize,
+    /// Cores that the run was allowed to use.
+    pub cores: usize,
+    /// Threads of replicas and load generators that wanted one.
+    pub threads: usize,
     /// Every replica, in order of their ids.
     pub replicas: Vec<ReplicaEvidence>,
+    /// Replicas whose processes ended although nobody had planned it, in order of time.
+    pub exits: Vec<Exit>,
     /// What became of the load.
     pub load: LoadOutcome,
     /// Logical clients that misbehaved on purpose. Their numbers follow those of the load's.
@@ -54,6 +60,17 @@ pub struct Disturbed {
     pub seconds: Vec<u64>,
     /// Whole seconds of the measured window before the first fault.
     pub seconds_before: usize,
+}
+
+/// A replica's process that ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exit {
+    /// When, seconds since the measured window began.
+    pub at_s: f64,
+    /// Which.
+    pub replica: u16,
+    /// How, in words.
+    pub how: String,
 }
 
 /// One replica after the load.
@@ -132,6 +149,10 @@ pub struct LoadEvidence {
     pub wrong_results: u64,
     /// Highest share of the window that one thread was on a CPU, percent.
     pub busiest_thread_percent: f64,
+    /// Highest share of the window that one thread was ready to run and got no core, percent.
+    pub wait_percent: f64,
+    /// Highest share of the window that one thread was either, percent.
+    pub busy_or_waiting_percent: f64,
     /// Operations completed by each logical client over the whole run.
     pub completed: Vec<u64>,
     /// Operations begun by each logical client over the whole run.

@@ -39,8 +39,8 @@ pub(super) fn check(evidence: &Evidence, load: &LoadEvidence, findings: &mut Fin
     if hostile_ops > 0 {
         findings.note(format!("{hostile_ops} operations of hostile clients were executed besides"));
     }
-    findings.audit.clients_checked = load.begun.len() as u64;
     let up_to_date = findings.audit.replicas_up_to_date.len();
+    findings.audit.clients_checked = if up_to_date > 0 { load.begun.len() as u64 } else { 0 };
     if up_to_date <= evidence.f {
         let needed = evidence.f + 1;
         findings.reason(format!(

@@ -265,6 +265,82 @@ fn generator_must_be_honest() {
     only(&overload, &["overload: 700 operations were completed of 800 offered (87.5 %"]);
 }
 
+/// Always busy or ready to run: with too few cores for everybody that is a note, with enough of them a reason.
+#[test]
+fn a_generator_that_waits_for_a_core_says_so() {
+    let crowded = |cores| {
+        let mut evidence = sound();
+        (evidence.cores, evidence.threads) = (cores, 5);
+        let load = load(&mut evidence);
+        (load.busiest_thread_percent, load.wait_percent, load.busy_or_waiting_percent) = (40.0, 57.0, 97.0);
+        judge(&evidence)
+    };
+    let (verdict, audit) = crowded(2);
+    assert!(verdict.valid, "{:?}", verdict.reasons);
+    assert_eq!(audit.notes.len(), 1);
+    for part in ["97 % of the time", "40 % on a core, 57 % waiting", "5 threads share 2 cores", "Latencies include"] {
+        assert!(audit.notes[0].contains(part), "{:?}", audit.notes);
+    }
+    only(&crowded(5).0.reasons, &["something else took its core", "5 cores are enough for the 5 threads"]);
+    assert!(reasons(|e| load(e).busy_or_waiting_percent = 94.9).is_empty());
+}
+
+#[test]
+fn a_standstill_after_a_replica_ended_names_it() {
+    let standstill = |zeros: &[usize], exits: &[(f64, u16)]| {
+        reasons(|evidence| {
+            // Drift is another matter.
+            evidence.per_second = vec![100.0; 60];
+            zeros.iter().for_each(|second| evidence.per_second[second - 1] = 0.0);
+            let exit = |&(at_s, replica)| Exit { at_s, replica, how: "killed by signal 9".into() };
+            evidence.exits = exits.iter().map(exit).collect();
+        })
+    };
+    // It ended within second 3, which had begun well.
+    let expected = "no operation completed in seconds 4 and 5, after replica 0 ended (killed by signal 9)";
+    assert_eq!(standstill(&[4, 5], &[(2.4, 0)]), [expected]);
+    assert_eq!(
+        standstill(&[3, 7], &[(2.4, 0)]),
+        [
+            "no operation completed in second 3, after replica 0 ended (killed by signal 9)",
+            "1 seconds of the measured window without a single operation: 7",
+        ],
+        "seconds later another cause is to be looked for"
+    );
+    only(&standstill(&[2], &[(2.4, 0)]), &["1 seconds of the measured window", ": 2"]);
+    assert!(standstill(&[], &[(2.4, 0)]).is_empty());
+}
+
+#[test]
+fn equal_ledgers_of_nothing_prove_nothing() {
+    let reasons = reasons(|evidence| {
+        for index in 0..4 {
+            state(evidence, index).ledger = [(0, "00".into())].into();
+        }
+        state(evidence, 0).ledger.insert(10, "aa".into());
+    });
+    only(&reasons, &["equal at sequence number 0 only", "the last one is 10"]);
+    // Nothing more was executed than what is compared, or fewer than a quorum went on: that is said.
+    let mut evidence = sound();
+    for index in 1..4 {
+        let state = state(&mut evidence, index);
+        (state.executed_sequence, state.ledger) = (8, [(8, "88".into())].into());
+    }
+    let (_, audit) = judge(&evidence);
+    assert_eq!(audit.common_sequence, Some(8));
+    let expected =
+        "the ledgers of a quorum (3) were compared up to sequence number 8; those of fewer replicas go on to 10";
+    assert!(audit.notes.contains(&expected.to_owned()), "{:?}", audit.notes);
+}
+
+#[test]
+fn clients_that_nobody_could_be_asked_about_were_not_checked() {
+    let mut evidence = sound();
+    evidence.replicas = vec![ReplicaEvidence::Silent("timed out".into()); 4];
+    let (verdict, audit) = judge(&evidence);
+    assert_eq!((verdict.valid, audit.clients_checked), (false, 0));
+}
+
 #[test]
 fn window_must_be_steady() {
     only(&reasons(|e| e.per_second[3] = 0.0), &["1 seconds of the measured window", ": 4"]);

@@ -1,9 +1,9 @@
-//! The scorecard of a run with faults: how soon each was noticed, how deep and how wide it cut, and how soon the cluster
-//! was back.
+//! The scorecard of a run with faults: how soon each was noticed, how long the cluster stood still, how deep throughput
+//! fell and how much of it was lost, and how soon the cluster was back.
 //!
 //! Everything is drawn from operations counted in windows of 100 ms, from the views that replicas told while the load
-//! ran, and from the interval log. A fault's *span* lasts until the next fault or the end of the measured window; its
-//! *baseline* is the median of the measured windows before it that no earlier fault disturbed.
+//! ran, and from the interval log. A fault's *span* lasts until the next fault or the end of the measured window; faults
+//! with no whole window between them share the span of the last one. A fault's *baseline* is the median of the measured windows before it that no earlier fault disturbed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::latency::{Interval, percentiles};
 
+mod expect;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use expect::{Expectations, Judged};
 pub use table::{overview, table};
 
 /// Length of a window, s.
@@ -32,9 +34,11 @@ pub const BASELINE_WINDOWS_MIN: usize = 5;
 const SUSTAINED: usize = 10;
 /// What the cluster reaches in the end is the mean of so many windows: two seconds.
 const FINAL_WINDOWS: usize = 20;
+/// Latencies in the end are those of so many seconds of the measured window, at most a third of it.
+const FINAL_SECONDS: u64 = 3;
 
 /// A fault that was made on purpose.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Injected {
     /// When, seconds since the load began.
     pub at_s: f64,
@@ -64,6 +68,8 @@ pub struct Observed<'a> {
     pub measured_s: (u64, u64),
     /// All faults, in order of time.
     pub faults: &'a [Injected],
+    /// Whether replicas or clients misbehave from the beginning, so that no time before a fault is undisturbed.
+    pub from_the_beginning: bool,
     /// Views, in order of time.
     pub views: &'a [ViewSample],
     /// How many replicas may be faulty.
@@ -77,12 +83,18 @@ pub struct Observed<'a> {
 pub struct Scorecard {
     /// The scenario's name.
     pub scenario: String,
-    /// Every fault that was made, in order of time.
+    /// When the measured load began, from which a scenario's times count, seconds since the load began.
+    pub measured_from_s: f64,
+    /// Whether replicas or clients misbehaved from the beginning: what there is to compare with is not undisturbed.
+    pub from_the_beginning: bool,
+    /// Every fault that was made while the load ran, in order of time.
     pub faults: Vec<Score>,
     /// Views that the cluster went through.
     pub view_changes: u64,
     /// Mean rate of the last two seconds of the measured window as percent of the first fault's baseline.
     pub final_percent: Option<f64>,
+    /// Median latency of the last seconds of the measured window (three, or its last third where that is less), µs.
+    pub final_p50_us: Option<f64>,
     /// Seconds of the measured window, from 1, that lie between a fault and the cluster's recovery. They count in
     /// throughput and latency, but a second without operations among them does not make the run unsteady.
     pub seconds_not_judged: Vec<u64>,
@@ -103,20 +115,23 @@ pub struct Score {
     pub kind: String,
     /// Whom it hit.
     pub replicas: Vec<u16>,
+    /// How long it was looked at after it: until the next fault or the end of the measured window, s.
+    pub observed_s: f64,
     /// Operations per second before it.
     pub baseline_ops_per_s: Option<f64>,
     /// Until the first sign: a window below half of the baseline had passed, or f + 1 replicas were in a higher view.
     pub detected_after_ms: Option<f64>,
     /// Until f + 1 replicas were in a higher view.
     pub view_changed_after_ms: Option<f64>,
-    /// Until the last window without any operation had passed; 0 if operations never ceased.
+    /// Until the last window without any operation had passed; 0 if operations never ceased. `null` if none completed
+    /// any more, and also if nothing was observed after it (`observed_s` is 0).
     pub progress_after_ms: Option<f64>,
     /// Until throughput was back at half of the baseline, for at least a second.
     pub settled_after_ms: Option<f64>,
     /// Until it was back at 95 % of the baseline, for at least a second.
     pub recovered_after_ms: Option<f64>,
-    /// The lowest window as percent of the baseline.
-    pub depth_percent: Option<f64>,
+    /// The lowest window as percent of the baseline: 0 is a standstill, 100 no dip at all.
+    pub lowest_percent: Option<f64>,
     /// Operations that an undisturbed cluster would have completed besides, until it recovered.
     pub operations_lost: Option<f64>,
     /// The same as percent of the baseline times seconds: 100 is one second of standstill.
@@ -127,19 +142,6 @@ pub struct Score {
     pub view_changes: u64,
 }
 
-/// What a scenario asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Expectations {
-    /// Whether the run's verdict must be VALID (or, if false, INVALID).
-    pub valid: bool,
-    /// After each fault operations complete again within this time, s.
-    pub progress_within_s: Option<f64>,
-    /// In the end throughput is at least this share of what it was before the first fault.
-    pub min_fraction_of_baseline: Option<f64>,
-    /// No more views than this are gone through.
-    pub view_changes_at_most: Option<u64>,
-}
-
 impl Scorecard {
     /// The scorecard of what was observed, before the verdict and the expectations are known.
     #[must_use]
@@ -148,59 +150,24 @@ impl Scorecard {
         let mut faults: Vec<Score> = Vec::new();
         let mut disturbed: Vec<Range<usize>> = Vec::new();
         for (index, fault) in observed.faults.iter().enumerate() {
-            let until_s = observed.faults.get(index + 1).map(|next| next.at_s);
+            let later = observed.faults[index + 1..].iter().map(|next| next.at_s);
+            let until_s = later.clone().find(|next| floor(*next / WINDOW_S) > ceil(fault.at_s / WINDOW_S));
             let (score, range) = series.score(fault, until_s, &disturbed);
             disturbed.push(range);
             faults.push(score);
         }
         let first = faults.first().and_then(|score| score.baseline_ops_per_s);
-        let last = view_at(observed.views, f64::INFINITY, observed.f);
         Self {
             scenario: scenario.to_owned(),
-            view_changes: last,
+            measured_from_s: real(observed.measured_s.0),
+            from_the_beginning: observed.from_the_beginning,
+            view_changes: view_at(observed.views, f64::INFINITY, observed.f),
+            final_p50_us: series.final_p50_us(),
             final_percent: first.and_then(|baseline| series.final_percent(baseline)),
             seconds_not_judged: not_judged(&faults, observed.measured_s),
             faults,
             ..Self::default()
         }
-    }
-
-    /// Compares with what was expected; `valid` and `safe` are the audit's.
-    pub fn expect(&mut self, expected: &Expectations, valid: bool, safe: bool) {
-        self.safe = safe;
-        let mut failed = Vec::new();
-        if valid != expected.valid {
-            let word = |valid: bool| if valid { "VALID" } else { "INVALID" };
-            failed.push(format!("the verdict is {}, expected: {}", word(valid), word(expected.valid)));
-        }
-        if let Some(limit) = expected.progress_within_s {
-            for score in &self.faults {
-                let what = format!("after {} at {:.1} s", score.kind, score.at_s);
-                match score.progress_after_ms {
-                    None => failed.push(format!("{what}: no operation completed any more, expected: within {limit} s")),
-                    Some(ms) if ms > limit * 1e3 => {
-                        failed.push(format!("{what}: progress after {:.1} s, expected: within {limit} s", ms / 1e3));
-                    }
-                    Some(_) => {}
-                }
-            }
-        }
-        if let Some(fraction) = expected.min_fraction_of_baseline {
-            let least = 100.0 * fraction;
-            match self.final_percent {
-                None => failed.push("throughput before or after the faults is too short to compare".to_owned()),
-                Some(percent) if percent < least => failed.push(format!(
-                    "in the end throughput is {percent:.0} % of what it was before the first fault, expected: at least {least:.0} %"
-                )),
-                Some(_) => {}
-            }
-        }
-        let used = self.view_changes;
-        if let Some(most) = expected.view_changes_at_most.filter(|most| used > *most) {
-            failed.push(format!("{used} view changes, expected: at most {most}"));
-        }
-        self.green = failed.is_empty();
-        self.failed = failed;
     }
 }
 
@@ -234,10 +201,12 @@ impl<'a> Series<'a> {
             at_s: fault.at_s,
             kind: fault.kind.clone(),
             replicas: fault.replicas.clone(),
+            observed_s: rounded(whole(end - after) * WINDOW_S),
             view_changes: view,
             view_changed_after_ms: view_changed,
             detected_after_ms: view_changed,
             progress_after_ms: self.progress(after..end).map(|window| if window == after { 0.0 } else { ms(window) }),
+            p99_us: self.p99(fault.at_s, whole(end) * WINDOW_S),
             ..Score::default()
         };
         let baseline = self.baseline(hit, disturbed);
@@ -248,13 +217,13 @@ impl<'a> Series<'a> {
         let at = |window: Option<usize>| window.map(|window| if window == after { 0.0 } else { ms(window) });
         (score.settled_after_ms, score.recovered_after_ms) = (at(settled), at(recovered));
         let limit = recovered.unwrap_or(end);
-        // What happens to go on after a recovery is no longer this fault's doing.
+        // What goes on after a recovery is no longer this fault's doing.
         score.progress_after_ms = at(self.progress(after..(limit + 1).min(end)));
         let dip = (after..end).find(|window| self.rates[*window] < baseline * DIP_SHARE).filter(|w| *w < limit);
         let dipped = dip.map(|window| ms(window + 1));
         score.detected_after_ms = [dipped, view_changed].into_iter().flatten().reduce(f64::min);
         let lowest = self.rates[after..limit.max((after + SUSTAINED).min(end))].iter().copied().reduce(f64::min);
-        score.depth_percent = lowest.map(|rate| 100.0 * rate / baseline);
+        score.lowest_percent = lowest.map(|rate| 100.0 * rate / baseline);
         let lost: f64 = self.rates[hit.min(limit)..limit].iter().map(|rate| (baseline - rate) * WINDOW_S).sum();
         let lost = if recovered == Some(after) { 0.0 } else { lost.max(0.0) };
         score.operations_lost = Some(lost);
@@ -292,10 +261,13 @@ impl<'a> Series<'a> {
         })
     }
 
-    /// The window after the last one of `span` without an operation; `span.start` if there is none, `None` if nothing
-    /// comes after it.
+    /// The window after the last one of `span` without an operation; `span.start` if there is none. `None` if nothing
+    /// comes after it, or if the span is empty, which shows nothing.
     fn progress(&self, span: Range<usize>) -> Option<usize> {
         let end = span.end;
+        if span.is_empty() {
+            return None;
+        }
         match span.clone().rev().find(|window| self.rates[*window] <= 0.0) {
             None => Some(span.start),
             Some(window) => (window + 1 < end).then_some(window + 1),
@@ -313,6 +285,11 @@ impl<'a> Series<'a> {
     }
 
     fn p99(&self, from_s: f64, until_s: f64) -> Option<f64> {
+        self.latencies(from_s, until_s).map(|merged| percentiles(&merged).p99)
+    }
+
+    /// Latencies of the seconds that overlap a time, if there are any.
+    fn latencies(&self, from_s: f64, until_s: f64) -> Option<Histogram<u64>> {
         let mut merged = Histogram::<u64>::new(3).ok()?;
         merged.auto(true);
         for interval in self.observed.latencies {
@@ -320,7 +297,14 @@ impl<'a> Series<'a> {
                 merged.add(&interval.latencies).ok()?;
             }
         }
-        (!merged.is_empty()).then(|| percentiles(&merged).p99)
+        (!merged.is_empty()).then_some(merged)
+    }
+
+    fn final_p50_us(&self) -> Option<f64> {
+        let (from, until) = self.observed.measured_s;
+        let seconds = FINAL_SECONDS.min(until.saturating_sub(from).div_ceil(3));
+        let merged = self.latencies(real(until.saturating_sub(seconds)), real(until))?;
+        Some(percentiles(&merged).p50)
     }
 
     fn final_percent(&self, baseline: f64) -> Option<f64> {

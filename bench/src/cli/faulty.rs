@@ -22,6 +22,15 @@ impl Byzantine {
         replicas
     }
 
+    /// Lets a replica misbehave in these ways too. What is said twice counts once.
+    pub(crate) fn add(&mut self, id: u16, kinds: impl IntoIterator<Item = Kind>) {
+        for kind in kinds {
+            if !self.0.contains(&(id, kind)) {
+                self.0.push((id, kind));
+            }
+        }
+    }
+
     /// How this replica misbehaves: `silent,flood`; `None` if it does not.
     pub(crate) fn of(&self, id: u16) -> Option<String> {
         self.replicas().get(&id).map(|kinds| list(kinds))

@@ -234,6 +234,10 @@ pub(crate) struct LoadTuning {
     pub(crate) zipf: f64,
 
     /// Send a request again to all replicas after this time without a reply quorum, 1ms to 1h
+    ///
+    /// Or after four usual latencies, where those are longer, though not than --retransmit-max. One request at a time, the
+    /// oldest of each load thread, is sent to all replicas after a quarter of it already, as a probe: by these backups
+    /// notice a primary that is slow.
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = span(Duration::from_millis(1), Duration::from_secs(3600)))]
     pub(crate) retransmit_after: Span,
 

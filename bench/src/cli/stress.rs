@@ -32,13 +32,13 @@ Actions: kill, restart, stop, resume, byzantine, clients, partition, heal, netwo
 /// Play a scenario of faults under load and score how the cluster bears it
 ///
 /// Runs a cluster with its load as `hippodrome run` does, makes the scenario's faults happen beside it, and draws a
-/// scorecard: for each fault the time until it was noticed, until operations completed again and until throughput was
-/// back at 95 %, how deep and how wide the dip was, the tail of latency meanwhile, and the view changes used.
+/// scorecard: for each fault the time until it was noticed, how long no operation completed, when throughput was back at
+/// 95 %, how deep the dip was and what it cost, the tail of latency meanwhile, and the view changes used.
 ///
-/// A scenario is GREEN if the run is VALID (the audit holds: no acknowledged operation is lost, ledgers agree) and all
-/// that the scenario expects was met. Seconds without an operation between a fault and the recovery from it do not make
-/// a run INVALID; the report lists them, and all figures count them. A scenario that makes more than f replicas faulty
-/// at one time is refused, unless it says `beyond_f = true`.
+/// A scenario is GREEN if it was played as it is written, the run is VALID (the audit holds: no acknowledged operation
+/// is lost, ledgers agree) and all that the scenario expects was met. Seconds without an operation between a fault and
+/// the recovery from it do not make a run INVALID; the report lists them, and all figures count them. A scenario that
+/// makes more than f replicas faulty at one time is refused, unless it says `beyond_f = true`.
 #[derive(Debug, Args)]
 #[command(override_usage = "hippodrome stress <SCENARIO|--all|--list> [OPTIONS]")]
 pub(crate) struct StressArgs {

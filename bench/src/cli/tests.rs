@@ -108,7 +108,7 @@ fn overrides_refine_the_preset() {
 fn help_of_every_command_tells_examples_and_exit_codes() {
     for (command, about) in [
         ("run", "A run is INVALID (exit code 1) unless"),
-        ("stress", "A scenario is GREEN if the run is VALID"),
+        ("stress", "A scenario is GREEN if it was played as it is written, the run is VALID"),
         ("replica", "Runs one replica of a cluster"),
         ("load", "all logical clients of one client node"),
         ("keygen", "Never overwrites"),

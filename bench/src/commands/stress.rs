@@ -44,7 +44,7 @@ fn one(name: &str, arguments: &StressArgs) -> Result<(), Failure> {
     let stop = launch::Stop::on_signals()?;
     let Played { report, directory } = launch::play(&run_of(&scenario, arguments.out.clone()), Some(&scenario), &stop)?;
     output::report(&report, &directory.display().to_string(), arguments.json);
-    if report.scorecard.is_some_and(|card| card.green) { Ok(()) } else { Err(Failure::Invalid) }
+    if report.scorecard.is_some_and(|card| card.green) { Ok(()) } else { Err(Failure::NotGreen) }
 }
 
 /// One of the scenarios that were to be played.
@@ -70,12 +70,12 @@ fn all(arguments: &StressArgs) -> Result<(), Failure> {
     for shipped in shipped::all()? {
         let (name, skip) = (shipped.title.name, shipped.title.skip);
         let outcome = match skip {
-            Some(why) => Err(format!("not played: {why}")),
+            Some(why) => Err(why),
             None => match play(shipped.text, &name, &out, &stop) {
                 Err(Failure::Interrupted) => return Err(Failure::Interrupted),
                 Err(failure) => {
                     green = false;
-                    Err(format!("not played: {}", failure.words()))
+                    Err(failure.words())
                 }
                 Ok(card) => {
                     green &= card.green;
@@ -92,7 +92,7 @@ fn all(arguments: &StressArgs) -> Result<(), Failure> {
         let lines = overview(&cards).join("\n");
         output::print(&format!("{lines}\nResults in {}\n", out.display()));
     }
-    if green { Ok(()) } else { Err(Failure::Invalid) }
+    if green { Ok(()) } else { Err(Failure::NotGreen) }
 }
 
 fn play(text: &str, name: &str, out: &std::path::Path, stop: &launch::Stop) -> Result<Scorecard, Failure> {
@@ -104,12 +104,30 @@ fn play(text: &str, name: &str, out: &std::path::Path, stop: &launch::Stop) -> R
 
 /// The run that a scenario happens to.
 fn run_of(scenario: &Scenario, out: Option<PathBuf>) -> RunArgs {
-    RunArgs { options: scenario.options.clone(), out, json: false, config: None, allow_too_many_faults: false }
+    let allow_too_many_faults = scenario.beyond_f;
+    RunArgs { options: scenario.options.clone(), out, json: false, config: None, allow_too_many_faults }
 }
 
 fn outcome((scenario, outcome): (String, Result<Scorecard, String>)) -> Outcome {
     match outcome {
         Ok(card) => Outcome { scenario, scorecard: Some(card), not_played: None },
         Err(why) => Outcome { scenario, scorecard: None, not_played: Some(why) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_beyond_f_may_be_played() {
+        let head = "name = \"x\"\ndescription = \"y\"\n";
+        let events =
+            ["0", "1"].map(|id| format!("[[at]]\ns = 0\nbyzantine = {{ replica = {id}, kind = \"silent\" }}\n"));
+        let scenario = Scenario::parse(&format!("{head}beyond_f = true\n{}", events.concat())).unwrap();
+        let run = run_of(&scenario, None);
+        assert!(run.allow_too_many_faults);
+        assert_eq!(run.options.byzantine.unwrap().to_string(), "0:silent,1:silent");
+        assert!(!run_of(&Scenario::parse(head).unwrap(), None).allow_too_many_faults);
     }
 }

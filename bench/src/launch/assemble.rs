@@ -1,12 +1,14 @@
 //! From what all processes told to the evidence, the verdict and the report.
 
+use std::collections::BTreeSet;
+
 use hippodrome_analysis::audit::{
-    Disturbed, Evidence, LoadEvidence, LoadOutcome, ReplicaEvidence, ReplicaState, judge,
+    Disturbed, Evidence, Exit, LoadEvidence, LoadOutcome, ReplicaEvidence, ReplicaState, judge,
 };
 use hippodrome_analysis::report::{
     Batches, Cpu, Environment, Fault, Generator, Latency, Phase, Replica, Report, SCHEMA, Stage, Throughput,
 };
-use hippodrome_analysis::scorecard::{Observed, Score, Scorecard};
+use hippodrome_analysis::scorecard::{Judged, Observed, Score, Scorecard};
 use hippodrome_analysis::series::Second;
 use hippodrome_analysis::{latency, statistics};
 use hippodrome_engine::control::ReplicaReport;
@@ -14,7 +16,7 @@ use hippodrome_loadgen::report::LoadReport;
 
 use super::collect::{Answer, Told};
 use super::drive::{Driven, WindowCpu};
-use super::fleet::{Fleet, Member};
+use super::fleet::{Fleet, Member, PROCESS_EXIT};
 use super::machine::environment;
 use super::setup::Setup;
 use crate::scenario::Scenario;
@@ -43,8 +45,11 @@ pub(super) fn report(
         release_build: !cfg!(debug_assertions),
         f: quorums.f(),
         quorum: quorums.quorum(),
+        cores: environment().cores,
+        threads: threads(setup, driven, answers),
         replicas: answers.iter().zip(&fleet.members).map(|(answer, member)| replica_evidence(answer, member)).collect(),
-        load,
+        exits: exits(setup, fleet),
+        load: load.clone(),
         hostile_clients: u64::from(setup.cluster.clients().saturating_sub(setup.options.clients)),
         failures: fleet.failures.clone(),
         per_second: throughput.per_second.clone(),
@@ -54,7 +59,13 @@ pub(super) fn report(
     });
     audit.notes.extend(fleet.notes.iter().cloned());
     let scorecard = scorecard.zip(scenario).map(|(mut card, scenario)| {
-        card.expect(&scenario.expected, verdict.valid, audit.violations == 0);
+        // Whatever the scenario expects: these say that it was not played as it is written.
+        let mut problems = fleet.failures.clone();
+        if let LoadOutcome::Failed(why) = &load {
+            problems.push(format!("the load generator failed: {why}"));
+        }
+        let judged = Judged { reasons: &verdict.reasons, safe: audit.violations == 0, problems: &problems };
+        card.expect(&scenario.expected, &judged);
         card
     });
     let primary = primary(setup, answers, fleet);
@@ -76,16 +87,38 @@ pub(super) fn report(
     }
 }
 
+/// Threads of this run that want a core. Who did not answer has as many as those who did.
+fn threads(setup: &Setup, driven: &Driven, answers: &[Answer]) -> usize {
+    let of = |told: &Told| told.status.stages.iter().map(|stage| &stage.thread).collect::<BTreeSet<_>>().len();
+    let of_one = answers.iter().map(|answer| match answer {
+        Answer::Up(told) => of(told),
+        Answer::Ended(_) | Answer::Silent(_) => 1,
+    });
+    let load = driven.load.as_ref().map_or(0, |load| load.threads as usize);
+    let hostile = setup.options.hostile.as_ref().map_or(0, |hostile| hostile.0.len());
+    of_one.max().unwrap_or(0) * answers.len() + load + hostile
+}
+
+/// Replicas that ended although nobody had planned it.
+fn exits(setup: &Setup, fleet: &Fleet) -> Vec<Exit> {
+    let from_s = real(setup.measured_s().0);
+    let ended = fleet.faults.iter().filter(|fault| fault.kind == PROCESS_EXIT);
+    ended
+        .filter_map(|fault| {
+            Some(Exit { at_s: fault.at_s - from_s, replica: fault.replica?, how: fault.detail.clone() })
+        })
+        .collect()
+}
+
 /// How the faults were borne, before anybody has judged the run.
 fn draw(setup: &Setup, driven: &Driven, scenario: &Scenario) -> Scorecard {
-    let load = &setup.options.load;
-    let from = load.warmup.0.as_secs();
     // What can not be read is judged elsewhere.
     let latencies = latency::intervals(&driven.hlog).unwrap_or_default();
     let observed = Observed {
         per_100ms: driven.load.as_ref().map(|load| load.per_100ms.as_slice()).unwrap_or_default(),
-        measured_s: (from, from + load.duration.0.as_secs()),
+        measured_s: setup.measured_s(),
         faults: &driven.story.injected,
+        from_the_beginning: setup.options.byzantine.is_some() || setup.options.hostile.is_some(),
         views: &driven.story.views,
         f: setup.cluster.quorums().f(),
         latencies: &latencies,
@@ -96,7 +129,11 @@ fn draw(setup: &Setup, driven: &Driven, scenario: &Scenario) -> Scorecard {
 /// What the faults excuse.
 fn disturbed(setup: &Setup, card: &Scorecard) -> Disturbed {
     let load = &setup.options.load;
-    let first = card.faults.first().map_or(f64::INFINITY, |score| score.at_s);
+    // A cluster whose replicas misbehave from the beginning may still be on its way to a correct primary.
+    let first = match &setup.options.byzantine {
+        Some(_) => 0.0,
+        None => card.faults.first().map_or(f64::INFINITY, |score| score.at_s),
+    };
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of the measured window")]
     let before = (first - load.warmup.0.as_secs_f64()).clamp(0.0, load.duration.0.as_secs_f64()) as usize;
     Disturbed { seconds: card.seconds_not_judged.clone(), seconds_before: before }
@@ -152,6 +189,8 @@ fn load_evidence(load: &LoadReport) -> LoadEvidence {
         wrong_replies: load.wrong_replies.clone(),
         wrong_results: load.wrong_results,
         busiest_thread_percent: load.busiest_thread_percent,
+        wait_percent: load.wait_percent,
+        busy_or_waiting_percent: load.busy_or_waiting_percent,
         completed: load.completed.clone(),
         begun: load.begun.clone(),
     }
@@ -259,6 +298,7 @@ fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
         connections: load.connections,
         threads: load.threads,
         busiest_thread_percent: load.busiest_thread_percent,
+        wait_percent: load.wait_percent,
         cpu_share_percent: 100.0 * ratio(real(window.clients_us), real(window.clients_us + window.replicas_us)),
         offered_operations: load.offered_operations,
         late_sends: load.late_sends,
@@ -267,6 +307,8 @@ fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
         lag_max_us: load.lag_max_us,
         unsent: load.unsent,
         retransmissions: load.retransmissions,
+        probes: load.probes,
+        dropped: load.dropped.by_reason().into_iter().filter(|(_, count)| *count > 0).collect(),
         timeouts: load.timeouts,
         unanswered: load.unanswered,
         bad_replies: load.bad_replies,

@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
-use std::sync::mpsc::TryRecvError;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -70,16 +69,16 @@ impl Fleet {
         }
     }
 
-    /// Stops a replica's process, or lets it go on.
+    /// Stops a replica's process, or lets it go on, with links as they are to be by then.
     ///
     /// # Errors
-    /// If the process can not be signalled.
+    /// If the process can not be signalled, or does not change its links.
     pub(super) fn pause(&mut self, id: u16, stopped: bool) -> anyhow::Result<()> {
         self.disturbed = true;
         let member = self.member(id);
         member.process.signal(if stopped { Signal::STOP } else { Signal::CONT })?;
         member.ordeal.stopped = stopped;
-        Ok(())
+        if stopped { Ok(()) } else { self.make_links(id) }
     }
 
     /// Starts a killed replica anew at its old address, with what it kept on disk, perhaps as one that misbehaves. Does
@@ -106,20 +105,23 @@ impl Fleet {
         Ok(())
     }
 
-    /// Notes the control ports of replicas that have come up since the last look.
-    pub(super) fn welcome(&mut self) {
-        for member in self.members.iter_mut().filter(|member| member.ordeal.starting) {
-            match member.process.lines.try_recv() {
-                Ok(line) => {
-                    if let Ok(ready) = serde_json::from_str::<Ready>(&line) {
-                        member.control = Control::new(ready.control);
-                        member.ordeal.starting = false;
-                    }
-                }
-                // If it has ended, whoever watches processes sees it.
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+    /// Notes the control ports of replicas that have come up since the last look, and makes their links what they are
+    /// to be. What went wrong with that.
+    pub(super) fn welcome(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (id, index) in (0u16..).zip(0..self.members.len()) {
+            let member = &mut self.members[index];
+            if !member.ordeal.starting {
+                continue;
             }
+            // If it has ended, whoever watches processes sees it.
+            let line = member.process.lines.try_recv().unwrap_or_default();
+            let Ok(ready) = serde_json::from_str::<Ready>(&line) else { continue };
+            member.control = Control::new(ready.control);
+            member.ordeal.starting = false;
+            problems.extend(self.make_links(id).err().map(|error| format!("{error:#}")));
         }
+        problems
     }
 
     /// Waits for replicas that are still coming up.
@@ -130,7 +132,8 @@ impl Fleet {
         let deadline = Instant::now() + UP_TIMEOUT;
         while self.members.iter().any(|member| member.ordeal.starting) && Instant::now() < deadline {
             stop.check()?;
-            self.welcome();
+            let problems = self.welcome();
+            self.failures.extend(problems);
             if self.members.iter_mut().any(|member| member.ordeal.starting && member.process.ended().is_some()) {
                 break;
             }

@@ -13,6 +13,7 @@ use super::Stop;
 use super::control::Control;
 use super::faults::Ordeal;
 use super::hostile::Hostiles;
+use super::links::Wanted;
 use super::process::{Process, describe};
 use super::setup::Setup;
 use crate::commands::replica::Ready;
@@ -23,6 +24,8 @@ use crate::output::tell;
 pub(super) const UP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Replicas that have not stopped after this time are killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// What reports call the end of a replica that nobody had planned.
+pub(super) const PROCESS_EXIT: &str = "process_exit";
 /// How often something that is waited for is looked at.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
@@ -38,6 +41,8 @@ pub(super) struct Member {
     pub(super) byzantine: Option<String>,
     /// What else a scenario made of it.
     pub(super) ordeal: Ordeal,
+    /// What a scenario wants of its links, whichever of its processes runs.
+    pub(super) links: Wanted,
 }
 
 impl Member {
@@ -86,7 +91,8 @@ impl Fleet {
                 ..Fault::default()
             }));
             let control = Control::new(ready.control);
-            members.push(Member { process, control, ended: None, byzantine, ordeal: Ordeal::default() });
+            let (ordeal, links) = (Ordeal::default(), Wanted::default());
+            members.push(Member { process, control, ended: None, byzantine, ordeal, links });
         }
         Ok((setup, Self { members, faults, notes: Vec::new(), failures: Vec::new(), disturbed: false }))
     }
@@ -109,7 +115,7 @@ impl Fleet {
                 tell(&format!("{at_s:>6.1} s  replica {id} ended: {how}; the run goes on"));
                 self.faults.push(Fault {
                     at_s,
-                    kind: "process_exit".into(),
+                    kind: PROCESS_EXIT.into(),
                     replica: Some(id),
                     detail: how.clone(),
                     ..Fault::default()

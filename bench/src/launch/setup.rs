@@ -119,6 +119,12 @@ impl Setup {
         self.directory.join(name)
     }
 
+    /// Where the measured window begins and ends, whole seconds since the load began.
+    pub(super) fn measured_s(&self) -> (u64, u64) {
+        let (from, length) = (self.options.load.warmup.0.as_secs(), self.options.load.duration.0.as_secs());
+        (from, from + length)
+    }
+
     /// Length of the load without its drain.
     pub(super) fn load_time(&self) -> Duration {
         self.options.load.warmup.0 + self.options.load.duration.0

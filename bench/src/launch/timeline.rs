@@ -9,7 +9,7 @@ use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::types::View;
 
 use super::fleet::Fleet;
-use super::links::LinkChange;
+use super::links::Wish;
 use super::setup::Setup;
 use super::watcher::Watcher;
 use crate::output::tell;
@@ -23,8 +23,8 @@ pub(super) struct Timeline {
     events: VecDeque<Event>,
     watcher: Option<Watcher>,
     watched_s: f64,
-    /// Replicas to be started anew as soon as their ports are free, perhaps as ones that misbehave.
-    restarts: VecDeque<(u16, Option<String>)>,
+    /// Replicas to be started anew as soon as they can be.
+    restarts: Vec<Restart>,
     /// Why the first of the events does not happen though its time has come.
     waiting: Option<String>,
     injected: Vec<Injected>,
@@ -32,6 +32,15 @@ pub(super) struct Timeline {
     problems: Vec<String>,
     /// Whether replicas are started while the load runs. They need their keys then, whenever they get to read them.
     ever_restarts: bool,
+}
+
+/// A replica that is to be started anew.
+struct Restart {
+    id: u16,
+    /// How it is to misbehave from then on, if it is.
+    byzantine: Option<String>,
+    /// Why it could not be started when that was tried last.
+    error: Option<String>,
 }
 
 /// What a scenario did.
@@ -62,7 +71,7 @@ impl Timeline {
             events: events.unwrap_or_default().iter().cloned().collect(),
             watcher: events.map(|_| Watcher::new(n)),
             watched_s: 0.0,
-            restarts: VecDeque::new(),
+            restarts: Vec::new(),
             waiting: None,
             injected: Vec::new(),
             problems: Vec::new(),
@@ -89,7 +98,7 @@ impl Timeline {
     /// Does what is due.
     pub(super) fn tick(&mut self, now_s: f64, began_s: Option<f64>, fleet: &mut Fleet, setup: &Setup) {
         let Some(watcher) = &mut self.watcher else { return };
-        fleet.welcome();
+        self.problems.extend(fleet.welcome());
         fleet.keep_ports(setup);
         if now_s - self.watched_s >= WATCH_EVERY_S {
             self.watched_s = now_s;
@@ -97,7 +106,6 @@ impl Timeline {
         }
         self.restart(fleet, setup);
         let Some(began) = began_s else { return };
-        let shown_s = now_s - began + setup.options.load.warmup.0.as_secs_f64();
         while let Some(event) = self.events.front().filter(|event| now_s >= began + event.s).cloned() {
             match self.play(&event.action, fleet, setup) {
                 Ok(Outcome::NotYet(why)) => {
@@ -105,7 +113,7 @@ impl Timeline {
                     break;
                 }
                 Ok(Outcome::Done(replicas, detail)) => {
-                    note(&mut self.injected, (now_s, shown_s), &event, replicas, &detail, fleet)
+                    note(&mut self.injected, (now_s, now_s - began), &event, replicas, &detail, fleet)
                 }
                 Err(error) => self.problems.push(format!("{}: {error:#}", name(&event))),
             }
@@ -116,8 +124,11 @@ impl Timeline {
 
     /// Starts what is to be started and can be.
     fn restart(&mut self, fleet: &mut Fleet, setup: &Setup) {
-        // A port may take a moment to be free; who was not told that keeps trying.
-        self.restarts.retain(|(id, byzantine)| fleet.restart(setup, *id, byzantine.as_deref()).is_err());
+        // A port may take a moment to be free: it is tried again.
+        self.restarts.retain_mut(|Restart { id, byzantine, error }| {
+            *error = fleet.restart(setup, *id, byzantine.as_deref()).err().map(|error| format!("{error:#}"));
+            error.is_some()
+        });
     }
 
     fn play(&mut self, action: &Action, fleet: &mut Fleet, setup: &Setup) -> anyhow::Result<Outcome> {
@@ -129,10 +140,10 @@ impl Timeline {
             }),
             Action::Stop(targets) => self.with(targets, "SIGSTOP", fleet, &quorums, |fleet, id| fleet.pause(id, true)),
             Action::Restart(whom) => {
-                let waiting: BTreeSet<u16> = self.restarts.iter().map(|(id, _)| *id).collect();
+                let waiting: BTreeSet<u16> = self.restarts.iter().map(|restart| restart.id).collect();
                 let killed = chosen(whom, fleet, |fleet, id| fleet.members[usize::from(id)].was_killed());
                 let ids: Vec<u16> = killed.into_iter().filter(|id| !waiting.contains(id)).collect();
-                self.restarts.extend(ids.iter().map(|id| (*id, None)));
+                self.restarts.extend(ids.iter().map(|id| Restart { id: *id, byzantine: None, error: None }));
                 self.restart(fleet, setup);
                 Ok(Outcome::Done(ids, "started anew".into()))
             }
@@ -146,7 +157,7 @@ impl Timeline {
                 Ok(ids) => {
                     for id in &ids {
                         fleet.kill(setup, *id);
-                        self.restarts.push_back((*id, Some(kind.clone())));
+                        self.restarts.push(Restart { id: *id, byzantine: Some(kind.clone()), error: None });
                     }
                     self.restart(fleet, setup);
                     Ok(Outcome::Done(ids, format!("started anew as {kind}")))
@@ -154,18 +165,20 @@ impl Timeline {
             },
             Action::Partition(links) => self.partition(links, fleet, &quorums),
             Action::Heal => {
-                fleet.links(|id, n| LinkChange::block(others(id, n), false))?;
+                fleet.links(|_, _| Some(Wish::Heal))?;
                 Ok(Outcome::Done(Vec::new(), "no link is cut any more".into()))
             }
             Action::Network(link) => {
-                fleet.links(|id, n| match link.as_str() {
-                    "none" => LinkChange::reset(others(id, n)),
-                    link => LinkChange::link(others(id, n), link),
+                fleet.links(|_, _| {
+                    Some(match link.as_str() {
+                        "none" => Wish::Reset,
+                        link => Wish::Values(link),
+                    })
                 })?;
                 Ok(Outcome::Done(Vec::new(), format!("links between replicas: {link}")))
             }
             // These last from the beginning; whoever read the scenario has made an option of the run of them.
-            Action::Clients(kind) => Ok(Outcome::Done(Vec::new(), kind.clone())),
+            Action::Clients(kinds) => Ok(Outcome::Done(Vec::new(), kinds.to_string())),
         }
     }
 
@@ -202,8 +215,7 @@ impl Timeline {
         match links {
             Links::OneWay { from, to } => match (side(from, fleet), side(to, fleet)) {
                 (Ok(from), Ok(to)) => {
-                    fleet
-                        .links(|id, _| LinkChange::block(if from.contains(&id) { to.clone() } else { vec![] }, true))?;
+                    fleet.links(|id, _| from.contains(&id).then(|| Wish::Cut(to.clone())))?;
                     let detail = format!("what {from:?} send does not reach {to:?}");
                     Ok(Outcome::Done(from, detail))
                 }
@@ -216,9 +228,7 @@ impl Timeline {
                     Err(why) => return Ok(Outcome::NotYet(why)),
                 };
                 let of = |id: u16| sides.iter().position(|side| side.contains(&id));
-                fleet.links(|id, n| {
-                    LinkChange::block(others(id, n).into_iter().filter(|other| of(*other) != of(id)).collect(), true)
-                })?;
+                fleet.links(|id, n| Some(Wish::Cut((0..n).filter(|other| of(*other) != of(id)).collect())))?;
                 Ok(Outcome::Done(sides.concat(), format!("links between {sides:?} and the others are cut")))
             }
         }
@@ -232,8 +242,9 @@ impl Timeline {
             let left = left.join(", ");
             self.problems.push(format!("the scenario was not played to its end: {left} did not happen{why}"));
         }
-        for (id, _) in &self.restarts {
-            self.problems.push(format!("replica {id} could not be started anew: its port was taken"));
+        for Restart { id, error, .. } in &self.restarts {
+            let why = error.as_deref().unwrap_or("the load had ended");
+            self.problems.push(format!("replica {id} could not be started anew: {why}"));
         }
         let mut injected = self.injected;
         injected.iter_mut().for_each(|fault| fault.at_s = on_load_clock(fault.at_s, load_s));
@@ -254,18 +265,18 @@ fn name(event: &Event) -> String {
     format!("{} at {} s", event.action.kind(), event.s)
 }
 
-/// Notes what happened, for the report and for whoever watches (on the clock of the load).
+/// Notes what happened, for the report and for whoever watches: at `scenario_s` on the scenario's clock, which begins
+/// with the measured load.
 fn note(
     injected: &mut Vec<Injected>,
-    (at_s, shown_s): (f64, f64),
+    (at_s, scenario_s): (f64, f64),
     event: &Event,
     replicas: Vec<u16>,
     detail: &str,
     fleet: &mut Fleet,
 ) {
     let kind = event.action.kind();
-    let whom: Vec<String> = replicas.iter().map(u16::to_string).collect();
-    tell(&format!("{shown_s:>6.1} s  {kind} {}: {detail}", whom.join(", ")));
+    tell(&told(scenario_s, kind, &replicas, detail));
     let whom: Vec<Option<u16>> =
         if replicas.is_empty() { vec![None] } else { replicas.iter().copied().map(Some).collect() };
     fleet.faults.extend(whom.into_iter().map(|replica| Fault {
@@ -278,6 +289,13 @@ fn note(
     if event.action.is_fault() {
         injected.push(Injected { at_s, kind: kind.into(), replicas });
     }
+}
+
+/// `  scenario at 4.0 s: kill 0: SIGKILL, the primary`.
+fn told(scenario_s: f64, kind: &str, replicas: &[u16], detail: &str) -> String {
+    let whom: Vec<String> = replicas.iter().map(u16::to_string).collect();
+    let gap = if whom.is_empty() { "" } else { " " };
+    format!("  scenario at {scenario_s:.1} s: {kind}{gap}{}: {detail}", whom.join(", "))
 }
 
 /// Those of the replicas that an event names for which `is` holds.
@@ -326,10 +344,6 @@ fn resolve(
     Ok(ids)
 }
 
-fn others(id: u16, n: u16) -> Vec<u16> {
-    (0..n).filter(|other| *other != id).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,6 +378,23 @@ mod tests {
         );
         let times: Vec<f64> = story.injected.iter().map(|fault| fault.at_s).collect();
         assert_eq!(times, [3.25, 0.0], "on the clock of the load");
+    }
+
+    #[test]
+    fn why_a_replica_could_not_be_started_is_told() {
+        let mut timeline = timeline(&[]);
+        let error = "can not start replica-2: Resource temporarily unavailable";
+        timeline.restarts.push(Restart { id: 2, byzantine: None, error: Some(error.into()) });
+        assert_eq!(timeline.finish(1.0).problems, [format!("replica 2 could not be started anew: {error}")]);
+    }
+
+    #[test]
+    fn lines_are_on_the_clock_of_the_scenario_and_without_gaps() {
+        assert_eq!(told(4.04, "kill", &[0, 3], "SIGKILL"), "  scenario at 4.0 s: kill 0, 3: SIGKILL");
+        assert_eq!(
+            told(6.0, "heal", &[], "no link is cut any more"),
+            "  scenario at 6.0 s: heal: no link is cut any more"
+        );
     }
 
     #[test]

@@ -52,26 +52,39 @@ impl Faulty {
 }
 
 /// Checks that at no time more than f replicas are faulty, of which `misbehaving` are from the beginning, and that
-/// nobody is started or resumed who was not killed or stopped.
+/// nobody is started or resumed who was not killed or stopped. Events come with their places in the file.
 ///
 /// # Errors
 /// Names the event.
-pub(super) fn check(events: &[Event], quorums: &Quorums, durable: bool, misbehaving: usize) -> anyhow::Result<()> {
+pub(super) fn check(
+    events: &[(usize, Event)],
+    quorums: &Quorums,
+    durable: bool,
+    misbehaving: BTreeSet<u16>,
+) -> anyhow::Result<()> {
     let (n, f) = (quorums.n(), quorums.f());
+    if misbehaving.len() > f {
+        let count = misbehaving.len();
+        bail!("{count} replicas would misbehave from the beginning; allowed: at most f = {f}, or beyond_f = true");
+    }
     let (mut killed, mut stopped, mut cut) = (Faulty::default(), Faulty::default(), Faulty::default());
-    let mut for_good = Faulty { unknown: misbehaving, ..Faulty::default() };
-    for Event { s, action } in events {
+    let mut for_good = Faulty { known: misbehaving, unknown: 0 };
+    for (index, Event { s, action }) in events {
         match action {
             Action::Kill(targets) => killed.add(targets),
             Action::Stop(targets) => stopped.add(targets),
             Action::Restart(whom) => match killed.take(whom) {
-                None => bail!("restart at {s} s: allowed: replicas that were killed by number before, or \"killed\""),
+                None => bail!(
+                    "at[{index}]: restart at {s} s: allowed: replicas that were killed by number before, or \"killed\""
+                ),
                 Some(_) if durable => {}
                 Some(forgetful) => for_good.join(&forgetful),
             },
             Action::Resume(whom) => {
                 if stopped.take(whom).is_none() {
-                    bail!("resume at {s} s: allowed: replicas that were stopped by number before, or \"stopped\"");
+                    bail!(
+                        "at[{index}]: resume at {s} s: allowed: replicas that were stopped by number before, or \"stopped\""
+                    );
                 }
             }
             Action::Byzantine(target, _) => for_good.add(&[*target]),
@@ -85,7 +98,7 @@ pub(super) fn check(events: &[Event], quorums: &Quorums, durable: bool, misbehav
         if count > f {
             let durable = if durable { "" } else { " (who was killed without a log stays faulty)" };
             bail!(
-                "{} at {s} s: {count} replicas would be faulty at one time{durable}; allowed: at most f = {f}, or beyond_f = true",
+                "at[{index}]: {} at {s} s: {count} replicas would be faulty at one time{durable}; allowed: at most f = {f}, or beyond_f = true",
                 action.kind()
             );
         }

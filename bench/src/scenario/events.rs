@@ -4,8 +4,13 @@ use std::fmt;
 
 use anyhow::{anyhow, bail, ensure};
 use hippodrome_engine::byzantine::Kind;
+use hippodrome_engine::emulation::LinkModel;
+use hippodrome_loadgen::hostile;
 use serde::Deserialize;
 use toml::Value;
+
+use crate::cli::faulty::Hostile;
+use crate::cli::run::RunOptions;
 
 /// Something that happens at a time.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +35,7 @@ pub(crate) enum Action {
     /// A replica misbehaves from now on: it is started anew as one that does.
     Byzantine(Target, String),
     /// Clients misbehave beside the load.
-    Clients(String),
+    Clients(Hostile),
     /// Frames on some links are lost.
     Partition(Links),
     /// No link loses frames because of a partition any more.
@@ -121,26 +126,29 @@ pub(super) fn read_event(raw: &RawEvent, n: u16) -> anyhow::Result<Event> {
         "restart" => whom(value, "killed", n).map(Action::Restart),
         "resume" => whom(value, "stopped", n).map(Action::Resume),
         "byzantine" => misbehaving(value, n),
-        "clients" => hostile(value, *s),
+        "clients" => hostile_clients(value, *s),
         "partition" => links(value, n).map(Action::Partition),
         "heal" => truth(value).map(|()| Action::Heal),
-        _ => {
-            text(value, "a description of links, for example \"delay=50ms,loss=1%\", or \"none\"").map(Action::Network)
-        }
+        _ => link_values(value).map(Action::Network),
     };
     let action = action.map_err(|allowed| anyhow!("{name} = {}: allowed: {allowed}", value.to_string().trim_end()))?;
     Ok(Event { s: *s, action })
 }
 
 impl Event {
-    /// The option of `run` that makes this event last from the beginning of the run, if it is one that does.
-    pub(super) fn at_the_start(&self) -> Option<(&'static str, String)> {
+    /// Makes an option of the run of an event that lasts from its beginning; false if it is none.
+    pub(super) fn is_an_option(&self, options: &mut RunOptions) -> bool {
         match &self.action {
-            Action::Byzantine(Target::Replica(id), kind) if self.s <= 0.0 => {
-                Some(("byzantine", format!("{id}:{kind}")))
+            Action::Byzantine(Target::Replica(id), kinds) if self.s <= 0.0 => {
+                let kinds = kinds.split(',').filter_map(|kind| kind.parse().ok());
+                options.byzantine.get_or_insert_default().add(*id, kinds);
+                true
             }
-            Action::Clients(kind) => Some(("hostile", kind.clone())),
-            _ => None,
+            Action::Clients(Hostile(kinds)) => {
+                options.hostile.get_or_insert_default().0.extend(kinds);
+                true
+            }
+            _ => false,
         }
     }
 }
@@ -238,12 +246,12 @@ fn misbehaving(value: &Value, n: u16) -> Result<Action, Allowed> {
     }
 }
 
-fn hostile(value: &Value, s: f64) -> Result<Action, Allowed> {
-    let allowed = || "a kind of hostile clients as `hippodrome run --help` lists them, from s = 0 on".to_owned();
-    match value {
-        Value::String(kind) if s <= 0.0 => Ok(Action::Clients(kind.clone())),
-        _ => Err(allowed()),
-    }
+fn hostile_clients(value: &Value, s: f64) -> Result<Action, Allowed> {
+    let kinds = value.as_str().and_then(|kinds| kinds.parse::<Hostile>().ok()).filter(|_| s <= 0.0);
+    kinds.map(Action::Clients).ok_or_else(|| {
+        let kinds: Vec<&str> = hostile::Kind::ALL.iter().map(|kind| kind.name()).collect();
+        format!("one or several (by commas) of the kinds {}, from s = 0 on", kinds.join(", "))
+    })
 }
 
 fn links(value: &Value, n: u16) -> Result<Links, Allowed> {
@@ -276,6 +284,12 @@ fn truth(value: &Value) -> Result<(), Allowed> {
     if value.as_bool() == Some(true) { Ok(()) } else { Err("true".to_owned()) }
 }
 
-fn text(value: &Value, allowed: &str) -> Result<String, Allowed> {
-    value.as_str().map(str::to_owned).ok_or_else(|| allowed.to_owned())
+/// The description of links, once it is known that it can be read.
+fn link_values(value: &Value) -> Result<String, Allowed> {
+    let allowed = || format!("a description of links ({}), or \"none\"", LinkModel::ALLOWED);
+    match value.as_str() {
+        Some("none") => Ok("none".to_owned()),
+        Some(text) if !text.trim().is_empty() && LinkModel::CLEAR.with(text).is_ok() => Ok(text.to_owned()),
+        _ => Err(allowed()),
+    }
 }

@@ -9,8 +9,10 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use hippodrome_analysis::scorecard::Expectations;
 use hippodrome_engine::quorum::Quorums;
+use hippodrome_engine::settings::Durability;
 use serde::Deserialize;
 
+use crate::cli::faulty::Byzantine;
 use crate::cli::run::RunOptions;
 use crate::config;
 
@@ -37,6 +39,8 @@ pub(crate) struct Scenario {
     pub(crate) options: RunOptions,
     /// What happens, in order of time.
     pub(crate) events: Vec<Event>,
+    /// Whether more than f replicas may be faulty at one time.
+    pub(crate) beyond_f: bool,
     /// What is expected.
     pub(crate) expected: Expectations,
     /// The file's text.
@@ -66,8 +70,11 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct RawExpect {
     verdict: Option<String>,
+    reason: Option<String>,
+    safe: Option<bool>,
     progress_within_s: Option<f64>,
     min_fraction_of_baseline: Option<f64>,
+    final_p50_ms_at_most: Option<f64>,
     view_changes_at_most: Option<u64>,
 }
 
@@ -109,29 +116,28 @@ impl Scenario {
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let file: File = toml::from_str(text)?;
         check_name(&file.name)?;
-        let plain = config::options_of(&file.run, &[]).context("run")?;
-        let n = plain.replicas;
+        let mut options = config::options_of(&file.run).context("run")?;
+        let n = options.replicas;
         let mut events = Vec::new();
-        let mut flags = Vec::new();
         for (index, raw) in file.at.iter().enumerate() {
             let event = read_event(raw, n).map_err(|error| anyhow!("at[{index}].{error}"))?;
-            match event.at_the_start() {
-                Some(flag) => flags.push(flag),
-                None => events.push(event),
+            if !event.is_an_option(&mut options) {
+                events.push((index, event));
             }
         }
         // In order of time; what is to happen at the same time happens in the file's order.
-        events.sort_by(|a, b| a.s.total_cmp(&b.s));
-        let options = config::options_of(&file.run, &merged(&flags)).context("at (from s = 0 on)")?;
-        check_times(&options, &events)?;
+        events.sort_by(|(_, a), (_, b)| a.s.total_cmp(&b.s));
+        let expected = expectations(&file.expect)?;
+        check_times(&options, &events, expected.progress_within_s)?;
         let quorums = Quorums::new(usize::from(n)).ok_or_else(|| anyhow!("run.replicas = {n}: allowed: 4 to 64"))?;
         if !file.beyond_f {
-            let faulty = flags.iter().filter(|(name, _)| *name == "byzantine").count();
-            budget::check(&events, &quorums, config::is_durable(&options), faulty)?;
+            let misbehaving = options.byzantine.as_ref().map(Byzantine::replicas).unwrap_or_default();
+            let durable = options.replica.durability == Durability::Wal;
+            budget::check(&events, &quorums, durable, misbehaving.into_keys().collect())?;
         }
-        let expected = expectations(&file.expect)?;
-        let File { name, description, .. } = file;
-        Ok(Self { name, description, options, events, expected, text: text.to_owned() })
+        let events = events.into_iter().map(|(_, event)| event).collect();
+        let File { name, description, beyond_f, .. } = file;
+        Ok(Self { name, description, options, events, beyond_f, expected, text: text.to_owned() })
     }
 }
 
@@ -144,27 +150,23 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `--name=value,value` for flags that may be given several times.
-fn merged(flags: &[(&'static str, String)]) -> Vec<String> {
-    ["byzantine", "hostile"]
-        .into_iter()
-        .filter_map(|name| {
-            let values: Vec<&str> = flags.iter().filter(|(n, _)| *n == name).map(|(_, value)| value.as_str()).collect();
-            (!values.is_empty()).then(|| format!("--{name}={}", values.join(",")))
-        })
-        .collect()
-}
-
-/// Events lie within the measured window, and there is a warm-up by which the launcher learns when that begins.
-fn check_times(options: &RunOptions, events: &[Event]) -> anyhow::Result<()> {
+/// Events lie within the measured window, faults early enough for progress after them to be seen, and there is a warm-up
+/// by which the launcher learns when the window begins.
+fn check_times(options: &RunOptions, events: &[(usize, Event)], progress_s: Option<f64>) -> anyhow::Result<()> {
     let (warmup, duration) = (options.load.warmup, options.load.duration);
     if events.is_empty() {
         return Ok(());
     }
     ensure!(warmup.0.as_secs() >= 1, "run.warmup = {warmup}: allowed: at least 1s in a scenario with events");
-    for Event { s, .. } in events {
-        if !(0.0..=duration.0.as_secs_f64()).contains(s) {
-            bail!("s = {s}: allowed: 0 to {} (the length of the measured load)", duration.0.as_secs());
+    let length_s = duration.0.as_secs_f64();
+    for (index, Event { s, action }) in events {
+        ensure!((0.0..=length_s).contains(s), "at[{index}].s = {s}: allowed: 0 to {length_s} (the measured load)");
+        if let Some(within) = progress_s.filter(|_| action.is_fault()) {
+            let latest = (length_s - within).max(0.0);
+            ensure!(
+                *s <= latest,
+                "at[{index}].s = {s}: allowed: 0 to {latest} for a fault: after it expect.progress_within_s = {within} must be left of the measured load ({length_s} s)"
+            );
         }
     }
     Ok(())
@@ -182,10 +184,19 @@ fn expectations(raw: &RawExpect) -> anyhow::Result<Expectations> {
         }
         value => Ok(value),
     };
+    match (valid, raw.reason.as_deref()) {
+        (true, None) => {}
+        (false, Some(reason)) if !reason.trim().is_empty() => {}
+        (true, Some(reason)) => bail!("expect.reason = \"{reason}\": allowed: only with verdict = \"invalid\""),
+        (false, _) => bail!("expect.verdict = \"invalid\": allowed: with reason = \"..\", a part of the reason"),
+    }
     Ok(Expectations {
         valid,
+        reason: raw.reason.clone(),
+        safe: raw.safe.unwrap_or(true),
         progress_within_s: positive("progress_within_s", raw.progress_within_s, 3600.0)?,
         min_fraction_of_baseline: positive("min_fraction_of_baseline", raw.min_fraction_of_baseline, 10.0)?,
+        final_p50_ms_at_most: positive("final_p50_ms_at_most", raw.final_p50_ms_at_most, 3_600_000.0)?,
         view_changes_at_most: raw.view_changes_at_most,
     })
 }

@@ -141,10 +141,20 @@ impl Run {
 
     /// Starts a small scenario: a run's options, and what is to happen, as TOML.
     pub(crate) fn stress(rest: &str) -> Self {
+        Self::scenario("", rest)
+    }
+
+    /// The same, with more than f faulty replicas.
+    pub(crate) fn stress_beyond_f(rest: &str) -> Self {
+        Self::scenario("beyond_f = true\n", rest)
+    }
+
+    fn scenario(head: &str, rest: &str) -> Self {
         let track = track();
         let directory = tempfile::tempdir().unwrap();
-        let head = "name = \"test\"\ndescription = \"a test\"\n[run]\nclients = 40\nwarmup = \"1s\"\n";
-        fs::write(directory.path().join("test.toml"), format!("{head}{rest}")).unwrap();
+        let run = "[run]\nclients = 40\nwarmup = \"1s\"\n";
+        let text = format!("name = \"test\"\ndescription = \"a test\"\n{head}{run}{rest}");
+        fs::write(directory.path().join("test.toml"), text).unwrap();
         Self::launch(track, directory, &["stress", "test.toml", "--out", "out"])
     }
 
@@ -182,6 +192,20 @@ impl Run {
             assert!(self.launcher.is_alive(), "the run ended early: {stderr}");
             (stderr.lines().filter(is_row).count() >= count).then_some(())
         });
+    }
+
+    /// Waits until the launcher has said this.
+    pub(crate) fn wait_for_words(&mut self, words: &str) {
+        wait_for(words, || {
+            let stderr = self.stderr.text();
+            assert!(self.launcher.is_alive(), "the run ended early: {stderr}");
+            stderr.contains(words).then_some(())
+        });
+    }
+
+    /// The process of replica `id`, which may not be its first one.
+    pub(crate) fn replica(&self, id: u16) -> Option<Process> {
+        children(self.pid()).into_iter().find(|process| process.command.contains(&format!(" --id {id} ")))
     }
 
     /// Waits for the end without asking for a report.
@@ -242,6 +266,24 @@ pub(crate) fn numbers(list: &Value) -> Vec<u64> {
 pub(crate) struct Process {
     pub(crate) pid: u32,
     command: String,
+}
+
+impl Process {
+    /// Ports at which it listens, on whatever address.
+    pub(crate) fn listens_at(&self) -> Vec<u16> {
+        let fds = fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().flatten();
+        let targets = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
+        let sockets: Vec<String> = targets.map(|target| target.to_string_lossy().into_owned()).collect();
+        let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+        let ports = table.lines().filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (address, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+            // 0A: it listens.
+            let is_own = *state == "0A" && sockets.contains(&format!("socket:[{inode}]"));
+            is_own.then(|| u16::from_str_radix(address.rsplit(':').next()?, 16).ok())?
+        });
+        ports.collect()
+    }
 }
 
 /// Children of a process, in the order in which they were started.

@@ -97,7 +97,7 @@ pub struct ReplicaReport {
 /// How busy one stage was.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
-    /// Its name: ingress, verify-0, order, execute, egress.
+    /// Its name: ingress, verify-0, order, persist, execute, egress.
     pub name: String,
     /// The core its thread is pinned to.
     pub core: Option<usize>,

@@ -20,4 +20,4 @@ pub mod spec;
 pub use emulator::{Change, ChangeError, Emulator, InForce, LinkInForce, OutgoingLinks};
 pub use model::{Distribution, LinkModel};
 pub use shaper::{Dropped, LinkCounts, Shaper};
-pub use spec::{NetworkSpec, SpecError};
+pub use spec::{NetworkSpec, Override, SpecError};

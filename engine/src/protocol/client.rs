@@ -148,6 +148,14 @@ impl ClientTable {
         if wait < longest_ns { wait } else { longest_ns }
     }
 
+    /// How long after its first sending a request without a reply quorum may be sent to every replica as a probe, of
+    /// which a client has one under way: a quarter of the first pause. It does not adapt to how slow the cluster is, so
+    /// that backups hear of some request in time to notice a primary that delays all of them alike.
+    #[must_use]
+    pub const fn probe_after_ns(first_ns: u64) -> u64 {
+        first_ns / 4
+    }
+
     /// For each replica, how many of its replies contradict what f + 1 replicas agree on.
     #[must_use]
     pub fn wrong(&self) -> &[u64] {
