@@ -55,8 +55,9 @@ struct Peer {
 impl Peer {
     fn note(&mut self, status: &Status) {
         self.committed_for =
-            if self.round > 0 && self.committed == status.committed { self.committed_for + 1 } else { 0 };
-        self.stable_for = if self.round > 0 && self.stable == status.stable { self.stable_for + 1 } else { 0 };
+            if self.round > 0 && self.committed == status.committed { self.committed_for.saturating_add(1) } else { 0 };
+        self.stable_for =
+            if self.round > 0 && self.stable == status.stable { self.stable_for.saturating_add(1) } else { 0 };
         self.stable = status.stable;
         self.committed = status.committed;
         self.round += 1;
