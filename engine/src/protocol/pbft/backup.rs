@@ -42,7 +42,11 @@ impl Pbft {
             Place::Window if started => return Err(Ignored::BelowLowWatermark),
             Place::Early | Place::Above if started && self.config.has(Planted::WatermarkUnchecked) => {}
             Place::Above => return Err(Ignored::AboveHighWatermark),
-            Place::Window | Place::Early => return self.early.keep(sequence, authentic),
+            Place::Window | Place::Early => {
+                let gone = self.early.keep(sequence, authentic)?;
+                turn.outputs.extend((0..gone).map(|_| Output::Ignored(Ignored::AboveHighWatermark)));
+                return Ok(());
+            }
         }
         match message {
             Message::PrePrepare(message) => self.on_pre_prepare(message, requests, turn),
