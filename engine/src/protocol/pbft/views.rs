@@ -206,14 +206,18 @@ impl Pbft {
     /// A replica leaves its view; perhaps passed on by another.
     pub(super) fn on_view_change(&mut self, signed: &Signed<ViewChange>, turn: &mut Turn<'_>) -> Result<(), Ignored> {
         let change = &*signed.content;
-        if usize::from(change.replica.0) >= self.config.quorums.n() || change.replica == self.config.own {
+        if usize::from(change.replica.0) >= self.config.quorums.n() {
             return Err(Ignored::UnknownSender);
         }
         if !is_well_formed(change, self.config.window, self.config.checkpoint_interval) {
             return Err(Ignored::MalformedViewChange);
         }
+        // A new-view may name an own one that this replica does not remember.
         if self.fill_awaited(signed, turn) {
             return Ok(());
+        }
+        if change.replica == self.config.own {
+            return Err(Ignored::UnknownSender);
         }
         if change.view < self.view || (change.view == self.view && self.views.active) {
             return Err(Ignored::StaleViewChange);
@@ -287,7 +291,11 @@ impl Pbft {
     pub(super) fn on_new_view(&mut self, signed: &Signed<NewView>, turn: &mut Turn<'_>) -> Result<(), Ignored> {
         let NewView { view, view_changes } = &*signed.content;
         let (view, quorums) = (*view, self.config.quorums);
-        if view < self.view || (view == self.view && self.views.active) || quorums.primary(view) == self.config.own {
+        if view < self.view || (view == self.view && self.views.active) {
+            return Err(Ignored::StaleNewView);
+        }
+        // An own one comes back only to a replica that has lost its memory, and does not lead any more.
+        if quorums.primary(view) == self.config.own && self.config.voting {
             return Err(Ignored::StaleNewView);
         }
         let in_range = view_changes.iter().all(|(replica, _)| usize::from(replica.0) < quorums.n());
@@ -341,7 +349,7 @@ impl Pbft {
             self.leave_view(view, turn);
         }
         self.persist(turn, || Record::NewView(new_view.clone(), changes.clone()));
-        if self.is_primary() {
+        if self.is_primary() && self.config.voting {
             turn.broadcast(Message::NewView(new_view.clone()));
         }
         self.take_up_view(new_view, changes, decision);

@@ -340,6 +340,29 @@ fn a_replica_without_a_vote_follows_and_says_nothing() {
     assert_eq!(replica.view_timer, None);
 }
 
+/// What it said before it lost its memory comes back to it, and may be what it lacks to follow.
+#[test]
+fn a_replica_without_its_memory_takes_its_own_old_messages() {
+    for own in [1, 2] {
+        let mut replica = Replica::with(Config { voting: false, ..config(4, own) });
+        let changes = [change(0, 1, &[]), change(1, 1, &[]), change(2, 1, &[])];
+        for other in changes.iter().filter(|other| other.replica.0 != own) {
+            replica.hear(3, view_change(other));
+        }
+        let forgotten = &changes[usize::from(own)];
+        assert_eq!(replica.hear(3, view_change(forgotten)), ignored(Ignored::UnknownSender), "nothing needs it");
+        assert_eq!(replica.hear(3, new_view(1, &changes)), []);
+        assert_eq!(position(&replica), (0, true));
+        let outputs = replica.hear(3, view_change(forgotten));
+        assert_eq!(position(&replica), (1, true));
+        assert!(!outputs.iter().any(|output| matches!(output, Output::Broadcast(_))), "{outputs:?}");
+    }
+    // Whoever remembers starts no view but by itself.
+    let mut primary = Replica::new(4, 1);
+    let changes = [change(0, 1, &[]), change(2, 1, &[]), change(3, 1, &[])];
+    assert_eq!(primary.hear(3, new_view(1, &changes)), ignored(Ignored::StaleNewView));
+}
+
 #[test]
 fn what_is_settled_when_a_view_starts_is_not_voted_on_again() {
     let mut replica = Replica::new(4, 2);
