@@ -382,7 +382,7 @@ impl Pbft {
         self.views.proof = Some(Proof { new_view, changes: changes.into_iter().map(Some).collect() });
         self.views.floor = decision.stable.sequence;
         self.views.beyond = decision.assignments().filter(|(sequence, _)| *sequence > self.log.low()).collect();
-        // A weak quorum of view-changes vouches for it, so the state is to be had.
+        // A weak quorum of view-changes vouches for it, so whoever has this state has the right one.
         self.checkpoints.settle(decision.stable);
     }
 
