@@ -140,11 +140,16 @@ impl Suspicion {
         }
     }
 
-    /// The primary has assigned `sequence`, when everything up to `committed` was done.
-    pub(super) fn note_proposed(&mut self, sequence: SequenceNumber, committed: SequenceNumber, now: Time) {
+    /// The primary owes something else, when everything up to `committed` was done: its time begins.
+    pub(super) fn note_owed(&mut self, committed: SequenceNumber, now: Time) {
         if self.proposed <= committed {
             self.waiting_since = now;
         }
+    }
+
+    /// The primary has assigned `sequence`, when everything up to `committed` was done.
+    pub(super) fn note_proposed(&mut self, sequence: SequenceNumber, committed: SequenceNumber, now: Time) {
+        self.note_owed(committed, now);
         self.proposed = self.proposed.max(sequence);
     }
 
@@ -282,8 +287,8 @@ impl Pbft {
         }
         // A primary times its own batches as well: where a faulty replica helps some to commit and not others, it may be
         // among the few that notice, and f + 1 must.
-        let batch =
-            (suspicion.proposed > self.log.committed).then(|| suspicion.waiting_since.after(suspicion.timeout_ns));
+        let owes = suspicion.proposed > self.log.committed || self.owes_padding();
+        let batch = owes.then(|| suspicion.waiting_since.after(suspicion.timeout_ns));
         let request = suspicion.due.first().filter(|_| !self.is_primary());
         let request = request.map(|(due, _)| (*due).min(suspicion.look_at));
         batch.into_iter().chain(request).min()

@@ -13,7 +13,7 @@ use super::suspicion::principal_of;
 use super::transitions::Phase;
 use super::votes::set_of;
 use super::{Pbft, Turn};
-use crate::protocol::message::{NewView, Signed, ViewChange, Vote};
+use crate::protocol::message::{Checkpoint, NewView, Signed, ViewChange, Vote};
 use crate::protocol::planted::Planted;
 use crate::protocol::{Ignored, Message, Record};
 use crate::requests::Batch;
@@ -182,17 +182,20 @@ impl Pbft {
         }
     }
 
-    fn own_view_change(&self) -> ViewChange {
-        let low = self.log.low();
+    pub(super) fn own_view_change(&self) -> ViewChange {
+        let (low, high) = (self.log.low(), self.log.high());
+        let in_window = |own: &Checkpoint| own.sequence <= high;
         let mut change = ViewChange {
             replica: self.config.own,
             view: self.view,
             stable: low,
-            checkpoints: self.checkpoints.own_from(low).collect(),
+            // The state of the stable one is missing where nothing but votes of others led to it, and one that was
+            // fetched may lie farther ahead than the others are known to be.
+            checkpoints: self.checkpoints.own_from(low).filter(in_window).collect(),
             prepared: Vec::new(),
             pre_prepared: Vec::new(),
         };
-        for sequence in (low.0 + 1..=self.log.high().0).map(SequenceNumber) {
+        for sequence in (low.0 + 1..=high.0).map(SequenceNumber) {
             let past = &self.log.slot(sequence).past;
             let entry = |&(view, digest): &(View, Digest)| Vote { view, sequence, digest };
             change.prepared.extend(past.prepared().as_ref().map(entry));
@@ -273,8 +276,12 @@ impl Pbft {
         let known: Vec<&Known> = self.views.newest.iter().flatten().filter(here).collect();
         let contents: Vec<&ViewChange> = known.iter().map(|known| &*known.signed.content).collect();
         // Its new-view stands for its pre-prepares. What lies beyond its window it could not even remember to have
-        // assigned, and prepared batches would miss a witness in the next view change.
-        let decision = decide(self.config.quorums, &contents).filter(|decision| decision.last() <= self.log.high());
+        // assigned, and prepared batches would miss a witness in the next view change. And what it starts from it must
+        // have executed: a lie may have raised that to a checkpoint whose state is to be had from nobody. With more
+        // view-changes it may be a lower one.
+        let starts_here =
+            |decision: &Decision| decision.last() <= self.log.high() && decision.stable.sequence <= self.log.done();
+        let decision = decide(self.config.quorums, &contents).filter(starts_here);
         if let Some(decision) = decision {
             let named = known.iter().map(|known| (known.signed.content.replica, known.digest)).collect();
             let new_view = Signed::own(NewView { view: self.view, view_changes: named });

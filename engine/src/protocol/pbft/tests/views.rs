@@ -158,10 +158,27 @@ fn the_next_primary_starts_its_view_on_a_quorum_and_proposes_what_was_prepared()
     }
 }
 
+#[test]
+fn a_primary_waits_for_more_than_a_checkpoint_that_it_has_not_reached() {
+    let mut primary = Replica::new(4, 1);
+    let passed = Checkpoint { sequence: SequenceNumber(4), digest: Digest([1; 32]) };
+    primary.hear(0, view_change(&ViewChange { checkpoints: vec![passed], ..change(0, 1, &[]) }));
+    let lie = ViewChange { stable: passed.sequence, checkpoints: vec![passed], ..change(2, 1, &[]) };
+    primary.hear(2, view_change(&lie));
+    // With its own that is a quorum, which leads to 4.
+    assert_eq!(position(&primary), (1, false));
+    primary.hear(3, view_change(&change(3, 1, &[])));
+    assert_eq!(position(&primary), (1, true));
+    assert_eq!(primary.core.views.floor, SequenceNumber(0));
+}
+
 /// Its new-view stands for pre-prepares that it could not remember to have made.
 #[test]
 fn a_primary_that_is_too_far_behind_does_not_start_its_view() {
     let mut primary = Replica::new(4, 1);
+    for sequence in 1..=INTERVAL {
+        primary.execute(sequence, &batch(&[(2, sequence)]));
+    }
     let state = Checkpoint { sequence: SequenceNumber(INTERVAL), digest: Digest([7; 32]) };
     for (replica, view) in [(0, 5), (2, 5), (3, 5)] {
         let beyond = vote(WINDOW + 1, &batch(&[(1, 1)]));
