@@ -295,7 +295,7 @@ impl Pbft {
     /// For a batch that is not committed here either: what this replica itself has said of it.
     fn send_undecided(&self, sequence: SequenceNumber, lacks: SlotStatus, answer: &mut Answer, turn: &mut Turn<'_>) {
         let slot = self.log.slot(sequence);
-        if let (true, false, Some(batch)) = (self.is_primary(), lacks.pre_prepared, &slot.batch)
+        if let (true, false, Some(batch)) = (self.leads(), lacks.pre_prepared, &slot.batch)
             && slot.pre_prepared == Some(batch.digest)
             && answer.take(batch)
         {

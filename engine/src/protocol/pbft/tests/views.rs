@@ -1,6 +1,7 @@
 //! View changes, message by message.
 
 use super::*;
+use crate::protocol::message::Status;
 
 /// A view-change to `view` of a replica at the initial state, which pre-prepared whatever it prepared.
 fn change(replica: u16, view: u64, prepared: &[Vote]) -> ViewChange {
@@ -285,12 +286,7 @@ fn whoever_waits_for_a_view_is_sent_what_it_lacks() {
         replica.hear(other.replica.0, view_change(other));
     }
     let status = |view, active, view_changes| {
-        Message::Status(crate::protocol::message::Status {
-            view: View(view),
-            active,
-            view_changes,
-            ..Default::default()
-        })
+        Message::Status(Status { view: View(view), active, view_changes, ..Default::default() })
     };
     let sent = |outputs: Vec<Output>| {
         let of = |output: &Output| match output {
@@ -362,7 +358,9 @@ fn a_replica_without_a_vote_follows_and_says_nothing() {
 fn a_replica_without_its_memory_takes_its_own_old_messages() {
     for own in [1, 2] {
         let mut replica = Replica::with(Config { voting: false, ..config(4, own) });
-        let changes = [change(0, 1, &[]), change(1, 1, &[]), change(2, 1, &[])];
+        let kept = batch(&[(1, 1)]);
+        let prepared = [vote(1, &kept)];
+        let changes = [change(0, 1, &prepared), change(1, 1, &prepared), change(2, 1, &[])];
         for other in changes.iter().filter(|other| other.replica.0 != own) {
             replica.hear(3, view_change(other));
         }
@@ -373,6 +371,13 @@ fn a_replica_without_its_memory_takes_its_own_old_messages() {
         let outputs = replica.hear(3, view_change(forgotten));
         assert_eq!(position(&replica), (1, true));
         assert!(!outputs.iter().any(|output| matches!(output, Output::Broadcast(_))), "{outputs:?}");
+        // Nor does it lead a view that was once its own, not even by repairs.
+        assert_eq!(replica.hear(3, body(1, &kept)), []);
+        let behind = Message::Status(Status { view: View(1), active: true, ..Status::default() });
+        replica.hear(3, behind.clone());
+        let outputs = replica.hear(3, behind);
+        let leads = |output: &Output| matches!(output, Output::Send(_, m) if matches!(**m, Message::PrePrepare(_)));
+        assert!(!outputs.iter().any(leads), "{outputs:?}");
     }
     // Whoever remembers starts no view but by itself.
     let mut primary = Replica::new(4, 1);
