@@ -79,7 +79,8 @@ impl Checks {
     pub(crate) fn said_blankly(&mut self, who: ReplicaId, message: &Message) {
         let votes = match message {
             Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_) => true,
-            Message::ViewChange(signed) => signed.content.replica == who,
+            // What it said in an earlier life comes back to it, and may be passed on.
+            Message::ViewChange(signed) => signed.content.replica == who && signed.signature.is_none(),
             Message::NewView(signed) => signed.signature.is_none(),
             _ => false,
         };

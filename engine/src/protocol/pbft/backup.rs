@@ -42,7 +42,11 @@ impl Pbft {
             Place::Window if started => return Err(Ignored::BelowLowWatermark),
             Place::Early | Place::Above if started && self.config.has(Planted::WatermarkUnchecked) => {}
             Place::Above => return Err(Ignored::AboveHighWatermark),
-            Place::Window | Place::Early => return self.early.keep(sequence, authentic),
+            Place::Window | Place::Early => {
+                let gone = self.early.keep(sequence, authentic)?;
+                turn.outputs.extend((0..gone).map(|_| Output::Ignored(Ignored::AboveHighWatermark)));
+                return Ok(());
+            }
         }
         match message {
             Message::PrePrepare(message) => self.on_pre_prepare(message, requests, turn),
@@ -227,22 +231,30 @@ impl Pbft {
         self.hand_out(turn);
     }
 
-    /// Hands committed batches to the executor, in order and without a gap.
+    /// Hands committed batches to the executor, in order and without a gap; but for those that are in its state already,
+    /// which was fetched.
     pub(super) fn hand_out(&mut self, turn: &mut Turn<'_>) {
         // The executor is given nothing while it replaces its state, or has none to go on from.
-        while self.log.committed < self.log.high() && !self.transfer.holds_back() {
+        while self.log.committed < self.log.high() && !self.transfer.is_installing() && !self.log.lacks_state() {
             let sequence = self.log.committed.next();
-            if self.log.slot(sequence).phase != Phase::CommittedLocal {
+            let slot = self.log.slot(sequence);
+            if slot.phase != Phase::CommittedLocal {
                 return;
             }
-            let slot = self.log.slot_mut(sequence);
-            slot.enter(Event::HandOut, turn.now);
             let batch = Arc::clone(slot.batch.as_ref().expect("a committed slot has its batch"));
             let stamps = slot.stamps;
+            let is_in_state = sequence <= self.log.executed;
+            let slot = self.log.slot_mut(sequence);
+            slot.enter(Event::HandOut, turn.now);
+            if is_in_state {
+                slot.enter(Event::Execute, turn.now);
+            }
             self.log.committed = sequence;
             let principals = &self.config.principals;
             self.suspicion.note_committed(sequence, &batch, |client| principal_of(principals, client), turn.now);
-            turn.outputs.push(Output::Execute(Execution { sequence, view: self.views.entered, batch, stamps }));
+            if !is_in_state {
+                turn.outputs.push(Output::Execute(Execution { sequence, view: self.views.entered, batch, stamps }));
+            }
             if self.suspicion.finds_too_slow() {
                 self.arm_view_timer(turn);
             }
@@ -254,7 +266,10 @@ impl Pbft {
         if sequence != self.log.executed.next() || sequence > self.log.committed {
             return Err(Ignored::UnexpectedExecution);
         }
-        self.log.slot_mut(sequence).enter(Event::Execute, turn.now);
+        // The low watermark may have gone ahead of what was on its way to the executor.
+        if self.log.holds(sequence) {
+            self.log.slot_mut(sequence).enter(Event::Execute, turn.now);
+        }
         self.log.executed = sequence;
         self.stabilise(sequence, turn);
         self.propose(turn);

@@ -6,7 +6,7 @@ use super::votes::Votes;
 use super::{Pbft, Turn};
 use crate::protocol::message::{Checkpoint, Signature};
 use crate::protocol::{Ignored, Message, Output, Record, StableCheckpoint};
-use crate::types::{Digest, ReplicaId, SequenceNumber};
+use crate::types::{Digest, ReplicaId, SequenceNumber, Time};
 
 /// The votes on checkpoints in (h, h + 2L], and what little is kept of those beyond.
 #[derive(Debug)]
@@ -23,8 +23,6 @@ pub(super) struct Checkpoints {
     newest: Vec<SequenceNumber>,
     /// The highest checkpoint that a new view has rested on.
     settled: Option<Checkpoint>,
-    /// h, if it is a fetched state of which Q replicas are not known yet to share it.
-    fetched: Option<SequenceNumber>,
 }
 
 impl Checkpoints {
@@ -38,7 +36,6 @@ impl Checkpoints {
             own: VecDeque::new(),
             newest: vec![SequenceNumber(0); n],
             settled: None,
-            fetched: None,
         }
     }
 
@@ -88,8 +85,7 @@ impl Checkpoints {
 
     /// The votes at `sequence`, if it is one that they are counted at while the low watermark is `low`.
     pub(super) fn votes_at(&self, low: SequenceNumber, sequence: SequenceNumber) -> Option<&Votes> {
-        let ahead = sequence.0.checked_sub(low.0).filter(|ahead| (1..=self.reach).contains(ahead));
-        ahead.map(|_| &self.votes[self.index(sequence)])
+        self.counts(low, sequence).then(|| &self.votes[self.index(sequence)])
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "the remainder is below the length of a Vec")]
@@ -104,28 +100,36 @@ impl Checkpoints {
 
     /// Forgets the votes up to the new low watermark, and own checkpoints that lie before `oldest`.
     fn advance(&mut self, from: SequenceNumber, to: SequenceNumber, oldest: SequenceNumber) {
-        self.clear_votes(from, to);
-        self.fetched = None;
+        let last = to.0.min(from.0.saturating_add(self.reach));
+        for sequence in (from.0..=last).step_by(usize::try_from(self.interval).unwrap_or(usize::MAX)) {
+            self.votes(SequenceNumber(sequence)).clear();
+        }
         // The stable one stays in any case: a view-change begins with it.
         while self.own.front().is_some_and(|own| own.sequence < oldest.min(to)) {
             self.own.pop_front();
         }
     }
 
-    /// Forgets the votes in [from, to]; those at `from`, the low watermark, are there only if it was fetched.
-    fn clear_votes(&mut self, from: SequenceNumber, to: SequenceNumber) {
-        let last = to.0.min(from.0.saturating_add(self.reach));
-        for sequence in (from.0..=last).step_by(usize::try_from(self.interval).unwrap_or(usize::MAX)) {
-            self.votes(SequenceNumber(sequence)).clear();
+    /// Whether votes at `sequence` are counted while the low watermark is `low`.
+    fn counts(&self, low: SequenceNumber, sequence: SequenceNumber) -> bool {
+        sequence > low && sequence.0 - low.0 <= self.reach
+    }
+
+    /// Takes over votes that were counted elsewhere, for want of a place here.
+    pub(super) fn add_votes(&mut self, low: SequenceNumber, sequence: SequenceNumber, votes: &Votes) {
+        if self.counts(low, sequence) {
+            for (replica, digest, signature) in votes.iter() {
+                let _ = self.votes(sequence).record(replica, digest, signature); // it may be here already
+            }
         }
     }
 
-    /// Goes on from `low` behind a fetched state at `to`, for which these votes are known.
-    pub(super) fn jump(&mut self, low: SequenceNumber, to: SequenceNumber, votes: Votes) {
-        self.clear_votes(low, to);
-        *self.votes(to) = votes;
-        self.own.clear();
-        self.fetched = Some(to);
+    /// Counts the own votes for which there was no place before the low watermark rose to `low`.
+    fn count_own(&mut self, low: SequenceNumber, replica: ReplicaId) {
+        let fetched: Vec<_> = self.own_above(low).filter(|own| self.counts(low, own.sequence)).collect();
+        for own in fetched {
+            let _ = self.votes(own.sequence).record(replica, own.digest, None); // most are here already
+        }
     }
 }
 
@@ -149,11 +153,14 @@ impl Pbft {
         Ok(())
     }
 
-    /// Records an own checkpoint and tells the others of it.
+    /// Records an own checkpoint and tells the others of it. A fetched one may lie too far above the low watermark to
+    /// be counted yet.
     pub(super) fn vouch(&mut self, own: Checkpoint, turn: &mut Turn<'_>) {
         self.checkpoints.own.push_back(own);
-        let recorded = self.checkpoints.votes(own.sequence).record(self.config.own, own.digest, None);
-        recorded.expect("a replica takes each checkpoint once");
+        if self.checkpoints.counts(self.log.low(), own.sequence) {
+            let recorded = self.checkpoints.votes(own.sequence).record(self.config.own, own.digest, None);
+            recorded.expect("a replica takes each checkpoint once");
+        }
         turn.broadcast(Message::Checkpoint(own));
     }
 
@@ -171,11 +178,11 @@ impl Pbft {
         }
         let newest = &mut self.checkpoints.newest[usize::from(sender.0)];
         *newest = sequence.max(*newest);
-        if sequence <= self.log.low() && self.checkpoints.fetched != Some(sequence) {
+        if sequence <= self.log.low() {
             return Err(Ignored::BelowLowWatermark);
         }
         let awaited = self.on_voucher(sender, message, signature, turn);
-        if sequence.0 - self.log.low().0 > self.checkpoints.reach {
+        if !self.checkpoints.counts(self.log.low(), sequence) {
             return if awaited { Ok(()) } else { Err(Ignored::AboveHighWatermark) };
         }
         self.checkpoints.votes(sequence).record(sender, digest, signature)?;
@@ -187,9 +194,7 @@ impl Pbft {
     /// Makes the checkpoint at `sequence` stable if Q replicas share this replica's own state there. Without an own
     /// matching state the low watermark stays, whatever the others vouch for.
     pub(super) fn stabilise(&mut self, sequence: SequenceNumber, turn: &mut Turn<'_>) {
-        let low = self.log.low();
-        let fetched = self.checkpoints.fetched == Some(sequence);
-        if (sequence <= low && !fetched)
+        if !self.checkpoints.counts(self.log.low(), sequence)
             || sequence > self.log.executed
             || !sequence.0.is_multiple_of(self.config.checkpoint_interval)
         {
@@ -201,18 +206,30 @@ impl Pbft {
             return;
         }
         let proof = votes.proof(digest);
-        if fetched {
-            self.checkpoints.fetched = None; // the low watermark is there already
-        } else {
-            self.log.advance(sequence, turn.now);
-            self.checkpoints.advance(low, sequence, self.log.oldest_kept());
-        }
+        self.raise_low(sequence, turn.now);
         self.persist(turn, || Record::Stable(Checkpoint { sequence, digest }));
         turn.outputs.push(Output::StableCheckpoint(StableCheckpoint { sequence, digest, proof }));
+        self.go_on_in_window(turn);
+    }
+
+    /// Raises the low watermark to a checkpoint up to which nothing is needed any more.
+    pub(super) fn raise_low(&mut self, to: SequenceNumber, now: Time) {
+        let (low, committed) = (self.log.low(), self.log.committed);
+        self.log.advance(to, now);
+        self.checkpoints.advance(low, to, self.log.oldest_kept());
+        self.checkpoints.count_own(to, self.config.own);
+        if self.log.committed > committed {
+            self.time_anew(now); // what was waited for may be done by now
+        }
+    }
+
+    /// What comes up when the low watermark has risen.
+    pub(super) fn go_on_in_window(&mut self, turn: &mut Turn<'_>) {
         self.take_assignments(turn);
         for authentic in self.early.take(self.log.high()) {
             self.on_message(authentic, turn);
         }
+        self.hand_out(turn);
         self.propose(turn);
     }
 

@@ -34,15 +34,14 @@ impl Decision {
 }
 
 /// Whether a view-change is one that a correct replica could send, as far as itself shows: checkpoints aligned and
-/// between its watermarks, entries in order, within its window and of views before its own.
+/// between its watermarks, entries in order, within its window and of views before its own. The stable checkpoint need
+/// not be among the checkpoints: a replica may have gone on behind one whose state it does not have (see `transfer`).
 pub(super) fn is_well_formed(change: &ViewChange, window: u64, interval: u64) -> bool {
     let low = change.stable.0;
     let Some(high) = low.checked_add(window) else { return false };
     let in_window = |sequence: SequenceNumber| sequence.0 > low && sequence.0 <= high;
     let aligned = |sequence: SequenceNumber| sequence.0.is_multiple_of(interval);
     let checkpoints = &change.checkpoints;
-    let starts_right =
-        if low == 0 { true } else { checkpoints.first().is_some_and(|first| first.sequence == change.stable) };
     let entry_is_right = |entry: &Vote| in_window(entry.sequence) && entry.view < change.view;
     let key = |entry: &Vote| (entry.sequence, entry.digest);
     let few_at_each = change
@@ -51,7 +50,6 @@ pub(super) fn is_well_formed(change: &ViewChange, window: u64, interval: u64) ->
         .all(|entries| entries[0].sequence != entries[PRE_PREPARED_MAX].sequence);
     change.view > View(0)
         && aligned(change.stable)
-        && starts_right
         && checkpoints.iter().all(|c| aligned(c.sequence) && c.sequence.0 >= low.max(1) && c.sequence.0 <= high)
         && checkpoints.is_sorted_by(|a, b| a.sequence < b.sequence)
         && change.prepared.iter().all(entry_is_right)
@@ -62,13 +60,25 @@ pub(super) fn is_well_formed(change: &ViewChange, window: u64, interval: u64) ->
 }
 
 /// What a new view on these view-changes (of distinct replicas, to the same view) starts from. `None` if they are too
-/// few, or leave open what may have been decided somewhere: more of them are needed then. Those of all correct replicas
-/// always suffice.
+/// few, or leave open what may have been decided somewhere: more of them are needed then.
+///
+/// Those of all correct replicas always suffice. The highest checkpoint that is stable at one of them has been left
+/// behind by none, and is vouched for by f + 1, since of Q replicas that shared it so many are correct and a view-change
+/// tells of every checkpoint of its sender from its low watermark on. What lies above is open to all of them, so a batch
+/// that was prepared there meets condition A, and where none was, B holds.
+///
+/// The lowest checkpoint that leads to a decision is taken. Every one is safe, but the state at a high one may be had
+/// from nobody: of the f + 1 that vouch for it f may lie, and the one that does not may have passed it. What follows a
+/// low one is proposed again, at most two windows, and no vote on it is missing.
 pub(super) fn decide(quorums: Quorums, changes: &[&ViewChange]) -> Option<Decision> {
     if changes.len() < quorums.quorum() {
         return None;
     }
-    let stable = checkpoint(quorums, changes)?;
+    checkpoints(quorums, changes).into_iter().find_map(|stable| decide_from(stable, quorums, changes))
+}
+
+/// What a new view that starts from this checkpoint assigns, if these view-changes tell.
+fn decide_from(stable: Checkpoint, quorums: Quorums, changes: &[&ViewChange]) -> Option<Decision> {
     let open: BTreeSet<SequenceNumber> = changes
         .iter()
         .flat_map(|change| &change.prepared)
@@ -93,22 +103,19 @@ pub(super) fn decide(quorums: Quorums, changes: &[&ViewChange]) -> Option<Decisi
     Some(Decision { stable, assigned })
 }
 
-/// The highest checkpoint that a weak quorum vouches for and that a quorum has not left behind: nothing that is decided
-/// above it can be missing from all view-changes, and its state is to be had.
-fn checkpoint(quorums: Quorums, changes: &[&ViewChange]) -> Option<Checkpoint> {
+/// The checkpoints that a weak quorum vouches for and that a quorum has not left behind, from the lowest on: a correct
+/// replica has executed everything up to there, and nothing that is decided above can be missing from all view-changes.
+fn checkpoints(quorums: Quorums, changes: &[&ViewChange]) -> Vec<Checkpoint> {
     let reached = |sequence| changes.iter().filter(|change| change.stable <= sequence).count() >= quorums.quorum();
-    let vouched = |candidate: &Checkpoint| {
-        candidate.sequence.0 == 0
-            || changes.iter().filter(|change| change.checkpoints.contains(candidate)).count() >= quorums.weak()
-    };
-    let initial = Checkpoint { sequence: SequenceNumber(0), digest: Digest::default() };
-    changes
-        .iter()
-        .flat_map(|change| &change.checkpoints)
-        .copied()
-        .chain([initial])
-        .filter(|candidate| reached(candidate.sequence) && vouched(candidate))
-        .max_by_key(|candidate| (candidate.sequence, candidate.digest))
+    let mut vouchers: BTreeMap<(SequenceNumber, Digest), usize> = BTreeMap::new();
+    for checkpoint in changes.iter().flat_map(|change| &change.checkpoints) {
+        *vouchers.entry((checkpoint.sequence, checkpoint.digest)).or_default() += 1;
+    }
+    // Everybody has had the initial state.
+    vouchers.insert((SequenceNumber(0), Digest::default()), changes.len());
+    let candidates =
+        vouchers.into_iter().filter(|((sequence, _), count)| *count >= quorums.weak() && reached(*sequence));
+    candidates.map(|((sequence, digest), _)| Checkpoint { sequence, digest }).collect()
 }
 
 /// What may have been decided at `sequence`: `Some(Some(digest))` by condition A, `Some(None)` if nothing can have been

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::slot::Slot;
-use super::transitions::Event;
+use super::transitions::{Event, Phase};
 use crate::limits::{HISTORY_BATCHES_MAX, HISTORY_BYTES_MAX, WINDOW_MAX};
 use crate::requests::Batch;
 use crate::types::{SequenceNumber, Time};
@@ -30,9 +30,9 @@ pub(super) struct Log {
     low: SequenceNumber,
     /// The highest sequence number that anything was recorded for.
     highest: SequenceNumber,
-    /// The highest sequence number handed to the executor.
+    /// Up to here all is decided and, where the executor's state does not hold it already, handed to the executor.
     pub(super) committed: SequenceNumber,
-    /// The highest sequence number that the executor is done with.
+    /// Where the executor's state stands. Above `committed` if it was fetched; below `low` if it is still to be.
     pub(super) executed: SequenceNumber,
     history: History,
 }
@@ -143,31 +143,51 @@ impl Log {
         SequenceNumber(self.low.0 + 1 - self.history.batches.len() as u64)
     }
 
-    /// Raises the low watermark to an executed sequence number; the batches up to it become history.
+    /// Raises the low watermark. The batches up to it that were executed here become history, as far as no gap follows
+    /// them: where the state was fetched, or is still to be, there are none.
     pub(super) fn advance(&mut self, stable: SequenceNumber, now: Time) {
-        assert!(stable > self.low && stable <= self.executed, "h advances only to executed states");
-        while self.low < stable {
-            let sequence = self.low.next();
+        assert!(stable > self.low, "h only rises");
+        let last = stable.min(self.high());
+        for sequence in (self.low.0 + 1..=last.0).map(SequenceNumber) {
             let slot = self.slot_mut(sequence);
-            slot.enter(Event::Collect, now);
-            let batch = slot.clear().expect("an executed slot has its batch");
-            self.history.push(batch);
+            if slot.phase == Phase::Executed {
+                slot.enter(Event::Collect, now);
+                let batch = slot.clear().expect("an executed slot has its batch");
+                self.history.push(batch);
+            } else {
+                slot.clear();
+                self.forget_history();
+            }
             self.low = sequence;
         }
+        if last < stable {
+            self.forget_history();
+            self.low = stable;
+        }
+        self.highest = self.highest.max(stable);
+        self.committed = self.committed.max(stable);
     }
 
-    /// Goes on behind a checkpoint whose state was fetched: all up to it is executed, and none of its batches is kept.
-    pub(super) fn jump(&mut self, to: SequenceNumber) {
-        assert!(to >= self.committed, "a state is fetched to get ahead");
-        let last = to.min(self.high());
-        for sequence in self.low.0 + 1..=last.0 {
-            self.slot_mut(SequenceNumber(sequence)).clear();
-        }
-        self.forget_history();
-        self.highest = self.highest.max(to);
-        self.low = to;
-        self.committed = to;
+    /// The executor's state is now the one at `to`, which was fetched. The low watermark stays, and so does what is
+    /// known of the slots in between: they are agreed on as before, for those that may need them, but not executed.
+    pub(super) fn take_state(&mut self, to: SequenceNumber) {
+        assert!(to > self.executed, "a state is fetched to get ahead");
         self.executed = to;
+    }
+
+    /// Whether the executor's state lacks what lies up to the low watermark.
+    pub(super) fn lacks_state(&self) -> bool {
+        self.executed < self.low
+    }
+
+    /// Up to where everything is in the executor's state or on its way there.
+    pub(super) fn reaches(&self) -> SequenceNumber {
+        if self.lacks_state() { self.executed } else { self.committed.max(self.executed) }
+    }
+
+    /// Up to where nothing is left to be done here but to fetch a state.
+    pub(super) fn done(&self) -> SequenceNumber {
+        self.executed.max(self.low)
     }
 
     /// Keeps no batch below the low watermark any longer.

@@ -323,7 +323,7 @@ impl Protocol for Pbft {
         Position {
             view: self.view,
             committed: self.log.committed,
-            executed: self.log.executed,
+            executed: self.log.done(),
             stable_checkpoint: self.log.low(),
             waiting_requests: self.queue.len(),
             active: self.views.active,

@@ -49,14 +49,15 @@ impl Past {
         self.note_pre_prepared(digest, view, body);
     }
 
-    /// Keeps a body that a new view may ask for. Those of digests that do not count any more go first.
+    /// Keeps a body that a new view may ask for. For want of room one of a digest that does not count goes: there are no
+    /// more digests that count than places, so the bodies of these stay.
     pub(super) fn keep_body(&mut self, body: &Arc<Batch>) {
         if self.bodies.iter().any(|kept| kept.digest == body.digest) {
             return;
         }
         if self.bodies.len() >= PRE_PREPARED_MAX {
             let counts = |body: &Arc<Batch>| self.pre_prepared.iter().any(|(_, digest)| *digest == body.digest);
-            let useless = self.bodies.iter().position(|kept| !counts(kept)).unwrap_or(0);
+            let Some(useless) = self.bodies.iter().position(|kept| !counts(kept)) else { return };
             self.bodies.remove(useless);
         }
         self.bodies.push(Arc::clone(body));
@@ -102,6 +103,36 @@ mod tests {
         past.note_pre_prepared(digest(2), View(7), None);
         past.note_pre_prepared(digest(2), View(5), None);
         assert_eq!(past.pre_prepared(), [(View(3), digest(1)), (View(7), digest(2))]);
+    }
+
+    #[test]
+    fn a_body_that_counts_never_goes_for_one_that_does_not() {
+        let batch = |number: u64| {
+            Batch::new(crate::requests::RequestTable {
+                clients: vec![crate::types::ClientId(1)],
+                timestamps: vec![crate::types::Timestamp(number)],
+                operation_ends: vec![0],
+                operations: bytes::Bytes::new(),
+                digests: vec![digest(u8::try_from(number).unwrap())],
+                proofs: crate::requests::Proofs::None,
+            })
+        };
+        let counting: Vec<_> = (0..PRE_PREPARED_MAX as u64).map(batch).collect();
+        let mut past = Past::default();
+        past.keep_body(&batch(100));
+        for (view, body) in (0..).map(View).zip(&counting) {
+            past.note_pre_prepared(body.digest, view, Some(body));
+        }
+        assert_eq!(past.body(batch(100).digest), None);
+        for held in (50..60).map(batch) {
+            past.keep_body(&held);
+            assert_eq!(past.body(held.digest), None);
+        }
+        assert!(counting.iter().all(|body| past.body(body.digest).is_some()));
+        // The digest that was pre-prepared first does not count any more.
+        let newest = batch(70);
+        past.note_pre_prepared(newest.digest, View(9), Some(&newest));
+        assert_eq!((past.body(newest.digest), past.body(counting[0].digest)), (Some(&newest), None));
     }
 
     #[test]

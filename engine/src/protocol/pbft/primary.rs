@@ -119,7 +119,7 @@ impl Pbft {
             return;
         }
         self.pass_over_decided();
-        while self.next <= self.log.high() && self.queue.may_close(turn.now, self.next, self.log.executed) {
+        while self.next <= self.log.high() && self.queue.may_close(turn.now, self.next, self.log.done()) {
             let (requests, oldest) = self.queue.take();
             self.admission.release(&requests.clients);
             self.assign(Batch::new(requests), oldest, turn);

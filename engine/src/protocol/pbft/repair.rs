@@ -83,6 +83,14 @@ impl Repair {
         told.get(count.saturating_sub(1)).copied().unwrap_or_default()
     }
 
+    /// The highest sequence number that at least `count` replicas told to be covered by their stable checkpoints; 0 if
+    /// there is none.
+    pub(super) fn stable_by(&self, count: usize) -> SequenceNumber {
+        let mut told: Vec<SequenceNumber> = self.peers.iter().map(|peer| peer.stable).collect();
+        told.sort_unstable_by(|one, other| other.cmp(one));
+        told.get(count.saturating_sub(1)).copied().unwrap_or_default()
+    }
+
     /// Takes the body with `digest` for `sequence` if one was kept; the others for it are of no use.
     pub(super) fn take_body(&mut self, sequence: SequenceNumber, digest: Digest) -> Option<Arc<Batch>> {
         let found = self.bodies.iter().find(|(_, body)| body.sequence == sequence && body.batch.digest == digest);
@@ -184,6 +192,7 @@ impl Pbft {
         let pause = self.config.status_interval_ns / ANSWER_FRACTION;
         let peer = &mut self.repair.peers[usize::from(sender.0)];
         peer.note(status);
+        self.leave_gap(turn);
         let far = self.is_far_behind(status);
         let peer = &self.repair.peers[usize::from(sender.0)];
         let lacks_batches = far || peer.committed_for > 0;
@@ -233,9 +242,6 @@ impl Pbft {
     /// Own checkpoints above the peer's stable one: those that it can reach, and in any case the newest stable one and
     /// the one that it waits for to fetch its state.
     fn send_checkpoints(&self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) {
-        if self.transfer.is_ahead() {
-            return; // it has no state to vouch for
-        }
         let low = self.log.low();
         let reach = status.stable.0.saturating_add(self.log.window());
         let lacking = self.checkpoints.own_above(status.stable).take(STATUS_SLOTS_MAX);
@@ -295,7 +301,7 @@ impl Pbft {
     /// For a batch that is not committed here either: what this replica itself has said of it.
     fn send_undecided(&self, sequence: SequenceNumber, lacks: SlotStatus, answer: &mut Answer, turn: &mut Turn<'_>) {
         let slot = self.log.slot(sequence);
-        if let (true, false, Some(batch)) = (self.is_primary(), lacks.pre_prepared, &slot.batch)
+        if let (true, false, Some(batch)) = (self.leads(), lacks.pre_prepared, &slot.batch)
             && slot.pre_prepared == Some(batch.digest)
             && answer.take(batch)
         {

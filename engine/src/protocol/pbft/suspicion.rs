@@ -172,11 +172,16 @@ impl Suspicion {
         }
     }
 
-    /// The primary has assigned `sequence`, when everything up to `committed` was done.
-    pub(super) fn note_proposed(&mut self, sequence: SequenceNumber, committed: SequenceNumber, now: Time) {
+    /// The primary owes something else, when everything up to `committed` was done: its time begins.
+    pub(super) fn note_owed(&mut self, committed: SequenceNumber, now: Time) {
         if self.proposed <= committed {
             self.waiting_since = now;
         }
+    }
+
+    /// The primary has assigned `sequence`, when everything up to `committed` was done.
+    pub(super) fn note_proposed(&mut self, sequence: SequenceNumber, committed: SequenceNumber, now: Time) {
+        self.note_owed(committed, now);
         self.proposed = self.proposed.max(sequence);
         self.slowness.note_work(self.proposed > committed, now);
     }
@@ -390,8 +395,8 @@ impl Pbft {
         }
         // A primary times its own batches as well: where a faulty replica helps some to commit and not others, it may be
         // among the few that notice, and f + 1 must.
-        let batch =
-            (suspicion.proposed > self.log.committed).then(|| suspicion.waiting_since.after(suspicion.timeout_ns));
+        let owes = suspicion.proposed > self.log.committed || self.owes_padding();
+        let batch = owes.then(|| suspicion.waiting_since.after(suspicion.timeout_ns));
         batch.into_iter().chain(suspicion.too_slow.filter(|_| !self.is_primary())).min()
     }
 

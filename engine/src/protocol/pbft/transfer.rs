@@ -5,11 +5,14 @@
 //! The laggard picks a checkpoint ahead of what f + 1 replicas have reached and asks everybody to keep a snapshot
 //! there; every other time the one that they have reached, in case they stand there and wait for this very replica. When
 //! f + 1 vouch for one digest of it, the state exists and the digest is right. The chunks are fetched from one source
-//! after another, until those of one give a state with that digest. Then the log goes on behind it, and the status
-//! exchange repairs the rest.
+//! after another, until those of one give a state with that digest. The executor goes on behind it; the log goes there
+//! when Q replicas share the state, or others are known to have left it behind, and until then the votes of this replica
+//! below are to be had. The status exchange repairs the rest.
 //!
-//! An idle cluster gets to the checkpoint by null requests. All that a faulty replica gets from asking is a bounded
-//! number of null requests and snapshots, at ever longer intervals.
+//! An idle cluster gets to the checkpoint by null requests, which the primary owes like anything else that it is to
+//! order: one that proposes none for as long as it may take over a batch is suspected. All that a faulty replica gets
+//! from asking is a bounded number of null requests and snapshots, at ever longer intervals; and if it asks only some
+//! others while no client wants anything, view changes until one of these is the primary.
 
 use super::gathering::Gathering;
 use super::votes::{Votes, set_of, size};
@@ -63,10 +66,6 @@ pub(super) struct Transfer {
     attempt: u32,
     /// Sources that failed, now or for an earlier target: the last to be asked.
     shunned: u64,
-    /// Replicas that said they do not have the state that is looked for.
-    without: u64,
-    /// The log has gone ahead of the executor's state, which is still to be fetched: see [`Pbft::go_ahead`].
-    ahead: bool,
     /// How often a state was installed.
     pub(super) installed: u64,
     /// What each other replica asked for.
@@ -106,8 +105,6 @@ impl Transfer {
             fetch: None,
             attempt: 0,
             shunned: 0,
-            without: 0,
-            ahead: false,
             installed: 0,
             askers: vec![Asker::default(); n],
             padding: SequenceNumber(0),
@@ -115,18 +112,8 @@ impl Transfer {
     }
 
     /// Whether the executor is replacing its state.
-    fn is_installing(&self) -> bool {
+    pub(super) fn is_installing(&self) -> bool {
         self.gathering().is_some_and(|gathering| gathering.installing)
-    }
-
-    /// Whether nothing may be handed to the executor now: its state is being replaced, or must be.
-    pub(super) fn holds_back(&self) -> bool {
-        self.ahead || self.is_installing()
-    }
-
-    /// Whether the log has gone ahead of the executor's state.
-    pub(super) const fn is_ahead(&self) -> bool {
-        self.ahead
     }
 
     /// The checkpoint whose state is being fetched, and from whom.
@@ -176,17 +163,17 @@ impl Pbft {
     /// Called at each status interval: asks for a state when others have got to where repairs do not lead, and looks
     /// after what was asked for.
     pub(super) fn check_reach(&mut self, turn: &mut Turn<'_>) {
-        let committed = self.log.committed;
-        let reached = self.reached();
-        if self.transfer.standing.0 != committed || !self.lacks_state() {
-            self.transfer.standing = (committed, turn.now);
+        self.leave_gap(turn);
+        let (reaches, reached) = (self.log.reaches(), self.reached());
+        if self.transfer.standing.0 != reaches || !self.lacks_state() {
+            self.transfer.standing = (reaches, turn.now);
         }
         match &self.transfer.fetch {
             Some(_) if self.transfer.is_installing() => {}
             Some(fetch) if self.has_passed(fetch.target) => self.transfer.end(),
             Some(_) => self.look_after_fetch(turn),
             None => {
-                let lost = reached.0.saturating_sub(committed.0) > HISTORY_BATCHES_MAX as u64;
+                let lost = reached.0.saturating_sub(reaches.0) > HISTORY_BATCHES_MAX as u64;
                 let patience = if lost { OUT_OF_REACH_INTERVALS } else { STOOD_INTERVALS };
                 if self.lacks_state() && turn.now.since(self.transfer.standing.1) >= self.intervals(patience) {
                     self.want_state(turn);
@@ -197,19 +184,25 @@ impl Pbft {
 
     /// Whether others have executed what this replica has not.
     pub(super) fn is_behind(&self) -> bool {
-        let committed = self.log.committed;
         let told = self.repair.committed_by(self.config.quorums.weak());
-        self.transfer.fetch.is_some() || self.lacks_state() || told > committed
+        self.transfer.fetch.is_some() || self.lacks_state() || told > self.log.reaches()
     }
 
     /// Whether a state at `target` is of no use any more.
     fn has_passed(&self, target: SequenceNumber) -> bool {
-        target < self.log.committed || (target == self.log.committed && !self.transfer.ahead)
+        target < self.log.low() || target <= self.log.reaches()
     }
 
     /// Whether there is a state that this replica does not have.
     fn lacks_state(&self) -> bool {
-        self.transfer.ahead || self.reached() > self.log.committed
+        self.log.lacks_state() || self.reached() > self.log.reaches()
+    }
+
+    /// The highest checkpoint that is surely stable at a correct replica, by what f + 1 have told: up to there
+    /// everything is settled, and f + 1 correct replicas have executed it.
+    fn settled(&self) -> SequenceNumber {
+        let told = self.repair.stable_by(self.config.quorums.weak());
+        SequenceNumber(told.0 - told.0 % self.config.checkpoint_interval)
     }
 
     /// The highest checkpoint that f + 1 replicas say to have reached or passed: a correct one is among them.
@@ -235,9 +228,8 @@ impl Pbft {
     fn want_state(&mut self, turn: &mut Turn<'_>) {
         let (interval, attempt) = (self.config.checkpoint_interval, self.transfer.attempt);
         let margin = if self.is_reached_wanted() { 0 } else { ((2 * interval) << attempt).min(self.log.window()) };
-        self.transfer.without = 0;
         let earlier = self.transfer.fetch.take();
-        let target = SequenceNumber(self.reached().max(self.log.committed).0.saturating_add(margin));
+        let target = SequenceNumber(self.reached().max(self.log.done()).0.saturating_add(margin));
         if target > SEQUENCE_MAX {
             return;
         }
@@ -258,6 +250,9 @@ impl Pbft {
 
     /// Nothing came of the present target: another one, farther ahead and with more patience, if it is still needed.
     fn want_another_state(&mut self, turn: &mut Turn<'_>) {
+        if self.is_reached_wanted() {
+            self.go_ahead(turn);
+        }
         self.transfer.attempt =
             if self.transfer.attempt < ATTEMPTS_MAX { self.transfer.attempt + 1 } else { ATTEMPTS_MAX - 1 };
         if self.lacks_state() {
@@ -335,7 +330,6 @@ impl Pbft {
     fn gather_from_next(&mut self, digest: Digest, tried: u64, turn: &mut Turn<'_>) {
         let Some(source) = self.choose_source(digest, tried) else {
             self.transfer.shunned = 0; // one is as bad as the other, or it was the network
-            self.go_ahead(digest, turn);
             self.want_another_state(turn);
             return;
         };
@@ -383,7 +377,6 @@ impl Pbft {
         });
         let Some(gathering) = gathering else { return Err(Ignored::UnwantedState) };
         if !gathering.is_plausible(chunk) {
-            self.transfer.without |= if chunk.count == 0 { set_of(sender) } else { 0 };
             self.next_source(turn);
             return Err(Ignored::UnwantedState);
         }
@@ -418,57 +411,69 @@ impl Pbft {
         let Some(Fetch { votes, gathering: Some(gathering), .. }) = self.transfer.fetch.take() else { return Ok(()) };
         self.transfer.end();
         self.transfer.installed += 1;
-        self.jump(Checkpoint { sequence, digest: gathering.digest }, votes, turn);
+        self.take_over(Checkpoint { sequence, digest: gathering.digest }, &votes, turn);
         Ok(())
     }
 
-    /// Takes part again, without a state: nobody has the one at the checkpoint that the others have passed, and they may
+    /// Takes part again, without a state: nobody has the one at the checkpoint that the others have reached, and they may
     /// not get to the next one, and so to another state, without the votes of this replica.
     ///
-    /// That f + 1 vouch for the checkpoint settles everything up to there: a correct replica has executed it. So the
-    /// votes of this replica are as good behind it as if it had executed that too; what it must not do is vouch for the
-    /// state itself, or execute anything before it has one. The paper has no need of this, since its replicas keep the
-    /// state of the stable checkpoint (TOCS'02, section 5.3), which costs a copy of what changes.
-    fn go_ahead(&mut self, digest: Digest, turn: &mut Turn<'_>) {
-        let Some(Fetch { target, votes, .. }) = &self.transfer.fetch else { return };
-        let (target, votes) = (*target, votes.clone());
-        let passed = target > self.log.committed && target <= self.reached();
-        let is_gone = size(self.transfer.without) >= self.config.quorums.weak();
-        let votes_count = target.0.saturating_add(self.config.checkpoint_interval) <= self.log.high().0;
-        if !passed || !is_gone || votes_count {
-            return;
+    /// The low watermark rises to what is stable at a correct replica, and no farther. Up to there nothing can be
+    /// decided otherwise any more, so the votes of this replica are as good as if it had executed everything; what it
+    /// must not do is vouch for a state, or execute anything before it has one. And f + 1 correct replicas have the
+    /// state, so the votes below are not needed: a checkpoint for which f + 1 vouch is not enough for that, since one
+    /// correct replica alone may have got there, which others can not follow without those votes. The paper has no need
+    /// of this, since its replicas keep the state of the stable checkpoint (TOCS'02, section 5.3), which costs a copy of
+    /// what changes.
+    fn go_ahead(&mut self, turn: &mut Turn<'_>) {
+        let (to, reached) = (self.settled(), self.reached());
+        let votes_count = reached.0.saturating_add(self.config.checkpoint_interval) <= self.log.high().0;
+        if to > self.log.committed && !votes_count {
+            self.rise_to(to, turn);
         }
-        self.transfer.ahead = true;
-        self.checkpoints.jump(self.log.low(), target, votes);
-        self.checkpoints.start_from(Checkpoint { sequence: target, digest });
-        self.log.jump(target);
-        self.resume_behind(turn);
     }
 
-    /// Goes on behind a checkpoint whose state this replica now has.
+    /// Takes over a state: the executor stands at `to` now, and what follows it can be executed.
     ///
-    /// The low watermark rises to it at once, before Q replicas are known to share it: f + 1 vouched, so a correct
-    /// replica executed everything up to there, and nothing of that can be decided otherwise any more.
-    fn jump(&mut self, to: Checkpoint, votes: Votes, turn: &mut Turn<'_>) {
-        self.transfer.ahead = false;
-        self.checkpoints.jump(self.log.low(), to.sequence, votes);
-        self.log.jump(to.sequence);
+    /// Others may need this replica's votes to get there. So the low watermark rises to it by the usual rule only, when
+    /// Q replicas share the state, or to what is stable elsewhere; and what lies in between is agreed on as if there
+    /// were no such state. With a low watermark at every checkpoint for which f + 1 vouch, a new view might find that
+    /// too few replicas have not passed what is to be decided, and too few can vouch for its outcome.
+    fn take_over(&mut self, to: Checkpoint, votes: &Votes, turn: &mut Turn<'_>) {
+        self.log.take_state(to.sequence);
         self.diverged = false;
+        if let Some(settled) = self.needless() {
+            self.raise_low(settled, turn.now);
+        }
+        let low = self.log.low();
+        self.checkpoints.add_votes(low, to.sequence, votes);
         self.vouch(to, turn);
         self.stabilise(to.sequence, turn);
-        self.resume_behind(turn);
+        self.time_anew(turn.now);
+        self.go_on_in_window(turn);
+        self.expect_more_repairs(turn);
     }
 
-    /// What comes up when the low watermark has jumped.
-    fn resume_behind(&mut self, turn: &mut Turn<'_>) {
-        // What was waited for may be done by now.
-        self.time_anew(turn.now);
-        self.take_assignments(turn);
-        for authentic in self.early.take(self.log.high()) {
-            self.on_message(authentic, turn);
+    /// Leaves behind what need not be agreed on any more, if others have told so by now.
+    pub(super) fn leave_gap(&mut self, turn: &mut Turn<'_>) {
+        if let Some(settled) = self.needless() {
+            self.rise_to(settled, turn);
         }
-        self.hand_out(turn);
-        self.propose(turn);
+    }
+
+    /// What lies below the fetched state and is stable elsewhere.
+    fn needless(&self) -> Option<SequenceNumber> {
+        let (committed, executed) = (self.log.committed, self.log.executed);
+        (executed > committed).then(|| self.settled().min(executed)).filter(|settled| *settled > committed)
+    }
+
+    fn rise_to(&mut self, to: SequenceNumber, turn: &mut Turn<'_>) {
+        self.raise_low(to, turn.now);
+        // Votes that came before may be enough by now.
+        for own in self.checkpoints.own_above(to).collect::<Vec<_>>() {
+            self.stabilise(own.sequence, turn);
+        }
+        self.go_on_in_window(turn);
         self.expect_more_repairs(turn);
     }
 }
@@ -484,11 +489,15 @@ impl Pbft {
     ) -> Result<(), Ignored> {
         let (interval, log) = (self.config.status_interval_ns, &self.log);
         // What was handed to the executor is done before the wish gets there: of that, only the last state is left.
-        let coming = target >= log.committed && target.0 - log.high().0.min(target.0) <= log.window();
+        let coming =
+            target >= log.committed.max(log.reaches()) && target.0 - log.high().0.min(target.0) <= log.window();
         if self.transfer.wished_by(sender) == target && coming {
             // It is told again in case it was lost. But what a primary misses keeps it from proposing anything, and
             // nobody else may: on to one that can. With idle clients nothing else would tell.
-            if sender == self.primary() && self.views.active {
+            // (A message that came twice is not told again. Half the time, since not every message takes as long.)
+            let wished_at = self.transfer.askers[usize::from(sender.0)].wished_at;
+            let again = wished_at.is_some_and(|at| turn.now.since(at) >= self.intervals(AGAIN_INTERVALS) / 2);
+            if again && sender == self.primary() && self.views.active {
                 self.suspect(turn);
             }
             return Ok(());
@@ -496,9 +505,9 @@ impl Pbft {
         let asker = &mut self.transfer.askers[usize::from(sender.0)];
         let aligned = target.0 > 0 && target.0.is_multiple_of(self.config.checkpoint_interval);
         if !coming || !aligned || !asker.may_wish(turn.now, interval) {
-            // Its state is gone, but what it was can be told: that others vouch for it lets a laggard go ahead.
+            // Its state is gone, but what it was can be told: another one may have it, if only later.
             let own = self.checkpoints.own_from(target).next().filter(|own| own.sequence == target);
-            if let Some(own) = own.filter(|_| !self.transfer.ahead) {
+            if let Some(own) = own {
                 turn.send(sender, Message::Checkpoint(own));
             }
             return Err(Ignored::StateRefused);
@@ -508,9 +517,18 @@ impl Pbft {
         asker.wishes = (asker.wishes + 1).min(WISHES_MAX);
         turn.outputs.push(Output::KeepState(target));
         // Every replica takes note: another one may be the primary by then.
+        if !self.owes_padding() {
+            self.suspicion.note_owed(self.log.committed, turn.now);
+        }
         self.transfer.padding = self.transfer.padding.max(target);
         self.propose(turn);
+        self.arm_view_timer(turn);
         Ok(())
+    }
+
+    /// Whether the primary is to get on to a checkpoint that somebody waits for, whatever clients want.
+    pub(super) fn owes_padding(&self) -> bool {
+        self.log.committed < self.transfer.padding.min(self.log.high())
     }
 
     /// Proposes null requests up to the checkpoint that somebody waits for, while there are no others to propose.
@@ -518,7 +536,7 @@ impl Pbft {
         let last = self.transfer.padding.min(self.log.high());
         while self.queue.len() == 0
             && self.next <= last
-            && self.next.0 <= self.log.executed.0.saturating_add(PADDING_IN_FLIGHT)
+            && self.next.0 <= self.log.done().0.saturating_add(PADDING_IN_FLIGHT)
         {
             self.assign(Batch::null(), turn.now, turn);
         }

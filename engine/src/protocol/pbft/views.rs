@@ -13,7 +13,7 @@ use super::suspicion::principal_of;
 use super::transitions::Phase;
 use super::votes::set_of;
 use super::{Pbft, Turn};
-use crate::protocol::message::{NewView, Signed, ViewChange, Vote};
+use crate::protocol::message::{Checkpoint, NewView, Signed, ViewChange, Vote};
 use crate::protocol::planted::Planted;
 use crate::protocol::{Ignored, Message, Record};
 use crate::requests::Batch;
@@ -187,17 +187,20 @@ impl Pbft {
         }
     }
 
-    fn own_view_change(&self) -> ViewChange {
-        let low = self.log.low();
+    pub(super) fn own_view_change(&self) -> ViewChange {
+        let (low, high) = (self.log.low(), self.log.high());
+        let in_window = |own: &Checkpoint| own.sequence <= high;
         let mut change = ViewChange {
             replica: self.config.own,
             view: self.view,
             stable: low,
-            checkpoints: self.checkpoints.own_from(low).collect(),
+            // The state of the stable one is missing where nothing but votes of others led to it, and one that was
+            // fetched may lie farther ahead than the others are known to be.
+            checkpoints: self.checkpoints.own_from(low).filter(in_window).collect(),
             prepared: Vec::new(),
             pre_prepared: Vec::new(),
         };
-        for sequence in (low.0 + 1..=self.log.high().0).map(SequenceNumber) {
+        for sequence in (low.0 + 1..=high.0).map(SequenceNumber) {
             let past = &self.log.slot(sequence).past;
             let entry = |&(view, digest): &(View, Digest)| Vote { view, sequence, digest };
             change.prepared.extend(past.prepared().as_ref().map(entry));
@@ -211,14 +214,18 @@ impl Pbft {
     /// A replica leaves its view; perhaps passed on by another.
     pub(super) fn on_view_change(&mut self, signed: &Signed<ViewChange>, turn: &mut Turn<'_>) -> Result<(), Ignored> {
         let change = &*signed.content;
-        if usize::from(change.replica.0) >= self.config.quorums.n() || change.replica == self.config.own {
+        if usize::from(change.replica.0) >= self.config.quorums.n() {
             return Err(Ignored::UnknownSender);
         }
         if !is_well_formed(change, self.config.window, self.config.checkpoint_interval) {
             return Err(Ignored::MalformedViewChange);
         }
+        // A new-view may name an own one that this replica does not remember.
         if self.fill_awaited(signed, turn) {
             return Ok(());
+        }
+        if change.replica == self.config.own {
+            return Err(Ignored::UnknownSender);
         }
         if change.view < self.view || (change.view == self.view && self.views.active) {
             return Err(Ignored::StaleViewChange);
@@ -275,8 +282,12 @@ impl Pbft {
         let known: Vec<&Known> = self.views.newest.iter().flatten().filter(here).collect();
         let contents: Vec<&ViewChange> = known.iter().map(|known| &*known.signed.content).collect();
         // Its new-view stands for its pre-prepares. What lies beyond its window it could not even remember to have
-        // assigned, and prepared batches would miss a witness in the next view change.
-        let decision = decide(self.config.quorums, &contents).filter(|decision| decision.last() <= self.log.high());
+        // assigned, and prepared batches would miss a witness in the next view change. And what it starts from it must
+        // have executed: a lie may have raised that to a checkpoint whose state is to be had from nobody. With more
+        // view-changes it may be a lower one.
+        let starts_here =
+            |decision: &Decision| decision.last() <= self.log.high() && decision.stable.sequence <= self.log.done();
+        let decision = decide(self.config.quorums, &contents).filter(starts_here);
         if let Some(decision) = decision {
             let named = known.iter().map(|known| (known.signed.content.replica, known.digest)).collect();
             let new_view = Signed::own(NewView { view: self.view, view_changes: named });
@@ -293,7 +304,11 @@ impl Pbft {
     pub(super) fn on_new_view(&mut self, signed: &Signed<NewView>, turn: &mut Turn<'_>) -> Result<(), Ignored> {
         let NewView { view, view_changes } = &*signed.content;
         let (view, quorums) = (*view, self.config.quorums);
-        if view < self.view || (view == self.view && self.views.active) || quorums.primary(view) == self.config.own {
+        if view < self.view || (view == self.view && self.views.active) {
+            return Err(Ignored::StaleNewView);
+        }
+        // An own one comes back only to a replica that has lost its memory, and does not lead any more.
+        if quorums.primary(view) == self.config.own && self.config.voting {
             return Err(Ignored::StaleNewView);
         }
         let in_range = view_changes.iter().all(|(replica, _)| usize::from(replica.0) < quorums.n());
@@ -347,7 +362,7 @@ impl Pbft {
             self.leave_view(view, turn);
         }
         self.persist(turn, || Record::NewView(new_view.clone(), changes.clone()));
-        if self.is_primary() {
+        if self.is_primary() && self.config.voting {
             turn.broadcast(Message::NewView(new_view.clone()));
         }
         self.take_up_view(new_view, changes, decision);
@@ -381,7 +396,7 @@ impl Pbft {
         self.views.proof = Some(Proof { new_view, changes: changes.into_iter().map(Some).collect() });
         self.views.floor = decision.stable.sequence;
         self.views.beyond = decision.assignments().filter(|(sequence, _)| *sequence > self.log.low()).collect();
-        // A weak quorum of view-changes vouches for it, so the state is to be had.
+        // A weak quorum of view-changes vouches for it, so whoever has this state has the right one.
         self.checkpoints.settle(decision.stable);
     }
 

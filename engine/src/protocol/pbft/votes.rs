@@ -98,6 +98,12 @@ impl Votes {
         self.candidates.iter().map(|candidate| (candidate.digest, candidate.voters))
     }
 
+    /// Every vote with its signature, if it has one.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ReplicaId, Digest, Option<Signature>)> {
+        let signature = |voter| self.signatures.iter().find(|(signer, _)| *signer == voter).map(|(_, bytes)| *bytes);
+        members(self.all()).filter_map(move |voter| Some((voter, self.of(voter)?, signature(voter))))
+    }
+
     /// The voters for `digest` with their signatures.
     pub(super) fn proof(&self, digest: Digest) -> Vec<(ReplicaId, Option<Signature>)> {
         let signature = |voter| self.signatures.iter().find(|(signer, _)| *signer == voter).map(|(_, bytes)| *bytes);

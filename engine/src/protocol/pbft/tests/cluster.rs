@@ -23,6 +23,9 @@ use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp,
 /// How long a client waits before it sends again. Short: a lost request should not make the tests wait.
 const RETRY_NS: u64 = 4 * STATUS_NS;
 
+/// The timestamp of a request that a client has in hand: above all others.
+const PROMISED: Timestamp = Timestamp(1 << 32);
+
 /// How a replica lies about snapshots. In all else it is correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lie {
@@ -459,6 +462,30 @@ impl Cluster {
         let authentic =
             Authentic { sender, message, signature: None, requests: if proven { Verdict::GOOD } else { unproven() } };
         self.transmit(Some(from), to, Event::Input(to, Box::new(Input::Message(authentic))));
+    }
+
+    /// A faulty replica, itself silent, says something to another.
+    pub(super) fn say(&mut self, from: u16, to: usize, message: Message) {
+        let authentic = Authentic { sender: ReplicaId(from), message, signature: None, requests: Verdict::GOOD };
+        self.step(to, Input::Message(authentic));
+    }
+
+    /// A client that has had all its answers has one more request, which it does not send yet.
+    pub(super) fn promise(&mut self, client: u32) -> Arc<RequestTable> {
+        let (client, timestamp) = (ClientId(client), PROMISED);
+        self.clients.begin(client, timestamp);
+        self.begun += 1;
+        table(&[(client.0, timestamp.0)])
+    }
+
+    /// Now it sends it to everybody.
+    pub(super) fn press(&mut self, client: u32) {
+        self.request(ClientId(client), PROMISED, 1);
+    }
+
+    /// The state of a replica where it has executed `sequence`.
+    pub(super) fn state(&self, replica: usize, sequence: u64) -> Digest {
+        self.executors[replica].ledger[usize::try_from(sequence).unwrap() - 1]
     }
 
     /// One of the `liars`, whose own replicas are silent, says something to one replica: well-formed, authentic and

@@ -1,7 +1,7 @@
 //! Lists of inputs against lists of outputs, then whole clusters under a hostile network.
 //!
 //! `phases`, `primary`, `checkpoints`, `repair`, `transfer`, `views`, `suspicion` and `recovery` drive one replica by
-//! hand; `properties` runs seeds of a `cluster`.
+//! hand; `properties` runs seeds of a `cluster`, `standstill` scripts faulty replicas of one.
 
 mod checkpoints;
 mod cluster;
@@ -10,6 +10,7 @@ mod primary;
 mod properties;
 mod recovery;
 mod repair;
+mod standstill;
 mod suspicion;
 mod transfer;
 mod views;

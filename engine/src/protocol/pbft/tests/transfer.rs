@@ -50,7 +50,47 @@ fn a_primary_that_needs_a_state_is_replaced() {
     let suspects = |outputs: &[Output]| outputs.iter().any(says_to_suspect);
     assert!(!suspects(&backup.hear(2, wanted(WINDOW))), "a backup may lag");
     assert_eq!(backup.hear(0, wanted(WINDOW)), [Output::KeepState(SequenceNumber(WINDOW))]);
+    assert!(!suspects(&backup.hear(0, wanted(WINDOW))), "the message came twice");
+    backup.now = backup.now.after(4 * STATUS_NS);
     assert!(suspects(&backup.hear(0, wanted(WINDOW))), "it asks again");
+}
+
+/// Where another replica says to stand.
+fn status(stable: u64, committed: u64) -> Message {
+    let (stable, committed) = (SequenceNumber(stable), SequenceNumber(committed));
+    Message::Status(Status { view: View(0), active: true, stable, committed, ..Status::default() })
+}
+
+/// Nothing else may be outstanding: then nobody else would notice a primary that has left its view alone.
+#[test]
+fn a_primary_that_does_not_get_on_to_a_checkpoint_that_somebody_waits_for_is_replaced() {
+    let mut backup = Replica::new(4, 1);
+    let suspects = |outputs: &[Output]| outputs.iter().any(says_to_suspect);
+    backup.hear(2, wanted(INTERVAL));
+    let mut expire = |until: u64| loop {
+        let due = backup.view_timer.take().expect("the view timer is set");
+        if due > Time(until) {
+            backup.view_timer = Some(due);
+            return Vec::new();
+        }
+        backup.now = due;
+        let outputs = backup.step(Input::Timer(Timer::View));
+        if suspects(&outputs) {
+            return outputs;
+        }
+    };
+    assert_eq!(expire(VIEW_TIMEOUT_NS), []);
+    assert!(suspects(&expire(VIEW_TIMEOUT_NS + 2)));
+    // With each null request its time begins anew; when the checkpoint is reached, nothing is owed any more.
+    let mut backup = Replica::new(4, 1);
+    backup.hear(2, wanted(INTERVAL));
+    for sequence in 1..=INTERVAL {
+        backup.now = backup.now.after(VIEW_TIMEOUT_NS - 1);
+        assert!(!suspects(&backup.step(Input::Timer(Timer::View))));
+        backup.execute(sequence, &Batch::null());
+    }
+    backup.now = backup.now.after(10 * VIEW_TIMEOUT_NS);
+    assert_eq!(backup.step(Input::Timer(Timer::View)), []);
 }
 
 /// What is said to other replicas, but for the status exchange, which goes on all the time.
@@ -74,6 +114,7 @@ fn laggard_of(config: Config) -> Replica {
     let mut replica = Replica::with(config);
     for sender in (0..).filter(|sender| *sender != 1).take(weak.into()) {
         replica.hear(sender, checkpoint(FAR, sender as u8)); // who has gone on farther has other states to tell
+        replica.hear(sender, status(FAR, FAR));
     }
     assert_eq!(said(replica.ticks(2)), [broadcast(wanted(TARGET))]);
     replica
@@ -174,20 +215,36 @@ fn whoever_has_passed_a_checkpoint_vouches_for_it_when_it_is_asked_for() {
     assert_eq!(replica.hear(3, wanted(INTERVAL)), [send(3, checkpoint(INTERVAL, 5)), refused]);
 }
 
+/// Replica 1 of 4 has asked for the state at `WINDOW`, for which 0 and 2 vouch. They say that this is stable there.
+fn refused(stable: u64) -> (Replica, Vec<Output>) {
+    let mut replica = Replica::new(4, 1);
+    for other in [0, 2] {
+        replica.hear(other, checkpoint(WINDOW, 7));
+        replica.hear(other, status(stable, WINDOW + 1));
+    }
+    replica.ticks(24);
+    let mut nothing = |from: u16| replica.hear(from, chunk(WINDOW, 0, 0));
+    assert_eq!(nothing(2)[0], send(0, fetch(WINDOW, 0)));
+    assert_eq!(nothing(0)[0], send(3, fetch(WINDOW, 0)));
+    let outputs = nothing(3);
+    assert!(outputs.contains(&broadcast(wanted(2 * WINDOW))), "{outputs:?}");
+    (replica, outputs)
+}
+
+/// Of f + 1 that vouch for a checkpoint one is correct: it may have got there alone, and the others need votes below.
+#[test]
+fn nobody_goes_ahead_to_where_a_single_correct_replica_may_be() {
+    for stable in [0, INTERVAL] {
+        let (replica, _) = refused(stable);
+        assert_eq!(position(&replica), (stable, stable, stable));
+    }
+}
+
 /// The others need this replica's votes to get to another checkpoint, and have not got the state at the last one any
 /// more: it votes, and waits with executing.
 #[test]
 fn a_replica_whose_votes_are_needed_takes_part_before_it_has_a_state() {
-    let mut replica = Replica::new(4, 1);
-    replica.hear(0, checkpoint(WINDOW, 7));
-    replica.hear(2, checkpoint(WINDOW, 7));
-    replica.ticks(24);
-    let nothing = |replica: &mut Replica, from: u16| replica.hear(from, chunk(WINDOW, 0, 0));
-    assert_eq!(nothing(&mut replica, 2)[0], send(0, fetch(WINDOW, 0)));
-    assert_eq!(nothing(&mut replica, 0)[0], send(3, fetch(WINDOW, 0)));
-    assert_eq!(position(&replica), (0, 0, 0));
-    let outputs = nothing(&mut replica, 3);
-    assert!(outputs.contains(&broadcast(wanted(2 * WINDOW))), "{outputs:?}");
+    let (mut replica, _) = refused(WINDOW);
     assert_eq!(position(&replica), (WINDOW, WINDOW, WINDOW));
     // It votes behind the checkpoint, and executes nothing.
     let next = batch(&[(1, 1)]);
@@ -198,8 +255,7 @@ fn a_replica_whose_votes_are_needed_takes_part_before_it_has_a_state() {
         assert_eq!(executions(&replica.hear(sender, commit(WINDOW + 1, &next))), []);
     }
     // It vouches for no state that it has not got.
-    let behind = Status { view: View(0), active: true, ..Status::default() };
-    let outputs = [0, 1, 2].map(|_| replica.hear(3, Message::Status(behind.clone())));
+    let outputs = [0, 1, 2].map(|_| replica.hear(3, status(0, 0)));
     let vouches = |output: &&Output| matches!(output, Output::Send(_, m) if matches!(**m, Message::Checkpoint(_)));
     assert_eq!(outputs.iter().flatten().find(vouches), None);
     // With a state it goes on behind that.
@@ -247,8 +303,10 @@ fn f_plus_one_vouchers_make_a_target_and_its_chunks_a_state() {
             expected.push(stable(&[0, 1, 2]));
         }
         expected.push(Output::SetTimer(Timer::Status, soon));
+        let is_stable = expected.len() == 3;
         assert_eq!(outputs, expected, "n = {n}");
-        assert_eq!(position(&replica), (TARGET, TARGET, TARGET));
+        let low = if is_stable { TARGET } else { FAR };
+        assert_eq!(position(&replica), (low, TARGET, low));
         assert_eq!((replica.core.position().states_installed, replica.core.position().fetching), (1, None));
     }
 }
@@ -439,12 +497,79 @@ fn a_fetched_checkpoint_becomes_stable_by_the_usual_rule() {
     replica.hear(2, chunk(TARGET, 0, 1));
     let outputs = replica.step(installed(TARGET, true));
     assert_eq!(said(outputs), [broadcast(checkpoint(TARGET, 7))]);
-    assert_eq!(position(&replica), (TARGET, TARGET, TARGET));
+    // Up to there others may need its votes, but not where they are known to have got.
+    assert_eq!(position(&replica), (FAR, TARGET, FAR));
     assert_eq!(replica.hear(5, checkpoint(TARGET, 9)), [], "another state counts for nothing");
     assert_eq!(replica.hear(2, checkpoint(TARGET, 7)), ignored(Ignored::DuplicateVote));
     let Output::StableCheckpoint(proven) = &replica.hear(6, checkpoint(TARGET, 7))[0] else { panic!("not stable") };
     assert_eq!(proven.proof.iter().map(|(voter, _)| voter.0).collect::<Vec<_>>(), [1, 2, 3, 4, 6]);
     assert_eq!(replica.hear(0, checkpoint(TARGET, 7)), ignored(Ignored::BelowLowWatermark));
+}
+
+/// It votes on what lies below its state as if it had none, and executes nothing of that.
+#[test]
+fn what_lies_below_a_fetched_state_is_agreed_on_and_not_executed() {
+    let mut replica = Replica::new(7, 1);
+    for other in [0, 2, 3] {
+        replica.hear(other, checkpoint(WINDOW, 7));
+    }
+    replica.ticks(24);
+    assert_eq!(replica.hear(2, chunk(WINDOW, 0, 1)), [install(WINDOW, 7, 1)]);
+    let outputs = replica.step(installed(WINDOW, true));
+    assert_eq!(said(outputs), [broadcast(checkpoint(WINDOW, 7))]);
+    assert_eq!(position(&replica), (0, WINDOW, 0));
+    // What it tells if the view ends: the checkpoint it has, and what it has voted for.
+    let batches: Vec<_> = (1..=WINDOW).map(|sequence| batch(&[(1, sequence)])).collect();
+    for (sequence, next) in (1..).zip(&batches) {
+        let outputs = replica.hear(0, pre_prepare(sequence, next));
+        assert_eq!(outputs, [broadcast(prepare(sequence, next))]);
+    }
+    let told = replica.core.own_view_change();
+    assert_eq!((told.stable, told.checkpoints.len()), (SequenceNumber(0), 1));
+    // Decided, in part: then it is done with here, and told to whoever asks.
+    for (sequence, next) in (1..=INTERVAL).zip(&batches) {
+        for other in [2, 3, 4] {
+            assert_eq!(executions(&replica.hear(other, committed(sequence, next))), []);
+        }
+    }
+    assert_eq!(position(&replica), (INTERVAL, WINDOW, 0));
+    replica.ticks(1);
+    let outputs = [0, 1].map(|_| replica.hear(5, status(0, 0)));
+    assert!(outputs.concat().contains(&send(5, committed(1, &batches[0]))));
+    // A quorum shares the state: nothing below is needed any more.
+    replica.hear(4, checkpoint(WINDOW, 7));
+    assert_eq!(position(&replica), (WINDOW, WINDOW, WINDOW));
+    let next = batch(&[(2, 1)]);
+    for other in [2, 3, 4] {
+        replica.hear(other, committed(WINDOW + 1, &next));
+    }
+    assert_eq!(executions(&replica.hear(2, body(WINDOW + 1, &next))), [(WINDOW + 1, next.digest)]);
+}
+
+/// Nothing is known of the others' stable checkpoints yet.
+#[test]
+fn a_state_beyond_everything_that_is_known_is_taken_and_counts_later() {
+    let mut replica = Replica::new(4, 1);
+    for other in [0, 2] {
+        replica.hear(other, checkpoint(FAR, 3));
+    }
+    replica.ticks(2);
+    for other in [0, 2] {
+        replica.hear(other, checkpoint(TARGET, 7));
+    }
+    replica.hear(2, chunk(TARGET, 0, 1));
+    replica.step(installed(TARGET, true));
+    assert_eq!(position(&replica), (0, TARGET, 0));
+    assert_eq!(replica.core.own_view_change().checkpoints, []);
+    assert_eq!(said(replica.ticks(20)), [], "there is nothing else to ask for");
+    replica.hear(0, status(FAR + 1, TARGET));
+    assert_eq!(position(&replica), (0, TARGET, 0), "one replica may say anything");
+    replica.hear(2, status(TARGET, TARGET));
+    assert_eq!(position(&replica), (FAR, TARGET, FAR));
+    replica.hear(0, checkpoint(TARGET, 7));
+    let Output::StableCheckpoint(proven) = &replica.hear(2, checkpoint(TARGET, 7))[0] else { panic!("not stable") };
+    assert_eq!(proven.sequence, SequenceNumber(TARGET));
+    assert_eq!(position(&replica), (TARGET, TARGET, TARGET));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! View changes, message by message.
 
 use super::*;
+use crate::protocol::message::Status;
 
 /// A view-change to `view` of a replica at the initial state, which pre-prepared whatever it prepared.
 fn change(replica: u16, view: u64, prepared: &[Vote]) -> ViewChange {
@@ -153,10 +154,27 @@ fn the_next_primary_starts_its_view_on_a_quorum_and_proposes_what_was_prepared()
     }
 }
 
+#[test]
+fn a_primary_waits_for_more_than_a_checkpoint_that_it_has_not_reached() {
+    let mut primary = Replica::new(4, 1);
+    let passed = Checkpoint { sequence: SequenceNumber(4), digest: Digest([1; 32]) };
+    primary.hear(0, view_change(&ViewChange { checkpoints: vec![passed], ..change(0, 1, &[]) }));
+    let lie = ViewChange { stable: passed.sequence, checkpoints: vec![passed], ..change(2, 1, &[]) };
+    primary.hear(2, view_change(&lie));
+    // With its own that is a quorum, which leads to 4.
+    assert_eq!(position(&primary), (1, false));
+    primary.hear(3, view_change(&change(3, 1, &[])));
+    assert_eq!(position(&primary), (1, true));
+    assert_eq!(primary.core.views.floor, SequenceNumber(0));
+}
+
 /// Its new-view stands for pre-prepares that it could not remember to have made.
 #[test]
 fn a_primary_that_is_too_far_behind_does_not_start_its_view() {
     let mut primary = Replica::new(4, 1);
+    for sequence in 1..=INTERVAL {
+        primary.execute(sequence, &batch(&[(2, sequence)]));
+    }
     let state = Checkpoint { sequence: SequenceNumber(INTERVAL), digest: Digest([7; 32]) };
     for (replica, view) in [(0, 5), (2, 5), (3, 5)] {
         let beyond = vote(WINDOW + 1, &batch(&[(1, 1)]));
@@ -263,12 +281,7 @@ fn whoever_waits_for_a_view_is_sent_what_it_lacks() {
         replica.hear(other.replica.0, view_change(other));
     }
     let status = |view, active, view_changes| {
-        Message::Status(crate::protocol::message::Status {
-            view: View(view),
-            active,
-            view_changes,
-            ..Default::default()
-        })
+        Message::Status(Status { view: View(view), active, view_changes, ..Default::default() })
     };
     let sent = |outputs: Vec<Output>| {
         let of = |output: &Output| match output {
@@ -334,6 +347,38 @@ fn a_replica_without_a_vote_follows_and_says_nothing() {
     let message = PrePrepare { view: View(1), sequence: SequenceNumber(2), batch: second };
     assert_eq!(replica.hear(1, Message::PrePrepare(message)), []);
     assert_eq!(replica.view_timer, None);
+}
+
+/// What it said before it lost its memory comes back to it, and may be what it lacks to follow.
+#[test]
+fn a_replica_without_its_memory_takes_its_own_old_messages() {
+    for own in [1, 2] {
+        let mut replica = Replica::with(Config { voting: false, ..config(4, own) });
+        let kept = batch(&[(1, 1)]);
+        let prepared = [vote(1, &kept)];
+        let changes = [change(0, 1, &prepared), change(1, 1, &prepared), change(2, 1, &[])];
+        for other in changes.iter().filter(|other| other.replica.0 != own) {
+            replica.hear(3, view_change(other));
+        }
+        let forgotten = &changes[usize::from(own)];
+        assert_eq!(replica.hear(3, view_change(forgotten)), ignored(Ignored::UnknownSender), "nothing needs it");
+        assert_eq!(replica.hear(3, new_view(1, &changes)), []);
+        assert_eq!(position(&replica), (0, true));
+        let outputs = replica.hear(3, view_change(forgotten));
+        assert_eq!(position(&replica), (1, true));
+        assert!(!outputs.iter().any(|output| matches!(output, Output::Broadcast(_))), "{outputs:?}");
+        // Nor does it lead a view that was once its own, not even by repairs.
+        assert_eq!(replica.hear(3, body(1, &kept)), []);
+        let behind = Message::Status(Status { view: View(1), active: true, ..Status::default() });
+        replica.hear(3, behind.clone());
+        let outputs = replica.hear(3, behind);
+        let leads = |output: &Output| matches!(output, Output::Send(_, m) if matches!(**m, Message::PrePrepare(_)));
+        assert!(!outputs.iter().any(leads), "{outputs:?}");
+    }
+    // Whoever remembers starts no view but by itself.
+    let mut primary = Replica::new(4, 1);
+    let changes = [change(0, 1, &[]), change(2, 1, &[]), change(3, 1, &[])];
+    assert_eq!(primary.hear(3, new_view(1, &changes)), ignored(Ignored::StaleNewView));
 }
 
 #[test]
