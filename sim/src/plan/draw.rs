@@ -155,8 +155,9 @@ fn timeline(plan: &Plan, random: &mut Random) -> Vec<Fault> {
     timeline
 }
 
-/// Some processes that die have not only bad luck: while they are down or soon after they are back, the power fails,
-/// and their disks are slow all that time, so that there is something to lose.
+/// Some processes that die have more bad luck: while they are down or soon after they are back, the power fails, and
+/// their disks are slow all that time, so that there is something to lose. Some with slow disks die for a moment, so that
+/// what they had not synced still matters to the others when they are back.
 fn fail_again(plan: &mut Plan) {
     let random = &mut Random::new(plan.seed, "power", 0);
     let mut failures = Vec::new();
@@ -173,8 +174,19 @@ fn fail_again(plan: &mut Plan) {
             failures.push((at_ns, random.range(MS, plan.view_timeout_ns), What::PowerFailure));
         }
     }
+    let slow = plan.timeline.iter().filter(|fault| plan.disk.is_some() && matches!(fault.what, What::SlowDisk(_)));
+    let slow = slow.map(|fault| (fault.at_ns, fault.for_ns, fault.what.clone())).chain(failures.clone());
+    let mut moments = Vec::new();
+    for (at_ns, for_ns, what) in slow {
+        if let What::SlowDisk(replica) = what
+            && random.chance(700)
+        {
+            let at_ns = at_ns + random.below(for_ns.min(60 * MS));
+            moments.push((at_ns, random.range(MS, 10 * MS), What::Crash(replica)));
+        }
+    }
     let heal_ns = plan.heal_ns;
-    let failures = failures.into_iter().filter(|(at_ns, ..)| *at_ns < heal_ns);
+    let failures = failures.into_iter().chain(moments).filter(|(at_ns, ..)| *at_ns < heal_ns);
     let failures = failures.map(|(at_ns, for_ns, what)| Fault { at_ns, for_ns: for_ns.min(heal_ns - at_ns), what });
     plan.timeline.extend(failures);
     plan.timeline.sort_by_key(|fault| fault.at_ns);

@@ -146,9 +146,13 @@ impl Disk {
         (saved, self.records.clone(), self.snapshot.as_ref())
     }
 
-    /// Whether this disk would know after a power failure that this batch was prepared or decided.
-    pub(super) fn keeps(&self, sequence: SequenceNumber, digest: Digest) -> bool {
+    /// Whether this disk would know after a power failure that this batch was prepared or decided, or, if that is
+    /// enough, pre-prepared.
+    pub(super) fn keeps(&self, sequence: SequenceNumber, digest: Digest, pre_prepared: bool) -> bool {
         let is_it = |record: &Record| match record {
+            Record::PrePrepared(message) => {
+                pre_prepared && message.sequence == sequence && message.batch.digest == digest
+            }
             Record::Prepared(vote) => vote.sequence == sequence && vote.digest == digest,
             Record::Committed(at, decided) => *at == sequence && *decided == digest,
             _ => false,

@@ -48,14 +48,20 @@ impl World<'_> {
         }
     }
 
-    /// Checks what that rests on: an honest replica that sends a commit has the batch on its disk, if it has one.
+    /// Checks what that rests on: an honest replica that votes has on its disk, if it has one, what it votes for.
     pub(super) fn check_vote(&mut self, at: usize, message: &Message) {
         let replica = &self.replicas[at];
-        let Message::Commit(Vote { sequence, digest, .. }) = message else { return };
-        if self.plan.disk.is_some() && !replica.blank && !replica.disk.keeps(*sequence, *digest) {
+        let (sequence, digest, commits) = match message {
+            Message::PrePrepare(message) => (message.sequence, message.batch.digest, false),
+            Message::Prepare(Vote { sequence, digest, .. }) => (*sequence, *digest, false),
+            Message::Commit(Vote { sequence, digest, .. }) => (*sequence, *digest, true),
+            _ => return,
+        };
+        if self.plan.disk.is_some() && !replica.blank && !replica.disk.keeps(sequence, digest, !commits) {
             let name = replica.name();
+            let votes = if commits { "commits to" } else { "pre-prepares" };
             self.checks.fail(Checker::Durability, || {
-                format!("{name} commits to {digest:?} at {sequence} and would not know of it if the power failed now")
+                format!("{name} {votes} {digest:?} at {sequence} and would not know of it if the power failed now")
             });
         }
     }
