@@ -38,7 +38,7 @@ Exit codes:
 /// Checked: replicas agree, in all their lives; nobody contradicts what it said; what is executed was asked for, proven,
 /// valid, and executed once; results are those of the ledger, in an order that respects real time; what clients were
 /// told to be done is kept by so many that no crash can lose it; view-changes tell of all that was committed to; and
-/// when the network heals, everybody gets on, also those who have lost their votes and only follow. A run in which something is violated is
+/// when the network heals, everybody gets on, also those who have lost their votes and only follow, and all who vote are active in one view. A run in which something is violated is
 /// shrunk, as long as it fails in the same way, and written down.
 #[derive(Debug, Args)]
 pub(crate) struct SimArgs {

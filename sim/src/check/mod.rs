@@ -43,6 +43,8 @@ pub enum Checker {
     Durability,
     /// When the network has healed, correct clients get their answers and correct replicas catch up.
     Liveness,
+    /// When all of that is done, correct replicas come together: all of them are active in one view.
+    Convergence,
     /// Correct replicas judge signatures alike.
     Verdicts,
     /// No replica falls over.
@@ -64,6 +66,7 @@ impl fmt::Display for Checker {
             Self::RealTime => "real-time",
             Self::Durability => "durability",
             Self::Liveness => "liveness",
+            Self::Convergence => "convergence",
             Self::Verdicts => "verdicts",
             Self::Panic => "panic",
             Self::Storm => "storm",

@@ -155,9 +155,6 @@ impl<'a> World<'a> {
             self.trace.at(at);
             self.handle(event);
         }
-        if self.checks.violation.is_none() {
-            self.coverage.recovery_ns = Some(self.now - self.plan.heal_ns);
-        }
     }
 
     fn begin(&mut self) {
@@ -330,7 +327,21 @@ impl<'a> World<'a> {
         }
         let end = self.checks.end();
         let target = *self.target.get_or_insert(end);
-        self.honest().all(|(_, executed)| executed >= Some(target))
+        if self.honest().any(|(_, executed)| executed < Some(target)) {
+            return false;
+        }
+        self.coverage.recovery_ns.get_or_insert(self.now - self.plan.heal_ns);
+        self.has_converged()
+    }
+
+    /// Whether all correct replicas are active in one view. Those that are cut off from it do not vote, and count
+    /// towards f, until the next view starts.
+    fn has_converged(&self) -> bool {
+        let mut positions = self.replicas.iter().filter(|replica| replica.is_correct()).map(|replica| {
+            replica.process.as_ref().filter(|process| process.position.active).map(|process| process.position.view)
+        });
+        let first = positions.next();
+        positions.all(|view| view.is_some() && Some(view) == first)
     }
 
     /// The honest replicas, those that do not vote among them, with what each has executed; `None` while it is down.
@@ -360,7 +371,8 @@ impl<'a> World<'a> {
         };
         let replicas: Vec<String> = self.honest().map(behind).collect();
         let after_ms = self.now.saturating_sub(self.plan.heal_ns) / 1_000_000;
-        self.checks.fail(Checker::Liveness, || {
+        let checker = if self.coverage.recovery_ns.is_some() { Checker::Convergence } else { Checker::Liveness };
+        self.checks.fail(checker, || {
             let clients =
                 if waiting.is_empty() { "no client waits".to_owned() } else { format!("{} wait", waiting.join(", ")) };
             format!(
@@ -392,6 +404,25 @@ mod tests {
         world.go_on();
         assert_eq!(world.checks.violation.map(|violation| violation.checker), Some(Checker::Liveness));
         assert_eq!(world.coverage.recovery_ns, None);
+    }
+
+    #[test]
+    fn who_waits_alone_for_another_view_has_not_come_together_with_the_others() {
+        let plan = Plan { faulty: Vec::new(), timeline: Vec::new(), ..Plan::draw(0) };
+        let mut world = World::new(&plan, None, false);
+        world.run();
+        assert!(world.is_done());
+        for at in [0, 1] {
+            let position = &mut world.replicas[at].process.as_mut().expect("all run").position;
+            let together = *position;
+            position.active = false;
+            assert!(!world.is_done());
+            let position = &mut world.replicas[at].process.as_mut().expect("all run").position;
+            *position = Position { view: View(together.view.0 + 1), ..together };
+            assert!(!world.is_done());
+            world.replicas[at].process.as_mut().expect("all run").position = together;
+        }
+        assert!(world.is_done());
     }
 
     #[test]
