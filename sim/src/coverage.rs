@@ -2,27 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::Plan;
-
 /// What one run met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// Replicas.
-    pub replicas: usize,
-    /// Whether a replica misbehaved or was a pair of twins.
-    pub byzantine: bool,
-    /// Whether one was a pair of twins.
-    pub twins: bool,
-    /// Whether clients misbehaved.
-    pub hostile: bool,
+    /// Messages and replies of Byzantine replicas that were changed, withheld or made up, and what twins said in
+    /// contradiction to each other.
+    pub lies: u64,
+    /// Those of twins.
+    pub contradictions: u64,
+    /// Requests of faulty clients that no correct client would have sent.
+    pub hostile_requests: u64,
     /// Processes that died.
     pub crashes: u64,
     /// Processes that were started again.
     pub restarts: u64,
-    /// Those of them that had lost their memory.
+    /// Those of them that had lost their votes, or a part of them.
     pub forgetful: u64,
-    /// Times when all correct processes died at once.
+    /// Times when all honest processes died at once.
     pub power_failures: u64,
+    /// Records that had survived the death of a process in the page cache, not yet synced, when the power failed: what
+    /// a recovery that does not sync would have lost.
+    pub unsynced_records_lost: u64,
     /// Partitions.
     pub partitions: u64,
     /// Processes that stood still.
@@ -31,11 +31,27 @@ pub struct Coverage {
     pub highest_view: u64,
     /// How often honest replicas entered a view other than the first.
     pub views_entered: u64,
+    /// View changes of honest replicas that told of something prepared.
+    pub prepared_told: u64,
+    /// Those of them that told of a sequence number of which the same replica's view change before had told already.
+    pub prepared_told_again: u64,
+    /// New views that assigned batches of earlier ones again (a set O that is not empty).
+    pub reassigning_views: u64,
+    /// Null requests that were executed, each counted once.
+    pub null_requests: u64,
     /// How often replicas took over a state.
     pub states_installed: u64,
-    /// Whether more than f replicas came to be of no help, through crashes just after they took over a state, and the
-    /// run got stuck for that.
-    pub excused: bool,
+    /// Those states that came in more than one chunk.
+    pub states_of_chunks: u64,
+    /// How often an honest replica's log went ahead of the state that it was still fetching.
+    pub went_ahead: u64,
+    /// Whether liveness was not judged, because more than f replicas were of no help when the run was given up.
+    pub unjudged: bool,
+    /// From the network's healing until correct clients had their answers and honest replicas had caught up;
+    /// `None` if that never came.
+    pub recovery_ns: Option<u64>,
+    /// The plan's view time-out, to compare that with.
+    pub view_timeout_ns: u64,
     /// Operations of correct clients.
     pub operations: u64,
     /// Messages that arrived.
@@ -49,17 +65,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    pub(crate) fn of(plan: &Plan) -> Self {
-        Self {
-            replicas: plan.replicas,
-            byzantine: !plan.faulty.is_empty(),
-            twins: plan.faulty.iter().any(|faulty| faulty.twins),
-            hostile: !plan.hostile.is_empty(),
-            ..Self::default()
-        }
-    }
-
-    /// Whether a view-change was seen.
+    /// Whether a view change was seen.
     #[must_use]
     pub const fn changed_view(&self) -> bool {
         self.highest_view > 0

@@ -32,48 +32,95 @@ pub struct Found {
     pub seeds: u64,
     /// What was found, by ascending seed.
     pub violations: Vec<(u64, Violation)>,
-    /// Of the seeds: those with a Byzantine replica.
+    /// Of the seeds: those in which a Byzantine replica lied.
     pub byzantine: u64,
-    /// Those with twins.
+    /// Those in which twins contradicted each other.
     pub twins: u64,
-    /// Those with faulty clients.
+    /// Those in which a faulty client did harm.
     pub hostile: u64,
     /// Those with a view change.
     pub view_changes: u64,
+    /// Those in which a new view assigned batches of earlier ones again.
+    pub reassigning: u64,
+    /// Those in which something prepared went through two view changes in a row.
+    pub prepared_twice: u64,
     /// Those in which a replica took over a state.
     pub transfers: u64,
+    /// Those in which it did so chunk by chunk.
+    pub chunked: u64,
+    /// Those in which a replica's log went ahead of its state.
+    pub ahead: u64,
     /// Those in which a process died.
     pub crashed: u64,
-    /// Those whose liveness could not be judged: see [`Coverage::excused`].
-    pub excused: u64,
+    /// Those in which all honest processes died at once.
+    pub power_failed: u64,
     /// Those with a partition.
     pub partitioned: u64,
+    /// Those whose liveness was not judged: see [`Coverage::unjudged`].
+    pub unjudged: u64,
+    /// How long clusters took to recover once the network had healed.
+    pub recoveries: Vec<Recovery>,
     /// Everything that the runs met, added up.
     pub total: Coverage,
+}
+
+/// How long one cluster took from the network's healing until all was well.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recovery {
+    /// In nanoseconds of the simulated world.
+    pub ns: u64,
+    /// In view time-outs of the plan.
+    pub view_timeouts: f64,
 }
 
 impl Found {
     fn add(&mut self, seed: u64, violation: Option<Violation>, met: &Coverage) {
         self.seeds += 1;
         self.violations.extend(violation.map(|violation| (seed, violation)));
-        self.byzantine += u64::from(met.byzantine);
-        self.twins += u64::from(met.twins);
-        self.hostile += u64::from(met.hostile);
-        self.view_changes += u64::from(met.changed_view());
-        self.transfers += u64::from(met.states_installed > 0);
-        self.crashed += u64::from(met.crashes > 0);
-        self.excused += u64::from(met.excused);
-        self.partitioned += u64::from(met.partitions > 0);
+        for (seeds, has) in [
+            (&mut self.byzantine, met.lies > 0),
+            (&mut self.twins, met.contradictions > 0),
+            (&mut self.hostile, met.hostile_requests > 0),
+            (&mut self.view_changes, met.changed_view()),
+            (&mut self.reassigning, met.reassigning_views > 0),
+            (&mut self.prepared_twice, met.prepared_told_again > 0),
+            (&mut self.transfers, met.states_installed > 0),
+            (&mut self.chunked, met.states_of_chunks > 0),
+            (&mut self.ahead, met.went_ahead > 0),
+            (&mut self.crashed, met.crashes > 0),
+            (&mut self.power_failed, met.power_failures > 0),
+            (&mut self.partitioned, met.partitions > 0),
+            (&mut self.unjudged, met.unjudged),
+        ] {
+            *seeds += u64::from(has);
+        }
+        #[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
+        let recovery = |ns| Recovery { ns, view_timeouts: ns as f64 / met.view_timeout_ns.max(1) as f64 };
+        self.recoveries.extend(met.recovery_ns.map(recovery));
+        self.add_up(met);
+    }
+
+    fn add_up(&mut self, met: &Coverage) {
         let total = &mut self.total;
         for (sum, part) in [
+            (&mut total.lies, met.lies),
+            (&mut total.contradictions, met.contradictions),
+            (&mut total.hostile_requests, met.hostile_requests),
             (&mut total.crashes, met.crashes),
             (&mut total.restarts, met.restarts),
             (&mut total.forgetful, met.forgetful),
             (&mut total.power_failures, met.power_failures),
+            (&mut total.unsynced_records_lost, met.unsynced_records_lost),
             (&mut total.partitions, met.partitions),
             (&mut total.pauses, met.pauses),
             (&mut total.views_entered, met.views_entered),
+            (&mut total.prepared_told, met.prepared_told),
+            (&mut total.prepared_told_again, met.prepared_told_again),
+            (&mut total.reassigning_views, met.reassigning_views),
+            (&mut total.null_requests, met.null_requests),
             (&mut total.states_installed, met.states_installed),
+            (&mut total.states_of_chunks, met.states_of_chunks),
+            (&mut total.went_ahead, met.went_ahead),
             (&mut total.operations, met.operations),
             (&mut total.messages, met.messages),
             (&mut total.events, met.events),
@@ -85,6 +132,25 @@ impl Found {
         for (reason, many) in &met.ignored {
             *total.ignored.entry(reason).or_default() += many;
         }
+    }
+
+    /// How long clusters took to recover at this quantile, in view time-outs and, by itself, in nanoseconds; `None` if
+    /// none did.
+    #[must_use]
+    pub fn recovery(&self, quantile: f64) -> Option<Recovery> {
+        let last = self.recoveries.len().checked_sub(1)?;
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an index below a length"
+        )]
+        let index = (last as f64 * quantile.clamp(0.0, 1.0)).round() as usize;
+        let mut ns: Vec<u64> = self.recoveries.iter().map(|recovery| recovery.ns).collect();
+        let mut view_timeouts: Vec<f64> = self.recoveries.iter().map(|recovery| recovery.view_timeouts).collect();
+        ns.sort_unstable();
+        view_timeouts.sort_unstable_by(f64::total_cmp);
+        Some(Recovery { ns: ns[index], view_timeouts: view_timeouts[index] })
     }
 }
 

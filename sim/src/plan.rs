@@ -4,13 +4,20 @@
 //! less is another run of nearly the same history, and shrinking works.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use hippodrome_engine::byzantine::Kind;
+use hippodrome_engine::execute::SNAPSHOT_CHUNK_BYTES;
+use hippodrome_engine::limits::{HISTORY_BATCHES_MAX, IN_FLIGHT_MAX, REQUESTS_MAX};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::settings::options::Batching;
 use serde::{Deserialize, Serialize};
 
 mod draw;
+
+/// The shortest interval of anything that comes again and again, 0.1 ms, and the longest time in a plan, an hour.
+const TIME_MIN_NS: u64 = 100_000;
+const TIME_MAX_NS: u64 = 3_600_000_000_000;
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +41,8 @@ pub struct Plan {
     pub view_timeout_max_ns: u64,
     /// Executed batches that a replica keeps for others.
     pub history_batches: usize,
+    /// Bytes of a chunk of a snapshot.
+    pub chunk_bytes: usize,
     /// Correct clients, each with one operation at a time.
     pub clients: Clients,
     /// Faulty clients.
@@ -183,7 +192,7 @@ pub enum What {
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{key} = {value}: allowed: {allowed}")]
 pub struct PlanError {
-    key: &'static str,
+    key: String,
     value: String,
     allowed: String,
 }
@@ -223,37 +232,119 @@ impl Plan {
     /// # Errors
     /// Names the key, its value and what is allowed.
     pub fn check(&self) -> Result<(), PlanError> {
-        let refuse = |key, value: &dyn fmt::Display, allowed: &dyn fmt::Display| {
-            Err(PlanError { key, value: value.to_string(), allowed: allowed.to_string() })
-        };
-        if !(4..=16).contains(&self.replicas) {
-            return refuse("replicas", &self.replicas, &"4 to 16");
+        within("replicas", self.replicas as u64, 4..=16)?;
+        within("checkpoint_interval", self.checkpoint_interval, 1..=1024)?;
+        within("window", self.window, 2 * self.checkpoint_interval..=4096)?;
+        within("status_interval_ns", self.status_interval_ns, TIME_MIN_NS..=TIME_MAX_NS)?;
+        within("view_timeout_ns", self.view_timeout_ns, TIME_MIN_NS..=TIME_MAX_NS)?;
+        within("view_timeout_max_ns", self.view_timeout_max_ns, self.view_timeout_ns..=TIME_MAX_NS)?;
+        within("history_batches", self.history_batches as u64, 0..=HISTORY_BATCHES_MAX as u64)?;
+        within("chunk_bytes", self.chunk_bytes as u64, 1..=SNAPSHOT_CHUNK_BYTES as u64)?;
+        within("heal_ns", self.heal_ns, 0..=TIME_MAX_NS)?;
+        within("clients.count", self.clients.count.into(), 1..=64)?;
+        within("clients.operations", self.clients.operations.into(), 0..=1_000_000)?;
+        within("clients.think_ns", self.clients.think_ns, 0..=TIME_MAX_NS)?;
+        within("clients.retry_ns", self.clients.retry_ns, TIME_MIN_NS..=TIME_MAX_NS)?;
+        within("hostile.len", self.hostile.len() as u64, 0..=64)?;
+        for (index, hostile) in self.hostile.iter().enumerate() {
+            within(format!("hostile[{index}].every_ns"), hostile.every_ns, TIME_MIN_NS..=TIME_MAX_NS)?;
         }
-        if self.checkpoint_interval == 0 || self.checkpoint_interval > 1024 {
-            return refuse("checkpoint_interval", &self.checkpoint_interval, &"1 to 1024");
+        self.check_batching()?;
+        self.check_network()?;
+        if let Some(disk) = &self.disk {
+            within("disk.sync_max_ns", disk.sync_max_ns, 0..=TIME_MAX_NS)?;
+            within("disk.sync_min_ns", disk.sync_min_ns, 0..=disk.sync_max_ns)?;
+            within("disk.snapshot_every", disk.snapshot_every, 1..=1024)?;
         }
-        if self.window < 2 * self.checkpoint_interval || self.window > 4096 {
-            return refuse("window", &self.window, &"twice the checkpoint interval to 4096");
-        }
-        for (key, value) in [
-            ("status_interval_ns", self.status_interval_ns),
-            ("view_timeout_ns", self.view_timeout_ns),
-            ("clients.retry_ns", self.clients.retry_ns),
-        ] {
-            if value < 100_000 {
-                return refuse(key, &value, &"100000 (0.1 ms) or more");
-            }
-        }
-        if self.clients.count == 0 || self.clients.count > 64 {
-            return refuse("clients.count", &self.clients.count, &"1 to 64");
-        }
-        let f = self.quorums().f();
-        if self.unreliable().len() > f {
-            return refuse("unreliable replicas", &self.unreliable().len(), &format!("at most f = {f}"));
-        }
-        if self.timeline.iter().any(|fault| matches!(fault.what, What::PowerFailure)) && self.disk.is_none() {
-            return refuse("timeline", &"power-failure", &"where there is a disk");
+        self.check_faulty()?;
+        self.check_timeline()?;
+        let (f, unreliable) = (self.quorums().f(), self.unreliable().len());
+        if unreliable > f {
+            return refuse("unreliable replicas", &unreliable, &format!("at most f = {f}"));
         }
         Ok(())
     }
+
+    fn check_batching(&self) -> Result<(), PlanError> {
+        match self.batching {
+            Batching::None => Ok(()),
+            Batching::Fixed { size } => within("batching.size", size as u64, 1..=REQUESTS_MAX as u64),
+            Batching::Time { size, delay } => {
+                within("batching.size", size as u64, 1..=REQUESTS_MAX as u64)?;
+                let delay_ns = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+                within("batching.delay", delay_ns, 1..=TIME_MAX_NS)
+            }
+            Batching::Adaptive { size, in_flight } => {
+                within("batching.size", size as u64, 1..=REQUESTS_MAX as u64)?;
+                within("batching.in_flight", in_flight, 1..=IN_FLIGHT_MAX)
+            }
+        }
+    }
+
+    fn check_network(&self) -> Result<(), PlanError> {
+        let network = &self.network;
+        within("network.delay_max_ns", network.delay_max_ns, 0..=TIME_MAX_NS)?;
+        within("network.delay_min_ns", network.delay_min_ns, 0..=network.delay_max_ns)?;
+        within("network.stray_permille", network.stray_permille, 0..=1000)?;
+        within("network.loss_permille", network.loss_permille, 0..=1000)?;
+        within("network.repeat_permille", network.repeat_permille, 0..=1000)?;
+        within("network.drift_ppm", network.drift_ppm, 0..=500_000)
+    }
+
+    fn check_faulty(&self) -> Result<(), PlanError> {
+        for (index, faulty) in self.faulty.iter().enumerate() {
+            let key = |field: &str| format!("faulty[{index}].{field}");
+            self.check_replica(key("replica"), faulty.replica)?;
+            within(key("mutate_permille"), faulty.mutate_permille, 0..=1000)?;
+            if self.faulty[..index].iter().any(|other| other.replica == faulty.replica) {
+                return refuse(key("replica"), &faulty.replica, &"each replica once");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_timeline(&self) -> Result<(), PlanError> {
+        for (index, fault) in self.timeline.iter().enumerate() {
+            let key = format!("timeline[{index}]");
+            within(format!("{key}.at_ns"), fault.at_ns, 0..=self.heal_ns)?;
+            within(format!("{key}.for_ns"), fault.for_ns, 0..=TIME_MAX_NS)?;
+            if index > 0 && fault.at_ns < self.timeline[index - 1].at_ns {
+                return refuse(format!("{key}.at_ns"), &fault.at_ns, &"ascending from fault to fault");
+            }
+            let named: Vec<u16> = match &fault.what {
+                What::Partition(part) => part.clone(),
+                What::OneWay(from, to) => from.iter().chain(to).copied().collect(),
+                What::Crash(replica) | What::Loss(replica) | What::Pause(replica) | What::SlowDisk(replica) => {
+                    vec![*replica]
+                }
+                What::PowerFailure | What::Drop(_) | What::Slow(_) => Vec::new(),
+            };
+            named.into_iter().try_for_each(|replica| self.check_replica(format!("{key}.what"), replica))?;
+            match fault.what {
+                What::Drop(permille) => within(format!("{key}.what.drop"), permille, 0..=1000)?,
+                What::Slow(factor) => within(format!("{key}.what.slow"), factor, 1..=100)?,
+                What::PowerFailure if self.disk.is_none() => {
+                    return refuse(format!("{key}.what"), &"power-failure", &"where there is a disk");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_replica(&self, key: String, replica: u16) -> Result<(), PlanError> {
+        within(key, replica.into(), 0..=self.replicas as u64 - 1)
+    }
+}
+
+/// Refuses what is out of range.
+fn within(key: impl Into<String>, value: u64, allowed: RangeInclusive<u64>) -> Result<(), PlanError> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    refuse(key, &value, &format!("{} to {}", allowed.start(), allowed.end()))
+}
+
+fn refuse<T>(key: impl Into<String>, value: &dyn fmt::Display, allowed: &dyn fmt::Display) -> Result<T, PlanError> {
+    Err(PlanError { key: key.into(), value: value.to_string(), allowed: allowed.to_string() })
 }

@@ -78,6 +78,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     with(&|plan| plan.batching = Batching::None);
     with(&|plan| plan.signed_requests = false);
     with(&|plan| plan.history_batches = 4096);
+    with(&|plan| plan.chunk_bytes = 1 << 20);
     with(&|plan| shorten(plan));
     for index in 0..plan.timeline.len() {
         with(&|plan| plan.timeline[index].for_ns /= 2);

@@ -2,12 +2,15 @@
 //! protocol passes.
 
 use hippodrome_engine::protocol::planted::Planted;
+use hippodrome_engine::settings::options::Batching;
 use hippodrome_sim::hunt::{Hunt, hunt};
-use hippodrome_sim::plan::{Fault, Plan, What};
+use hippodrome_sim::plan::{Disk, Fault, Faulty, Hostile, HostileKind, Plan, What};
 use hippodrome_sim::{mutants, run, shrink};
 
 /// Enough for two cores in a few seconds, unoptimised.
 const SEEDS: u64 = 60;
+/// Enough to find any planted bug.
+const MUTANT_SEEDS: u64 = 700;
 
 #[test]
 fn nothing_is_violated() {
@@ -33,13 +36,19 @@ fn what_is_promised_is_met() {
     assert!(found.byzantine * 2 >= SEEDS, "Byzantine replicas in {}", found.byzantine);
     assert!(found.view_changes * 3 >= SEEDS, "view changes in {}", found.view_changes);
     for (what, seeds) in [
-        ("twins", found.twins),
-        ("faulty clients", found.hostile),
+        ("twins that contradict each other", found.twins),
+        ("harm by faulty clients", found.hostile),
+        ("new views that reassign batches", found.reassigning),
+        ("prepared state through two view changes", found.prepared_twice),
+        ("state transfers", found.transfers),
+        ("states of several chunks", found.chunked),
         ("crashes", found.crashed),
+        ("power failures", found.power_failed),
         ("partitions", found.partitioned),
     ] {
         assert!(seeds > 0, "{what} in none of {SEEDS} seeds");
     }
+    assert_eq!(found.unjudged, 0, "seeds not judged for liveness");
 }
 
 #[test]
@@ -62,6 +71,66 @@ fn plans_that_prove_nothing_are_refused() {
     plan.faulty.clear();
     plan.timeline = (0..2).map(|replica| Fault { at_ns: 1, for_ns: 1, what: What::Loss(replica) }).collect();
     assert_eq!(plan.check().unwrap_err().to_string(), "unreliable replicas = 2: allowed: at most f = 1");
+}
+
+#[test]
+fn a_plan_that_was_edited_wrongly_is_refused_by_the_name_of_what_is_wrong() {
+    let whole = Plan { timeline: Vec::new(), faulty: Vec::new(), heal_ns: 1_000_000_000, ..Plan::draw(0) };
+    let n = u16::try_from(whole.replicas).unwrap();
+    let fault = |at_ns, what| Fault { at_ns, for_ns: 1, what };
+    let refused = |change: &dyn Fn(&mut Plan), key: &str| {
+        let mut plan = whole.clone();
+        change(&mut plan);
+        let refusal = plan.check().unwrap_err().to_string();
+        assert!(refusal.starts_with(key), "{refusal} instead of {key}");
+    };
+    whole.check().unwrap();
+    for what in [
+        What::Crash(99),
+        What::Loss(n),
+        What::Pause(n),
+        What::SlowDisk(n),
+        What::Partition(vec![0, n]),
+        What::OneWay(vec![0], vec![64]),
+        What::Drop(1001),
+        What::Slow(0),
+    ] {
+        refused(&|plan| plan.timeline = vec![fault(1, What::Pause(0)), fault(2, what.clone())], "timeline[1].what");
+    }
+    refused(&|plan| plan.timeline = vec![fault(2, What::Pause(0)), fault(1, What::Pause(0))], "timeline[1].at_ns = 1");
+    refused(&|plan| plan.timeline = vec![fault(plan.heal_ns + 1, What::Pause(0))], "timeline[0].at_ns");
+    let faulty = |replica, mutate_permille| Faulty {
+        replica,
+        kinds: Vec::new(),
+        twins: false,
+        mutate_permille,
+        false_state: false,
+    };
+    refused(&|plan| plan.faulty = vec![faulty(n, 0)], "faulty[0].replica");
+    refused(&|plan| plan.faulty = vec![faulty(0, 1001)], "faulty[0].mutate_permille = 1001");
+    refused(
+        &|plan| plan.faulty = vec![faulty(1, 0), faulty(1, 0)],
+        "faulty[1].replica = 1: allowed: each replica once",
+    );
+    refused(&|plan| plan.network.loss_permille = 1001, "network.loss_permille");
+    refused(&|plan| plan.network.delay_min_ns = plan.network.delay_max_ns + 1, "network.delay_min_ns");
+    refused(
+        &|plan| plan.disk = Some(Disk { sync_min_ns: 2, sync_max_ns: 1, snapshot_every: 1 }),
+        "disk.sync_min_ns = 2: allowed: 0 to 1",
+    );
+    refused(&|plan| plan.view_timeout_max_ns = plan.view_timeout_ns - 1, "view_timeout_max_ns");
+    refused(&|plan| plan.chunk_bytes = 0, "chunk_bytes = 0");
+    refused(&|plan| plan.batching = Batching::Fixed { size: 0 }, "batching.size");
+    refused(&|plan| plan.hostile = vec![Hostile { kind: HostileKind::Replay, every_ns: 0 }], "hostile[0].every_ns");
+}
+
+#[test]
+fn every_planted_bug_is_found_by_a_checker_that_is_there_for_it() {
+    for &planted in Planted::ALL {
+        let mutant = mutants::find(planted, 0, MUTANT_SEEDS, 2, &|_, _| true);
+        let (_, violation) = mutant.found.unwrap_or_else(|| panic!("{planted} is not found"));
+        assert!(mutants::expected(planted).contains(&violation.checker), "{planted}: {}", violation.checker);
+    }
 }
 
 #[test]

@@ -43,6 +43,7 @@ Examples:
   hippodrome run                              four replicas, closed loop, 10 s
   hippodrome run --rate 50000 --arrivals poisson --auth ed25519-batch
   hippodrome stress kill-backup               a fault under load, and a scorecard
+  hippodrome sim --seeds 1000                 the same protocol in a simulator, under faults and lies
   hippodrome report results/20260102-030405   the same results again";
 
 /// What `--version` adds to the version: without it a result can not be traced to what was run.

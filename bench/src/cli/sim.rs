@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use hippodrome_engine::protocol::planted::Planted;
 
 use super::values::whole;
@@ -22,7 +23,7 @@ and r0b twins, c0 and so on clients, ** the world), and what happens.
 
 Exit codes:
   0    nothing was violated; with --mutants: every planted bug was found
-  1    something was violated; with --mutants: a planted bug was not found
+  1    something was violated; with --mutants: a planted bug was not found by a checker that is there for it
   2    usage: a flag, value or plan can not be used (the message names it)
   3    something failed on the way (the message says what)
   130  interrupted by Ctrl-C or SIGTERM: the verdict on the seeds that were run is printed";
@@ -36,7 +37,8 @@ Exit codes:
 ///
 /// Checked: replicas agree, in all their lives; nobody contradicts what it said; what is executed was asked for, proven,
 /// valid, and executed once; results are those of the ledger, in an order that respects real time; what clients were
-/// told to be done is not lost; and when the network heals, everybody gets on. A run in which something is violated is
+/// told to be done is kept by so many that no crash can lose it; view-changes tell of all that was committed to; and
+/// when the network heals, everybody gets on, also those who have lost their votes and only follow, and all who vote are active in one view. A run in which something is violated is
 /// shrunk, as long as it fails in the same way, and written down.
 #[derive(Debug, Args)]
 pub(crate) struct SimArgs {
@@ -73,7 +75,7 @@ pub(crate) struct SimArgs {
     pub(crate) mutants: bool,
 
     /// Plant this bug in every replica
-    #[arg(long, value_name = "BUG", value_parser = planted, conflicts_with = "mutants")]
+    #[arg(long, value_name = "BUG", value_parser = planted_bugs(), conflicts_with = "mutants")]
     pub(crate) planted: Option<Planted>,
 
     /// Where failures are written; made if missing
@@ -81,7 +83,8 @@ pub(crate) struct SimArgs {
     pub(crate) out: PathBuf,
 }
 
-fn planted(text: &str) -> Result<Planted, String> {
-    let names = || Planted::ALL.iter().map(|bug| bug.name()).collect::<Vec<_>>().join(", ");
-    Planted::ALL.iter().copied().find(|bug| bug.name() == text).ok_or_else(|| format!("allowed: {}", names()))
+/// Lists the bugs in the help.
+fn planted_bugs() -> impl TypedValueParser<Value = Planted> {
+    PossibleValuesParser::new(Planted::ALL.iter().map(|bug| bug.name()))
+        .try_map(|text| Planted::ALL.iter().copied().find(|bug| bug.name() == text).ok_or("no such bug"))
 }

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hippodrome_analysis::summary::count;
+use hippodrome_engine::protocol::Ignored;
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_sim::check::Violation;
+use hippodrome_sim::coverage::Coverage;
 use hippodrome_sim::hunt::{Found, Hunt, hunt};
 use hippodrome_sim::plan::Plan;
 use hippodrome_sim::{mutants, run as simulate, shrink};
@@ -28,6 +30,8 @@ const MUTANT_SEEDS: u64 = 2000;
 const FAILURES_TOLD: usize = 3;
 /// Lines of a trace that are printed.
 const LINES_TOLD: usize = 30;
+/// Reasons for ignoring something that are printed.
+const REASONS_TOLD: usize = 6;
 
 /// Hunts, replays, or looks for planted bugs.
 pub(crate) fn run(arguments: &SimArgs) -> Result<(), Failure> {
@@ -145,7 +149,7 @@ fn find_mutants(arguments: &SimArgs) -> Result<(), Failure> {
     let seeds = arguments.seeds.unwrap_or(MUTANT_SEEDS);
     let stop = signals::stop_flag()?;
     let mut missed = 0;
-    print(&format!("{:<24} {:>8}  {:<14} {:>8}\n", "planted bug", "seed", "found by", "after"));
+    print(&format!("{:<24} {:>8}  {:<14} {:>8}  {}\n", "planted bug", "seed", "found by", "after", "expected of"));
     for &planted in Planted::ALL {
         let bar = bar(seeds, planted.name());
         let mutant = mutants::find(planted, arguments.first, seeds, jobs(arguments), &|done, failures| {
@@ -157,9 +161,13 @@ fn find_mutants(arguments: &SimArgs) -> Result<(), Failure> {
         }
         let after = format!("{:.2} s", mutant.took.as_secs_f64());
         let row = match &mutant.found {
-            Some((seed, violation)) => format!("{planted:<24} {seed:>8}  {:<14} {after:>8}", violation.checker),
-            None => format!("{planted:<24} {:>8}  {:<14} {after:>8}", "-", "NOT FOUND"),
+            Some((seed, violation)) => {
+                format!("{:<24} {seed:>8}  {:<14} {after:>8}", planted.name(), violation.checker)
+            }
+            None => format!("{:<24} {:>8}  {:<14} {after:>8}", planted.name(), "-", "NOT FOUND"),
         };
+        let expected: Vec<String> = mutants::expected(planted).iter().map(ToString::to_string).collect();
+        let row = format!("{row}  {}", expected.join(", "));
         missed += usize::from(mutant.found.is_none());
         print(&format!("{row}\n"));
     }
@@ -200,31 +208,89 @@ fn summary(found: &Found, took: Duration) -> String {
         took.as_secs_f64(),
         found.violations.len()
     );
+    if found.unjudged > 0 {
+        let _ = writeln!(
+            text,
+            "  {} seeds not judged for liveness: through faults in the plan more than f replicas did not vote when the run \
+             was given up",
+            many(found.unjudged)
+        );
+    }
     for (what, part) in [
-        ("a Byzantine replica", found.byzantine),
-        ("twins among them", found.twins),
-        ("faulty clients", found.hostile),
+        ("lies of a Byzantine replica", found.byzantine),
+        ("twins that contradict each other", found.twins),
+        ("harm by faulty clients", found.hostile),
         ("a view change", found.view_changes),
+        ("... that reassigns batches", found.reassigning),
+        ("... twice with prepared state", found.prepared_twice),
         ("a state transfer", found.transfers),
+        ("... in several chunks", found.chunked),
+        ("... behind a log gone ahead", found.ahead),
         ("a crash", found.crashed),
+        ("a power failure", found.power_failed),
         ("a partition", found.partitioned),
     ] {
-        let _ = writeln!(text, "  seeds with {what:<20} {}", share(part));
+        let _ = writeln!(text, "  seeds with {what:<32} {}", share(part));
     }
+    text + &recoveries(found) + &totals(total)
+}
+
+/// How long clusters took to recover.
+#[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
+fn recoveries(found: &Found) -> String {
+    let columns = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)].map(|(name, quantile)| {
+        found.recovery(quantile).map(|recovery| {
+            format!("{name} {:.2} s ({:.1} view time-outs)", recovery.ns as f64 / 1e9, recovery.view_timeouts)
+        })
+    });
+    let columns: Vec<String> = columns.into_iter().flatten().collect();
+    if columns.is_empty() { String::new() } else { format!("  from healing to all well: {}\n", columns.join(", ")) }
+}
+
+/// What was met, added up.
+#[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
+fn totals(total: &Coverage) -> String {
+    let many = |number: u64| count(number as f64);
+    let early = total.ignored.get(Ignored::AboveHighWatermark.name()).copied().unwrap_or(0);
+    let mut text = String::new();
     let _ = writeln!(
         text,
-        "  in all: {} views entered (the highest is {}), {} crashes, {} restarts ({} without memory), {} power failures, \
-         {} partitions, {} pauses, {} states taken over",
-        many(total.views_entered),
-        total.highest_view,
+        "  faults: {} crashes, {} restarts ({} without a vote), {} power failures ({} unsynced records lost), \
+         {} partitions, {} pauses, {} lies, {} harmful requests",
         many(total.crashes),
         many(total.restarts),
         many(total.forgetful),
         many(total.power_failures),
+        many(total.unsynced_records_lost),
         many(total.partitions),
         many(total.pauses),
-        many(total.states_installed),
+        many(total.lies),
+        many(total.hostile_requests),
     );
+    let _ = writeln!(
+        text,
+        "  views: {} entered (the highest is {}), {} new views that reassign batches, {} null requests, {} view-changes \
+         with prepared state ({} with what the one before told of)",
+        many(total.views_entered),
+        total.highest_view,
+        many(total.reassigning_views),
+        many(total.null_requests),
+        many(total.prepared_told),
+        many(total.prepared_told_again),
+    );
+    let _ = writeln!(
+        text,
+        "  state: {} states taken over ({} in several chunks), {} logs gone ahead of their state, {} messages too early \
+         to be kept",
+        many(total.states_installed),
+        many(total.states_of_chunks),
+        many(total.went_ahead),
+        many(early),
+    );
+    let mut ignored: Vec<(&str, u64)> = total.ignored.iter().map(|(reason, many)| (*reason, *many)).collect();
+    ignored.sort_by_key(|(_, many)| std::cmp::Reverse(*many));
+    let top = ignored.iter().take(REASONS_TOLD).map(|(reason, number)| format!("{reason} {}", many(*number)));
+    let _ = writeln!(text, "  ignored, for these reasons above all: {}", top.collect::<Vec<_>>().join(", "));
     let _ = writeln!(
         text,
         "  {} operations, {} messages, {} events in {:.0} simulated hours",

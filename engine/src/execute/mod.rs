@@ -112,6 +112,8 @@ pub struct Executor {
     checkpoint_interval: u64,
     /// The simulator's planted bug.
     planted: Option<Planted>,
+    /// Bytes of a snapshot's chunks.
+    chunk_bytes: usize,
     state: State,
     kept: Kept,
     replies: Replies,
@@ -136,6 +138,7 @@ impl Executor {
             own: config.own,
             checkpoint_interval: config.checkpoint_interval,
             planted: None,
+            chunk_bytes: SNAPSHOT_CHUNK_BYTES,
             state: State { ledger: Ledger::default(), clients: ClientTable::new(clients), app },
             kept: Kept::default(),
             replies: Replies::new(config.client_nodes),
@@ -150,6 +153,15 @@ impl Executor {
     /// Plants a bug, for the simulator to find. Nothing else does.
     pub const fn plant(&mut self, planted: Option<Planted>) {
         self.planted = planted;
+    }
+
+    /// Cuts snapshots into chunks of so many bytes: for the simulator, whose states are small.
+    ///
+    /// # Panics
+    /// If that is 0 or more than [`SNAPSHOT_CHUNK_BYTES`].
+    pub fn cut_snapshots(&mut self, chunk_bytes: usize) {
+        assert!((1..=SNAPSHOT_CHUNK_BYTES).contains(&chunk_bytes), "chunks of {chunk_bytes} bytes");
+        self.chunk_bytes = chunk_bytes;
     }
 
     /// Executes the next batch and appends what follows from it to `out`: replies, [`Done::Executed`], and
@@ -173,7 +185,7 @@ impl Executor {
         if sequence.0.is_multiple_of(self.checkpoint_interval) {
             let digest = self.state_digest();
             if self.kept.reach(sequence) {
-                self.kept.keep(Snapshot { sequence, digest, chunks: self.state.chunks() });
+                self.kept.keep(Snapshot { sequence, digest, chunks: self.state.chunks(self.chunk_bytes) });
             }
             out.push(Done::Checkpoint(sequence, digest));
         }
@@ -267,7 +279,7 @@ impl Executor {
 
     /// A snapshot of the present state. Costs a copy of it.
     pub fn snapshot_now(&mut self) -> Snapshot {
-        Snapshot { sequence: self.executed(), digest: self.state_digest(), chunks: self.state.chunks() }
+        Snapshot { sequence: self.executed(), digest: self.state_digest(), chunks: self.state.chunks(self.chunk_bytes) }
     }
 
     /// Replaces the state by the one that another replica had at a later `sequence`, and keeps its snapshot in turn.
@@ -386,8 +398,8 @@ impl State {
         hasher.finalize().into()
     }
 
-    fn chunks(&self) -> Vec<Bytes> {
-        snapshot::write(&self.ledger, &self.clients, self.app.as_ref())
+    fn chunks(&self, chunk_bytes: usize) -> Vec<Bytes> {
+        snapshot::write(&self.ledger, &self.clients, self.app.as_ref(), chunk_bytes)
     }
 }
 

@@ -82,9 +82,9 @@ pub(super) struct State {
     pub(super) app: Box<dyn Application>,
 }
 
-/// The state as chunks.
-pub(super) fn write(ledger: &Ledger, clients: &ClientTable, app: &dyn Application) -> Vec<Bytes> {
-    let mut writer = Writer::default();
+/// The state as chunks of `chunk_bytes`.
+pub(super) fn write(ledger: &Ledger, clients: &ClientTable, app: &dyn Application, chunk_bytes: usize) -> Vec<Bytes> {
+    let mut writer = Writer { chunk_bytes, chunks: Vec::new(), current: Vec::new() };
     writer.write(MAGIC);
     writer.write(&ledger.sequence().0.to_le_bytes());
     writer.write(&ledger.digest().0);
@@ -162,8 +162,8 @@ fn read_clients(reader: &mut Reader<'_>, clients: u32) -> Result<ClientTable, Sn
 }
 
 /// Cuts a stream of bytes into chunks.
-#[derive(Default)]
 struct Writer {
+    chunk_bytes: usize,
     chunks: Vec<Bytes>,
     current: Vec<u8>,
 }
@@ -172,12 +172,12 @@ impl Writer {
     fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.current.capacity() == 0 {
-                self.current.reserve_exact(SNAPSHOT_CHUNK_BYTES);
+                self.current.reserve_exact(self.chunk_bytes);
             }
-            let (now, later) = bytes.split_at(bytes.len().min(SNAPSHOT_CHUNK_BYTES - self.current.len()));
+            let (now, later) = bytes.split_at(bytes.len().min(self.chunk_bytes - self.current.len()));
             self.current.extend_from_slice(now);
             bytes = later;
-            if self.current.len() == SNAPSHOT_CHUNK_BYTES {
+            if self.current.len() == self.chunk_bytes {
                 self.chunks.push(std::mem::take(&mut self.current).into());
             }
         }

@@ -177,6 +177,22 @@ fn a_gap_in_the_order_is_our_own_error() {
     executor.execute(&execution, &mut Vec::new());
 }
 
+#[test]
+fn snapshots_are_cut_as_told() {
+    let mut whole = executor(Kv::with_records(20, 10));
+    let mut source = executor(Kv::with_records(20, 10));
+    source.cut_snapshots(100);
+    for executor in [&mut whole, &mut source] {
+        execute(executor, &[(0, 1)]);
+    }
+    let Snapshot { sequence, digest, chunks } = source.snapshot_now();
+    assert!(chunks.len() > 3 && chunks[..chunks.len() - 1].iter().all(|chunk| chunk.len() == 100));
+    assert_eq!(chunks.concat(), whole.snapshot_now().chunks.concat());
+    let mut laggard = executor(Kv::new());
+    assert!(laggard.install(sequence, digest, chunks));
+    assert_equal(&mut source, &mut laggard);
+}
+
 proptest! {
     /// Batches with replays and duplicates, within one batch and across: each request is executed at most once, in
     /// increasing order for each client, is always answered alike, and two executors agree on everything.

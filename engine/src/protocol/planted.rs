@@ -31,6 +31,8 @@ named_enum! {
         CommitUnprepared = "commit-unprepared",
         /// A vote is sent before it is durable.
         VoteBeforeDurable = "vote-before-durable",
+        /// What outlived its process in the page cache is taken for durable when the log is read again.
+        RecoveredUnsynced = "recovered-unsynced",
         /// The view timer is never started, so a faulty primary stays.
         TimerForgotten = "timer-forgotten",
     }

@@ -29,6 +29,8 @@ pub enum Checker {
     Certificates,
     /// A correct replica never contradicts what it said, not even after a crash.
     Consistency,
+    /// A correct replica's view change tells of every batch that it has committed itself to.
+    ViewChange,
     /// What is executed was asked for by its client, could prove it at a correct replica, and is valid.
     Validity,
     /// Each operation is executed once.
@@ -37,10 +39,12 @@ pub enum Checker {
     Replies,
     /// An operation that completed before another began precedes it in the ledger.
     RealTime,
-    /// What clients were told to be done is in the ledgers that are left.
+    /// What clients were told to be done is kept by a quorum, whatever dies: in a state, or as prepared.
     Durability,
     /// When the network has healed, correct clients get their answers and correct replicas catch up.
     Liveness,
+    /// When all of that is done, correct replicas come together: all of them are active in one view.
+    Convergence,
     /// Correct replicas judge signatures alike.
     Verdicts,
     /// No replica falls over.
@@ -55,12 +59,14 @@ impl fmt::Display for Checker {
             Self::Agreement => "agreement",
             Self::Certificates => "certificates",
             Self::Consistency => "consistency",
+            Self::ViewChange => "view-change",
             Self::Validity => "validity",
             Self::ExactlyOnce => "exactly-once",
             Self::Replies => "replies",
             Self::RealTime => "real-time",
             Self::Durability => "durability",
             Self::Liveness => "liveness",
+            Self::Convergence => "convergence",
             Self::Verdicts => "verdicts",
             Self::Panic => "panic",
             Self::Storm => "storm",
@@ -87,6 +93,8 @@ pub(crate) struct Checks {
     asked: BTreeMap<Digest, u64>,
     /// The correct replicas.
     correct: u64,
+    /// L, as the replicas round it.
+    window: u64,
     ledger: BTreeMap<SequenceNumber, Entry>,
     oracle: Oracle,
     /// What was executed for whom, with its result and place.
@@ -97,6 +105,8 @@ pub(crate) struct Checks {
     completed: Place,
     /// Of operations under way: what was complete when they began.
     began: BTreeMap<ClientId, Place>,
+    /// The batches with operations that clients were told to be done.
+    acknowledged: BTreeMap<SequenceNumber, Digest>,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -107,11 +117,13 @@ struct Entry {
 }
 
 impl Checks {
-    pub(crate) fn new(clients: u32, correct: u64) -> Self {
+    /// `correct`: the replicas that are neither Byzantine nor come to forget everything. `window` is L, a multiple of K.
+    pub(crate) fn new(clients: u32, correct: u64, window: u64) -> Self {
         Self {
             clients,
             asked: BTreeMap::new(),
             correct,
+            window,
             ledger: BTreeMap::new(),
             oracle: Oracle::new(),
             results: BTreeMap::new(),
@@ -119,6 +131,7 @@ impl Checks {
             votes: Votes::default(),
             completed: (SequenceNumber(0), 0),
             began: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
             violation: None,
         }
     }
@@ -139,9 +152,19 @@ impl Checks {
         self.ledger.last_key_value().map_or(SequenceNumber(0), |(sequence, _)| *sequence)
     }
 
-    /// The last place of an operation that a client was told to be done.
-    pub(crate) const fn completed_end(&self) -> SequenceNumber {
-        self.completed.0
+    /// Null requests that were executed.
+    pub(crate) fn null_requests(&self) -> u64 {
+        self.ledger.values().filter(|entry| entry.batch.is_null()).count() as u64
+    }
+
+    /// The batches with operations that clients were told to be done.
+    pub(crate) fn acknowledged(&self) -> Vec<(SequenceNumber, Digest)> {
+        self.acknowledged.iter().map(|(sequence, digest)| (*sequence, *digest)).collect()
+    }
+
+    /// The correct replicas, as a set.
+    pub(crate) const fn correct(&self) -> u64 {
+        self.correct
     }
 
     /// An honest replica is about to execute a batch. `valid` tells whether the application takes an operation.
@@ -230,10 +253,16 @@ impl Checks {
         self.began.insert(client, self.completed);
     }
 
-    /// A correct client takes its operation to be done, with this result.
-    pub(crate) fn completed(&mut self, client: ClientId, timestamp: Timestamp, result: &[u8]) {
+    /// A correct client takes its operation to be done, with this result. Returns the batch that it is in.
+    pub(crate) fn completed(
+        &mut self,
+        client: ClientId,
+        timestamp: Timestamp,
+        result: &[u8],
+    ) -> Option<(SequenceNumber, Digest)> {
         let Some((expected, place)) = self.results.get(&(client, timestamp)) else {
-            return self.fail(Checker::Replies, || format!("c{client} t{timestamp} is done, but nobody executed it"));
+            self.fail(Checker::Replies, || format!("c{client} t{timestamp} is done, but nobody executed it"));
+            return None;
         };
         let place = *place;
         if expected != result {
@@ -248,5 +277,8 @@ impl Checks {
             });
         }
         self.completed = self.completed.max(place);
+        let batch = (place.0, self.ledger.get(&place.0)?.batch.digest);
+        self.acknowledged.insert(batch.0, batch.1);
+        Some(batch)
     }
 }

@@ -33,6 +33,7 @@ impl Plan {
             view_timeout_ns,
             view_timeout_max_ns: view_timeout_ns * random.pick(&[4, 8, 16]),
             history_batches: random.pick(&[0, 2, 8, 32, 4096]),
+            chunk_bytes: Random::new(seed, "chunks", 0).pick(&[100, 400, 1 << 20]),
             clients: Clients {
                 count: u32::try_from(random.range(1, 6)).unwrap_or(1),
                 operations: u32::try_from(random.range(3, 40)).unwrap_or(3),
@@ -50,6 +51,7 @@ impl Plan {
         plan.faulty = faulty(&plan, random);
         plan.hostile = hostile(&plan, random);
         plan.timeline = timeline(&plan, random);
+        fail_again(&mut plan);
         plan
     }
 }
@@ -151,6 +153,43 @@ fn timeline(plan: &Plan, random: &mut Random) -> Vec<Fault> {
     }
     timeline.sort_by_key(|fault| fault.at_ns);
     timeline
+}
+
+/// Some processes that die have more bad luck: while they are down or soon after they are back, the power fails, and
+/// their disks are slow all that time, so that there is something to lose. Some with slow disks die for a moment, so that
+/// what they had not synced still matters to the others when they are back.
+fn fail_again(plan: &mut Plan) {
+    let random = &mut Random::new(plan.seed, "power", 0);
+    let mut failures = Vec::new();
+    for crash in plan.timeline.iter().filter(|_| plan.disk.is_some()) {
+        let What::Crash(replica) = crash.what else { continue };
+        let after = random.pick(&[200_000, 2 * MS, 20 * MS, 100 * MS]);
+        let (down, back) = (random.below(crash.for_ns), crash.for_ns + random.below(after));
+        if random.chance(500) {
+            let before = random.below(20 * MS).min(crash.at_ns);
+            failures.push((crash.at_ns - before, before + crash.for_ns + after, What::SlowDisk(replica)));
+        }
+        if random.chance(400) {
+            let at_ns = crash.at_ns + if random.chance(300) { down } else { back };
+            failures.push((at_ns, random.range(MS, plan.view_timeout_ns), What::PowerFailure));
+        }
+    }
+    let slow = plan.timeline.iter().filter(|fault| plan.disk.is_some() && matches!(fault.what, What::SlowDisk(_)));
+    let slow = slow.map(|fault| (fault.at_ns, fault.for_ns, fault.what.clone())).chain(failures.clone());
+    let mut moments = Vec::new();
+    for (at_ns, for_ns, what) in slow {
+        if let What::SlowDisk(replica) = what
+            && random.chance(700)
+        {
+            let at_ns = at_ns + random.below(for_ns.min(60 * MS));
+            moments.push((at_ns, random.range(MS, 10 * MS), What::Crash(replica)));
+        }
+    }
+    let heal_ns = plan.heal_ns;
+    let failures = failures.into_iter().chain(moments).filter(|(at_ns, ..)| *at_ns < heal_ns);
+    let failures = failures.map(|(at_ns, for_ns, what)| Fault { at_ns, for_ns: for_ns.min(heal_ns - at_ns), what });
+    plan.timeline.extend(failures);
+    plan.timeline.sort_by_key(|fault| fault.at_ns);
 }
 
 fn what(plan: &Plan, random: &mut Random) -> What {

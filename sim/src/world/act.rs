@@ -144,6 +144,8 @@ impl World<'_> {
         let replica = &mut self.replicas[at];
         if replica.is_honest() {
             let (own, quorums) = (replica.id, self.quorums);
+            self.check_vote(at, message);
+            let replica = &self.replicas[at];
             if replica.blank {
                 self.checks.said_blankly(own, message);
             } else {
@@ -158,17 +160,7 @@ impl World<'_> {
             return;
         }
         for to in to {
-            let replica = &mut self.replicas[at];
-            let own = replica.id;
-            let mut message = message.as_ref().clone();
-            if let Some(shadow) = replica.process.as_ref().and_then(|process| process.shadow.as_ref()) {
-                message = shadow.falsify(message);
-            }
-            let messages = match &mut replica.mutator {
-                Some(mutator) => mutator.change(&message, *to),
-                None => vec![message],
-            };
-            for message in messages.iter().filter_map(|message| self.prover.seal(own, message)).collect::<Vec<_>>() {
+            for message in self.falsify(at, *to, message) {
                 if let Some(mutator) = &mut self.replicas[at].mutator {
                     mutator.remember(&message);
                 }
@@ -177,11 +169,35 @@ impl World<'_> {
         }
     }
 
+    /// What a faulty replica says to `to` in place of `message`, sealed. Counts lies.
+    fn falsify(&mut self, at: usize, to: ReplicaId, message: &Arc<Message>) -> Vec<Message> {
+        let replica = &mut self.replicas[at];
+        let own = replica.id;
+        let shadow = replica.process.as_ref().and_then(|process| process.shadow.as_ref());
+        let falsified = shadow.map_or_else(|| message.as_ref().clone(), |shadow| shadow.falsify((**message).clone()));
+        let messages = match &mut replica.mutator {
+            Some(mutator) => mutator.change(&falsified, to),
+            None => vec![falsified],
+        };
+        let sealed: Vec<Message> = messages.iter().filter_map(|message| self.prover.seal(own, message)).collect();
+        if replica.twin.is_some() {
+            let contradictions = sealed.iter().filter(|message| self.twins.contradict(own, message)).count() as u64;
+            self.coverage.contradictions += contradictions;
+            self.coverage.lies += contradictions;
+        }
+        // To say the truth twice is no lie.
+        let honest = self.prover.seal(own, message);
+        let differ = sealed.iter().filter(|message| Some(*message) != honest.as_ref()).count();
+        self.coverage.lies += differ.max(usize::from(sealed.is_empty())) as u64;
+        sealed
+    }
+
     /// Puts a message on the network.
     fn transmit(&mut self, at: usize, to: ReplicaId, message: &Sent) {
         let (from, twin) = (self.replicas[at].id, self.replicas[at].twin);
         let sender = Endpoint::replica(from, twin);
         let spoilt = self.replicas[at].kinds().iter().any(|kind| kind.corrupts_proof_to(to));
+        self.coverage.lies += u64::from(spoilt);
         for index in 0..self.replicas.len() {
             let receiver = &self.replicas[index];
             if receiver.id != to || from == to {

@@ -165,7 +165,8 @@ impl World<'_> {
         self.trace.line(&name, || format!("** t{timestamp} is done"));
         self.trace.count(timestamp.0);
         let accepted = self.clients.table.result(id).unwrap_or_default().to_vec();
-        self.checks.completed(id, timestamp, &accepted);
+        let batch = self.checks.completed(id, timestamp, &accepted);
+        self.check_durability(batch.into_iter().collect());
         self.clients.completed += 1;
         let client = &mut self.clients.clients[id.0 as usize];
         client.done += 1;

@@ -21,13 +21,7 @@ impl World<'_> {
             }
             What::Crash(replica) => self.crash(*replica, false),
             What::Loss(replica) => self.crash(*replica, true),
-            What::PowerFailure => {
-                self.coverage.power_failures += 1;
-                let correct = self.replicas.iter().filter(|replica| replica.is_correct());
-                for replica in correct.map(|replica| replica.id.0).collect::<Vec<_>>() {
-                    self.crash(replica, false);
-                }
-            }
+            What::PowerFailure => self.fail_power(),
             What::Pause(replica) => {
                 self.coverage.pauses += 1;
                 for at in 0..self.replicas.len() {
@@ -81,9 +75,24 @@ impl World<'_> {
             return;
         }
         self.coverage.crashes += 1;
-        replica.crash(disk_too);
+        if disk_too {
+            replica.lose_disk()
+        } else {
+            replica.crash()
+        }
         let name = replica.name();
         self.trace.line(&name, || if disk_too { "** dies and loses its disk" } else { "** dies" }.to_owned());
+        self.check_durability(self.checks.acknowledged());
+    }
+
+    /// All honest processes die at once, and what was not synced is lost, also where a process had died before.
+    fn fail_power(&mut self) {
+        self.coverage.power_failures += 1;
+        for replica in self.replicas.iter_mut().filter(|replica| replica.is_honest()) {
+            self.coverage.crashes += u64::from(replica.process.is_some());
+            self.coverage.unsynced_records_lost += replica.lose_power();
+        }
+        self.check_durability(self.checks.acknowledged());
     }
 
     fn restart(&mut self, replica: u16) {

@@ -56,6 +56,7 @@ impl World<'_> {
             HostileKind::Partial => {
                 let some = client.random.below(all + 1);
                 let holds = client.random.pick(&[some, 1, 0b11, all]);
+                self.coverage.hostile_requests += u64::from(holds != all);
                 self.ask_hostile(index, holds, false);
             }
             HostileKind::Replay => {
@@ -65,17 +66,22 @@ impl World<'_> {
                 let own = client.sent[client.random.index(REMEMBERED)].clone();
                 let other =
                     ClientId(u32::try_from(client.random.below(u64::from(self.plan.clients.count))).unwrap_or(0));
+                self.coverage.hostile_requests += 1;
                 // It may listen in on others as well.
                 let heard = if client.random.chance(300) { self.clients.request(other).cloned() } else { None };
                 self.show(index, &heard.unwrap_or(own), false);
             }
             HostileKind::TwoFaced => {
+                self.coverage.hostile_requests += 1;
                 self.ask_hostile(index, all, false);
                 let client = &mut self.hostile[index];
                 client.timestamp -= 1; // the same once more, for another operation
                 self.ask_hostile(index, all, false);
             }
-            HostileKind::Invalid => self.ask_hostile(index, all, true),
+            HostileKind::Invalid => {
+                self.coverage.hostile_requests += 1;
+                self.ask_hostile(index, all, true);
+            }
             HostileKind::Unknown => {
                 if client.random.chance(200) {
                     client.timestamp = client.random.pick(&[client.timestamp, u64::MAX - 2, u64::MAX / 2]);
@@ -83,9 +89,11 @@ impl World<'_> {
                 if client.random.chance(500) {
                     client.id = ClientId(client.random.pick(&[client.own.0, client.own.0 + 7, u32::MAX]));
                 }
+                self.coverage.hostile_requests += u64::from(client.id != client.own || client.timestamp > u64::MAX / 2);
                 self.ask_hostile(index, all, false);
             }
             HostileKind::Torsion => {
+                self.coverage.hostile_requests += 1;
                 self.check_verdicts();
                 self.ask_hostile(index, ODD_SIGNATURE, false);
             }

@@ -1,6 +1,6 @@
 //! One replica's process: the real core and the real executor, with the queues between them that the pipeline has.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use hippodrome_engine::app::kv::Kv;
@@ -15,6 +15,7 @@ use hippodrome_engine::types::{Digest, NodeId, ReplicaId, SequenceNumber, Time, 
 use super::disk::Disk;
 use super::mutate::Mutator;
 use super::shadow::Shadow;
+use super::tap::{Tap, Tapped};
 use crate::check::{RECORDS, VALUE_BYTES};
 use crate::plan::{Faulty, Plan};
 use crate::random::Random;
@@ -35,10 +36,12 @@ pub(super) struct Replica {
     /// What runs; `None` while it is down.
     pub(super) process: Option<Process>,
     pub(super) disk: Disk,
-    /// It lost what it voted for, or a part of it, and does not vote any more.
+    /// It lost what it voted for, or a part of it, and does not vote: in this life, or, if it lost all, in any.
     pub(super) forgetful: bool,
     /// It lost all of it.
     pub(super) blank: bool,
+    /// The sequence numbers that its last view change told to be prepared.
+    pub(super) told_prepared: BTreeSet<SequenceNumber>,
     /// It stands still until then.
     pub(super) paused_until: u64,
     /// Its disk takes a hundred times as long until then.
@@ -54,6 +57,8 @@ pub(super) struct Process {
     pub(super) core: Box<dyn Protocol>,
     pub(super) executor: Executor,
     pub(super) shadow: Option<Shadow>,
+    /// What a liar means to say.
+    pub(super) tap: Option<Tap>,
     pub(super) timers: BTreeMap<Timer, Time>,
     /// Outputs that wait for the records before them, each with how many must be durable.
     pub(super) gate: VecDeque<(usize, Output)>,
@@ -91,6 +96,7 @@ impl Replica {
             disk: Disk::new(),
             forgetful: false,
             blank: false,
+            told_prepared: BTreeSet::new(),
             paused_until: 0,
             slow_disk_until: 0,
             drift_ppm: i64::try_from(random.below(plan.network.drift_ppm * 2 + 1)).unwrap_or(0) - drift,
@@ -141,16 +147,16 @@ impl Replica {
         self.life += 1;
         let durable = plan.disk.is_some();
         self.blank |= again && !durable;
-        self.forgetful |= self.blank;
+        self.forgetful = self.blank;
         let config = config(plan, planted, self.id, !self.forgetful);
         let mut executor = executor(plan, planted, self.id);
         let mut core = if again && durable && !self.blank {
-            let (saved, records, snapshot) = self.disk.recover();
+            let (saved, records, snapshot) = self.disk.recover(planted == Some(Planted::RecoveredUnsynced));
             if let Some(Snapshot { sequence, digest, chunks }) = snapshot {
                 executor.restore(*sequence, *digest, chunks).expect("a snapshot of its own fits");
             }
             let (executions, recovery) = Recovery::plan(saved, records);
-            self.forgetful |= !recovery.is_whole(plan.window);
+            self.forgetful = !recovery.is_whole(plan.window);
             for execution in executions {
                 executor.execute(&execution, &mut Vec::new());
             }
@@ -159,9 +165,11 @@ impl Replica {
             Pbft::new(config, Time(0), &mut outputs)
         };
         core.limit_history(plan.history_batches);
+        let mut tap = None;
         let core: Box<dyn Protocol> = match &self.behaviour {
             Some(faulty) if !faulty.kinds.is_empty() => {
                 let seed = self.random.next();
+                let core = Tapped::new(core, tap.insert(Tap::default()).clone());
                 let byzantine = Byzantine::new(Box::new(core), faulty.kinds.clone(), plan.replicas, self.id, seed);
                 Box::new(byzantine.with_view_timeout(plan.view_timeout_ns).with_extra_per_second(EXTRA_PER_SECOND))
             }
@@ -173,7 +181,8 @@ impl Replica {
             position: core.position(),
             core,
             executor,
-            shadow: false_state.then(|| Shadow::new(executor_config(plan, self.id))),
+            shadow: false_state.then(|| Shadow::new(executor_config(plan, self.id), plan.chunk_bytes)),
+            tap,
             timers: BTreeMap::new(),
             gate: VecDeque::new(),
             work: VecDeque::new(),
@@ -184,14 +193,22 @@ impl Replica {
     }
 
     /// The process dies.
-    pub(super) fn crash(&mut self, disk_too: bool) {
+    pub(super) fn crash(&mut self) {
         self.process = None;
-        if disk_too {
-            self.disk = Disk::new();
-            (self.forgetful, self.blank) = (true, true);
-        } else {
-            self.disk.crash(&mut self.random);
-        }
+        self.disk.crash(&mut self.random);
+    }
+
+    /// The process dies, and its disk is lost with it.
+    pub(super) fn lose_disk(&mut self) {
+        self.process = None;
+        self.disk = Disk::new();
+        (self.forgetful, self.blank) = (true, true);
+    }
+
+    /// The power fails under the process, or under what one has left. Returns what [`Disk::lose_power`] does.
+    pub(super) fn lose_power(&mut self) -> u64 {
+        self.process = None;
+        self.disk.lose_power(&mut self.random)
     }
 }
 
@@ -238,5 +255,6 @@ fn executor_config(plan: &Plan, own: ReplicaId) -> ExecutorConfig {
 fn executor(plan: &Plan, planted: Option<Planted>, own: ReplicaId) -> Executor {
     let mut executor = Executor::new(executor_config(plan, own), Box::new(Kv::with_records(RECORDS, VALUE_BYTES)));
     executor.plant(planted);
+    executor.cut_snapshots(plan.chunk_bytes);
     executor
 }

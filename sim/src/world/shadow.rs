@@ -20,9 +20,11 @@ pub(super) struct Shadow {
 }
 
 impl Shadow {
-    pub(super) fn new(config: ExecutorConfig) -> Self {
+    pub(super) fn new(config: ExecutorConfig, chunk_bytes: usize) -> Self {
         let app = Box::new(False(Kv::with_records(RECORDS, VALUE_BYTES)));
-        Self { executor: Executor::new(config, app), digests: BTreeMap::new() }
+        let mut executor = Executor::new(config, app);
+        executor.cut_snapshots(chunk_bytes);
+        Self { executor, digests: BTreeMap::new() }
     }
 
     /// Keeps the state at a coming checkpoint.

@@ -1,6 +1,12 @@
 //! Twins: two correct copies of one replica that share its identity, each heard by a part of the others (Bano et al.,
 //! "Twins: BFT systems made robust", OPODIS'21).
 
+use std::collections::BTreeMap;
+
+use hippodrome_engine::protocol::Message;
+use hippodrome_engine::protocol::message::Vote;
+use hippodrome_engine::types::{Digest, ReplicaId, SequenceNumber, View};
+
 use super::Endpoint;
 use crate::plan::Plan;
 use crate::random::Random;
@@ -12,13 +18,15 @@ pub(super) struct Twins {
     random: Random,
     /// For each identity and each peer (clients last): whether it deals with the first, the second or both.
     sides: Vec<Vec<[bool; 2]>>,
+    /// What each pair voted for, by kind, view and position.
+    said: BTreeMap<(ReplicaId, &'static str, View, SequenceNumber), Digest>,
 }
 
 impl Twins {
     pub(super) fn new(plan: &Plan) -> Self {
         let any = plan.faulty.iter().any(|faulty| faulty.twins);
         let random = Random::new(plan.seed, "twins", 0);
-        Self { any, replicas: plan.replicas, random, sides: Vec::new() }
+        Self { any, replicas: plan.replicas, random, sides: Vec::new(), said: BTreeMap::new() }
     }
 
     pub(super) const fn any(&self) -> bool {
@@ -40,5 +48,22 @@ impl Twins {
             (Some(twin), Some(sides)) => sides[peer][twin],
             _ => true,
         }
+    }
+
+    /// One of the twins called `own` says something. Whether they contradict each other in it.
+    pub(super) fn contradict(&mut self, own: ReplicaId, message: &Message) -> bool {
+        let (what, view, sequence, digest) = match message {
+            Message::PrePrepare(message) => ("pre-prepare", message.view, message.sequence, message.batch.digest),
+            Message::Prepare(Vote { view, sequence, digest }) => ("prepare", *view, *sequence, *digest),
+            Message::Commit(Vote { view, sequence, digest }) => ("commit", *view, *sequence, *digest),
+            Message::ViewChange(signed) if signed.content.replica == own => {
+                ("view-change", signed.content.view, SequenceNumber(0), signed.content.digest())
+            }
+            Message::NewView(signed) if signed.signature.is_none() => {
+                ("new-view", signed.content.view, SequenceNumber(0), signed.content.digest())
+            }
+            _ => return false,
+        };
+        *self.said.entry((own, what, view, sequence)).or_insert(digest) != digest
     }
 }

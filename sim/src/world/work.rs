@@ -48,13 +48,18 @@ impl World<'_> {
             }
             Work::Read(to, fetch) => {
                 let chunk = match &process.shadow {
-                    Some(shadow) => shadow.read(fetch),
+                    Some(shadow) => {
+                        self.coverage.lies += 1;
+                        shadow.read(fetch)
+                    }
                     None => process.executor.read(fetch.sequence, fetch.index),
                 };
                 self.answer(at, Input::StateRead(to, chunk));
             }
             Work::Install(sequence, digest, chunks) => {
+                let several = chunks.len() > 1;
                 let good = process.executor.install(sequence, digest, chunks);
+                self.coverage.states_of_chunks += u64::from(good && several);
                 self.installed(at, sequence, digest, good);
             }
         }
@@ -142,6 +147,7 @@ impl World<'_> {
                 self.checks.replied(from, client, timestamp, &result);
             }
             if corrupts {
+                self.coverage.lies += 1;
                 result.push(0xBA);
             }
             if !self.twins.deal(from.0, twin, Endpoint::CLIENTS) {
