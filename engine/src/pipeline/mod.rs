@@ -1,6 +1,7 @@
 //! The pipeline: stages on threads, joined by bounded lock-free rings that carry batches.
 //!
-//! In data-path order: [ingress] (sockets to frames), [verify] (frames to authenticated inputs), [order] (drives the
+//! In data-path order: [ingress] (sockets to frames), [intake] (whose turn it
+//! is), [verify] (frames to authenticated inputs), [order] (drives the
 //! protocol core), [persist] (makes votes durable, where that is asked for), [execute] (applies committed batches), [egress] (seals and encodes), and back to the sockets, which
 //! the ingress's [network] owns both ways. [stage] is what they have in common, [link] joins two of them, [worker] runs
 //! some of them on one thread, [placement] decides which, and [topology] is the one file that wires every link, depth
@@ -16,6 +17,7 @@ pub mod clock;
 pub mod egress;
 pub mod execute;
 pub mod ingress;
+pub mod intake;
 pub mod link;
 pub mod network;
 pub mod order;
