@@ -8,7 +8,7 @@
 //! and core. [board] is where stages post their counters for the control port.
 //!
 //! Who may wait for whom: network → verify → order (→ persist) → execute → egress → network. A full link stops the stage before it,
-//! back to the sockets, whose reading then stops, so that peers feel it through TCP. The one cycle, order → execute →
+//! back to the intake; whoever fills that is no longer read from, and feels it through TCP. The one cycle, order → execute →
 //! order, can not lock up: order takes feedback even while its own output is held back, and the protocol bounds what is
 //! between the two by its window.
 

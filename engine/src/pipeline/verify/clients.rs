@@ -4,20 +4,23 @@
 //! an equal share of every source that waits. A table is handed on whole, once all its verdicts are known. Tags are so
 //! cheap, and so much cheaper side by side, that a slice is everything there.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use crate::auth::{Keyring, LinkClass, Part, Verifier};
 use crate::pipeline::intake::{self, Blame, Source};
 use crate::protocol::message::Signature;
-use crate::requests::RequestTable;
+use crate::requests::{Proofs, RequestTable};
 use crate::settings::Strategy;
-use crate::types::Time;
+use crate::types::{Digest, Time};
 
 /// A suspect's share of a slice is this part of another source's.
 const SUSPECT_FRACTION: usize = 8;
 /// The number of the batch that all share who have sent nothing bad lately. The others' have numbers of their own.
 const COMMON_BATCH: usize = 0;
+
+/// So many signed tables are remembered as proven.
+const PROVEN_MAX: usize = 1024;
 
 /// A table that is being checked.
 #[derive(Debug)]
@@ -45,6 +48,40 @@ pub(super) struct Clients {
     /// What is in the slice: its batch, the number of its table, the requests.
     taken: Vec<(usize, usize, Range<usize>)>,
     good: Vec<bool>,
+    proven: Proven,
+}
+
+/// Signed tables of which every request has proven itself, by a digest of all that was checked and of the signatures. They
+/// come again, from clients that ask again and from replicas that pass on what this one has been sent, too, and cost next
+/// to nothing then.
+#[derive(Debug, Default)]
+struct Proven {
+    known: HashSet<Digest>,
+    by_age: VecDeque<Digest>,
+}
+
+impl Proven {
+    /// `None` of a table that is not signed: tags are cheaper than to remember them.
+    fn key(table: &RequestTable) -> Option<Digest> {
+        let Proofs::Signatures(signatures) = &table.proofs else { return None };
+        // A request's digest covers its client, its timestamp and its operation.
+        let digests: Vec<[u8; 32]> = table.digests.iter().map(|digest| digest.0).collect();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(digests.as_flattened()).update(signatures);
+        Some(hasher.finalize().into())
+    }
+
+    fn insert(&mut self, key: Digest) {
+        if !self.known.insert(key) {
+            return;
+        }
+        self.by_age.push_back(key);
+        if self.by_age.len() > PROVEN_MAX
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 /// What a source may have checked in a slice.
@@ -65,11 +102,14 @@ impl Clients {
             shares: Vec::new(),
             taken: Vec::new(),
             good: Vec::new(),
+            proven: Proven::default(),
         }
     }
 
     pub(super) fn push(&mut self, source: Source, received: Time, table: RequestTable, signature: Option<Signature>) {
-        self.tables.push_back(Pending { source, received, table, signature, good: Vec::new(), credit: 0 });
+        let known = Proven::key(&table).is_some_and(|key| self.proven.known.contains(&key));
+        let good = if known { vec![true; table.len()] } else { Vec::new() };
+        self.tables.push_back(Pending { source, received, table, signature, good, credit: 0 });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -116,7 +156,13 @@ impl Clients {
     /// The oldest table that is done. Those of a source are checked in order, and so are done in order.
     pub(super) fn pop_done(&mut self) -> Option<Pending> {
         let done = self.tables.iter().position(|pending| pending.good.len() == pending.table.len())?;
-        self.tables.remove(done)
+        let done = self.tables.remove(done)?;
+        if done.good.iter().all(|good| *good)
+            && let Some(key) = Proven::key(&done.table)
+        {
+            self.proven.insert(key);
+        }
+        Some(done)
     }
 
     /// Finds out who waits and what each may have checked.

@@ -40,21 +40,22 @@ const TWO: &[u32] = &[40, 40];
 #[test]
 fn one_nodes_bad_signatures_cost_another_one_combined_check() {
     let mut harness = Harness::among(TWO, "ed25519-batch", all());
-    let (bad, good) = (signed(TWO, 4, 0..40, true), signed(TWO, 5, 40..80, false));
-    let push = |harness: &mut Harness| {
+    let bad = signed(TWO, 4, 0..40, true);
+    let push = |harness: &mut Harness, good: std::ops::Range<u32>| {
+        let good = signed(TWO, 5, good, false);
         harness.push(vec![read(&encode_requests(&bad, NodeId(4)))]);
         harness.push(vec![read(&encode_requests(&good, NodeId(5)))]);
     };
     // Nobody is known yet: what fails together is looked at apart.
-    push(&mut harness);
+    push(&mut harness, 40..80);
     assert_eq!(tables(&harness.step()), [40]);
     assert_eq!(harness.stage.verifier.effort().single, 40, "all of them bad ones");
     assert!(harness.blame.is_suspect(NodeId(4)) && !harness.blame.is_suspect(NodeId(5)));
 
     // From now on the one is checked apart, and has an eighth of the other's share.
-    push(&mut harness);
+    push(&mut harness, 41..80);
     let before = harness.stage.verifier.effort();
-    assert_eq!(tables(&harness.step()), [40]);
+    assert_eq!(tables(&harness.step()), [39]);
     let after = harness.stage.verifier.effort();
     let share = intake_quantum() / 2 / 8;
     let mut alone = Verifier::new(keyring(&cluster("ed25519-batch", 4, TWO), OWN.0));
@@ -117,6 +118,33 @@ fn what_a_peer_says_does_not_wait_for_a_large_table() {
     }
     assert_eq!(steps, 33, "32 slices and half a one more");
     assert_eq!((harness.refused(), harness.credit.taken(NodeId(4))), (vec![], 0));
+}
+
+#[test]
+fn a_signed_table_that_comes_again_is_not_checked_again() {
+    let mut harness = Harness::among(TWO, "ed25519-batch", all());
+    let mut table = signed(TWO, 4, 0..9, false);
+    let request = |table: &RequestTable| vec![read(&encode_requests(table, NodeId(4)))];
+    assert_eq!(tables(&harness.take(request(&table))), [9]);
+    let once = harness.stage.verifier.effort();
+    assert_eq!(tables(&harness.take(request(&table))), [9]);
+    assert_eq!(harness.stage.verifier.effort(), once);
+    // Nor if a peer passes it on: the peer's own signature is all that is checked.
+    let forward = encode_message(&Message::Forward(Arc::new(table.clone())), OWN, &sender(TWO, 1));
+    assert!(harness.message(&forward).is_some());
+    assert_eq!(harness.stage.verifier.effort(), Effort { single: once.single + 1, ..once });
+
+    // What differs in anything that is proven, or in its proof, is another table.
+    let Proofs::Signatures(bytes) = &table.proofs else { panic!("signatures") };
+    let mut bytes = bytes.to_vec();
+    bytes[40] ^= 1;
+    let spoiled = RequestTable { proofs: Proofs::Signatures(bytes.into()), ..table.clone() };
+    assert_eq!(tables(&harness.take(request(&spoiled))), [8]);
+    assert_eq!(tables(&harness.take(request(&spoiled))), [8], "a bad one is bad each time");
+    table.timestamps[3].0 += 1;
+    Digester::default().digest(&mut table);
+    assert_eq!(tables(&harness.take(request(&table))), [8]);
+    assert_eq!(harness.refused(), [("bad_request_proof", 3)]);
 }
 
 #[test]
