@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::app::Validator;
 use crate::auth::{Check, Keyring, LinkClass, Part, Verifier};
 use crate::pipeline::board::{Board, Reached};
-use crate::pipeline::intake::{Blame, Credit, Frames, Source};
+use crate::pipeline::intake::{self, Blame, Credit, Frames, Source};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::stage::{Counts, Stage, count, count_many};
 use crate::pipeline::verify::clients::{Clients, Pending};
@@ -34,8 +34,8 @@ pub struct Verified {
 }
 
 /// Most items of what peers say that one step takes, so that proofs of many frames are checked side by side and clients
-/// get their turn.
-const PEER_ITEMS_PER_STEP: usize = 8;
+/// get their turn. An item is a quantum at most, or one large frame: none is taken on top of as many quanta.
+const PEER_ITEMS_PER_STEP: u32 = 8;
 /// Most items of work for clients that one step begins with, so that the stages behind get their turn.
 const CLIENT_ITEMS_PER_STEP: usize = 16;
 
@@ -65,6 +65,7 @@ pub struct Verify {
     links: VerifyLinks,
     /// What peers said in this step.
     messages: Vec<(ReplicaId, Decoded)>,
+    quantum: u32,
     clients: Clients,
     origins: Origins,
     good: Vec<bool>,
@@ -80,6 +81,7 @@ impl Verify {
             name: format!("verify-{index}"),
             verifier: Verifier::new(Arc::clone(&keyring)),
             decoder: Decoder::new(&keyring),
+            quantum: intake::quantum(&keyring),
             clients: Clients::new(&keyring),
             origins: Origins::new(keyring.quorums().n()),
             keyring,
@@ -94,8 +96,13 @@ impl Verify {
 
     fn step_peers(&mut self, now: Time) -> bool {
         let mut received = None;
+        let mut cost = 0_u32;
         for _ in 0..PEER_ITEMS_PER_STEP {
+            if cost >= PEER_ITEMS_PER_STEP * self.quantum {
+                break;
+            }
             let Some(item) = self.links.peers.receive() else { break };
+            cost = cost.saturating_add(item.cost);
             received.get_or_insert(item.received);
             self.parse(item);
         }

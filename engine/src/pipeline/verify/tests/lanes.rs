@@ -164,6 +164,21 @@ fn peers_come_first_and_clients_come_too() {
     }
 }
 
+/// A pre-prepare may carry thousands of signatures, whoever sends it: what one step takes is bounded by that, too.
+#[test]
+fn one_large_frame_of_a_peer_is_enough_for_a_step() {
+    let mut harness = Harness::among(TWO, "ed25519-batch", all());
+    for sequence in 1..=3 {
+        let frames = vec![read(&encode_message(&commit(sequence), OWN, &sender(TWO, 1)))];
+        let item = Frames { received: Time(1), source: Source::PrePrepares(ReplicaId(1)), cost: 4097, frames };
+        harness.peers.push(item).map_err(|_| "full").unwrap();
+    }
+    harness.push(vec![read(&encode_requests(&signed(TWO, 5, 40..50, false), NodeId(5)))]);
+    let inputs = harness.step();
+    assert!(matches!(&inputs[..], [Input::Message(_), Input::Requests(_)]), "{inputs:?}");
+    assert_eq!((harness.step().len(), harness.step().len(), harness.step().len()), (1, 1, 0));
+}
+
 #[test]
 fn a_pre_prepare_that_will_be_ignored_costs_no_signature() {
     for strategy in Authentication::PRESETS {
