@@ -110,6 +110,9 @@ pub const QUESTION_BYTES_MAX: usize = 32 << 10;
 /// Most sequence numbers in one question.
 pub const QUESTION_SEQUENCES_MAX: usize = 1024;
 
+/// Bytes of frames of one node that wait for a verify stage before nothing more is read from it. Requests that a peer
+/// passes on are dropped beyond that (counted; clients ask again), so that they do not hold up what else it says.
+pub const INTAKE_BYTES_MAX: usize = 1 << 20;
 /// Bytes that a transport reads at a time.
 pub const READ_CHUNK_BYTES: usize = 64 << 10;
 /// Most bytes queued for one peer before messages to it are dropped (counted; the status exchange repairs them).

@@ -39,6 +39,7 @@ contract! {
     backpressure_loses_nothing,
     room_ends_a_wait,
     pausing_keeps_what_is_pending,
+    a_paused_connection_holds_up_no_other,
     a_wake_is_not_lost,
     a_wait_is_kept,
     polling_without_a_wait_does_not_block,
@@ -64,8 +65,8 @@ fn serves_two_hundred_connections(choice: TransportChoice) {
 
 fn backpressure_loses_nothing(choice: TransportChoice) {
     const BYTES: usize = 32 << 20;
-    let (mut receiver, _, mut sender, to_receiver) = pair(choice);
-    receiver.set_reading(false);
+    let (mut receiver, from_sender, mut sender, to_receiver) = pair(choice);
+    receiver.set_reading(from_sender, false);
     let sent = noise(1, BYTES);
     for piece in sent.chunks(50_000) {
         sender.send(to_receiver, Bytes::copy_from_slice(piece));
@@ -79,7 +80,7 @@ fn backpressure_loses_nothing(choice: TransportChoice) {
     assert!(events.is_empty(), "{events:?}");
     assert!(sender.queued_bytes(to_receiver) > BYTES / 4, "{}", sender.queued_bytes(to_receiver));
 
-    receiver.set_reading(true);
+    receiver.set_reading(from_sender, true);
     let mut received = Vec::with_capacity(BYTES);
     let end = Instant::now() + PATIENCE;
     while received.len() < BYTES && Instant::now() < end {
@@ -125,7 +126,7 @@ fn pausing_keeps_what_is_pending(choice: TransportChoice) {
     let mut expected = Vec::new();
     let mut received = Vec::new();
     for round in 0..20_u8 {
-        transport.set_reading(false);
+        transport.set_reading(connection, false);
         peer.write_all(&[round; 1000]).unwrap();
         expected.extend_from_slice(&[round; 1000]);
         let mut events = Vec::new();
@@ -133,13 +134,63 @@ fn pausing_keeps_what_is_pending(choice: TransportChoice) {
             transport.poll(Some(Duration::from_millis(1)), &mut events).unwrap();
         }
         assert!(events.is_empty(), "{events:?}");
-        transport.set_reading(true);
+        transport.set_reading(connection, true);
         poll_until(&mut *transport, |events| {
             collect(connection, events, &mut received);
             received.len() == expected.len()
         });
     }
     assert_eq!(received, expected);
+}
+
+/// One connection is paused before anything came, one with bytes under way, one when all have come but its end; the
+/// fourth goes on meanwhile. Nothing of any is lost.
+fn a_paused_connection_holds_up_no_other(choice: TransportChoice) {
+    const BYTES: usize = 2 << 20;
+    let mut transport = open(choice);
+    let (listener, address) = listener();
+    transport.listen(listener).unwrap();
+    let sent: Vec<Vec<u8>> = (0..4).map(|number| noise(number, BYTES)).collect();
+    let (connections, peers): (Vec<_>, Vec<_>) = sent.iter().map(|_| accept_one(&mut *transport, address)).unzip();
+    // So much is read of each before it is paused.
+    let enough = [0, 1, BYTES, usize::MAX];
+    let mut paused = Vec::new();
+    let mut received = vec![Vec::new(); sent.len()];
+    let mut ended = [false; 4];
+    let mut resumed = false;
+    thread::scope(|scope| {
+        for (mut peer, bytes) in peers.into_iter().zip(&sent) {
+            peer.set_write_timeout(Some(PATIENCE)).unwrap();
+            scope.spawn(move || peer.write_all(bytes));
+        }
+        let end = Instant::now() + PATIENCE;
+        while ended != [true; 4] && Instant::now() < end {
+            for (at, connection) in connections.iter().enumerate() {
+                if !resumed && !paused.contains(connection) && received[at].len() >= enough[at] {
+                    transport.set_reading(*connection, false);
+                    paused.push(*connection);
+                }
+            }
+            let mut events = Vec::new();
+            transport.poll(Some(Duration::from_millis(1)), &mut events).unwrap();
+            for event in events {
+                assert!(!paused.contains(&event.connection()), "paused: {event:?}");
+                let at = connections.iter().position(|connection| *connection == event.connection()).unwrap();
+                match event {
+                    Event::Received { bytes, .. } => received[at].extend_from_slice(&bytes),
+                    Event::Closed { error: None, .. } => ended[at] = true,
+                    other => panic!("unexpected {other:?}"),
+                }
+            }
+            if ended[3] && !resumed {
+                assert!(received[0].is_empty() && received[1].len() < BYTES);
+                resumed = true;
+                paused.drain(..).for_each(|connection| transport.set_reading(connection, true));
+            }
+        }
+    });
+    assert_eq!((ended, resumed), ([true; 4], true));
+    assert!(received == sent, "something is missing");
 }
 
 fn a_wake_is_not_lost(choice: TransportChoice) {
@@ -269,14 +320,14 @@ fn an_orderly_end_comes_after_the_bytes(choice: TransportChoice) {
 fn closing_forgets(choice: TransportChoice) {
     let (mut transport, connection, mut peer) = accepted(choice);
     peer.write_all(b"unread").unwrap();
-    transport.set_reading(false);
+    transport.set_reading(connection, false);
     transport.send(connection, noise(3, 64 << 20).into());
     transport.poll(Some(Duration::from_millis(1)), &mut Vec::new()).unwrap();
     assert!(transport.queued_bytes(connection) > 0);
     transport.close(connection);
     assert_eq!(transport.queued_bytes(connection), 0);
     transport.close(connection);
-    transport.set_reading(true);
+    transport.set_reading(connection, true);
     let mut events = Vec::new();
     for _ in 0..5 {
         transport.poll(Some(Duration::from_millis(5)), &mut events).unwrap();
@@ -407,9 +458,15 @@ fn accepted(choice: TransportChoice) -> (Box<dyn Transport>, ConnectionId, TcpSt
     let mut transport = open(choice);
     let (listener, address) = listener();
     transport.listen(listener).unwrap();
+    let (connection, peer) = accept_one(&mut *transport, address);
+    (transport, connection, peer)
+}
+
+/// One more connection that a transport has accepted, and the peer's end of it.
+fn accept_one(transport: &mut dyn Transport, address: SocketAddr) -> (ConnectionId, TcpStream) {
     let peer = TcpStream::connect(address).unwrap();
     let mut accepted = None;
-    poll_until(&mut *transport, |events| {
+    poll_until(transport, |events| {
         for event in events {
             match event {
                 Event::Accepted { connection, address } => {
@@ -421,7 +478,7 @@ fn accepted(choice: TransportChoice) -> (Box<dyn Transport>, ConnectionId, TcpSt
         }
         accepted.is_some()
     });
-    (transport, accepted.unwrap(), peer)
+    (accepted.unwrap(), peer)
 }
 
 /// Two transports with one connection between them.

@@ -13,7 +13,7 @@ use super::setup::Setup;
 use crate::failure::Failure;
 
 /// Logical clients of each hostile node.
-pub(super) const CLIENTS: u32 = 64;
+pub(super) const CLIENTS: u32 = 512;
 /// One that has said nothing after this time is given up.
 const UP_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often something that is waited for is looked at.

@@ -21,7 +21,7 @@ pub use digest::Digester;
 pub use keyring::Keyring;
 pub use keys::{KeyError, NodeKey};
 pub use sealer::Sealer;
-pub use verifier::{Check, Verifier};
+pub use verifier::{Check, Part, Verifier};
 
 /// A MAC: keyed BLAKE3 of an [`AuthBlock`], cut to 128 bits.
 pub type Tag = [u8; TAG_BYTES];
@@ -121,6 +121,13 @@ impl AuthBlock {
     #[must_use]
     pub fn request(cluster: [u8; 8], client: ClientId, timestamp: Timestamp, digest: &Digest) -> Self {
         Self::new(BlockKind::Request, client.0, 0, timestamp.0, cluster, digest)
+    }
+
+    /// The same said by another replica.
+    #[must_use]
+    pub fn said_by(mut self, sender: ReplicaId) -> Self {
+        self.0[4..8].copy_from_slice(&u32::from(sender.0).to_le_bytes());
+        self
     }
 
     /// The block of a replica's message at a position (0 where it has none). `digest` covers everything else in it.

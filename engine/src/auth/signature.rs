@@ -28,7 +28,7 @@
 //! The price is that a signature with a torsion part, or a bad one, costs a slow path. Nobody but a faulty client makes
 //! them.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
@@ -38,7 +38,7 @@ use crate::limits::SIGNATURE_BYTES;
 
 /// Up to here signatures are verified one by one: combining so few saves nothing.
 const SINGLES_MAX: usize = 2;
-/// Combined checks that may fail in one batch before the rest of it is verified one by one. Searching for one bad
+/// Combined checks that may fail in one part of a batch before the rest of it is verified one by one. Searching for one bad
 /// signature among 1,024 fails 9 checks and pays; among many bad ones it does not, and must not become a lever against
 /// the replica.
 const FAILURES_MAX: usize = 32;
@@ -63,12 +63,35 @@ fn satisfies_equation(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNA
 }
 
 /// Many signatures to verify together, in columns.
+///
+/// They may come in parts, one for each party that answers for its signatures. All of them share one combined check; if
+/// that fails each part is settled by itself, so that no party pays for the search in another one's part.
 #[derive(Debug, Default)]
 pub struct SignatureBatch<'a> {
     keys: Vec<VerifyingKey>,
     messages: Vec<&'a [u8]>,
     signatures: Vec<Signature>,
+    /// Where each part ends. What follows the last end is one more part.
+    part_ends: Vec<usize>,
+    /// Combined checks that failed in the part that is being settled.
     failures: usize,
+    effort: Effort,
+}
+
+/// What verdicts have cost so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Combined checks of several signatures.
+    pub combined: u64,
+    /// Signatures that were verified one by one.
+    pub single: u64,
+}
+
+impl AddAssign for Effort {
+    fn add_assign(&mut self, other: Self) {
+        self.combined += other.combined;
+        self.single += other.single;
+    }
 }
 
 impl<'a> SignatureBatch<'a> {
@@ -79,7 +102,7 @@ impl<'a> SignatureBatch<'a> {
             keys: Vec::with_capacity(capacity),
             messages: Vec::with_capacity(capacity),
             signatures: Vec::with_capacity(capacity),
-            failures: 0,
+            ..Self::default()
         }
     }
 
@@ -90,12 +113,35 @@ impl<'a> SignatureBatch<'a> {
         self.signatures.push(Signature::from_bytes(signature));
     }
 
+    /// What is added from here on is another party's.
+    pub fn end_part(&mut self) {
+        if self.part_ends.last().copied().unwrap_or(0) < self.keys.len() {
+            self.part_ends.push(self.keys.len());
+        }
+    }
+
     /// One verdict for each signature, in the order in which they were added: those of [`verify`].
     #[must_use]
-    pub fn verify(mut self) -> Vec<bool> {
+    pub fn verify(&mut self) -> Vec<bool> {
         let mut good = vec![true; self.keys.len()];
-        self.settle(0..self.keys.len(), false, &mut good);
+        self.end_part();
+        let ends = std::mem::take(&mut self.part_ends);
+        if ends.len() > 1 && self.keys.len() > SINGLES_MAX && self.all_good(0..self.keys.len()) {
+            return good;
+        }
+        let mut start = 0;
+        for end in ends {
+            self.failures = 0;
+            self.settle(start..end, false, &mut good);
+            start = end;
+        }
         good
+    }
+
+    /// What the verdicts have cost.
+    #[must_use]
+    pub const fn effort(&self) -> Effort {
+        self.effort
     }
 
     /// Settles the verdicts of `range`: all at once if that succeeds, else by halves. `suspect`: a combined check is
@@ -104,6 +150,7 @@ impl<'a> SignatureBatch<'a> {
         if range.len() <= SINGLES_MAX || self.failures >= FAILURES_MAX {
             // Where something is bad, asking the filter first would make each bad one cost twice as much.
             let rule = if self.failures == 0 { verify } else { satisfies_equation };
+            self.effort.single += range.len() as u64;
             for index in range.clone() {
                 good[index] = rule(&self.keys[index], self.messages[index], &self.signatures[index].to_bytes());
             }
@@ -122,7 +169,8 @@ impl<'a> SignatureBatch<'a> {
         left && right
     }
 
-    fn all_good(&self, range: Range<usize>) -> bool {
+    fn all_good(&mut self, range: Range<usize>) -> bool {
+        self.effort.combined += 1;
         let (keys, messages) = (&self.keys[range.clone()], &self.messages[range.clone()]);
         ed25519_dalek::verify_batch(messages, &self.signatures[range], keys).is_ok()
     }

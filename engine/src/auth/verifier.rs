@@ -1,10 +1,11 @@
 //! Checks proofs, as many at a time as there are.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq as _;
 
-use super::signature::{self, SignatureBatch};
+use super::signature::{self, Effort, SignatureBatch};
 use super::wide::each_tag;
 use super::{AuthBlock, Keyring, LinkClass, Tag, proof_bytes};
 use crate::limits::{SIGNATURE_BYTES, TAG_BYTES};
@@ -24,6 +25,26 @@ pub struct Check<'a> {
     pub proof: &'a [u8],
 }
 
+/// Requests of one table to check.
+#[derive(Clone, Debug)]
+pub struct Part<'a> {
+    /// The table.
+    pub table: &'a RequestTable,
+    /// Which of its requests.
+    pub range: Range<usize>,
+    /// Parts in a row with the same number here share a combined check where signatures are verified in batches. This
+    /// decides what a verdict costs, never what it is.
+    pub batch: usize,
+}
+
+impl<'a> Part<'a> {
+    /// A whole table.
+    #[must_use]
+    pub const fn whole(table: &'a RequestTable, batch: usize) -> Self {
+        Self { table, range: 0..table.len(), batch }
+    }
+}
+
 /// Checks proofs that were made for one node. Keeps its scratch memory from call to call.
 #[derive(Debug)]
 pub struct Verifier {
@@ -32,14 +53,14 @@ pub struct Verifier {
     order: Vec<u32>,
     /// Where in `order` each signer's checks start.
     starts: Vec<usize>,
-    flat: Vec<bool>,
+    effort: Effort,
 }
 
 impl Verifier {
     /// Checks what others prove to `keyring`'s node.
     #[must_use]
     pub const fn new(keyring: Arc<Keyring>) -> Self {
-        Self { keyring, order: Vec::new(), starts: Vec::new(), flat: Vec::new() }
+        Self { keyring, order: Vec::new(), starts: Vec::new(), effort: Effort { combined: 0, single: 0 } }
     }
 
     /// Checks claims of one class of links. `good` gets one verdict for each, in order; whatever it held is gone. A
@@ -55,7 +76,15 @@ impl Verifier {
             }
             Strategy::Mac => self.verify_tags(checks, good),
             Strategy::Ed25519 => self.verify_singly(checks, good),
-            Strategy::Ed25519Batch => self.verify_batch(checks, good),
+            Strategy::Ed25519Batch => {
+                // Each signer answers for what it says.
+                self.sort_by_signer(checks, SIGNATURE_BYTES);
+                let order = std::mem::take(&mut self.order);
+                let starts = std::mem::take(&mut self.starts);
+                let parts = starts.windows(2).map(|bounds| order[bounds[0]..bounds[1]].iter().map(|&at| at as usize));
+                self.verify_batch(checks, parts, good);
+                (self.order, self.starts) = (order, starts);
+            }
         }
     }
 
@@ -68,38 +97,48 @@ impl Verifier {
         key.is_some_and(|key| signature::verify(key, &origin.block.0, &origin.signature))
     }
 
-    /// Checks the requests of several tables, all together. `good` gets one verdict for each request of each table, in
-    /// order. All of a table is bad if its proofs are not of the kind that the cluster uses for requests; a request
-    /// is bad if its client is beyond the cluster's clients. Who sent the table does not matter here.
+    /// Checks the requests of several tables. `good` gets one verdict for each request of each part, in order; whatever
+    /// it held is gone. All of a part is bad if its table's proofs are not of the kind that the cluster uses for requests;
+    /// a request is bad if its client is beyond the cluster's clients. Who sent the table does not matter here.
     ///
     /// Of tags, this replica's own column is checked if the table has one for every replica, else the only one.
     ///
     /// # Panics
     /// If a table's digests have not been computed: that would be our own error.
-    pub fn verify_requests(&mut self, tables: &[&RequestTable], good: &mut Vec<Vec<bool>>) {
-        let mut checks = Vec::with_capacity(tables.iter().map(|table| table.len()).sum());
-        for table in tables {
-            self.push_checks(table, &mut checks);
+    pub fn verify_requests(&mut self, parts: &[Part<'_>], good: &mut Vec<bool>) {
+        let mut checks = Vec::with_capacity(parts.iter().map(|part| part.range.len()).sum());
+        for part in parts {
+            self.push_checks(part, &mut checks);
         }
-        let mut flat = std::mem::take(&mut self.flat);
-        self.verify(LinkClass::ClientToReplica, &checks, &mut flat);
-        good.resize_with(tables.len(), Vec::new);
-        let mut rest = &flat[..];
-        for (table, good) in tables.iter().zip(good) {
-            let (own, others) = rest.split_at(table.len());
-            good.clear();
-            good.extend_from_slice(own);
-            rest = others;
+        if self.keyring.strategy(LinkClass::ClientToReplica) != Strategy::Ed25519Batch {
+            return self.verify(LinkClass::ClientToReplica, &checks, good);
         }
-        self.flat = flat;
+        good.clear();
+        good.resize(checks.len(), false);
+        let mut start = 0;
+        for batch in parts.chunk_by(|a, b| a.batch == b.batch) {
+            let ranges = batch.iter().map(|part| {
+                let own = start..start + part.range.len();
+                start = own.end;
+                own
+            });
+            self.verify_batch(&checks, ranges, good);
+        }
     }
 
-    /// Appends one check for each request of `table`.
-    fn push_checks<'a>(&self, table: &'a RequestTable, checks: &mut Vec<Check<'a>>) {
+    /// What verdicts about signatures in batches have cost so far.
+    #[must_use]
+    pub const fn effort(&self) -> Effort {
+        self.effort
+    }
+
+    /// Appends one check for each request of `part`.
+    fn push_checks<'a>(&self, part: &Part<'a>, checks: &mut Vec<Check<'a>>) {
+        let table = part.table;
         assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are verified");
         let cluster = self.keyring.cluster();
         let proofs = self.own_proofs(table);
-        for index in 0..table.len() {
+        for index in part.range.clone() {
             let (client, timestamp) = (table.clients[index], table.timestamps[index]);
             let proof = proofs.and_then(|(bytes, width)| bytes.get(index * width..(index + 1) * width));
             // No node has this number, and no proof this length: either makes a check fail.
@@ -137,7 +176,7 @@ impl Verifier {
 
     /// Tags are computed side by side, signer by signer, because those made by one signer share a key.
     fn verify_tags(&mut self, checks: &[Check<'_>], good: &mut [bool]) {
-        self.sort_by_signer(checks);
+        self.sort_by_signer(checks, TAG_BYTES);
         for signer in 0..self.keyring.nodes() {
             let indices = &self.order[self.starts[signer]..self.starts[signer + 1]];
             #[allow(clippy::cast_possible_truncation, reason = "nodes are numbered by u16")]
@@ -150,11 +189,11 @@ impl Verifier {
         }
     }
 
-    /// Sorts the indices of checks that a tag could prove by signer (a counting sort).
-    fn sort_by_signer(&mut self, checks: &[Check<'_>]) {
+    /// Sorts the indices of checks with a proof of `proof_bytes` by signer (a counting sort).
+    fn sort_by_signer(&mut self, checks: &[Check<'_>], proof_bytes: usize) {
         let nodes = self.keyring.nodes();
         let signer = |check: &Check<'_>| {
-            Some(usize::from(check.signer.0)).filter(|&signer| signer < nodes && check.proof.len() == TAG_BYTES)
+            Some(usize::from(check.signer.0)).filter(|&signer| signer < nodes && check.proof.len() == proof_bytes)
         };
         self.starts.clear();
         self.starts.resize(nodes + 2, 0);
@@ -183,19 +222,30 @@ impl Verifier {
         }
     }
 
-    fn verify_batch(&self, checks: &[Check<'_>], good: &mut [bool]) {
+    /// Checks those of `checks` whose indices are in `parts`, each the business of another party.
+    fn verify_batch(
+        &mut self,
+        checks: &[Check<'_>],
+        parts: impl Iterator<Item = impl Iterator<Item = usize>>,
+        good: &mut [bool],
+    ) {
         let mut batch = SignatureBatch::with_capacity(checks.len());
         let mut indices = Vec::with_capacity(checks.len());
-        for (index, check) in checks.iter().enumerate() {
-            let proof: Option<&[u8; SIGNATURE_BYTES]> = check.proof.try_into().ok();
-            if let Some((key, proof)) = self.keyring.public(check.signer).zip(proof) {
-                batch.push(key, &check.block.0, proof);
-                indices.push(index);
+        for part in parts {
+            for index in part {
+                let check = &checks[index];
+                let proof: Option<&[u8; SIGNATURE_BYTES]> = check.proof.try_into().ok();
+                if let Some((key, proof)) = self.keyring.public(check.signer).zip(proof) {
+                    batch.push(key, &check.block.0, proof);
+                    indices.push(index);
+                }
             }
+            batch.end_part();
         }
         for (index, verdict) in indices.into_iter().zip(batch.verify()) {
             good[index] = verdict;
         }
+        self.effort += batch.effort();
     }
 }
 

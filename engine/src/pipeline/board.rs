@@ -1,6 +1,7 @@
 //! Where stages post their counters, a few times a second, for the control port to read.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use crate::control::{ClientsAnswer, ReplicaReport};
 use crate::pipeline::stage::Counts;
 use crate::ring::doorbell::Doorbell;
-use crate::types::{Digest, SequenceNumber};
+use crate::types::{Digest, SequenceNumber, View};
 
 /// What all stages have posted.
 #[derive(Debug, Default)]
@@ -50,6 +51,35 @@ impl SharedBoard {
     /// The board. A thread that panicked while it posted leaves numbers that are at worst stale.
     pub fn lock(&self) -> MutexGuard<'_, Board> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How far the order stage has got, for verify stages to refuse what it has left behind before they check a signature of
+/// it. Both numbers only grow, so a look that comes too early refuses too little and never too much.
+#[derive(Clone, Debug, Default)]
+pub struct Reached(Arc<[AtomicU64; 2]>);
+
+impl Reached {
+    /// Tells the current view and the low watermark.
+    pub fn publish(&self, view: View, low: SequenceNumber) {
+        for (published, number) in self.0.iter().zip([view.0, low.0]) {
+            // Written only where it changes, so that its readers keep the cache line.
+            if published.load(Ordering::Relaxed) != number {
+                published.store(number, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The current view, or an earlier one.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View(self.0[0].load(Ordering::Relaxed))
+    }
+
+    /// The low watermark, or an earlier one.
+    #[must_use]
+    pub fn low(&self) -> SequenceNumber {
+        SequenceNumber(self.0[1].load(Ordering::Relaxed))
     }
 }
 

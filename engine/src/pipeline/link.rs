@@ -33,6 +33,12 @@ impl<T> Sender<T> {
         }
     }
 
+    /// Whether the ring takes one more item now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.held.is_empty() && self.ring.free() > 0
+    }
+
     /// Sends what was held back; true if nothing is left.
     pub fn flush(&mut self) -> bool {
         if self.held.is_empty() {

@@ -16,10 +16,10 @@ use crate::pipeline::board::Board;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::egress::{Destination, Outgoing, connection_of};
 use crate::pipeline::ingress::{Admission, Arrival, Ingress};
+use crate::pipeline::intake::{Blame, Credit, Frames, Intake, Source};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::emulated::Emulated;
 use crate::pipeline::stage::{Counts, count};
-use crate::pipeline::verify::Frames;
 use crate::transport::{ConnectionId, Event, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
 
@@ -74,6 +74,15 @@ struct ClientNode {
     connections: Vec<Option<ConnectionId>>,
 }
 
+/// The links to one verify stage.
+#[derive(Debug)]
+pub struct Lanes {
+    /// What peers say.
+    pub peers: Sender<Frames>,
+    /// Work for clients.
+    pub clients: Sender<Frames>,
+}
+
 /// What the network needs from whoever starts it; can cross threads, unlike a transport.
 pub struct NetworkParts {
     /// Who this replica is, and who the others are, for handshakes.
@@ -85,7 +94,11 @@ pub struct NetworkParts {
     /// Each client node and its logical clients.
     pub client_nodes: Vec<(NodeId, std::ops::Range<u32>)>,
     /// To the verify stages.
-    pub frames: Vec<Sender<Frames>>,
+    pub lanes: Vec<Lanes>,
+    /// Told by the verify stages.
+    pub blame: Blame,
+    /// Given back by the verify stages.
+    pub credit: Credit,
     /// From egress.
     pub outgoing: Receiver<Vec<Outgoing>>,
     /// Shared with egress.
@@ -103,8 +116,13 @@ pub struct Network {
     ingress: Ingress,
     peers: Vec<Peer>,
     client_nodes: HashMap<NodeId, ClientNode>,
-    frames: Vec<Sender<Frames>>,
+    intake: Intake,
+    lanes: Vec<Lanes>,
     next_verify: usize,
+    blame: Blame,
+    credit: Credit,
+    /// Nodes that nothing is read from, because too much of theirs waits.
+    paused: Vec<NodeId>,
     outgoing: Receiver<Vec<Outgoing>>,
     routes: Routes,
     nodes: usize,
@@ -114,7 +132,6 @@ pub struct Network {
     /// Connections that are refused, with what they are told still queued: the next poll writes it, then they are
     /// closed.
     closing: Vec<ConnectionId>,
-    reading: bool,
     dropped: Counts,
 }
 
@@ -146,16 +163,19 @@ impl Network {
             nodes: parts.keyring.nodes(),
             emulated,
             changes: parts.changes,
+            intake: Intake::new(&parts.keyring),
             ingress: Ingress::new(parts.keyring),
             peers: peers.collect(),
             client_nodes,
-            frames: parts.frames,
+            lanes: parts.lanes,
             next_verify: 0,
+            blame: parts.blame,
+            credit: parts.credit,
+            paused: Vec::new(),
             outgoing: parts.outgoing,
             routes: parts.routes,
             events: Vec::new(),
             closing: Vec::new(),
-            reading: true,
             dropped: Counts::new(),
         })
     }
@@ -167,11 +187,8 @@ impl Network {
     /// If the transport fails as a whole.
     pub fn step(&mut self, wait: Duration, clock: &Clock) -> std::io::Result<u64> {
         self.connect_where_due(clock.now());
-        let flushed = self.frames.iter_mut().fold(true, |clear, link| link.flush() & clear);
-        if flushed != self.reading {
-            self.reading = flushed;
-            self.transport.set_reading(flushed);
-        }
+        // Whoever gets something now may be a stage of this thread.
+        let wait = if self.hand_on() { Duration::ZERO } else { wait };
         let wait = if self.is_stalled() { wait.min(Duration::from_micros(50)) } else { wait };
         let wait = if self.closing.is_empty() { wait } else { Duration::ZERO };
         if let Some(emulated) = &self.emulated
@@ -191,6 +208,7 @@ impl Network {
             self.on_event(now, event);
         }
         self.events = events;
+        self.hand_on();
         self.expire(now);
         // A poll that did not wait only moved bytes; one that did can not tell waiting from moving.
         let from = if wait.is_zero() { before } else { now };
@@ -242,14 +260,59 @@ impl Network {
                 }
             }
         }
-        if !frames.is_empty() {
-            self.next_verify = (self.next_verify + 1) % self.frames.len();
-            self.frames[self.next_verify].send(Frames { received: now, frames });
+        let sender = frames.first().map(|frame| frame.sender);
+        for frame in frames {
+            if !self.intake.push(now, frame) {
+                count(&mut self.dropped, "dropped_forwards_over_budget");
+            }
+        }
+        if let Some(node) = sender.filter(|node| self.intake.is_over(*node) && !self.paused.contains(node)) {
+            self.paused.push(node);
+            self.set_reading(node, false);
         }
         if admission == Admission::Close {
             // What was queued, a refusal that says why, still leaves. What comes meanwhile is nobody's any more.
             self.closing.push(connection);
             self.forget(now, connection);
+        }
+    }
+
+    /// Moves what waits to the verify stages that have room, and reads again from nodes of which enough has gone. True
+    /// if anything was moved.
+    fn hand_on(&mut self) -> bool {
+        if self.intake.is_empty() {
+            return false;
+        }
+        let mut any = false;
+        let lanes = &mut self.lanes;
+        while let Some(frames) = self.intake.pop_peer(|source| peer_lane(lanes, source).is_some()) {
+            let Some(stage) = peer_lane(lanes, frames.source) else { unreachable!("it was ready just now") };
+            lanes[stage].peers.send(frames);
+            any = true;
+        }
+        let stages = lanes.len();
+        while let Some(stage) =
+            (1..=stages).map(|by| (self.next_verify + by) % stages).find(|stage| lanes[*stage].clients.has_room())
+        {
+            let (ready, suspect) = (|node| self.credit.is_left(node), |node| self.blame.is_suspect(node));
+            let Some(frames) = self.intake.pop_client(ready, suspect) else { break };
+            self.credit.take(frames.source.node(), frames.cost);
+            lanes[stage].clients.send(frames);
+            self.next_verify = stage;
+            any = true;
+        }
+        for node in self.paused.extract_if(.., |node| self.intake.is_relieved(*node)).collect::<Vec<_>>() {
+            self.set_reading(node, true);
+        }
+        any
+    }
+
+    /// Stops reading from a node, or starts again.
+    fn set_reading(&mut self, node: NodeId, reading: bool) {
+        let peer = self.peers.get(usize::from(node.0)).and_then(|peer| peer.connection);
+        let client = self.client_nodes.get(&node).into_iter().flat_map(|node| &node.connections);
+        for connection in client.flatten().copied().chain(peer) {
+            self.transport.set_reading(connection, reading);
         }
     }
 
@@ -272,6 +335,9 @@ impl Network {
             replaced.extend(client.connections[index as usize].replace(connection));
         } else {
             replaced.push(connection);
+        }
+        if self.paused.contains(&node) {
+            self.transport.set_reading(connection, false);
         }
         for replaced in replaced {
             self.ingress.on_closed(replaced);
@@ -357,16 +423,21 @@ impl Network {
         }
     }
 
-    /// Whether egress has sealed something, or the control port has asked for something, that was not taken yet.
+    /// Whether there is anything to do besides the sockets: egress has sealed something or the control port has asked for
+    /// something that was not taken yet, or frames wait that a verify stage has room for.
     #[must_use]
-    pub fn has_outgoing(&self) -> bool {
-        !self.outgoing.is_empty() || !self.changes.is_empty()
+    pub fn has_work(&self) -> bool {
+        let client_room = || self.lanes.iter().any(|lanes| lanes.clients.has_room());
+        !self.outgoing.is_empty()
+            || !self.changes.is_empty()
+            || self.intake.has_peer(|source| peer_lane(&self.lanes, source).is_some())
+            || self.intake.has_client(|node| self.credit.is_left(node)) && client_room()
     }
 
-    /// Whether frames are held back because a verify stage's link is full.
+    /// Whether frames wait because verify stages have no room for them.
     #[must_use]
-    pub fn is_stalled(&self) -> bool {
-        self.frames.iter().any(Sender::is_held)
+    pub const fn is_stalled(&self) -> bool {
+        !self.intake.is_empty()
     }
 
     /// How many items wait to be written.
@@ -411,6 +482,14 @@ impl Network {
         connected.sort_unstable();
         connected
     }
+}
+
+/// The verify stage that is to get what a peer says, if it has room. What one peer says stays in order, but for its
+/// pre-prepares, which any stage may get.
+fn peer_lane(lanes: &[Lanes], source: Source) -> Option<usize> {
+    let home = usize::from(source.node().0) % lanes.len();
+    let tries = if matches!(source, Source::PrePrepares(_)) { lanes.len() } else { 1 };
+    (0..tries).map(|by| (home + by) % lanes.len()).find(|stage| lanes[*stage].peers.has_room())
 }
 
 #[cfg(test)]

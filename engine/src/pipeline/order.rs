@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 
 use crate::control::PhaseReport;
-use crate::pipeline::board::Board;
+use crate::pipeline::board::{Board, Reached};
 use crate::pipeline::link::Receiver;
 use crate::pipeline::persist::{Departure, Onward, SaveRequest};
 use crate::pipeline::stage::{Counts, Stage, count};
@@ -70,6 +70,8 @@ pub struct OrderLinks {
     pub feedback: Receiver<Vec<Feedback>>,
     /// To the execute and egress stages.
     pub onward: Onward,
+    /// Told to the verify stages.
+    pub reached: Reached,
 }
 
 /// The stage's context.
@@ -265,6 +267,10 @@ impl Stage for Order {
             any |= self.take_verified(now);
         }
         self.hand_on();
+        if any {
+            let position = self.protocol.position();
+            self.links.reached.publish(position.view, position.stable_checkpoint);
+        }
         any
     }
 

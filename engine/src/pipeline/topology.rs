@@ -1,7 +1,7 @@
 //! The topology: every link of a replica, its depth, and the thread at each of its ends.
 //!
 //! ```text
-//!            frames ×k           verified ×k          work                answers
+//!         peers, clients ×k       verified ×k          work                answers
 //! network ────────────▶ verify ────────────▶ order ─────────▶ execute ─────────────▶ egress
 //!    ▲                                        │  ▲               │                     ▲ │
 //!    │                                        │  └── feedback ───┘                     │ │
@@ -30,16 +30,17 @@ use crate::app::Validator;
 use crate::auth::keyring::Keyring;
 use crate::emulation::OutgoingLinks;
 use crate::execute::Executor;
-use crate::pipeline::board::Questions;
+use crate::pipeline::board::{Questions, Reached};
 use crate::pipeline::egress::{Egress, EgressLinks, Tamper};
 use crate::pipeline::execute::Execute;
+use crate::pipeline::intake::{Blame, Credit};
 use crate::pipeline::link::{Receiver, Sender};
-use crate::pipeline::network::{LinkChanges, Network, NetworkParts, Routes, link_changes};
+use crate::pipeline::network::{Lanes, LinkChanges, Network, NetworkParts, Routes, link_changes};
 use crate::pipeline::order::{Order, OrderLinks};
 use crate::pipeline::persist::{Onward, Persist, PersistLinks, PersistParts};
 use crate::pipeline::placement::{Plan, Role, Thread};
 use crate::pipeline::stage::Stage;
-use crate::pipeline::verify::Verify;
+use crate::pipeline::verify::{Verify, VerifyLinks};
 use crate::pipeline::worker::{Common, Sleep, Worker};
 use crate::protocol::{Output, Protocol};
 use crate::ring::doorbell::Doorbell;
@@ -51,8 +52,10 @@ use crate::types::{NodeId, ReplicaId};
 
 /// Depth of each link, in items. An item is a batch: what one step of the stage before produced.
 mod depth {
-    /// Network to each verify stage: about one read of each connection.
-    pub(super) const FRAMES: usize = 64;
+    /// Network to each verify stage, what peers say: about one read of each connection.
+    pub(super) const PEER_FRAMES: usize = 64;
+    /// Network to each verify stage, work for clients: some of each source that has credit.
+    pub(super) const CLIENT_FRAMES: usize = 16;
     /// Each verify stage to order.
     pub(super) const VERIFIED: usize = 64;
     /// Order to persist.
@@ -208,16 +211,22 @@ type Wired = (HashMap<Role, SendStage>, NetworkStart, (Questions, LinkChanges));
 
 fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Result<Wired> {
     let mut stages: HashMap<Role, SendStage> = HashMap::new();
-    let mut frames = Vec::new();
+    let mut lanes = Vec::new();
+    let blame = Blame::new(parts.keyring.nodes());
+    let credit = Credit::new(&parts.keyring, plan.verify_stages());
+    let reached = Reached::default();
     let mut verified = Vec::new();
     for index in 0..plan.verify_stages() {
         let role = Role::Verify(index);
-        let (frames_in, frames_out) = sleeps.link(role, depth::FRAMES);
-        let (verified_in, verified_out) = sleeps.link(Role::Order, depth::VERIFIED);
-        frames.push(frames_in);
+        let (peers_in, peers) = sleeps.link(role, depth::PEER_FRAMES);
+        let (clients_in, clients) = sleeps.link(role, depth::CLIENT_FRAMES);
+        let (output, verified_out) = sleeps.link(Role::Order, depth::VERIFIED);
+        lanes.push(Lanes { peers: peers_in, clients: clients_in });
         verified.push(verified_out);
         let (keyring, validator) = (Arc::clone(&parts.keyring), parts.validator.clone());
-        stages.insert(role, Box::new(Verify::new(index, keyring, validator, frames_out, verified_in)));
+        let (blame, credit, reached) = (blame.clone(), credit.clone(), reached.clone());
+        let links = VerifyLinks { peers, clients, output, blame, credit, reached };
+        stages.insert(role, Box::new(Verify::new(index, keyring, validator, links)));
     }
     let (work_in, work_out) = sleeps.link(Role::Execute, depth::WORK);
     let (feedback_in, feedback_out) = sleeps.link(Role::Order, depth::FEEDBACK);
@@ -234,7 +243,7 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
             Onward::Durable(departures_in)
         }
     };
-    let links = OrderLinks { verified, feedback: feedback_out, onward };
+    let links = OrderLinks { verified, feedback: feedback_out, onward, reached };
     stages.insert(Role::Order, Box::new(Order::new(parts.own, parts.protocol, parts.first, links)));
     let (queries_in, queries_out) = channel();
     let execute = Execute::new(parts.executor, common.clock, work_out, feedback_in, answers_in, queries_out);
@@ -249,7 +258,9 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
         listener: parts.listener,
         addresses: parts.addresses,
         client_nodes: parts.client_nodes,
-        frames,
+        lanes,
+        blame,
+        credit,
         outgoing: outgoing_out,
         routes,
         emulation: parts.emulation,

@@ -1,27 +1,28 @@
 //! The verify stage: parses frames, authenticates and digests them, and asks the application whether their operations
 //! may be ordered. Nothing unauthenticated gets past it.
+//!
+//! Its input comes in two [lanes](crate::pipeline::intake). A step checks a bounded amount of what peers say, then one
+//! slice of the work for clients (`clients`), so that peers come first and clients are never forgotten. What peers pass
+//! on with its origin's signature has a budget of its own (`origins`).
 
 use std::sync::Arc;
 
 use crate::app::Validator;
-use crate::auth::{Check, Keyring, LinkClass, Verifier};
-use crate::pipeline::board::Board;
+use crate::auth::{Check, Keyring, LinkClass, Part, Verifier};
+use crate::pipeline::board::{Board, Reached};
+use crate::pipeline::intake::{self, Blame, Credit, Frames, Source};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::stage::{Counts, Stage, count, count_many};
+use crate::pipeline::verify::clients::{Clients, Pending};
+use crate::pipeline::verify::origins::Origins;
 use crate::protocol::message::{PrePrepare, Verdict};
-use crate::protocol::{Authentic, Input, Message};
+use crate::protocol::{Authentic, Ignored, Input, Message};
 use crate::requests::RequestTable;
-use crate::types::{NodeId, ReplicaId, Time};
+use crate::types::{NodeId, ReplicaId, SequenceNumber, Time, View};
 use crate::wire::{Decoded, Decoder, Frame, FrameKind};
 
-/// Frames of one connection, as the network read them.
-#[derive(Debug)]
-pub struct Frames {
-    /// When they were read.
-    pub received: Time,
-    /// The frames; each comes from the node that its header names.
-    pub frames: Vec<Frame>,
-}
+mod clients;
+mod origins;
 
 /// What verify hands on: inputs of the protocol core, in the order in which they came.
 #[derive(Debug)]
@@ -32,14 +33,26 @@ pub struct Verified {
     pub inputs: Vec<Input>,
 }
 
-/// Most link items that one step takes, so that signatures of many frames share a batch and the stages behind get their
-/// turn.
-const ITEMS_PER_STEP: usize = 16;
+/// Most items of what peers say that one step takes, so that proofs of many frames are checked side by side and clients
+/// get their turn. An item is a quantum at most, or one large frame: none is taken on top of as many quanta.
+const PEER_ITEMS_PER_STEP: u32 = 8;
+/// Most items of work for clients that one step begins with, so that the stages behind get their turn.
+const CLIENT_ITEMS_PER_STEP: usize = 16;
 
-/// A parsed frame that waits for its proofs to be checked.
-enum Parsed {
-    Requests(RequestTable),
-    Message(ReplicaId, Decoded),
+/// The links of a verify stage, and what it shares with others.
+pub struct VerifyLinks {
+    /// Lane P: what peers say.
+    pub peers: Receiver<Frames>,
+    /// Lane C: work for clients.
+    pub clients: Receiver<Frames>,
+    /// To the order stage.
+    pub output: Sender<Verified>,
+    /// Told to the network and the other verify stages.
+    pub blame: Blame,
+    /// Given back to the network.
+    pub credit: Credit,
+    /// Told by the order stage.
+    pub reached: Reached,
 }
 
 /// The stage's context.
@@ -49,153 +62,237 @@ pub struct Verify {
     validator: Validator,
     verifier: Verifier,
     decoder: Decoder,
-    input: Receiver<Frames>,
-    output: Sender<Verified>,
-    parsed: Vec<Parsed>,
+    links: VerifyLinks,
+    /// What peers said in this step.
+    messages: Vec<(ReplicaId, Decoded)>,
+    quantum: u32,
+    clients: Clients,
+    origins: Origins,
     good: Vec<bool>,
-    good_requests: Vec<Vec<bool>>,
+    good_requests: Vec<bool>,
     refused: Counts,
 }
 
 impl Verify {
     /// Verify stage number `index`. `validator` tells which operations the application refuses.
     #[must_use]
-    pub fn new(
-        index: usize,
-        keyring: Arc<Keyring>,
-        validator: Validator,
-        input: Receiver<Frames>,
-        output: Sender<Verified>,
-    ) -> Self {
+    pub fn new(index: usize, keyring: Arc<Keyring>, validator: Validator, links: VerifyLinks) -> Self {
         Self {
             name: format!("verify-{index}"),
             verifier: Verifier::new(Arc::clone(&keyring)),
             decoder: Decoder::new(&keyring),
+            quantum: intake::quantum(&keyring),
+            clients: Clients::new(&keyring),
+            origins: Origins::new(keyring.quorums().n()),
             keyring,
             validator,
-            input,
-            output,
-            parsed: Vec::new(),
+            links,
+            messages: Vec::new(),
             good: Vec::new(),
             good_requests: Vec::new(),
             refused: Counts::new(),
         }
     }
 
-    fn parse(&mut self, frame: Frame) {
-        let sender = frame.sender;
-        if usize::from(sender.0) < self.keyring.quorums().n() {
-            let replica = ReplicaId(sender.0);
-            match self.decoder.message(frame.kind, replica, frame.body) {
-                Ok(decoded) => self.parsed.push(Parsed::Message(replica, decoded)),
-                Err(error) => count(&mut self.refused, error.name()),
+    fn step_peers(&mut self, now: Time) -> bool {
+        let mut received = None;
+        let mut cost = 0_u32;
+        for _ in 0..PEER_ITEMS_PER_STEP {
+            if cost >= PEER_ITEMS_PER_STEP * self.quantum {
+                break;
             }
-        } else if frame.kind == FrameKind::Requests {
-            match self.decoder.requests(frame.body) {
-                Ok(table) if self.owns_all(sender, &table) => self.parsed.push(Parsed::Requests(table)),
-                Ok(_) => count(&mut self.refused, "foreign_client"),
-                Err(error) => count(&mut self.refused, error.name()),
-            }
-        } else {
-            count(&mut self.refused, "unexpected_kind");
+            let Some(item) = self.links.peers.receive() else { break };
+            cost = cost.saturating_add(item.cost);
+            received.get_or_insert(item.received);
+            self.parse(item);
         }
+        let Some(received) = received else { return false };
+        if !self.messages.is_empty() {
+            self.check_messages();
+            self.hand_on_messages(now, received);
+        }
+        true
     }
 
-    /// A client node speaks for its own logical clients only.
-    fn owns_all(&self, node: NodeId, table: &RequestTable) -> bool {
-        self.keyring.clients_of(node).is_some_and(|range| table.clients.iter().all(|client| range.contains(&client.0)))
-    }
-
-    /// Checks everything that was parsed at once, so that signatures share batches and tags are computed side by side.
-    fn check(&mut self) {
-        let checks: Vec<Check<'_>> = self
-            .parsed
-            .iter()
-            .filter_map(|parsed| match parsed {
-                Parsed::Message(sender, decoded) => {
-                    Some(Check { signer: NodeId::of(*sender), block: decoded.block, proof: &decoded.proof })
-                }
-                Parsed::Requests(_) => None,
-            })
-            .collect();
-        self.verifier.verify(LinkClass::ReplicaToReplica, &checks, &mut self.good);
-        let tables: Vec<&RequestTable> = self.parsed.iter().filter_map(Parsed::requests).collect();
-        self.verifier.verify_requests(&tables, &mut self.good_requests);
-    }
-
-    fn hand_on(&mut self, received: Time) {
-        let mut inputs = Vec::with_capacity(self.parsed.len());
-        let mut messages = 0;
-        let mut tables = 0;
-        for parsed in self.parsed.drain(..) {
-            let has_requests = parsed.requests().is_some();
-            let good_requests: &mut [bool] = if has_requests { &mut self.good_requests[tables] } else { &mut [] };
-            tables += usize::from(has_requests);
-            match parsed {
-                Parsed::Requests(table) => {
-                    if let Some(table) = keep_good(table, good_requests, &self.validator, &mut self.refused) {
-                        inputs.push(Input::Requests(table));
-                    }
-                }
-                Parsed::Message(sender, decoded) => {
-                    let good = self.good[messages];
-                    messages += 1;
-                    if !good {
-                        count(&mut self.refused, "bad_message_proof");
-                        continue;
-                    }
-                    if decoded.origin.as_ref().is_some_and(|origin| !self.verifier.is_origin(origin)) {
-                        count(&mut self.refused, "bad_origin_signature");
-                        continue;
-                    }
-                    let message = authentic(sender, decoded, good_requests, &self.validator, &mut self.refused);
-                    inputs.extend(message.map(Input::Message));
-                }
+    /// One slice of the work for clients.
+    fn step_clients(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..CLIENT_ITEMS_PER_STEP {
+            let Some(item) = self.links.clients.receive() else { break };
+            any = true;
+            let (tables, node, cost) = (self.clients.len(), item.source.node(), item.cost);
+            self.parse(item);
+            if self.clients.len() > tables {
+                self.clients.attach_credit(cost);
+            } else {
+                self.links.credit.give_back(node, cost);
             }
+        }
+        if self.clients.is_empty() {
+            return any;
+        }
+        self.clients.check_slice(&mut self.verifier, &self.links.blame);
+        let mut inputs = Vec::new();
+        let mut received = Time(u64::MAX);
+        while let Some(done) = self.clients.pop_done() {
+            received = received.min(done.received);
+            self.links.credit.give_back(done.source.node(), done.credit);
+            inputs.extend(self.input_of(done));
         }
         if !inputs.is_empty() {
-            self.output.send(Verified { received, inputs });
+            self.links.output.send(Verified { received, inputs });
         }
+        true
     }
-}
 
-impl Parsed {
-    /// The requests in it that must prove themselves.
-    fn requests(&self) -> Option<&RequestTable> {
-        match self {
-            Self::Requests(table) => Some(table),
-            Self::Message(_, Decoded { message: Message::PrePrepare(PrePrepare { batch, .. }), .. }) => {
-                Some(&batch.requests)
+    /// Which lane something came in makes no difference to what has to be proven.
+    fn parse(&mut self, Frames { received, source, frames, .. }: Frames) {
+        for frame in frames {
+            let outcome = match (source, frame.kind) {
+                (Source::Client(node), FrameKind::Requests) => self.parse_requests(received, node, frame),
+                (Source::Client(_), _) => Err("unexpected_kind"),
+                (_, FrameKind::Forward) => self.parse_forward(received, frame),
+                (_, FrameKind::PrePrepare) => self.refuse_early(&frame).and_then(|()| self.parse_message(frame)),
+                _ => self.parse_message(frame),
+            };
+            if let Err(reason) = outcome {
+                count(&mut self.refused, reason);
             }
-            Self::Message(_, Decoded { message: Message::Forward(table), .. }) => Some(table),
-            Self::Message(..) => None,
         }
+    }
+
+    fn parse_requests(&mut self, received: Time, node: NodeId, frame: Frame) -> Result<(), &'static str> {
+        let table = self.decoder.requests(frame.body).map_err(|error| error.name())?;
+        // A client node speaks for its own logical clients only.
+        let range = self.keyring.clients_of(node).unwrap_or_default();
+        if !table.clients.iter().all(|client| range.contains(&client.0)) {
+            return Err("foreign_client");
+        }
+        self.clients.push(Source::Client(node), received, table, None);
+        Ok(())
+    }
+
+    /// The peer proves that it passes the requests on before any of these is looked at.
+    fn parse_forward(&mut self, received: Time, frame: Frame) -> Result<(), &'static str> {
+        let sender = ReplicaId(frame.sender.0);
+        let decoded = self.decoder.message(frame.kind, sender, frame.body).map_err(|error| error.name())?;
+        let check = Check { signer: NodeId::of(sender), block: decoded.block, proof: &decoded.proof };
+        self.verifier.verify(LinkClass::ReplicaToReplica, &[check], &mut self.good);
+        if self.good != [true] {
+            return Err("bad_message_proof");
+        }
+        let signature = <[u8; 64]>::try_from(&decoded.proof[..]).ok();
+        let Message::Forward(table) = decoded.message else { unreachable!("the frame's kind says what it holds") };
+        self.clients.push(Source::Forwards(sender), received, Arc::unwrap_or_clone(table), signature);
+        Ok(())
+    }
+
+    fn parse_message(&mut self, frame: Frame) -> Result<(), &'static str> {
+        let sender = ReplicaId(frame.sender.0);
+        let decoded = self.decoder.message(frame.kind, sender, frame.body).map_err(|error| error.name())?;
+        self.messages.push((sender, decoded));
+        Ok(())
+    }
+
+    /// Whether the protocol will ignore a pre-prepare whatever proofs are in it: anybody may send thousands of them.
+    /// What lies above the high watermark is not refused here, since what was told of it may be out of date.
+    fn refuse_early(&self, frame: &Frame) -> Result<(), &'static str> {
+        // View and sequence number come first (`wire::messages`). What is too short for them is for the decoder.
+        let Some((view, rest)) = frame.body.split_first_chunk() else { return Ok(()) };
+        let Some((sequence, _)) = rest.split_first_chunk() else { return Ok(()) };
+        let (view, sequence) = (View(u64::from_le_bytes(*view)), SequenceNumber(u64::from_le_bytes(*sequence)));
+        let reason = if view < self.links.reached.view() {
+            Ignored::OldView
+        } else if NodeId::of(self.keyring.quorums().primary(view)) != frame.sender {
+            Ignored::NotFromPrimary
+        } else if sequence <= self.links.reached.low() {
+            Ignored::BelowLowWatermark
+        } else {
+            return Ok(());
+        };
+        Err(reason.name())
+    }
+
+    /// Checks all messages at once, so that signatures share batches and tags are computed side by side; then the
+    /// requests of those that hold, the primary's word for each batch being one of its own.
+    fn check_messages(&mut self) {
+        let checks: Vec<Check<'_>> = self
+            .messages
+            .iter()
+            .map(|(sender, decoded)| Check { signer: NodeId::of(*sender), block: decoded.block, proof: &decoded.proof })
+            .collect();
+        self.verifier.verify(LinkClass::ReplicaToReplica, &checks, &mut self.good);
+        let parts: Vec<Part<'_>> = self
+            .messages
+            .iter()
+            .zip(&self.good)
+            .enumerate()
+            .filter(|(_, (_, good))| **good)
+            .filter_map(|(at, ((_, decoded), _))| Some(Part::whole(requests_of(decoded)?, at)))
+            .collect();
+        self.verifier.verify_requests(&parts, &mut self.good_requests);
+    }
+
+    fn hand_on_messages(&mut self, now: Time, received: Time) {
+        let mut inputs = Vec::with_capacity(self.messages.len());
+        let mut at = 0;
+        for ((sender, decoded), good) in self.messages.drain(..).zip(&self.good) {
+            if !good {
+                count(&mut self.refused, "bad_message_proof");
+                continue;
+            }
+            if let Some(origin) = &decoded.origin
+                && let Err(reason) = self.origins.check(now, sender, origin, &self.verifier)
+            {
+                count(&mut self.refused, reason);
+                continue;
+            }
+            let requests = requests_of(&decoded).map_or(0, RequestTable::len);
+            let good_requests = &self.good_requests[at..at + requests];
+            at += requests;
+            inputs.push(Input::Message(authentic(sender, decoded, good_requests, &self.validator)));
+        }
+        if !inputs.is_empty() {
+            self.links.output.send(Verified { received, inputs });
+        }
+    }
+
+    /// What becomes of requests that have been checked. Those are kept that prove themselves and that the application
+    /// does not refuse.
+    fn input_of(&mut self, done: Pending) -> Option<Input> {
+        let Pending { source, table, mut good, signature, .. } = done;
+        let table = keep_good(table, &mut good, &self.validator, &mut self.refused)?;
+        Some(match source {
+            Source::Forwards(sender) => Input::Message(Authentic {
+                sender,
+                message: Message::Forward(table),
+                signature,
+                requests: Verdict::GOOD,
+            }),
+            _ => Input::Requests(table),
+        })
     }
 }
 
-/// A message whose sender has proven itself. Of forwarded requests only those are kept that prove themselves and that
-/// the application does not refuse; a batch keeps them all, since its digest covers them, and is marked.
-fn authentic(
-    sender: ReplicaId,
-    decoded: Decoded,
-    good: &mut [bool],
-    validator: &Validator,
-    refused: &mut Counts,
-) -> Option<Authentic> {
+/// The requests of a message that must prove themselves.
+fn requests_of(decoded: &Decoded) -> Option<&RequestTable> {
+    match &decoded.message {
+        Message::PrePrepare(PrePrepare { batch, .. }) => Some(&batch.requests),
+        _ => None,
+    }
+}
+
+/// A message whose sender has proven itself. A batch keeps all its requests, since its digest covers them, and is
+/// marked.
+fn authentic(sender: ReplicaId, decoded: Decoded, good: &[bool], validator: &Validator) -> Authentic {
     let signature = <[u8; 64]>::try_from(&decoded.proof[..]).ok();
     let mut requests = Verdict::GOOD;
-    let message = match decoded.message {
-        Message::Forward(table) => Message::Forward(keep_good(Arc::unwrap_or_clone(table), good, validator, refused)?),
-        message => {
-            if let Message::PrePrepare(PrePrepare { batch, .. }) = &message {
-                let bad = batch.requests.clients.iter().zip(good).filter(|(_, good)| !**good);
-                requests.unproven = bad.map(|(client, _)| *client).collect();
-                requests.invalid = validator.refuses_any(&batch.requests);
-            }
-            message
-        }
-    };
-    Some(Authentic { sender, message, signature, requests })
+    if let Some(table) = requests_of(&decoded) {
+        let bad = table.clients.iter().zip(good).filter(|(_, good)| !**good);
+        requests.unproven = bad.map(|(client, _)| *client).collect();
+        requests.invalid = validator.refuses_any(table);
+    }
+    Authentic { sender, message: decoded.message, signature, requests }
 }
 
 /// The requests that proved themselves and that the application does not refuse, `None` if there are none.
@@ -221,36 +318,28 @@ impl Stage for Verify {
         &self.name
     }
 
-    fn step(&mut self, _now: Time) -> bool {
-        if !self.output.flush() {
+    fn step(&mut self, now: Time) -> bool {
+        if !self.links.output.flush() {
             return false;
         }
-        let mut received = None;
-        for _ in 0..ITEMS_PER_STEP {
-            let Some(item) = self.input.receive() else { break };
-            received.get_or_insert(item.received);
-            for frame in item.frames {
-                self.parse(frame);
-            }
+        let mut any = self.step_peers(now);
+        // What peers said may have filled the link; clients wait for it, and peers never for clients.
+        if !self.links.output.is_held() {
+            any |= self.step_clients();
         }
-        let Some(received) = received else { return false };
-        if !self.parsed.is_empty() {
-            self.check();
-            self.hand_on(received);
-        }
-        true
+        any
     }
 
     fn has_work(&self) -> bool {
-        !self.input.is_empty()
+        !self.links.peers.is_empty() || !self.links.clients.is_empty() || !self.clients.is_empty()
     }
 
     fn is_stalled(&self) -> bool {
-        self.output.is_held()
+        self.links.output.is_held()
     }
 
     fn queue_len(&self) -> usize {
-        self.input.len()
+        self.links.peers.len() + self.links.clients.len()
     }
 
     fn post(&mut self, board: &mut Board) {

@@ -20,6 +20,8 @@ const POST_INTERVAL: Duration = Duration::from_millis(100);
 const STALL_RETRY: Duration = Duration::from_micros(50);
 /// Rounds over the stages before a thread looks at its sockets again.
 const ROUNDS_MAX: usize = 8;
+/// The same as a time: a slice of signatures takes as long, and what peers say must not wait for eight of them.
+const ROUNDS_NS_MAX: u64 = 1_000_000;
 
 /// How a thread waits when it has no sockets.
 pub struct Sleep {
@@ -115,10 +117,11 @@ impl Worker {
         Ok(())
     }
 
-    /// Steps the stages until none has anything to do, at most [`ROUNDS_MAX`] times. True if the last round did
-    /// something.
+    /// Steps the stages until none has anything to do, at most [`ROUNDS_MAX`] times and, on a thread with sockets, until
+    /// [`ROUNDS_NS_MAX`] have passed. True if the last round did something.
     fn step_stages(&mut self) -> bool {
         let mut now = self.clock.now();
+        let end = now.after(if self.network.is_some() { ROUNDS_NS_MAX } else { u64::MAX });
         for _ in 0..ROUNDS_MAX {
             let mut any = false;
             for (stage, meter) in &mut self.stages {
@@ -132,6 +135,9 @@ impl Worker {
             }
             if !any {
                 return false;
+            }
+            if now >= end {
+                break;
             }
         }
         true
@@ -160,7 +166,7 @@ impl Worker {
 
     /// Whether there is anything to do now. What a stalled stage has to do it can not do yet.
     fn has_work(&self) -> bool {
-        self.network.as_ref().is_some_and(Network::has_outgoing)
+        self.network.as_ref().is_some_and(Network::has_work)
             || self.stages.iter().any(|(stage, _)| !stage.is_stalled() && stage.has_work())
     }
 

@@ -38,11 +38,10 @@ pub struct Epoll {
     connections: Table<Connection>,
     /// Connections with bytes queued since the last poll.
     to_write: Vec<ConnectionId>,
-    /// Connections known to be readable, in the order in which they get their turn. Each at most once.
+    /// Connections that may be readable, in the order in which they get their turn. Each at most once.
     to_read: VecDeque<ConnectionId>,
     /// Connections that failed outside of a poll, to be told in the next.
     failed: Vec<(ConnectionId, io::Error)>,
-    reading: bool,
     chunk: BytesMut,
     counters: Counters,
 }
@@ -64,8 +63,12 @@ struct Connection {
     in_to_write: bool,
     /// Whether the kernel may take bytes.
     writable: bool,
+    /// Whether there may be bytes to read: the kernel told, and no read has come back short since.
+    readable: bool,
     /// Whether it is in `to_read`.
     in_to_read: bool,
+    /// Whether its owner wants nothing from it for now. It stays `readable` meanwhile, so that no edge is lost.
+    paused: bool,
     /// The peer will send nothing more: reading goes on to the end even after a short read, for no further edge comes.
     ending: bool,
     /// Writing failed. What the peer sent before is still read.
@@ -89,7 +92,6 @@ impl Epoll {
             to_write: Vec::new(),
             to_read: VecDeque::new(),
             failed: Vec::new(),
-            reading: true,
             chunk: BytesMut::new(),
             counters: Counters::default(),
         })
@@ -135,9 +137,12 @@ impl Transport for Epoll {
         self.connections.get(connection).map_or(0, |state| state.outbound.bytes())
     }
 
-    fn set_reading(&mut self, reading: bool) {
-        // Connections stay in `to_read` meanwhile, so that no edge is lost.
-        self.reading = reading;
+    fn set_reading(&mut self, connection: ConnectionId, reading: bool) {
+        let Some(state) = self.connections.get_mut(connection) else { return };
+        state.paused = !reading;
+        if state.queue_to_read() {
+            self.to_read.push_back(connection);
+        }
     }
 
     fn close(&mut self, connection: ConnectionId) {
@@ -180,7 +185,9 @@ impl Epoll {
             outbound: Outbound::default(),
             in_to_write: false,
             writable: connected,
+            readable: false,
             in_to_read: false,
+            paused: false,
             ending: false,
             broken: None,
         });
@@ -197,7 +204,7 @@ impl Epoll {
 
     /// Whether something is known to be there to do or to tell, so that waiting would be wrong.
     fn has_work(&self) -> bool {
-        (self.reading && !self.to_read.is_empty())
+        !self.to_read.is_empty()
             || !self.failed.is_empty()
             || self.listeners.iter().any(|accepting| accepting.ready && accepting.resting_until.is_none())
     }
@@ -262,8 +269,8 @@ impl Epoll {
                 }
             }
             state.ending |= kernel_event.is_read_closed() || kernel_event.is_error();
-            if (kernel_event.is_readable() || state.ending) && !state.in_to_read {
-                state.in_to_read = true;
+            state.readable |= kernel_event.is_readable() || state.ending;
+            if state.queue_to_read() {
                 self.to_read.push_back(connection);
             }
         }
@@ -276,8 +283,8 @@ impl Epoll {
             if let Err(error) = state.write(&mut self.counters) {
                 state.outbound.clear();
                 state.broken = Some(error);
-                if !state.in_to_read {
-                    state.in_to_read = true;
+                state.readable = true;
+                if state.queue_to_read() {
                     self.to_read.push_back(connection);
                 }
             }
@@ -317,9 +324,6 @@ impl Epoll {
 
     /// Gives every readable connection one turn, as far as the poll's budget goes.
     fn read(&mut self, events: &mut Vec<Event>) {
-        if !self.reading {
-            return;
-        }
         let mut budget = POLL_BUDGET_BYTES;
         for _ in 0..self.to_read.len() {
             if budget == 0 {
@@ -327,10 +331,17 @@ impl Epoll {
             }
             let Some(connection) = self.to_read.pop_front() else { return };
             let Some(state) = self.connections.get_mut(connection) else { continue };
+            state.in_to_read = false;
+            if state.paused {
+                continue;
+            }
             let before = self.counters.bytes_received;
             match state.read(connection, &mut self.chunk, &mut self.counters, events) {
-                Turn::Drained => state.in_to_read = false,
-                Turn::More => self.to_read.push_back(connection),
+                Turn::Drained => state.readable = false,
+                Turn::More => {
+                    state.in_to_read = true;
+                    self.to_read.push_back(connection);
+                }
                 Turn::Closed(error) => {
                     self.connections.remove(connection);
                     events.push(Event::Closed { connection, error });
@@ -352,6 +363,13 @@ enum Turn {
 }
 
 impl Connection {
+    /// Whether it must be put into `to_read` now, which is noted.
+    const fn queue_to_read(&mut self) -> bool {
+        let due = self.readable && !self.paused && !self.in_to_read;
+        self.in_to_read |= due;
+        due
+    }
+
     /// Writes until the queue is empty or the kernel takes no more.
     fn write(&mut self, counters: &mut Counters) -> io::Result<()> {
         while self.writable && self.outbound.bytes() > 0 {

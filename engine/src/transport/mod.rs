@@ -115,8 +115,9 @@ pub trait Transport {
     /// Bytes queued for this connection that the kernel has not taken yet; 0 if it is gone.
     fn queued_bytes(&self, connection: ConnectionId) -> usize;
 
-    /// Stops reading from every connection, so that peers feel it through TCP's flow control, or starts again.
-    fn set_reading(&mut self, reading: bool);
+    /// Stops reading from a connection, so that whoever is behind it feels it through TCP's flow control, or starts
+    /// again; others go on meanwhile. Its end, too, is told only once it is read from again.
+    fn set_reading(&mut self, connection: ConnectionId, reading: bool);
 
     /// Closes a connection at once, forgetting what is queued.
     fn close(&mut self, connection: ConnectionId);

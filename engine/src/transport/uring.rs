@@ -57,9 +57,6 @@ struct Shared {
     connections: RefCell<Table<Connection>>,
     events: RefCell<Vec<Event>>,
     counters: Cell<Counters>,
-    reading: Cell<bool>,
-    /// Told when `reading` becomes true.
-    reading_again: Notify,
     /// Whether the poll waits for something to happen.
     waiting: Cell<bool>,
     /// Whether the kernel took bytes meanwhile, for which it had no room before.
@@ -81,9 +78,19 @@ struct Connection {
     in_to_write: bool,
     /// Told when bytes were queued.
     queued: Rc<Notify>,
+    /// Where its reader stops while its owner wants nothing from it.
+    gate: Rc<Gate>,
     /// Writing failed. What the peer sent before is still read.
     broken: Option<io::Error>,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// Open unless reading is paused.
+#[derive(Default)]
+struct Gate {
+    closed: Cell<bool>,
+    /// Told when it opens.
+    opened: Notify,
 }
 
 /// How other threads end a wait.
@@ -114,8 +121,6 @@ impl Uring {
             connections: RefCell::new(Table::new()),
             events: RefCell::default(),
             counters: Cell::default(),
-            reading: Cell::new(true),
-            reading_again: Notify::new(),
             waiting: Cell::new(false),
             room: Cell::new(false),
             poll: RefCell::default(),
@@ -162,11 +167,13 @@ impl Transport for Uring {
         connections.get(connection).map_or(0, |state| state.outbound.bytes() + state.in_flight)
     }
 
-    fn set_reading(&mut self, reading: bool) {
-        if reading && !self.shared.reading.replace(reading) {
-            self.shared.reading_again.notify_waiters();
+    fn set_reading(&mut self, connection: ConnectionId, reading: bool) {
+        if let Some(state) = self.shared.connections.borrow().get(connection)
+            && state.gate.closed.replace(!reading)
+            && reading
+        {
+            state.gate.opened.notify_one();
         }
-        self.shared.reading.set(reading);
     }
 
     fn close(&mut self, connection: ConnectionId) {
@@ -312,12 +319,6 @@ impl Shared {
         self.counters.set(counters);
     }
 
-    async fn until_reading(&self) {
-        while !self.reading.get() {
-            self.reading_again.notified().await;
-        }
-    }
-
     /// Starts the tasks of a connection that stands.
     fn open(self: &Rc<Self>, connection: ConnectionId, stream: TcpStream) {
         let stream = Rc::new(stream);
@@ -325,7 +326,7 @@ impl Shared {
         let Some(state) = connections.get_mut(connection) else { return };
         state.stream = Some(Rc::clone(&stream));
         state.tasks = vec![
-            tokio_uring::spawn(read(Rc::clone(self), connection, Rc::clone(&stream))),
+            tokio_uring::spawn(read(Rc::clone(self), connection, Rc::clone(&stream), Rc::clone(&state.gate))),
             tokio_uring::spawn(write(Rc::clone(self), connection, stream, Rc::clone(&state.queued))),
         ];
     }
@@ -350,6 +351,14 @@ impl Shared {
     }
 }
 
+impl Gate {
+    async fn pass(&self) {
+        while self.closed.get() {
+            self.opened.notified().await;
+        }
+    }
+}
+
 impl Connection {
     fn new(stream: Option<Rc<TcpStream>>) -> Self {
         Self {
@@ -358,6 +367,7 @@ impl Connection {
             in_flight: 0,
             in_to_write: false,
             queued: Rc::new(Notify::new()),
+            gate: Rc::default(),
             broken: None,
             tasks: Vec::new(),
         }
@@ -412,15 +422,15 @@ fn prepare(stream: TcpStream, peer: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn read(shared: Rc<Shared>, connection: ConnectionId, stream: Rc<TcpStream>) {
+async fn read(shared: Rc<Shared>, connection: ConnectionId, stream: Rc<TcpStream>, gate: Rc<Gate>) {
     let mut chunk = BytesMut::new();
     loop {
-        shared.until_reading().await;
+        gate.pass().await;
         inbound::make_room(&mut chunk);
         let (outcome, buffer) = stream.read(chunk).await;
         chunk = buffer;
         // Reading may have been stopped while the operation was under way.
-        shared.until_reading().await;
+        gate.pass().await;
         match outcome {
             Ok(0) => return shared.lose(connection, None),
             Ok(bytes) => {

@@ -19,10 +19,8 @@ use super::{Ground, Hostile, Kind, Tally};
 /// Requests in a frame, at most as many as there are logical clients. With up to six frames each [`super::TICK`], at
 /// most some 10,000 requests a second to each replica.
 const FRAME_REQUESTS: usize = 16;
-/// The same where they are signed: to verify a signature costs a replica far more than a tag (`cargo bench -p
-/// hippodrome-engine --bench auth` tells how much), and a client that may send as many as it likes needs no trick to
-/// keep a small machine busy.
-const FRAME_REQUESTS_SIGNED: usize = 2;
+/// The same where they are signed: more than a small machine can verify, so that it is seen who has to wait then.
+const FRAME_REQUESTS_SIGNED: usize = 512;
 /// Frames that are sent again in each tick.
 const REPLAYED: usize = 4;
 /// Frames that are kept to be sent again.

@@ -48,6 +48,17 @@ fn batch(entries: &[Entry]) -> Vec<bool> {
     batch.verify()
 }
 
+/// The same in parts of `size`.
+fn batch_in_parts(entries: &[Entry], size: usize) -> Vec<bool> {
+    let mut batch = SignatureBatch::with_capacity(entries.len());
+    for part in entries.chunks(size) {
+        part.iter().for_each(|(key, message, signature)| batch.push(key, message, signature));
+        batch.end_part();
+        batch.end_part(); // An empty part is none.
+    }
+    batch.verify()
+}
+
 fn singles(entries: &[Entry]) -> Vec<bool> {
     entries.iter().map(|(key, message, signature)| verify(key, message, signature)).collect()
 }
@@ -169,5 +180,8 @@ proptest! {
         let expected: Vec<_> = entries.iter().map(|(key, message, signature)| satisfies_equation(key, message, signature)).collect();
         prop_assert_eq!(&singles(&entries), &expected);
         prop_assert_eq!(&batch(&entries), &expected);
+        for size in [1, 2, 7] {
+            prop_assert_eq!(&batch_in_parts(&entries, size), &expected);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What each strategy accepts, and that nothing else is.
 
+use std::iter::once;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -107,28 +109,97 @@ fn sealed(strategy: &str) -> (Vec<Verifier>, RequestTable, RequestTable) {
     ((0..4).map(|node| Verifier::new(keyring(&file, node))).collect(), first, second)
 }
 
+fn parts<'a>(tables: &[&'a RequestTable; 2], batches: [usize; 2]) -> [Part<'a>; 2] {
+    [0, 1].map(|at| Part::whole(tables[at], batches[at]))
+}
+
 #[test]
 fn requests_of_several_tables_verify_together_at_every_replica() {
     for strategy in Authentication::PRESETS {
         let (mut verifiers, first, second) = sealed(strategy);
-        let mut good = vec![vec![false; 9]; 9];
+        let mut good = vec![false; 99];
         for verifier in &mut verifiers {
-            verifier.verify_requests(&[&first, &second], &mut good);
-            assert_eq!(good, [vec![true; 3], vec![true; 2]], "{strategy}");
+            for batches in [[0, 0], [0, 1]] {
+                verifier.verify_requests(&parts(&[&first, &second], batches), &mut good);
+                assert_eq!(good, [true; 5], "{strategy}");
+            }
         }
         // One changed request is bad and touches no other.
         let mut changed = first.clone();
         changed.timestamps[1] = Timestamp(8);
-        verifiers[3].verify_requests(&[&changed, &second], &mut good);
-        assert_eq!(good, [vec![true, *strategy == "none", true], vec![true; 2]], "{strategy}");
+        for batches in [[0, 0], [0, 1]] {
+            verifiers[3].verify_requests(&parts(&[&changed, &second], batches), &mut good);
+            assert_eq!(good, [true, *strategy == "none", true, true, true], "{strategy}");
+        }
+        let some = [Part { range: 1..3, ..Part::whole(&changed, 0) }, Part { range: 1..1, ..Part::whole(&second, 0) }];
+        verifiers[3].verify_requests(&some, &mut good);
+        assert_eq!(good, [*strategy == "none", true], "{strategy}");
         // So is a client of another node, and one beyond the cluster's clients, even where nothing is proven.
         for (client, none) in [(4, true), (8, false), (u32::MAX, false)] {
             let mut changed = first.clone();
             changed.clients[0] = ClientId(client);
-            verifiers[0].verify_requests(&[&changed], &mut good);
-            assert_eq!(good, [vec![none && *strategy == "none", true, true]], "{strategy}: {client}");
+            verifiers[0].verify_requests(&[Part::whole(&changed, 0)], &mut good);
+            assert_eq!(good, [none && *strategy == "none", true, true], "{strategy}: {client}");
         }
     }
+}
+
+/// Whoever sends bad signatures pays for the search by itself; what the others pay does not grow with it.
+#[test]
+fn bad_signatures_cost_those_who_share_a_batch_one_combined_check() {
+    let file = cluster("ed25519-batch", 4, &[40, 40]);
+    let of = |node: u16, first: u32| {
+        let requests: Vec<_> = (first..first + 40).map(|client| (client, 1, vec![7])).collect();
+        let mut table = table(&requests);
+        table.proofs = Sealer::new(keyring(&file, node)).seal_requests(&table);
+        table
+    };
+    let (mut bad, good_ones) = (of(4, 0), of(5, 40));
+    let Proofs::Signatures(bytes) = &bad.proofs else { panic!("signatures") };
+    bad.proofs = Proofs::Signatures(bytes.iter().map(|byte| !byte).collect());
+    let mut good = Vec::new();
+    let mut cost = |parts: &[Part<'_>]| {
+        let mut verifier = Verifier::new(keyring(&file, 2));
+        verifier.verify_requests(parts, &mut good);
+        (verifier.effort(), good.iter().filter(|good| **good).count())
+    };
+    let (alone, none) = cost(&[Part::whole(&bad, 0)]);
+    assert_eq!((alone.single, none), (40, 0));
+    let (shared, accepted) = cost(&[Part::whole(&bad, 0), Part::whole(&good_ones, 0)]);
+    assert_eq!(accepted, 40);
+    assert_eq!((shared.single, shared.combined), (alone.single, alone.combined + 2), "one for all, one for the good");
+    let (apart, accepted) = cost(&[Part::whole(&bad, 1), Part::whole(&good_ones, 0)]);
+    assert_eq!(accepted, 40);
+    assert_eq!((apart.single, apart.combined), (alone.single, alone.combined + 1));
+}
+
+#[test]
+fn messages_of_one_sender_do_not_make_those_of_another_slow() {
+    let file = cluster("ed25519-batch", 4, &[8]);
+    let class = LinkClass::ReplicaToReplica;
+    let mut proofs = Vec::new();
+    let checks: Vec<(u16, AuthBlock)> = (0..40)
+        .map(|at| {
+            let signer = at % 2;
+            let sealer = Sealer::new(keyring(&file, signer));
+            let block = block(sealer.keyring().cluster(), signer, u64::from(at));
+            let mut proof = Vec::new();
+            sealer.seal(class, NodeId(2), &block, &mut proof);
+            proof[40] ^= u8::try_from(signer).unwrap();
+            proofs.push(proof);
+            (signer, block)
+        })
+        .collect();
+    let checks: Vec<_> = checks
+        .iter()
+        .zip(&proofs)
+        .map(|((signer, block), proof)| Check { signer: NodeId(*signer), block: *block, proof })
+        .collect();
+    let mut verifier = Verifier::new(keyring(&file, 2));
+    let mut good = Vec::new();
+    verifier.verify(class, &checks, &mut good);
+    assert_eq!(good, (0..40).map(|at| at % 2 == 0).collect::<Vec<_>>());
+    assert_eq!(verifier.effort().single, 20, "those of the sender of bad ones");
 }
 
 #[test]
@@ -140,8 +211,8 @@ fn a_single_column_is_its_receivers() {
         let own = bytes.slice(column * 48..(column + 1) * 48);
         let copy = RequestTable { proofs: Proofs::Tags { columns: 1, bytes: own }, ..first.clone() };
         for (replica, verifier) in verifiers.iter_mut().enumerate() {
-            verifier.verify_requests(&[&copy], &mut good);
-            assert_eq!(good, [vec![replica == column; 3]]);
+            verifier.verify_requests(&[Part::whole(&copy, 0)], &mut good);
+            assert_eq!(good, [replica == column; 3]);
         }
     }
 }
@@ -163,12 +234,12 @@ fn proofs_of_another_kind_or_number_are_all_bad() {
     ];
     let mut good = Vec::new();
     for table in &bad {
-        sealed("mac").0[0].verify_requests(&[table], &mut good);
-        assert_eq!(good, [vec![false; 3]], "{:?}", table.proofs);
+        sealed("mac").0[0].verify_requests(&[Part::whole(table, 0)], &mut good);
+        assert_eq!(good, [false; 3], "{:?}", table.proofs);
     }
     for strategy in ["none", "ed25519", "hybrid"] {
-        sealed(strategy).0[0].verify_requests(&[&tag_table], &mut good);
-        assert_eq!(good, [vec![false; 3]], "{strategy}");
+        sealed(strategy).0[0].verify_requests(&[Part::whole(&tag_table, 0)], &mut good);
+        assert_eq!(good, [false; 3], "{strategy}");
     }
 }
 
@@ -188,15 +259,15 @@ proptest! {
         let mut verifier = sealed("ed25519").0.remove(0);
         let table = RequestTable { proofs: Proofs::Signatures(bytes.into()), ..table };
         let mut checks = Vec::new();
-        verifier.push_checks(&table, &mut checks);
+        verifier.push_checks(&Part::whole(&table, 0), &mut checks);
         for batch in [false, true] {
             let mut good = vec![false; checks.len()];
-            if batch { verifier.verify_batch(&checks, &mut good) } else { verifier.verify_singly(&checks, &mut good) }
+            if batch { verifier.verify_batch(&checks, once(0..checks.len()), &mut good) } else { verifier.verify_singly(&checks, &mut good) }
             verdicts.push(good);
         }
         let mut good = Vec::new();
-        verifier.verify_requests(&[&table], &mut good);
+        verifier.verify_requests(&[Part::whole(&table, 0)], &mut good);
         prop_assert_eq!(&verdicts[0], &verdicts[1]);
-        prop_assert_eq!(&verdicts[0], &good[0]);
+        prop_assert_eq!(&verdicts[0], &good);
     }
 }

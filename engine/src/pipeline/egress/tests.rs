@@ -3,7 +3,9 @@ use crate::app::Validator;
 use crate::auth::testing::{cluster, keyring};
 use crate::auth::{Check, Verifier};
 use crate::limits::FRAME_BODY_BYTES_MAX;
-use crate::pipeline::verify::{Frames, Verified, Verify};
+use crate::pipeline::board::Reached;
+use crate::pipeline::intake::{Blame, Credit, Frames, Source};
+use crate::pipeline::verify::{Verified, Verify, VerifyLinks};
 use crate::protocol::message::{Message, Signed, ViewChange, Vote};
 use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
@@ -65,11 +67,15 @@ fn read(bytes: &Bytes) -> Frame {
 
 /// How many messages get past the verify stage of `to`.
 fn verified(strategy: &str, to: ReplicaId, frames: &[&Bytes]) -> usize {
-    let (mut frames_in, frames_out) = link();
-    let (verified_in, mut verified_out) = link();
+    let (mut peers_in, peers) = link();
+    let (_clients_in, clients) = link();
+    let (output, mut verified_out) = link();
     let keyring = keyring(&cluster(strategy, 4, &[9]), to.0);
-    let mut verify = Verify::new(0, keyring, Validator::accept_all(), frames_out, verified_in);
-    frames_in.send(Frames { received: Time(1), frames: frames.iter().copied().map(read).collect() });
+    let (blame, credit) = (Blame::new(keyring.nodes()), Credit::new(&keyring, 1));
+    let links = VerifyLinks { peers, clients, output, blame, credit, reached: Reached::default() };
+    let mut verify = Verify::new(0, keyring, Validator::accept_all(), links);
+    let frames = frames.iter().copied().map(read).collect();
+    peers_in.send(Frames { received: Time(1), source: Source::Peer(ReplicaId(0)), cost: 1, frames });
     verify.step(Time(1));
     verified_out.receive().map_or(0, |Verified { inputs, .. }| inputs.len())
 }

@@ -22,6 +22,7 @@ struct Script {
     /// How much of it a poll has written.
     written: usize,
     closed: Vec<ConnectionId>,
+    paused: Vec<ConnectionId>,
     /// Closed with something unwritten.
     lost: Vec<ConnectionId>,
 }
@@ -48,7 +49,13 @@ impl Transport for Fake {
         0
     }
 
-    fn set_reading(&mut self, _reading: bool) {}
+    fn set_reading(&mut self, connection: ConnectionId, reading: bool) {
+        let mut script = self.0.borrow_mut();
+        script.paused.retain(|paused| *paused != connection);
+        if !reading {
+            script.paused.push(connection);
+        }
+    }
 
     fn close(&mut self, connection: ConnectionId) {
         let mut script = self.0.borrow_mut();
@@ -80,6 +87,8 @@ impl Transport for Fake {
 /// The other ends of what a network is joined to.
 struct Ends {
     frames: Receiver<Frames>,
+    clients: Receiver<Frames>,
+    credit: Credit,
     outgoing: Sender<Vec<Outgoing>>,
     links: LinkChanges,
 }
@@ -89,21 +98,29 @@ fn parts(own: u16, link: Option<&str>) -> (NetworkParts, Ends) {
     let file = cluster("mac", 4, &[9]);
     let (bell, _parker) = Doorbell::parker();
     let (frames_in, frames) = ring(64);
+    let (clients_in, clients) = ring(2);
     let (outgoing_in, outgoing) = ring(64);
     let (links, changes) = link_changes(bell.clone());
     let emulation = link.map(|link| NetworkSpec::open(link).unwrap().links(NodeId(own), file.nodes.len(), 1));
+    let keyring = keyring(&file, own);
+    let credit = Credit::new(&keyring, 1);
+    let lanes =
+        vec![Lanes { peers: Sender::new(frames_in, bell.clone()), clients: Sender::new(clients_in, bell.clone()) }];
     let parts = NetworkParts {
-        keyring: keyring(&file, own),
+        blame: Blame::new(keyring.nodes()),
+        credit: credit.clone(),
+        keyring,
         listener: TcpListener::bind("127.0.0.1:0").unwrap(),
         addresses: file.voters().filter_map(|node| node.address).collect(),
         client_nodes: file.client_nodes().collect(),
-        frames: vec![Sender::new(frames_in, bell.clone())],
+        lanes,
         outgoing: Receiver::new(outgoing),
         routes: Routes::new(file.nodes.len()),
         emulation,
         changes,
     };
-    (parts, Ends { frames: Receiver::new(frames), outgoing: Sender::new(outgoing_in, bell), links })
+    let (frames, clients) = (Receiver::new(frames), Receiver::new(clients));
+    (parts, Ends { frames, clients, credit, outgoing: Sender::new(outgoing_in, bell), links })
 }
 
 /// The same without emulation, on a fake transport.
@@ -296,6 +313,94 @@ fn links_are_blocked_and_healed_while_the_network_runs() {
     let mut board = Board::default();
     network.post(&mut board);
     assert_eq!(board.report().ignored["emulated_block"], 1);
+}
+
+/// A frame that costs much to keep.
+fn large(kind: FrameKind, node: u16) -> Bytes {
+    crate::wire::frame::encode_frame(kind, NodeId(node), 300_000, |body| body.resize(body.len() + 300_000, 0))
+}
+
+/// What the verify stage gets of clients' work, done at once. How many frames there were.
+fn verify_all(ends: &mut Ends) -> usize {
+    let mut frames = 0;
+    while let Some(item) = ends.clients.receive() {
+        ends.credit.give_back(item.source.node(), item.cost);
+        frames += item.frames.len();
+    }
+    frames
+}
+
+#[test]
+fn a_client_node_that_sends_too_much_is_paused_and_nobody_else() {
+    let (parts, mut ends) = parts(0, None);
+    let fake = Fake::default();
+    let mut network = Network::new(parts, Box::new(fake.clone())).unwrap();
+    let clock = Clock::start();
+    join(&mut network, &fake, &clock, (1, 4), (0, 2));
+    join(&mut network, &fake, &clock, (2, 4), (1, 2));
+    join(&mut network, &fake, &clock, (3, 2), (0, 1));
+    let flood = |connection| (0..6).map(move |_| received(connection, large(FrameKind::Requests, 4)));
+    step(&mut network, &fake, &clock, flood(1).chain(flood(2)).collect());
+    assert_eq!(fake.0.borrow().paused, [ConnectionId(1), ConnectionId(2)]);
+    assert!(network.is_stalled() && !network.has_work());
+
+    // A connection in place of another one is its node's, too.
+    join(&mut network, &fake, &clock, (4, 4), (1, 2));
+    assert!(fake.0.borrow().paused.contains(&ConnectionId(4)));
+    // A peer is heard at once.
+    let vote = crate::wire::frame::encode_frame(FrameKind::Status, NodeId(2), 0, |_| {});
+    step(&mut network, &fake, &clock, vec![received(3, vote)]);
+    assert_eq!(ends.frames.receive().map(|frames| frames.source), Some(Source::Peer(ReplicaId(2))));
+
+    let mut frames = 0;
+    for _ in 0..12 {
+        frames += verify_all(&mut ends);
+        step(&mut network, &fake, &clock, Vec::new());
+    }
+    assert_eq!(frames, 12, "nothing is lost");
+    assert!(!network.is_stalled());
+    let paused = fake.0.borrow().paused.clone();
+    assert_eq!(paused, [ConnectionId(2)], "but for one that is closed");
+    assert_eq!(ends.credit.taken(NodeId(4)), 0);
+}
+
+#[test]
+fn a_client_node_gets_no_more_than_its_credit_while_others_wait_for_nothing() {
+    let (parts, mut ends) = parts(0, None);
+    let fake = Fake::default();
+    let mut network = Network::new(parts, Box::new(fake.clone())).unwrap();
+    let clock = Clock::start();
+    join(&mut network, &fake, &clock, (1, 4), (0, 1));
+    join(&mut network, &fake, &clock, (3, 2), (0, 1));
+    ends.credit.take(NodeId(4), 1 << 20);
+    step(&mut network, &fake, &clock, vec![received(1, large(FrameKind::Requests, 4))]);
+    assert!(ends.clients.is_empty() && network.is_stalled() && !network.has_work());
+    step(&mut network, &fake, &clock, vec![received(3, large(FrameKind::Forward, 2))]);
+    assert_eq!(ends.clients.receive().map(|item| item.source), Some(Source::Forwards(ReplicaId(2))));
+    ends.credit.give_back(NodeId(4), 1 << 20);
+    assert!(network.has_work());
+    step(&mut network, &fake, &clock, Vec::new());
+    assert_eq!(ends.clients.receive().map(|item| item.source), Some(Source::Client(NodeId(4))));
+}
+
+/// Votes of a peer whose forwards nobody has time for are heard all the same.
+#[test]
+fn a_peer_that_forwards_too_much_is_not_paused() {
+    let (parts, mut ends) = parts(0, None);
+    let fake = Fake::default();
+    let mut network = Network::new(parts, Box::new(fake.clone())).unwrap();
+    let clock = Clock::start();
+    join(&mut network, &fake, &clock, (3, 2), (0, 1));
+    step(&mut network, &fake, &clock, (0..12).map(|_| received(3, large(FrameKind::Forward, 2))).collect());
+    let vote = crate::wire::frame::encode_frame(FrameKind::Status, NodeId(2), 0, |_| {});
+    step(&mut network, &fake, &clock, vec![received(3, vote)]);
+    assert!(ends.frames.receive().is_some() && fake.0.borrow().paused.is_empty());
+    let mut taken = 0;
+    for _ in 0..12 {
+        taken += verify_all(&mut ends);
+        step(&mut network, &fake, &clock, Vec::new());
+    }
+    assert_eq!(taken as u64 + network.dropped["dropped_forwards_over_budget"], 12);
 }
 
 /// Two nodes over real sockets: what one sends takes its time there, and nothing on the way back.

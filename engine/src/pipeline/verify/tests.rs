@@ -1,5 +1,7 @@
 //! What gets past the verify stage, and under which name the rest is counted.
 
+mod lanes;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -9,7 +11,7 @@ use crate::auth::testing::{cluster, keyring, table};
 use crate::auth::{Digester, Sealer};
 use crate::limits::FRAME_BODY_BYTES_MAX;
 use crate::protocol::message::{NewView, Signed, ViewChange, Vote};
-use crate::requests::Batch;
+use crate::requests::{Batch, Proofs};
 use crate::ring::doorbell::Doorbell;
 use crate::ring::{Producer, ring};
 use crate::settings::Authentication;
@@ -23,18 +25,59 @@ const OWN: ReplicaId = ReplicaId(2);
 /// The verify stage of replica 2 of four, with both its ends.
 struct Harness {
     stage: Verify,
-    frames: Producer<Frames>,
+    peers: Producer<Frames>,
+    clients: Producer<Frames>,
     verified: Receiver<Verified>,
+    blame: Blame,
+    credit: Credit,
+    reached: Reached,
 }
 
 impl Harness {
     fn new(strategy: &str, validator: Validator) -> Self {
-        let (frames, frames_out) = ring(4);
-        let (verified_in, verified) = ring(4);
-        let verified_in = Sender::new(verified_in, Doorbell::parker().0);
-        let keyring = keyring(&cluster(strategy, 4, &[9]), OWN.0);
-        let stage = Verify::new(0, keyring, validator, Receiver::new(frames_out), verified_in);
-        Self { stage, frames, verified: Receiver::new(verified) }
+        Self::among(&[9], strategy, validator)
+    }
+
+    /// The same with client nodes of so many clients each.
+    fn among(clients: &[u32], strategy: &str, validator: Validator) -> Self {
+        let (peers, peers_out) = ring(16);
+        let (clients_in, clients_out) = ring(16);
+        let (output, verified) = ring(64);
+        let keyring = keyring(&cluster(strategy, 4, clients), OWN.0);
+        let (blame, credit) = (Blame::new(keyring.nodes()), Credit::new(&keyring, 1));
+        let reached = Reached::default();
+        let links = VerifyLinks {
+            peers: Receiver::new(peers_out),
+            clients: Receiver::new(clients_out),
+            output: Sender::new(output, Doorbell::parker().0),
+            blame: blame.clone(),
+            credit: credit.clone(),
+            reached: reached.clone(),
+        };
+        let stage = Verify::new(0, keyring, validator, links);
+        Self { stage, peers, clients: clients_in, verified: Receiver::new(verified), blame, credit, reached }
+    }
+
+    /// Hands these frames of one source to the stage, as the network does.
+    fn push(&mut self, frames: Vec<Frame>) {
+        let source = Source::of(&frames[0], 4);
+        let clients = matches!(source, Source::Client(_) | Source::Forwards(_));
+        let item = Frames { received: Time(1), source, cost: 7, frames };
+        let lane = if clients { &mut self.clients } else { &mut self.peers };
+        if clients {
+            self.credit.take(source.node(), item.cost);
+        }
+        lane.push(item).map_err(|_| "full").unwrap();
+    }
+
+    /// One step; what came out.
+    fn step(&mut self) -> Vec<Input> {
+        self.step_at(Time(2))
+    }
+
+    fn step_at(&mut self, now: Time) -> Vec<Input> {
+        self.stage.step(now);
+        std::iter::from_fn(|| self.verified.receive()).flat_map(|verified| verified.inputs).collect()
     }
 
     /// What the stage makes of these frames, read together.
@@ -43,9 +86,11 @@ impl Harness {
     }
 
     fn take(&mut self, frames: Vec<Frame>) -> Vec<Input> {
-        self.frames.push(Frames { received: Time(1), frames }).map_err(|_| "full").unwrap();
-        assert!(self.stage.step(Time(2)));
-        self.verified.receive().map_or_else(Vec::new, |verified| verified.inputs)
+        self.push(frames);
+        assert!(self.stage.has_work());
+        let inputs = self.step();
+        assert!(!self.stage.has_work(), "more than a slice");
+        inputs
     }
 
     fn message(&mut self, frame: &Bytes) -> Option<Authentic> {

@@ -1,0 +1,193 @@
+//! That turns are shared fairly, and that what is pushed comes out, in order.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::auth::testing::{cluster, keyring};
+
+/// Node 4 and 5 are client nodes, after four replicas.
+const NODES: u16 = 6;
+/// Bytes of a signed request without its operation.
+const REQUEST_BYTES: usize = REQUEST_COLUMNS_BYTES + 64;
+
+fn intake() -> Intake {
+    Intake::new(&keyring(&cluster("ed25519-batch", 4, &[9, 9]), 0))
+}
+
+/// A frame that costs 1 + `requests`. Its number is in its body's length, below the bytes of a request.
+fn frame(kind: FrameKind, sender: u16, requests: usize, number: usize) -> Frame {
+    let body = vec![0; requests * REQUEST_BYTES + number % REQUEST_BYTES];
+    Frame { kind, sender: NodeId(sender), body: Bytes::from(body) }
+}
+
+fn cost(frames: &Frames) -> u64 {
+    frames.frames.iter().map(|frame| 1 + (frame.body.len() / REQUEST_BYTES) as u64).sum()
+}
+
+fn all(_: NodeId) -> bool {
+    true
+}
+
+fn nobody(_: NodeId) -> bool {
+    false
+}
+
+proptest! {
+    #[test]
+    fn two_client_nodes_get_the_same_whatever_the_sizes_of_their_frames(
+        sizes in prop::collection::vec((0usize..600, 0usize..600), 40..120),
+        forwards: bool,
+    ) {
+        let mut intake = intake();
+        // A peer's forwards are a source like any other.
+        let (kind, other) = if forwards { (FrameKind::Forward, 2) } else { (FrameKind::Requests, 5) };
+        let mut dearest = u64::from(SIGNED_QUANTUM);
+        for (number, (a, b)) in sizes.iter().enumerate() {
+            prop_assert!(intake.push(Time(1), frame(FrameKind::Requests, 4, *a, number)));
+            // What is over its bytes is refused, and this test is of those who always have something waiting.
+            intake.push(Time(1), frame(kind, other, *b, number));
+            dearest = dearest.max(1 + *a.max(b) as u64);
+        }
+        let mut served: HashMap<NodeId, u64> = HashMap::new();
+        while intake.clients.active.len() == 2 {
+            let frames = intake.pop_client(all, nobody).unwrap();
+            prop_assert_eq!(u64::from(frames.cost), cost(&frames));
+            prop_assert!(cost(&frames) <= u64::from(SIGNED_QUANTUM) || frames.frames.len() == 1);
+            *served.entry(frames.source.node()).or_default() += cost(&frames);
+            let (a, b) = (served.get(&NodeId(4)).unwrap_or(&0), served.get(&NodeId(other)).unwrap_or(&0));
+            prop_assert!(a.abs_diff(*b) <= dearest, "{a} and {b}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_or_reordered(
+        pushes in prop::collection::vec((0..FrameKind::ALL.len(), 0..NODES, 0usize..300, any::<bool>()), 1..200),
+    ) {
+        let mut intake = intake();
+        let (mut pushed, mut popped): (HashMap<Source, Vec<Frame>>, HashMap<Source, Vec<Frame>>) = Default::default();
+        let mut note = |frames: Option<Frames>| {
+            let Some(Frames { source, frames, received, .. }) = frames else { return false };
+            let all = popped.entry(source).or_default();
+            assert_eq!(received, Time(all.len() as u64), "when the first of them was read");
+            assert!(!frames.is_empty() && frames.iter().all(|frame| Source::of(frame, 4) == source));
+            all.extend(frames);
+            true
+        };
+        for (kind, sender, requests, pop) in pushes {
+            let frame = frame(FrameKind::ALL[kind], sender, requests, 7);
+            let of_source = pushed.entry(Source::of(&frame, 4)).or_default();
+            let at = Time(of_source.len() as u64);
+            if intake.push(at, frame.clone()) {
+                of_source.push(frame);
+            }
+            if pop {
+                note(intake.pop_peer(|_| true));
+                note(intake.pop_client(all, |node| node == NodeId(4)));
+            }
+        }
+        while note(intake.pop_peer(|_| true)) || note(intake.pop_client(all, nobody)) {}
+        prop_assert!(intake.is_empty());
+        pushed.retain(|_, frames| !frames.is_empty());
+        prop_assert_eq!(pushed, popped);
+        prop_assert!((0..NODES).all(|node| intake.paced_bytes(NodeId(node)) == 0));
+    }
+
+    #[test]
+    fn what_waits_of_one_node_is_bounded(sizes in prop::collection::vec(0usize..9000, 1..200), sender in 0..NODES) {
+        let mut intake = intake();
+        for (number, requests) in sizes.into_iter().enumerate() {
+            let kind = [FrameKind::PrePrepare, FrameKind::Commit, FrameKind::Requests][number % 3];
+            let before = intake.is_over(NodeId(sender));
+            // Whoever reads stops there.
+            if !before {
+                intake.push(Time(1), frame(kind, sender, requests, number));
+            }
+            let largest = 9001 * REQUEST_BYTES + size_of::<Waiting>();
+            prop_assert!(intake.paced_bytes(NodeId(sender)) < INTAKE_BYTES_MAX + largest);
+        }
+        while intake.pop_peer(|_| true).is_some() || intake.pop_client(all, nobody).is_some() {}
+        prop_assert!(intake.is_relieved(NodeId(sender)) && !intake.is_over(NodeId(sender)));
+    }
+}
+
+#[test]
+fn an_idle_node_saves_nothing_up_and_a_busy_one_owes_nothing() {
+    let mut intake = intake();
+    for number in 0..100 {
+        intake.push(Time(1), frame(FrameKind::Requests, 4, 100, number));
+    }
+    for _ in 0..50 {
+        assert_eq!(intake.pop_client(all, nobody).unwrap().source, Source::Client(NodeId(4)));
+    }
+    for number in 0..50 {
+        intake.push(Time(1), frame(FrameKind::Requests, 5, 100, number));
+    }
+    let turns: Vec<u16> = (0..10).map(|_| intake.pop_client(all, nobody).unwrap().source.node().0).collect();
+    for pair in turns.chunks(2) {
+        assert!(pair.contains(&4) && pair.contains(&5), "{turns:?}");
+    }
+}
+
+#[test]
+fn a_suspect_gets_an_eighth_of_what_others_get_and_everything_if_nobody_else_asks() {
+    let mut intake = intake();
+    for number in 0..200 {
+        for sender in [4, 5] {
+            intake.push(Time(1), frame(FrameKind::Requests, sender, 50, number));
+        }
+    }
+    let suspect = |node| node == NodeId(4);
+    let turns: Vec<u16> = (0..90).map(|_| intake.pop_client(all, suspect).unwrap().source.node().0).collect();
+    assert_eq!(turns.iter().filter(|node| **node == 4).count(), 10, "{turns:?}");
+    while intake.pop_client(all, suspect).is_some() {}
+}
+
+#[test]
+fn a_peer_whose_stage_is_busy_does_not_hold_up_another() {
+    let mut intake = intake();
+    for sender in [1, 2] {
+        intake.push(Time(1), frame(FrameKind::Commit, sender, 0, 7));
+        intake.push(Time(1), frame(FrameKind::PrePrepare, sender, 10, 7));
+    }
+    let free = |source: Source| source != Source::Peer(ReplicaId(1));
+    let mut sources = Vec::new();
+    while let Some(frames) = intake.pop_peer(free) {
+        sources.push(frames.source);
+    }
+    assert_eq!(sources.len(), 3);
+    assert!(!sources.contains(&Source::Peer(ReplicaId(1))));
+    assert!(!intake.has_peer(free) && intake.has_peer(|_| true) && !intake.has_client(all));
+}
+
+#[test]
+fn too_many_forwards_are_refused_and_do_not_pause_their_sender() {
+    let mut intake = intake();
+    let forward = || frame(FrameKind::Forward, 1, 1000, 0);
+    let taken = (0..100).filter(|_| intake.push(Time(1), forward())).count();
+    assert_eq!(taken, INTAKE_BYTES_MAX.div_ceil(1000 * REQUEST_BYTES + size_of::<Waiting>()));
+    assert!(!intake.is_over(NodeId(1)));
+    assert!(intake.push(Time(1), frame(FrameKind::Commit, 1, 0, 7)));
+    assert!(intake.push(Time(1), frame(FrameKind::Forward, 2, 1000, 0)), "another's are another's");
+    intake.pop_client(all, nobody).unwrap();
+    intake.pop_client(all, nobody).unwrap();
+    assert!(intake.push(Time(1), forward()));
+}
+
+#[test]
+fn blame_is_forgiven_for_good_requests_and_not_for_less() {
+    let blame = Blame::new(6);
+    blame.note(NodeId(4), 5, 1);
+    blame.note(NodeId(5), 5, 0);
+    assert!(blame.is_suspect(NodeId(4)) && !blame.is_suspect(NodeId(5)));
+    blame.note(NodeId(4), FORGIVEN_AFTER as usize - 1, 0);
+    assert!(blame.is_suspect(NodeId(4)));
+    blame.note(NodeId(4), 0, 0);
+    assert!(blame.is_suspect(NodeId(4)));
+    blame.note(NodeId(4), 1, 0);
+    assert!(!blame.is_suspect(NodeId(4)));
+    blame.note(NodeId(99), 0, 1);
+    assert!(!blame.is_suspect(NodeId(99)));
+}

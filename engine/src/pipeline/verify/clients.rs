@@ -1,0 +1,200 @@
+//! The work for clients that a verify stage has begun: tables of requests, checked slice by slice.
+//!
+//! Where requests are signed a table of thousands takes a good part of a second, so a slice is a bounded number of checks,
+//! an equal share of every source that waits. A table is handed on whole, once all its verdicts are known. Tags are so
+//! cheap, and so much cheaper side by side, that a slice is everything there.
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
+
+use crate::auth::{Keyring, LinkClass, Part, Verifier};
+use crate::pipeline::intake::{self, Blame, Source};
+use crate::protocol::message::Signature;
+use crate::requests::{Proofs, RequestTable};
+use crate::settings::Strategy;
+use crate::types::{Digest, Time};
+
+/// A suspect's share of a slice is this part of another source's.
+const SUSPECT_FRACTION: usize = 8;
+/// The number of the batch that all share who have sent nothing bad lately. The others' have numbers of their own.
+const COMMON_BATCH: usize = 0;
+
+/// So many signed tables are remembered as proven.
+const PROVEN_MAX: usize = 1024;
+
+/// A table that is being checked.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) source: Source,
+    /// When its frame was read.
+    pub(super) received: Time,
+    pub(super) table: RequestTable,
+    /// Of a forward: the peer's signature, where peers sign.
+    pub(super) signature: Option<Signature>,
+    /// The verdicts so far.
+    pub(super) good: Vec<bool>,
+    /// What its source gets back when it is done.
+    pub(super) credit: u32,
+}
+
+/// The tables that are being checked.
+#[derive(Debug)]
+pub(super) struct Clients {
+    /// In the order in which they came, those of all sources.
+    tables: VecDeque<Pending>,
+    /// Checks of one slice.
+    slice: usize,
+    shares: Vec<Share>,
+    /// What is in the slice: its batch, the number of its table, the requests.
+    taken: Vec<(usize, usize, Range<usize>)>,
+    good: Vec<bool>,
+    proven: Proven,
+}
+
+/// Signed tables of which every request has proven itself, by a digest of all that was checked and of the signatures. They
+/// come again, from clients that ask again and from replicas that pass on what this one has been sent, too, and cost next
+/// to nothing then.
+#[derive(Debug, Default)]
+struct Proven {
+    known: HashSet<Digest>,
+    by_age: VecDeque<Digest>,
+}
+
+impl Proven {
+    /// `None` of a table that is not signed: tags are cheaper than to remember them.
+    fn key(table: &RequestTable) -> Option<Digest> {
+        let Proofs::Signatures(signatures) = &table.proofs else { return None };
+        // A request's digest covers its client, its timestamp and its operation.
+        let digests: Vec<[u8; 32]> = table.digests.iter().map(|digest| digest.0).collect();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(digests.as_flattened()).update(signatures);
+        Some(hasher.finalize().into())
+    }
+
+    fn insert(&mut self, key: Digest) {
+        if !self.known.insert(key) {
+            return;
+        }
+        self.by_age.push_back(key);
+        if self.by_age.len() > PROVEN_MAX
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+/// What a source may have checked in a slice.
+#[derive(Debug)]
+struct Share {
+    source: Source,
+    batch: usize,
+    left: usize,
+}
+
+impl Clients {
+    pub(super) fn new(keyring: &Keyring) -> Self {
+        let strategy = keyring.strategy(LinkClass::ClientToReplica);
+        let signed = matches!(strategy, Strategy::Ed25519 | Strategy::Ed25519Batch);
+        Self {
+            tables: VecDeque::new(),
+            slice: if signed { intake::quantum(keyring) as usize } else { usize::MAX },
+            shares: Vec::new(),
+            taken: Vec::new(),
+            good: Vec::new(),
+            proven: Proven::default(),
+        }
+    }
+
+    pub(super) fn push(&mut self, source: Source, received: Time, table: RequestTable, signature: Option<Signature>) {
+        let known = Proven::key(&table).is_some_and(|key| self.proven.known.contains(&key));
+        let good = if known { vec![true; table.len()] } else { Vec::new() };
+        self.tables.push_back(Pending { source, received, table, signature, good, credit: 0 });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tables.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// Has `credit` given back when all that was pushed so far of the newest table's source is done.
+    pub(super) fn attach_credit(&mut self, credit: u32) {
+        if let Some(newest) = self.tables.back_mut() {
+            newest.credit = credit;
+        }
+    }
+
+    /// Checks one slice.
+    pub(super) fn check_slice(&mut self, verifier: &mut Verifier, blame: &Blame) {
+        self.share_out(blame);
+        self.take();
+        let parts: Vec<Part<'_>> = self
+            .taken
+            .iter()
+            .map(|(batch, table, range)| Part {
+                table: &self.tables[*table].table,
+                range: range.clone(),
+                batch: *batch,
+            })
+            .collect();
+        verifier.verify_requests(&parts, &mut self.good);
+        let mut good = &self.good[..];
+        for (_, table, range) in self.taken.drain(..) {
+            let (own, others) = good.split_at(range.len());
+            let table = &mut self.tables[table];
+            table.good.extend_from_slice(own);
+            let proven = own.iter().filter(|good| **good).count();
+            // Who sent them to this replica answers for them: a client node is not to blame for what a peer passes on.
+            blame.note(table.source.node(), proven, own.len() - proven);
+            good = others;
+        }
+    }
+
+    /// The oldest table that is done. Those of a source are checked in order, and so are done in order.
+    pub(super) fn pop_done(&mut self) -> Option<Pending> {
+        let done = self.tables.iter().position(|pending| pending.good.len() == pending.table.len())?;
+        let done = self.tables.remove(done)?;
+        if done.good.iter().all(|good| *good)
+            && let Some(key) = Proven::key(&done.table)
+        {
+            self.proven.insert(key);
+        }
+        Some(done)
+    }
+
+    /// Finds out who waits and what each may have checked.
+    fn share_out(&mut self, blame: &Blame) {
+        self.shares.clear();
+        for pending in &self.tables {
+            if self.shares.iter().all(|share| share.source != pending.source) {
+                let source = pending.source;
+                let common = matches!(source, Source::Client(_)) && !blame.is_suspect(source.node());
+                let batch = if common { COMMON_BATCH } else { COMMON_BATCH + 1 + self.shares.len() };
+                self.shares.push(Share { source, batch, left: 0 });
+            }
+        }
+        let each = self.slice / self.shares.len().max(1);
+        for share in &mut self.shares {
+            let suspect = blame.is_suspect(share.source.node());
+            share.left = (if suspect { each / SUSPECT_FRACTION } else { each }).max(1);
+        }
+    }
+
+    /// Takes what is to be checked, that of one batch next to each other.
+    fn take(&mut self) {
+        for (number, pending) in self.tables.iter().enumerate() {
+            let Some(share) = self.shares.iter_mut().find(|share| share.source == pending.source) else { continue };
+            let next = pending.good.len();
+            let many = share.left.min(pending.table.len() - next);
+            share.left -= many;
+            if many == 0 {
+                continue;
+            }
+            self.taken.push((share.batch, number, next..next + many));
+        }
+        self.taken.sort_by_key(|(batch, ..)| *batch);
+    }
+}
