@@ -33,6 +33,10 @@ pub const REQUESTS_MAX: usize = 4096;
 pub const OPERATIONS_BYTES_MAX: usize = 4 << 20;
 /// Most bytes of results in one table of replies; a table that would exceed it goes out early.
 pub const REPLIES_BYTES_MAX: usize = OPERATIONS_BYTES_MAX;
+/// Most bytes of replies on their way from one stage to the next before the one in front waits.
+pub const REPLIES_UNDER_WAY_BYTES_MAX: usize = 4 * REPLIES_BYTES_MAX;
+/// Bytes of replies after which a step of the execute stage ends.
+pub const REPLIES_PER_STEP_BYTES: usize = REPLIES_BYTES_MAX;
 /// Bytes of a MAC: 128 bits.
 pub const TAG_BYTES: usize = 16;
 /// Bytes of an Ed25519 signature.
@@ -139,6 +143,7 @@ const _: () = {
     // So does a full table of replies, each signed; and any result fits in a table.
     assert!(columns + signatures + REPLIES_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
     assert!(RESULT_BYTES_MAX <= REPLIES_BYTES_MAX);
+    assert!(REPLIES_PER_STEP_BYTES <= REPLIES_UNDER_WAY_BYTES_MAX);
     assert!(REPLICAS_MAX <= 64); // sets of replicas are u64 bit masks
     // So does the longest view-change, and a chunk of a snapshot.
     let votes = WINDOW_MAX as usize * (1 + PRE_PREPARED_MAX) * (8 + 8 + 32);

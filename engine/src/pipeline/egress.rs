@@ -265,7 +265,9 @@ impl Stage for Egress {
             }
         }
         if !self.outgoing.is_empty() {
-            self.links.outgoing.send(std::mem::take(&mut self.outgoing));
+            let outgoing = std::mem::take(&mut self.outgoing);
+            let bytes = outgoing.iter().map(|outgoing| outgoing.bytes.len()).sum();
+            self.links.outgoing.send_weighed(outgoing, bytes);
         }
         any
     }

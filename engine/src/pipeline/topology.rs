@@ -30,6 +30,7 @@ use crate::app::Validator;
 use crate::auth::keyring::Keyring;
 use crate::emulation::OutgoingLinks;
 use crate::execute::Executor;
+use crate::limits::REPLIES_UNDER_WAY_BYTES_MAX;
 use crate::pipeline::board::Questions;
 use crate::pipeline::egress::{Egress, EgressLinks, Tamper};
 use crate::pipeline::execute::Execute;
@@ -224,6 +225,9 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
     let (outbound_in, outbound_out) = sleeps.link(Role::Egress, depth::OUTBOUND);
     let (answers_in, answers_out) = sleeps.link(Role::Egress, depth::ANSWERS);
     let (outgoing_in, outgoing_out) = sleeps.link(Role::Network, depth::OUTGOING);
+    // A few bytes of a client can ask for megabytes of cached results.
+    let answers_in = answers_in.bounded(REPLIES_UNDER_WAY_BYTES_MAX);
+    let outgoing_in = outgoing_in.bounded(REPLIES_UNDER_WAY_BYTES_MAX);
     let onward = match parts.persist {
         None => Onward::Direct { work: work_in, outbound: outbound_in },
         Some(persist) => {
