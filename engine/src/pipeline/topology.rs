@@ -28,11 +28,12 @@ use std::thread::JoinHandle;
 
 use crate::app::Validator;
 use crate::auth::keyring::Keyring;
+use crate::byzantine::Kind;
 use crate::emulation::OutgoingLinks;
 use crate::execute::Executor;
 use crate::limits::REPLIES_UNDER_WAY_BYTES_MAX;
 use crate::pipeline::board::Questions;
-use crate::pipeline::egress::{Egress, EgressLinks, Tamper};
+use crate::pipeline::egress::{Egress, EgressLinks};
 use crate::pipeline::execute::Execute;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::{LinkChanges, Network, NetworkParts, Routes, link_changes};
@@ -87,8 +88,8 @@ pub struct Parts {
     pub executor: Executor,
     /// Which operations its application refuses.
     pub validator: Validator,
-    /// How this replica spoils what it sends, if it is to misbehave.
-    pub tamper: Option<Tamper>,
+    /// How this replica is to misbehave; empty for a correct one.
+    pub byzantine: Vec<Kind>,
     /// Where this replica accepts connections.
     pub listener: TcpListener,
     /// The addresses of all replicas, in order of their ids.
@@ -246,7 +247,7 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
     let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
     let routes = Routes::new(parts.keyring.nodes());
     let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, routes.clone(), links);
-    stages.insert(Role::Egress, Box::new(egress.tampering(parts.tamper)));
+    stages.insert(Role::Egress, Box::new(egress.tampering(parts.byzantine)));
     let (links, changes) = link_changes(sleeps.bell(Role::Network));
     let network = NetworkParts {
         keyring: parts.keyring,
