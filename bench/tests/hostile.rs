@@ -254,7 +254,8 @@ fn frames_that_are_never_finished_cost_a_bounded_amount_of_memory() {
     for round in 0..3 {
         for index in 0..CONNECTIONS_MAX {
             let mut stream = shake_hands_as(&cluster, "client-0.key", 0, (index, CONNECTIONS_MAX));
-            // It may be hung up on half-way; an honest node would wait and connect again.
+            // It may be hung up on half-way, which who does not read finds out late.
+            stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
             let _ = stream.write_all(half);
             streams.push(stream);
         }
