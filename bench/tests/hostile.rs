@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hippodrome_engine::limits::{CONNECTIONS_MAX, NODE_FRAMES_BYTES_MAX, client_body_bytes_max};
 use hippodrome_engine::types::NodeId;
 use hippodrome_engine::wire::frame::encode_frame;
 use hippodrome_engine::wire::{FrameKind, FrameReader, Handshake};
@@ -67,9 +68,14 @@ fn expect_hang_up(stream: &mut TcpStream) {
 
 /// Introduces itself as the node of this key and proves it.
 fn shake_hands(cluster: &Cluster, key: &str, to: usize) -> TcpStream {
+    shake_hands_as(cluster, key, to, (0, 1))
+}
+
+/// The same as one of so many connections.
+fn shake_hands_as(cluster: &Cluster, key: &str, to: usize, (index, connections): (u32, u32)) -> TcpStream {
     let address = cluster.replicas[to].listen;
     let peer = NodeId(u16::try_from(to).unwrap());
-    let (mut handshake, hello) = Handshake::initiate(cluster.keyring(key), peer, 0, 1, [7; 32]);
+    let (mut handshake, hello) = Handshake::initiate(cluster.keyring(key), peer, index, connections, [7; 32]);
     let mut stream = connect(address);
     stream.write_all(&hello).unwrap();
     let mut frames = FrameReader::new(16 << 10);
@@ -232,6 +238,35 @@ fn strangers_harm_nobody_over_epoll() {
 #[test]
 fn strangers_harm_nobody_over_the_chosen_transport() {
     attack("auto");
+}
+
+/// A client node that proves itself on as many connections as it may have, and on each announces the largest frame and
+/// keeps its last byte to itself: memory stays bounded, and who is honest is served meanwhile.
+#[test]
+fn frames_that_are_never_finished_cost_a_bounded_amount_of_memory() {
+    let mut cluster = Cluster::start(&["--clients", "400"], &[], |file| file);
+    cluster.expect_load("client-0");
+    let before = resident(&cluster.replicas[0]);
+    let largest = client_body_bytes_max(4);
+    let frame = encode_frame(FrameKind::Requests, NodeId(4), largest, |out| out.extend_from_slice(&noise(largest)));
+    let half = &frame[..frame.len() - 1];
+    let mut streams = Vec::new();
+    for round in 0..3 {
+        for index in 0..CONNECTIONS_MAX {
+            let mut stream = shake_hands_as(&cluster, "client-0.key", 0, (index, CONNECTIONS_MAX));
+            // It may be hung up on half-way, which who does not read finds out late.
+            stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+            let _ = stream.write_all(half);
+            streams.push(stream);
+        }
+        expect_refused(&cluster.replicas[0], "node_over_budget", 1 + round);
+        let now = resident(&cluster.replicas[0]);
+        let allowed = before + GROWTH_BYTES_MAX + NODE_FRAMES_BYTES_MAX as u64;
+        assert!(now < allowed, "resident memory grew from {before} to {now} bytes, allowed: {allowed}");
+    }
+    cluster.expect_load("client-1");
+    cluster.expect_agreement();
+    drop(streams);
 }
 
 #[test]

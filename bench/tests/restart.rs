@@ -107,8 +107,8 @@ fn damaged_log_is_refused_and_can_be_given_up() {
     bytes[80] ^= 1;
     fs::write(&log, bytes).unwrap();
     let refused = cluster.command(1, &WITH_LOG).stdin(Stdio::null()).output().unwrap();
-    let (code, _, stderr) = outcome(&refused);
-    assert_eq!(code, Some(3), "{stderr}");
+    let (code, stdout, stderr) = outcome(&refused);
+    assert_eq!((code, &stdout[..]), (Some(3), ""), "it does not say that it is up: {stderr}");
     for part in [format!("{name}: damaged at byte 72"), "start with --on-corrupt-log refetch".to_owned()] {
         assert!(stderr.contains(&part), "'{stderr}' lacks '{part}'");
     }
@@ -122,7 +122,8 @@ fn damaged_log_is_refused_and_can_be_given_up() {
 fn directories_that_can_not_be_used_are_named() {
     let cluster = Cluster::start(&[], &["--data", "data-{id}"], |file| file);
     let refused = |id: usize, arguments: &[&str]| {
-        let (code, _, stderr) = outcome(&cluster.command(id, arguments).output().unwrap());
+        let (code, stdout, stderr) = outcome(&cluster.command(id, arguments).output().unwrap());
+        assert_eq!(stdout, "", "it does not say that it is up");
         (code, stderr)
     };
     let listen = ["--listen", "127.0.0.1:0"];

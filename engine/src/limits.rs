@@ -14,8 +14,11 @@ pub const CLIENT_NODES_MAX: usize = 64;
 pub const STRANGERS_MAX: usize = 256;
 /// Most logical clients of a cluster.
 pub const CLIENTS_MAX: u32 = 1 << 20;
-/// Most TCP connections from one client node to one replica.
-pub const CONNECTIONS_MAX: u32 = 1024;
+/// Most TCP connections from one client node to one replica; no more than it has logical clients, either.
+pub const CONNECTIONS_MAX: u32 = 64;
+/// File descriptors of a replica that are no connection's: standard streams, listeners, rings, timers, files of log and
+/// snapshots.
+pub const DESCRIPTORS_OWN: usize = 64;
 
 /// Bytes of a frame's header.
 pub const FRAME_HEADER_BYTES: usize = 16;
@@ -33,6 +36,10 @@ pub const REQUESTS_MAX: usize = 4096;
 pub const OPERATIONS_BYTES_MAX: usize = 4 << 20;
 /// Most bytes of results in one table of replies; a table that would exceed it goes out early.
 pub const REPLIES_BYTES_MAX: usize = OPERATIONS_BYTES_MAX;
+/// Most bytes of replies on their way from one stage to the next before the one in front waits.
+pub const REPLIES_UNDER_WAY_BYTES_MAX: usize = 4 * REPLIES_BYTES_MAX;
+/// Bytes of replies after which a step of the execute stage ends.
+pub const REPLIES_PER_STEP_BYTES: usize = REPLIES_BYTES_MAX;
 /// Bytes of a MAC: 128 bits.
 pub const TAG_BYTES: usize = 16;
 /// Bytes of an Ed25519 signature.
@@ -119,6 +126,10 @@ pub const READ_CHUNK_BYTES: usize = 64 << 10;
 pub const PEER_QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Most bytes queued for one client connection before replies to it are dropped (counted; clients ask again).
 pub const CLIENT_QUEUE_BYTES_MAX: usize = 8 << 20;
+/// Most bytes queued for all connections of one client node.
+pub const NODE_QUEUE_BYTES_MAX: usize = 4 * CLIENT_QUEUE_BYTES_MAX;
+/// Most bytes of memory that frames which have begun to arrive keep, over all connections of one node.
+pub const NODE_FRAMES_BYTES_MAX: usize = 4 * FRAME_BODY_BYTES_MAX;
 /// Most bytes under way on one emulated link, 100 ms at 10 Gbit/s; frames beyond are dropped (counted). Of those that
 /// wait for its bandwidth there are at most as many as in a peer's queue.
 pub const LINK_BYTES_MAX: usize = 128 << 20;
@@ -131,17 +142,30 @@ pub const REGIONS_MAX: usize = 64;
 /// Bytes of one request's columns in a table: client, timestamp, length.
 pub const REQUEST_COLUMNS_BYTES: usize = 4 + 8 + 4;
 
+/// Most bytes of a frame's body from a client node of a cluster of `n` replicas: a full table of requests.
+#[must_use]
+pub const fn client_body_bytes_max(n: usize) -> usize {
+    let tags = n * TAG_BYTES;
+    let proof = if tags > SIGNATURE_BYTES { tags } else { SIGNATURE_BYTES };
+    REQUESTS_MAX * (REQUEST_COLUMNS_BYTES + proof) + OPERATIONS_BYTES_MAX + 1024
+}
+
 const _: () = {
     let columns = REQUESTS_MAX * REQUEST_COLUMNS_BYTES;
     let tags = REQUESTS_MAX * REPLICAS_MAX * TAG_BYTES;
     let signatures = REQUESTS_MAX * SIGNATURE_BYTES;
     assert!(OPERATION_BYTES_MAX <= OPERATIONS_BYTES_MAX);
     // A full table with a full authenticator, and the message around it, fit in one frame.
+    assert!(client_body_bytes_max(REPLICAS_MAX) <= FRAME_BODY_BYTES_MAX);
     assert!(columns + tags + OPERATIONS_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
     assert!(columns + signatures + OPERATIONS_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
+    // Of a node's connections one can always go on, even while its memory grows by doubling.
+    assert!(NODE_FRAMES_BYTES_MAX >= 2 * (FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES));
+    assert!(NODE_QUEUE_BYTES_MAX >= CLIENT_QUEUE_BYTES_MAX);
     // So does a full table of replies, each signed; and any result fits in a table.
     assert!(columns + signatures + REPLIES_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
     assert!(RESULT_BYTES_MAX <= REPLIES_BYTES_MAX);
+    assert!(REPLIES_PER_STEP_BYTES <= REPLIES_UNDER_WAY_BYTES_MAX);
     assert!(REPLICAS_MAX <= 64); // sets of replicas are u64 bit masks
     // So does the longest view-change, and a chunk of a snapshot.
     let votes = WINDOW_MAX as usize * (1 + PRE_PREPARED_MAX) * (8 + 8 + 32);

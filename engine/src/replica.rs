@@ -15,9 +15,9 @@ use crate::byzantine::{Byzantine, Kind};
 use crate::control::server::{self, Source};
 use crate::emulation::NetworkSpec;
 use crate::execute::{Done, Executor, ExecutorConfig};
+use crate::limits::{CONNECTIONS_MAX, CONTROL_CONNECTIONS_MAX, DESCRIPTORS_OWN, STRANGERS_MAX};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
-use crate::pipeline::egress::Tamper;
 use crate::pipeline::persist::{Failure, PersistParts};
 use crate::pipeline::placement::Plan;
 use crate::pipeline::topology::{self, Parts};
@@ -29,6 +29,7 @@ use crate::settings::{
     Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice,
 };
 use crate::storage::{self, Directory, Identity, Memory, Storage, StorageError, StorageOptions};
+use crate::transport::raise_descriptor_limit;
 use crate::types::{NodeId, ReplicaId, SequenceNumber};
 
 /// How often a replica considers telling the others where it stands.
@@ -119,11 +120,12 @@ pub enum ReplicaError {
     },
 }
 
-/// Runs a replica until its stop flag is set, or asked to stop over its control port.
+/// Runs a replica until its stop flag is set, or asked to stop over its control port. `up` is called once it takes part:
+/// what it remembers is recovered, its sockets are open, and its control port answers.
 ///
 /// # Errors
 /// Anything that keeps it from running, by name. Nothing that a peer or a client sends is one.
-pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
+pub fn run(options: ReplicaOptions, up: impl FnOnce()) -> Result<(), ReplicaError> {
     let io = |what| move |error| ReplicaError::Io { what, error };
     let cores = platform::cores();
     let mut plan =
@@ -145,6 +147,7 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
     platform::log(&format!("replica {}: placement {}", options.id, plan.explanation));
     let (board, stop) = (common.board.clone(), Arc::clone(&options.stop));
     let control = options.control.try_clone().map_err(io("control port"))?;
+    provide_descriptors(&options.cluster, options.id);
     let failure = Failure::default();
     let (parts, _locked) = parts(options, &common, &failure)?;
     let running = topology::start(parts, &plan, &common).map_err(io("start"))?;
@@ -157,6 +160,7 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
         let _ = running.join();
         return Err(io("control port")(error));
     }
+    up();
     while !stop.load(Ordering::Relaxed) && !running.any_ended() {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -164,6 +168,53 @@ pub fn run(options: ReplicaOptions) -> Result<(), ReplicaError> {
     running.join().map_err(io("run"))?;
     // All threads that could set it have ended; the thread that writes snapshots has no part in it.
     Arc::into_inner(failure).and_then(OnceLock::into_inner).map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Takes all file descriptors that this process may have, and says if they may not suffice: then whoever connects first
+/// keeps the others out.
+fn provide_descriptors(cluster: &ClusterFile, id: ReplicaId) {
+    let needed = Descriptors::of(cluster);
+    match raise_descriptor_limit() {
+        Ok(allowed) if allowed >= needed.sum() as u64 => {}
+        Ok(allowed) => platform::log(&format!(
+            "replica {id}: {allowed} file descriptors are allowed, up to {} may be needed ({needed}): raise the hard \
+             limit (ulimit -Hn)",
+            needed.sum()
+        )),
+        Err(error) => platform::log(&format!("replica {id}: can not raise the limit of file descriptors: {error}")),
+    }
+}
+
+/// How many file descriptors a replica may need, by what for.
+struct Descriptors {
+    peers: usize,
+    client_nodes: usize,
+}
+
+impl Descriptors {
+    fn of(cluster: &ClusterFile) -> Self {
+        let each = |clients: std::ops::Range<u32>| CONNECTIONS_MAX.min(clients.end - clients.start) as usize;
+        Self {
+            // One that is lost and the one that takes its place.
+            peers: 2 * (cluster.quorums().n() - 1),
+            client_nodes: cluster.client_nodes().map(|(_, clients)| each(clients)).sum(),
+        }
+    }
+
+    const fn sum(&self) -> usize {
+        self.peers + self.client_nodes + STRANGERS_MAX + CONTROL_CONNECTIONS_MAX + DESCRIPTORS_OWN
+    }
+}
+
+impl std::fmt::Display for Descriptors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { peers, client_nodes } = self;
+        write!(
+            f,
+            "peers {peers}, client nodes {client_nodes}, strangers {STRANGERS_MAX}, control {CONTROL_CONNECTIONS_MAX}, \
+             its own {DESCRIPTORS_OWN}"
+        )
+    }
 }
 
 /// What the stages are made of, and the data directory, which stays locked for as long as it lives.
@@ -204,9 +255,8 @@ fn parts(
         None => (Pbft::new(config, now, &mut first), None),
     };
     let mut protocol: Box<dyn Protocol> = Box::new(protocol);
-    let tamper = byzantine.iter().find_map(|kind| Tamper::of(*kind));
     if !byzantine.is_empty() {
-        let replica = Byzantine::new(protocol, byzantine, quorums.n(), id, u64::from(id.0));
+        let replica = Byzantine::new(protocol, byzantine.clone(), quorums.n(), id, u64::from(id.0));
         protocol = Box::new(replica.with_view_timeout(view_timeout_ns));
     }
     let addresses: Vec<SocketAddr> = cluster.voters().filter_map(|node| node.address).collect();
@@ -219,7 +269,7 @@ fn parts(
         first,
         executor,
         validator: validator(settings)?,
-        tamper,
+        byzantine,
         listener,
         addresses,
         client_nodes,

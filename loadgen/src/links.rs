@@ -14,7 +14,7 @@ use hippodrome_engine::emulation::{Change, Dropped, Emulator};
 use hippodrome_engine::limits::PEER_QUEUE_BYTES_MAX;
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::pipeline::ingress::{Admission, Arrival, Ingress};
-use hippodrome_engine::transport::{ConnectionId, Event, Transport};
+use hippodrome_engine::transport::{CONNECT_WITHIN, ConnectionId, Event, Transport};
 use hippodrome_engine::types::{NodeId, ReplicaId, Time};
 use hippodrome_engine::wire::Frame;
 
@@ -30,6 +30,8 @@ struct Link {
     address: SocketAddr,
     connection: Option<ConnectionId>,
     attempt: Option<ConnectionId>,
+    /// When the attempt is given up, unless it stands by then.
+    connected_by: Option<Time>,
     retry_at: Time,
     backoff: Duration,
 }
@@ -81,6 +83,7 @@ impl Links {
                 address: *address,
                 connection: None,
                 attempt: None,
+                connected_by: None,
                 retry_at: Time(0),
                 backoff: RECONNECT_FIRST,
             }));
@@ -175,7 +178,10 @@ impl Links {
             self.on_event(now, event, frames);
         }
         self.events = events;
-        for connection in self.ingress.expire(now) {
+        let is_late = |link: &Link| link.connected_by.is_some_and(|by| by <= now);
+        let mut late: Vec<_> = self.links.iter().filter(|link| is_late(link)).filter_map(|link| link.attempt).collect();
+        late.extend(self.ingress.expire(now));
+        for connection in late {
             self.transport.close(connection);
             self.forget(now, connection);
         }
@@ -187,10 +193,11 @@ impl Links {
             // Nobody connects to a generator: it does not listen.
             Event::Accepted { connection, .. } => self.transport.close(connection),
             Event::Connected { connection } => {
-                let Some(link) = self.links.iter().find(|link| link.attempt == Some(connection)) else {
+                let Some(link) = self.links.iter_mut().find(|link| link.attempt == Some(connection)) else {
                     self.transport.close(connection);
                     return;
                 };
+                link.connected_by = None;
                 let numbers = (link.index, self.connections);
                 let hello = self.ingress.on_connected(now, connection, NodeId::of(link.replica), numbers);
                 self.transport.send(connection, hello);
@@ -229,6 +236,7 @@ impl Links {
             if link.connection == Some(connection) || link.attempt == Some(connection) {
                 link.connection = None;
                 link.attempt = None;
+                link.connected_by = None;
                 link.retry_at = now.after(nanos(link.backoff));
                 link.backoff = (link.backoff * 2).min(RECONNECT_MAX);
             }
@@ -239,7 +247,10 @@ impl Links {
         for link in &mut self.links {
             if link.connection.is_none() && link.attempt.is_none() && link.retry_at <= now {
                 match self.transport.connect(link.address) {
-                    Ok(connection) => link.attempt = Some(connection),
+                    Ok(connection) => {
+                        link.attempt = Some(connection);
+                        link.connected_by = Some(now.after(nanos(CONNECT_WITHIN)));
+                    }
                     Err(_) => link.retry_at = now.after(nanos(RECONNECT_MAX)),
                 }
             }

@@ -114,7 +114,7 @@ impl Cluster {
                 byzantine: Vec::new(),
                 stop: Arc::clone(&stop),
             };
-            replicas.push(std::thread::spawn(move || replica::run(options)));
+            replicas.push(std::thread::spawn(move || replica::run(options, || {})));
         }
         Self { file, load_key: keys[usize::from(n)].clone(), stop, proxies, replicas }
     }

@@ -213,7 +213,7 @@ pub(crate) struct LoadTuning {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) arrivals: Option<Arrivals>,
 
-    /// Connections from the load generator to each replica, 1 to 1024
+    /// Connections from the load generator to each replica, 1 to 64 and at most one a client
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, u64::from(CONNECTIONS_MAX)))]
     pub(crate) connections: u32,
 

@@ -23,7 +23,7 @@ fn bad_values_are_named_with_what_is_allowed() {
         ("--clients", "many", "a whole number from 1 to 1048576"),
         ("--clients", "0", "a whole number from 1 to 1048576"),
         ("--clients", "1048577", "a whole number from 1 to 1048576"),
-        ("--connections", "0", "a whole number from 1 to 1024"),
+        ("--connections", "65", "a whole number from 1 to 64"),
         ("--load-threads", "65", "a whole number from 1 to 64"),
         ("--duration", "0s", "whole seconds, 1s to 86400s"),
         ("--duration", "1500ms", "whole seconds"),

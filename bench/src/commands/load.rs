@@ -10,6 +10,7 @@ use hippodrome_analysis::series::Second;
 use hippodrome_engine::auth::NodeKey;
 use hippodrome_engine::emulation::Change;
 use hippodrome_engine::settings::{ClusterFile, Role};
+use hippodrome_engine::transport::raise_descriptor_limit;
 use hippodrome_engine::types::NodeId;
 use hippodrome_loadgen::generator::{self, LinkChanges, LoadOptions, Retransmission, WorkloadOptions};
 use hippodrome_loadgen::hostile::{self, HostileOptions, Kind, Tally};
@@ -27,6 +28,8 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
     super::exit_with_parent(arguments.parent);
     let stop = signals::stop_flag()?;
     arguments.tuning.check()?;
+    // Some thousands of connections in a large cluster. Where that is more than is allowed, connecting says so.
+    let _ = raise_descriptor_limit();
     let mode = arguments.tuning.mode()?;
     let cluster = ClusterFile::read(&arguments.cluster).map_err(Failure::usage)?;
     let (node, key) = own_node(&cluster, &arguments.key, Role::Client).map_err(Failure::Usage)?;

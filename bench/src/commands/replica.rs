@@ -20,7 +20,7 @@ use crate::{output, signals};
 const BIND_PATIENCE: Duration = Duration::from_secs(2);
 const BIND_TICK: Duration = Duration::from_millis(20);
 
-/// The first line on stdout, once the replica is up.
+/// The first line on stdout, once the replica is up: recovered, with its sockets open, and its control port answering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ready {
     /// Where it answers questions.
@@ -51,8 +51,8 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         listen: listener.local_addr().context("listening address")?,
     };
     let machine_replicas = cluster.voters().filter(|voter| voter.address.map(|a| a.ip()) == Some(address.ip())).count();
-    output::print(&format!("{}\n", serde_json::to_string(&ready).context("ready line")?));
-    replica::run(ReplicaOptions {
+    let ready = serde_json::to_string(&ready).context("ready line")?;
+    let options = ReplicaOptions {
         cluster,
         key,
         id: ReplicaId(node.0),
@@ -71,8 +71,8 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         wrong_from: arguments.wrong_from,
         byzantine: arguments.byzantine,
         stop,
-    })
-    .context("replica")?;
+    };
+    replica::run(options, || output::print(&format!("{ready}\n"))).context("replica")?;
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::output::tell;
 
 /// Replicas that are not up after this time are given up.
-pub(super) const UP_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const UP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Replicas that have not stopped after this time are killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// What reports call the end of a replica that nobody had planned.

@@ -38,7 +38,7 @@ pub(crate) struct Replica {
 }
 
 impl Cluster {
-    /// Makes keys for 40 clients of two client nodes and starts the replicas. `keygen` and `replica` are more options
+    /// Makes keys for 40 clients (unless `keygen` says how many) of two client nodes and starts the replicas. `keygen` and `replica` are more options
     /// of these commands, `{id}` in the latter stands for the replica's; replica 3 gets its cluster file through
     /// `rewrite`.
     pub(crate) fn start(keygen: &[&str], replica: &[&str], rewrite: impl Fn(String) -> String) -> Self {
@@ -47,8 +47,11 @@ impl Cluster {
             let directory = tempfile::tempdir().unwrap();
             let listen: Vec<String> = free_addresses(4).iter().map(SocketAddr::to_string).collect();
             let listen = listen.join(",");
-            let base = ["keygen", "--clients", "40", "--client-nodes", "2", "--listen", &listen, "--out", "race"];
-            let (code, _, stderr) = outcome(&hippodrome(directory.path(), &[&base, keygen].concat()).output().unwrap());
+            let mut keys = [&["keygen", "--client-nodes", "2", "--listen", &listen, "--out", "race"], keygen].concat();
+            if !keygen.contains(&"--clients") {
+                keys.extend(["--clients", "40"]);
+            }
+            let (code, _, stderr) = outcome(&hippodrome(directory.path(), &keys).output().unwrap());
             assert_eq!(code, Some(0), "{stderr}");
             let common = fs::read_to_string(directory.path().join("race/cluster.toml")).unwrap();
             fs::write(directory.path().join("race/cluster-3.toml"), rewrite(common)).unwrap();

@@ -5,7 +5,6 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::named::named_enum;
-use crate::pipeline::egress::Tamper;
 use crate::settings::options::{OptionError, named_option, text_serde};
 use crate::types::ReplicaId;
 
@@ -49,22 +48,29 @@ impl Kind {
     /// them asks.
     #[must_use]
     pub const fn corrupts_proof_to(self, receiver: ReplicaId) -> bool {
-        match Tamper::of(self) {
-            Some(tamper) => tamper.spoils_proof_to(receiver),
-            None => false,
+        match self {
+            Self::CorruptMac => true,
+            Self::PartialAuthenticator => receiver.0 % 2 == 1,
+            _ => false,
         }
+    }
+
+    /// Whether it spoils the proofs of what clients are told.
+    #[must_use]
+    pub const fn corrupts_reply_proofs(self) -> bool {
+        matches!(self, Self::CorruptMac)
     }
 
     /// Whether it spoils the results that clients are told.
     #[must_use]
     pub const fn corrupts_replies(self) -> bool {
-        matches!(Tamper::of(self), Some(Tamper::WrongReply))
+        matches!(self, Self::WrongReply)
     }
 
     /// Whether it acts only where proofs and replies are made, so that the protocol inside is left as it is.
     #[must_use]
     pub const fn acts_outside_protocol(self) -> bool {
-        Tamper::of(self).is_some()
+        matches!(self, Self::CorruptMac | Self::PartialAuthenticator | Self::WrongReply)
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Admission {
     New,
     /// The client's last executed one again: its reply is cached.
     Repeated,
+    /// That one once more in the same table: it is answered there already.
+    Answered,
     /// Older than that (or with timestamp 0, which no request has).
     Outdated,
     /// The client is not in the table.
@@ -46,7 +48,7 @@ pub(super) struct ClientRow<'a> {
 /// The client table: one row per logical client, and a digest that costs in proportion to the pages that changed.
 ///
 /// Part of the checkpointed state, cached results included: a replica that takes over a checkpoint must be able to
-/// answer what it did not execute itself. Memory: 90 bytes a client, and for clients whose results exceed 44 bytes
+/// answer what it did not execute itself. Memory: 94 bytes a client, and for clients whose results exceed 44 bytes
 /// their largest result so far.
 pub struct ClientTable {
     rows: Vec<Row>,
@@ -54,6 +56,10 @@ pub struct ClientTable {
     long_results: Vec<Vec<u8>>,
     /// Whether a page changed since its digest was computed.
     dirty: Vec<bool>,
+    /// By client, the last table of requests in which it is answered from the cache; see
+    /// [`note_answered`](Self::note_answered). No part of the state.
+    answered_in: Vec<u32>,
+    table: u32,
     page_digests: Vec<Digest>,
     /// A page in the form that is hashed; kept to be used again.
     scratch: Vec<u8>,
@@ -70,6 +76,8 @@ impl ClientTable {
             rows: vec![row; clients],
             long_results: vec![Vec::new(); clients],
             dirty: vec![true; pages],
+            answered_in: vec![0; clients],
+            table: 0,
             page_digests: vec![Digest::default(); pages],
             scratch: Vec::new(),
         }
@@ -91,6 +99,27 @@ impl ClientTable {
             row.executed += 1;
         }
         admission
+    }
+
+    /// Another table of requests begins: every client may be answered again.
+    pub(super) fn begin_table(&mut self) {
+        self.table = self.table.wrapping_add(1);
+        if self.table == 0 {
+            self.answered_in.fill(0);
+            self.table = 1;
+        }
+    }
+
+    /// Notes that the client's last request is answered in the table that has [begun](Self::begin_table). False if it
+    /// is already, or if there is no such client. Of a client only one request is answered from the cache, so that a
+    /// table full of copies, or of old requests of one client, is answered once.
+    pub(super) fn note_answered(&mut self, client: ClientId) -> bool {
+        let table = self.table;
+        self.answered_in.get_mut(client.0 as usize).is_some_and(|answered_in| {
+            let is_first = *answered_in != table;
+            *answered_in = table;
+            is_first
+        })
     }
 
     /// Keeps the result of an admitted request.

@@ -39,6 +39,8 @@ pub use snapshot::{SNAPSHOT_CHUNK_BYTES, SnapshotError};
 
 /// Results gathered before they are hashed, cached and replied: bounds the scratch memory whatever a batch computes.
 const SETTLE_BYTES: usize = RESULT_BYTES_MAX;
+/// Bytes of one reply's columns: client, timestamp, end of the result.
+const REPLY_COLUMNS_BYTES: usize = 4 + 8 + 4;
 /// Stands in the length column of a batch's outcome for a request that was not executed.
 const NOT_EXECUTED: u32 = u32::MAX;
 
@@ -78,6 +80,17 @@ pub enum Done {
     NotExecuted(Arc<RequestTable>),
 }
 
+impl Done {
+    /// Bytes that it keeps in memory, if it is replies.
+    #[must_use]
+    pub const fn reply_bytes(&self) -> usize {
+        match self {
+            Self::Replies { replies, .. } => replies.results.len() + replies.len() * REPLY_COLUMNS_BYTES,
+            Self::Executed(_) | Self::Checkpoint(..) | Self::NotExecuted(_) => 0,
+        }
+    }
+}
+
 /// What an executor has done since its start, or since its state was replaced by another replica's, with what that one
 /// had done by then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +101,11 @@ pub struct Counters {
     pub batches: u64,
     /// Requests answered from the cache, in batches and recalls.
     pub resent: u64,
+    /// Requests dropped because the same table answers them already.
+    pub repeated: u64,
+    /// Requests that could have been answered from the cache, but not within
+    /// [`REPLIES_BYTES_MAX`](crate::limits::REPLIES_BYTES_MAX) a table. Clients ask again.
+    pub withheld: u64,
     /// Requests dropped because their client has moved on.
     pub outdated: u64,
     /// Requests dropped because nobody owns their client.
@@ -95,11 +113,16 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts a request that was not executed.
+    /// Counts a request that was answered from the cache, or could have been.
+    const fn recalled(&mut self, answered: bool) {
+        if answered { self.resent += 1 } else { self.withheld += 1 }
+    }
+
+    /// Counts a request that is not answered.
     const fn passed_over(&mut self, admission: Admission) {
         match admission {
-            Admission::New => {}
-            Admission::Repeated => self.resent += 1,
+            Admission::New | Admission::Repeated => {}
+            Admission::Answered => self.repeated += 1,
             Admission::Outdated => self.outdated += 1,
             Admission::Unknown => self.unknown += 1,
         }
@@ -168,7 +191,9 @@ impl Executor {
     /// [`Done::Checkpoint`] where one is due.
     ///
     /// A request is executed if its timestamp is higher than the last one executed for its client; one that comes again
-    /// is answered from the cache, an older one is dropped (Castro & Liskov, OSDI'99, section 4.1).
+    /// is answered from the cache, an older one is dropped (Castro & Liskov, OSDI'99, section 4.1). Each is answered once
+    /// a batch, and from the cache no more than [`REPLIES_BYTES_MAX`](crate::limits::REPLIES_BYTES_MAX) are: clients say
+    /// how often they ask, and what they asked for long ago may be large.
     ///
     /// # Panics
     /// If the batch is not the next one: executing out of order would be our own error.
@@ -192,18 +217,21 @@ impl Executor {
     }
 
     /// Answers those of these requests that were executed from the cache, with `view` as the replica's view, and hands
-    /// back those that were not, if any. Requests that are older than their client's last one have no answer any more.
+    /// back those that were not, if any. Each is answered once, as in [`execute`](Self::execute). Requests that are
+    /// older than their client's last one have no answer any more.
     pub fn recall(&mut self, view: View, table: &RequestTable, out: &mut Vec<Done>) {
         let mut not_executed = Vec::new();
+        self.state.clients.begin_table();
         for (index, (&client, &timestamp)) in table.clients.iter().zip(&table.timestamps).enumerate() {
-            let admission = self.state.clients.probe(client, timestamp);
-            self.counters.passed_over(admission);
-            match admission {
+            match self.state.clients.probe(client, timestamp) {
                 Admission::New => not_executed.push(index),
-                Admission::Repeated => {
-                    self.replies.push(client, timestamp, self.state.clients.result(client), view, out);
+                Admission::Repeated if self.state.clients.note_answered(client) => {
+                    let result = self.state.clients.result(client);
+                    let answered = self.replies.push_cached(client, timestamp, result, view, out);
+                    self.counters.recalled(answered);
                 }
-                Admission::Outdated | Admission::Unknown => {}
+                Admission::Repeated => self.counters.passed_over(Admission::Answered),
+                admission => self.counters.passed_over(admission),
             }
         }
         self.replies.finish(view, out);
@@ -324,6 +352,24 @@ impl Executor {
             let repeated = self.admissions.iter_mut().filter(|admission| **admission == Admission::Repeated);
             repeated.for_each(|admission| *admission = Admission::New);
         }
+        if self.admissions.contains(&Admission::Repeated) {
+            self.answer_once(requests);
+        }
+    }
+
+    /// Leaves of those that come again in this batch one a client, and that only if the batch does not execute it.
+    #[cold]
+    fn answer_once(&mut self, requests: &RequestTable) {
+        self.state.clients.begin_table();
+        for (admission, &client) in self.admissions.iter_mut().zip(&requests.clients) {
+            match admission {
+                Admission::New => {
+                    self.state.clients.note_answered(client);
+                }
+                Admission::Repeated if !self.state.clients.note_answered(client) => *admission = Admission::Answered,
+                Admission::Repeated | Admission::Answered | Admission::Outdated | Admission::Unknown => {}
+            }
+        }
     }
 
     /// Executes what was admitted, caches and replies. Returns the digest of the batch's outcome: which requests were
@@ -378,11 +424,12 @@ impl Executor {
                 // In order, so the cache still holds what this very request gave, even if its client's next one follows
                 // in the same batch.
                 Admission::Repeated => {
-                    self.replies.push(client, timestamp, self.state.clients.result(client), view, out)
+                    let result = self.state.clients.result(client);
+                    let answered = self.replies.push_cached(client, timestamp, result, view, out);
+                    self.counters.recalled(answered);
                 }
-                Admission::Outdated | Admission::Unknown => {}
+                other => self.counters.passed_over(other),
             }
-            self.counters.passed_over(admission);
         }
         assert!(rest.is_empty(), "every result belongs to a request");
         self.results.clear();

@@ -13,6 +13,8 @@ pub(super) struct Replies {
     /// The sheet of the last reply. Requests come in frames of one node each, so the next reply mostly belongs there
     /// too.
     current: usize,
+    /// Bytes of cached results since the last [`finish`](Self::finish).
+    cached_bytes: usize,
 }
 
 /// The replies for one client node.
@@ -39,7 +41,7 @@ impl Replies {
             next = range.end;
         }
         let sheets = client_nodes.into_iter().map(|(node, range)| Sheet::new(node, range)).collect();
-        Self { sheets, current: 0 }
+        Self { sheets, current: 0, cached_bytes: 0 }
     }
 
     /// Adds a reply; its client's node must be known.
@@ -62,8 +64,26 @@ impl Replies {
         sheet.push(client, timestamp, result);
     }
 
-    /// Hands over what was added, in order of the nodes.
+    /// Adds a reply out of the cache. False, and it is not added, if there would be too many bytes of those.
+    pub(super) fn push_cached(
+        &mut self,
+        client: ClientId,
+        timestamp: Timestamp,
+        result: &[u8],
+        view: View,
+        out: &mut Vec<Done>,
+    ) -> bool {
+        if self.cached_bytes + result.len() > REPLIES_BYTES_MAX {
+            return false;
+        }
+        self.cached_bytes += result.len();
+        self.push(client, timestamp, result, view, out);
+        true
+    }
+
+    /// Hands over what was added, in order of the nodes. Another table of requests begins.
     pub(super) fn finish(&mut self, view: View, out: &mut Vec<Done>) {
+        self.cached_bytes = 0;
         for sheet in &mut self.sheets {
             sheet.hand_over(view, out);
         }

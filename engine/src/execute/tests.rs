@@ -82,12 +82,13 @@ fn a_batch_is_answered_by_client_node_and_reported() {
 fn duplicates_are_answered_from_the_cache_and_older_requests_dropped() {
     let mut executor = executor(Kv::with_records(5, 50));
     let first = replies(&execute(&mut executor, &[(0, 1)]));
-    // The second copy of (0, 2) comes between (0, 2) and (0, 3): its reply is that of (0, 2).
-    let out = replies(&execute(&mut executor, &[(0, 1), (0, 2), (0, 2), (0, 3), (0, 1), (0, 2), (99, 1)]));
+    // The second copies of (0, 1) and (0, 2) come right behind them: this batch answers them already.
+    let requests = [(0, 1), (0, 1), (0, 2), (0, 2), (0, 3), (0, 1), (0, 2), (99, 1)];
+    let out = replies(&execute(&mut executor, &requests));
     assert_eq!(out[0], first[0]);
-    assert_eq!(out.iter().map(|reply| reply.2).collect::<Vec<_>>(), [1, 2, 2, 3]);
-    assert_eq!(out[1], out[2]);
-    assert_eq!(executor.counters(), Counters { operations: 3, batches: 2, resent: 2, outdated: 2, unknown: 1 });
+    assert_eq!(out.iter().map(|reply| reply.2).collect::<Vec<_>>(), [1, 2, 3]);
+    let counters = Counters { operations: 3, batches: 2, resent: 1, repeated: 2, outdated: 2, unknown: 1, withheld: 0 };
+    assert_eq!(executor.counters(), counters);
     let (executed, last_timestamp) = executor.clients();
     assert_eq!((executed[0], last_timestamp[0], executed.len()), (3, 3, 20));
 }
@@ -168,6 +169,43 @@ fn long_results_are_split_over_several_tables() {
     );
 }
 
+/// A few hundred kilobytes of copies must not ask for gigabytes, whether a client sends them or a primary orders them.
+#[test]
+fn copies_of_one_request_are_answered_once() {
+    const RESULT: usize = 256 << 10;
+    const COPIES: usize = crate::limits::REQUESTS_MAX;
+    let mut executor = executor(Null::new(RESULT));
+    let first = replies(&execute(&mut executor, &[(0, 1)]));
+    let copies = vec![(0, 1); COPIES];
+    for round in 1..3 {
+        let mut out = Vec::new();
+        executor.recall(View(3), &table(&copies), &mut out);
+        assert!(replies(&out) == first, "{} answers to a recall", out.len());
+        let out = execute(&mut executor, &copies);
+        assert!(replies(&out) == first, "{} answers to a batch", out.len());
+        let Counters { resent, repeated, .. } = executor.counters();
+        assert_eq!((resent, repeated), (2 * round, 2 * round * (COPIES as u64 - 1)));
+    }
+}
+
+#[test]
+fn no_table_recalls_more_than_a_table_of_replies_takes() {
+    let mut executor = executor(Null::new(RESULT_BYTES_MAX));
+    let requests: Vec<_> = (0..10).map(|client| (client, 1)).collect();
+    execute(&mut executor, &requests);
+    let mut out = Vec::new();
+    executor.recall(View(3), &table(&requests), &mut out);
+    let answered = |out: &[Done]| replies(out).iter().map(|reply| reply.1).collect::<Vec<_>>();
+    assert_eq!(answered(&out), [0, 1, 2, 3]);
+    assert_eq!(answered(&execute(&mut executor, &requests)), [0, 1, 2, 3]);
+    assert_eq!((executor.counters().resent, executor.counters().withheld), (8, 12));
+    // Clients that got their answers do not ask again, and the others' turn comes.
+    out.clear();
+    executor.recall(View(3), &table(&requests[4..]), &mut out);
+    assert_eq!(answered(&out), [4, 5, 6, 7]);
+    assert!(out.iter().map(Done::reply_bytes).sum::<usize>() <= crate::limits::REPLIES_BYTES_MAX + 4 * 16);
+}
+
 #[test]
 #[should_panic(expected = "batch out of order")]
 fn a_gap_in_the_order_is_our_own_error() {
@@ -212,7 +250,7 @@ proptest! {
             for &(client, timestamp) in batch.iter().filter(|(client, timestamp)| *client < 20 && *timestamp > 0) {
                 let last = last.entry(client).or_insert(0);
                 operations += u64::from(timestamp > *last);
-                if timestamp >= *last {
+                if timestamp >= *last && !expected.contains(&(client, timestamp)) {
                     *last = timestamp;
                     expected.push((client, timestamp));
                 }

@@ -9,7 +9,6 @@ use hdrhistogram::Histogram;
 use crate::app::faulty::falsify;
 use crate::auth::{Keyring, LinkClass, Sealer};
 use crate::byzantine::Kind;
-use crate::named::named_enum;
 use crate::pipeline::board::Board;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::execute::Answers;
@@ -38,42 +37,6 @@ pub struct Outgoing {
     pub bytes: Bytes,
 }
 
-named_enum! {
-    /// How a replica that misbehaves on purpose spoils what its protocol says: where proofs and replies are made. Proofs
-    /// can only be spoiled where the strategy makes any.
-    Tamper {
-        /// No proof that it makes holds, of messages and of replies.
-        CorruptMac = "corrupt-mac",
-        /// Proofs hold for half of the replicas only, those with even ids.
-        PartialAuthenticator = "partial-authenticator",
-        /// Clients are told wrong results, well proven.
-        WrongReply = "wrong-reply",
-    }
-}
-
-impl Tamper {
-    /// What a replica that misbehaves in this way does here; `None` if it does it elsewhere.
-    #[must_use]
-    pub const fn of(kind: Kind) -> Option<Self> {
-        match kind {
-            Kind::CorruptMac => Some(Self::CorruptMac),
-            Kind::PartialAuthenticator => Some(Self::PartialAuthenticator),
-            Kind::WrongReply => Some(Self::WrongReply),
-            _ => None,
-        }
-    }
-
-    /// Whether the proof of a message to replica `to` is spoiled.
-    #[must_use]
-    pub const fn spoils_proof_to(self, to: ReplicaId) -> bool {
-        match self {
-            Self::CorruptMac => true,
-            Self::PartialAuthenticator => to.0 % 2 == 1,
-            Self::WrongReply => false,
-        }
-    }
-}
-
 /// Most link items that one step takes of each kind.
 const ITEMS_PER_STEP: usize = 16;
 
@@ -99,7 +62,7 @@ pub struct Egress {
     replied: Histogram<u64>,
     messages: u64,
     refused: Counts,
-    tamper: Option<Tamper>,
+    byzantine: Vec<Kind>,
 }
 
 impl Egress {
@@ -123,14 +86,15 @@ impl Egress {
             replied: phase_histogram(),
             messages: 0,
             refused: Counts::new(),
-            tamper: None,
+            byzantine: Vec::new(),
         }
     }
 
-    /// This stage, spoiling what it sends if it is told to.
+    /// This stage, spoiling proofs and replies as a replica that misbehaves in these ways does. Proofs can only be
+    /// spoiled where the strategy makes any.
     #[must_use]
-    pub fn tampering(self, tamper: Option<Tamper>) -> Self {
-        Self { tamper, ..self }
+    pub fn tampering(self, byzantine: Vec<Kind>) -> Self {
+        Self { byzantine, ..self }
     }
 
     fn send(&mut self, to: Destination, bytes: Bytes) {
@@ -174,9 +138,11 @@ impl Egress {
     }
 
     fn seal_replies(&mut self, node: NodeId, client: ClientId, view: View, replies: &ReplyTable) {
-        let wrong = (self.tamper == Some(Tamper::WrongReply)).then(|| falsified(replies));
+        let wrong = self.byzantine.iter().any(|kind| kind.corrupts_replies()).then(|| falsified(replies));
+        let unproven = self.byzantine.iter().any(|kind| kind.corrupts_reply_proofs())
+            && self.sealer.proof_bytes(LinkClass::ReplicaToClient) > 0;
         for mut bytes in wire::encode_replies(wrong.as_ref().unwrap_or(replies), view, node, &self.sealer) {
-            if self.tamper == Some(Tamper::CorruptMac) && self.sealer.proof_bytes(LinkClass::ReplicaToClient) > 0 {
+            if unproven {
                 bytes = spoil_last_byte(&bytes);
             }
             self.send(Destination::Client(node, client), bytes);
@@ -185,13 +151,9 @@ impl Egress {
 
     /// A sealed message for replica `to` as this replica sends it.
     fn tampered(&self, to: ReplicaId, bytes: Bytes) -> Bytes {
-        match self.tamper {
-            None => bytes,
-            Some(tamper) if tamper.spoils_proof_to(to) && self.sealer.proof_bytes(LinkClass::ReplicaToReplica) > 0 => {
-                spoil_last_byte(&bytes)
-            }
-            Some(_) => bytes,
-        }
+        let unproven = self.byzantine.iter().any(|kind| kind.corrupts_proof_to(to))
+            && self.sealer.proof_bytes(LinkClass::ReplicaToReplica) > 0;
+        if unproven { spoil_last_byte(&bytes) } else { bytes }
     }
 }
 
@@ -265,7 +227,9 @@ impl Stage for Egress {
             }
         }
         if !self.outgoing.is_empty() {
-            self.links.outgoing.send(std::mem::take(&mut self.outgoing));
+            let outgoing = std::mem::take(&mut self.outgoing);
+            let bytes = outgoing.iter().map(|outgoing| outgoing.bytes.len()).sum();
+            self.links.outgoing.send_weighed(outgoing, bytes);
         }
         any
     }

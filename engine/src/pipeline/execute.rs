@@ -1,11 +1,13 @@
 //! The execute stage: applies committed batches in order and answers clients.
 
 use std::sync::mpsc::Receiver as Queries;
+use std::vec::IntoIter;
 
 use hdrhistogram::Histogram;
 
 use crate::control::ClientsAnswer;
 use crate::execute::{Done, Executor};
+use crate::limits::REPLIES_PER_STEP_BYTES;
 use crate::pipeline::board::{Board, Query};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::link::{Receiver, Sender};
@@ -36,6 +38,8 @@ pub struct Execute {
     executor: Executor,
     clock: Clock,
     input: Receiver<Vec<Work>>,
+    /// What is left of the item that was taken last.
+    in_hand: IntoIter<Work>,
     feedback: Sender<Vec<Feedback>>,
     answers: Sender<Vec<Answers>>,
     queries: Queries<Query>,
@@ -75,6 +79,7 @@ impl Execute {
             executor,
             clock,
             input,
+            in_hand: Vec::new().into_iter(),
             feedback,
             answers,
             queries,
@@ -88,11 +93,15 @@ impl Execute {
         }
     }
 
-    fn work(&mut self, work: Vec<Work>) {
-        for item in work {
+    /// Does what is in hand, as long as replies are fewer than a step makes. Returns the bytes of the replies.
+    fn work(&mut self) -> usize {
+        let mut bytes = 0;
+        while bytes < REPLIES_PER_STEP_BYTES {
+            let Some(item) = self.in_hand.next() else { break };
             if !matches!(item, Work::Execute(_) | Work::Recall(..)) {
                 self.hand_on(); // what comes back is in the order of the work
             }
+            let before = self.done.len();
             match item {
                 Work::Execute(execution) => {
                     self.executor.execute(&execution, &mut self.done);
@@ -113,14 +122,17 @@ impl Execute {
                     request.answer(kept);
                 }
             }
+            bytes += self.done.get(before..).unwrap_or_default().iter().map(Done::reply_bytes).sum::<usize>();
         }
         self.hand_on();
+        bytes
     }
 
     fn hand_on(&mut self) {
         let executed = self.clock.now();
         let mut feedback = Vec::new();
         let mut answers = Vec::new();
+        let bytes = self.done.iter().map(Done::reply_bytes).sum();
         for done in self.done.drain(..) {
             match done {
                 Done::Replies { node, view, replies } => answers.push(Answers { node, view, executed, replies }),
@@ -133,7 +145,7 @@ impl Execute {
             self.feedback.send(feedback);
         }
         if !answers.is_empty() {
-            self.answers.send(answers);
+            self.answers.send_weighed(answers, bytes);
         }
     }
 
@@ -167,11 +179,15 @@ impl Stage for Execute {
         if !(self.feedback.flush() & self.answers.flush()) {
             return any;
         }
+        let mut bytes = 0;
         for _ in 0..ITEMS_PER_STEP {
-            let Some(work) = self.input.receive() else { break };
+            if self.in_hand.as_slice().is_empty() {
+                let Some(work) = self.input.receive() else { break };
+                self.in_hand = work.into_iter();
+            }
             any = true;
-            self.work(work);
-            if self.is_stalled() {
+            bytes += self.work();
+            if bytes >= REPLIES_PER_STEP_BYTES || self.is_stalled() {
                 break;
             }
         }
@@ -179,7 +195,7 @@ impl Stage for Execute {
     }
 
     fn has_work(&self) -> bool {
-        !self.input.is_empty()
+        !self.in_hand.as_slice().is_empty() || !self.input.is_empty()
     }
 
     fn is_stalled(&self) -> bool {
@@ -208,6 +224,8 @@ impl Stage for Execute {
         }
         let passed_over = [
             ("reply_resent", counters.resent),
+            ("reply_repeated", counters.repeated),
+            ("reply_withheld", counters.withheld),
             ("request_outdated", counters.outdated),
             ("client_unknown", counters.unknown),
         ];
@@ -216,5 +234,59 @@ impl Stage for Execute {
             count_many(&mut ignored, reason, many);
         }
         board.post_ignored("execute", &ignored);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::app::null::Null;
+    use crate::auth::testing::table;
+    use crate::execute::ExecutorConfig;
+    use crate::limits::{REPLIES_UNDER_WAY_BYTES_MAX, RESULT_BYTES_MAX};
+    use crate::protocol::Execution;
+    use crate::requests::Batch;
+    use crate::ring::doorbell::Doorbell;
+    use crate::ring::ring;
+    use crate::types::{ReplicaId, SequenceNumber};
+
+    fn link<T>() -> (Sender<T>, Receiver<T>) {
+        let (producer, consumer) = ring(256);
+        (Sender::new(producer, Doorbell::parker().0), Receiver::new(consumer))
+    }
+
+    /// One item of work that asks for a gigabyte of cached results, of an egress stage that is slow.
+    #[test]
+    fn replies_under_way_are_bounded_whatever_is_asked_for() {
+        const RECALLS: usize = 256;
+        let config =
+            ExecutorConfig { own: ReplicaId(0), client_nodes: vec![(NodeId(4), 0..4)], checkpoint_interval: 128 };
+        let executor = Executor::new(config, Box::new(Null::new(RESULT_BYTES_MAX)));
+        let ((mut work, input), (feedback, _fed)) = (link(), link());
+        let (answers, mut answered) = link();
+        let answers = answers.bounded(REPLIES_UNDER_WAY_BYTES_MAX);
+        let (_ask, queries) = channel();
+        let mut execute = Execute::new(executor, Clock::start(), input, feedback, answers, queries);
+        let requests = table(&[0, 1, 2, 3].map(|client| (client, 1, Vec::new())));
+        let batch = Batch::new(requests.clone());
+        let execution = Execution { sequence: SequenceNumber(1), view: View(0), batch, stamps: Stamps::default() };
+        let recalls = (0..RECALLS).map(|_| Work::Recall(View(0), Arc::new(requests.clone())));
+        work.send([Work::Execute(execution)].into_iter().chain(recalls).collect());
+
+        let (mut tables, mut steps) = (0, 0);
+        while execute.has_work() || execute.is_stalled() {
+            execute.step(Time(0));
+            steps += 1;
+            if execute.is_stalled() || !execute.has_work() {
+                let under_way: Vec<Answers> = std::iter::from_fn(|| answered.receive()).flatten().collect();
+                let bytes: usize = under_way.iter().map(|answers| answers.replies.results.len()).sum();
+                assert!(bytes <= REPLIES_UNDER_WAY_BYTES_MAX + 2 * REPLIES_PER_STEP_BYTES, "{bytes} bytes");
+                tables += under_way.len();
+            }
+        }
+        assert_eq!((tables, steps >= RECALLS), (1 + RECALLS, true), "in {steps} steps");
     }
 }

@@ -8,7 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::auth::keyring::Keyring;
-use crate::limits::{CONNECTIONS_MAX, FRAME_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX, STRANGERS_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, FRAME_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX, NODE_FRAMES_BYTES_MAX, STRANGERS_MAX,
+    client_body_bytes_max,
+};
 use crate::pipeline::stage::{Counts, count};
 use crate::platform;
 use crate::transport::ConnectionId;
@@ -21,6 +24,9 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// How long it has for certain: after that it makes room for others, so that connections that say nothing do not lock
 /// out those who can prove themselves.
 const HANDSHAKE_GRACE: Duration = Duration::from_millis(500);
+/// How often frames that have begun are looked at, and after how many looks without another byte of it one is given up.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOKS_MAX: u32 = 10;
 /// Most refusals of one kind that are printed; all are counted.
 const PRINTED_MAX: u64 = 20;
 
@@ -57,6 +63,10 @@ enum State {
 struct Connection {
     reader: FrameReader,
     state: State,
+    /// Bytes of memory that the frame which has begun keeps.
+    held: usize,
+    /// How often it was looked at since bytes came.
+    looks: u32,
 }
 
 /// The connections and what they have proven.
@@ -64,6 +74,9 @@ pub struct Ingress {
     keyring: Arc<Keyring>,
     connections: HashMap<ConnectionId, Connection>,
     strangers: usize,
+    /// By node, the bytes of memory that frames which have begun keep, on all of its connections.
+    held: Vec<usize>,
+    look_at: Time,
     refused: Counts,
 }
 
@@ -71,7 +84,8 @@ impl Ingress {
     /// No connections yet. `keyring` proves who this node is and who others are.
     #[must_use]
     pub fn new(keyring: Arc<Keyring>) -> Self {
-        Self { keyring, connections: HashMap::new(), strangers: 0, refused: Counts::new() }
+        let held = vec![0; keyring.nodes()];
+        Self { keyring, connections: HashMap::new(), strangers: 0, held, look_at: Time(0), refused: Counts::new() }
     }
 
     /// A stranger has connected. If there are too many of them, returns the one that is to be closed: the one that has
@@ -119,7 +133,8 @@ impl Ingress {
         self.strangers += 1;
         let until = now.after(u64::try_from(HANDSHAKE_WITHIN.as_nanos()).unwrap_or(u64::MAX));
         let state = State::Stranger { handshake: Box::new(handshake), until };
-        self.connections.insert(connection, Connection { reader: FrameReader::new(HELLO_BODY_BYTES_MAX), state });
+        let reader = FrameReader::new(HELLO_BODY_BYTES_MAX);
+        self.connections.insert(connection, Connection { reader, state, held: 0, looks: 0 });
     }
 
     /// Bytes came in. Whole frames of a proven node go to `frames`, a handshake's consequences to `arrivals`.
@@ -131,6 +146,7 @@ impl Ingress {
         arrivals: &mut Vec<Arrival>,
     ) -> Admission {
         let Some(entry) = self.connections.get_mut(&connection) else { return Admission::Keep };
+        entry.looks = 0;
         entry.reader.push(bytes);
         let outcome = loop {
             let frame = match entry.reader.next_frame() {
@@ -154,17 +170,26 @@ impl Ingress {
                     };
                     arrivals.extend(step.reply.map(Arrival::Answer));
                     let Some(Established { peer, connection: index, connections }) = step.established else { continue };
-                    if connections == 0 || connections > CONNECTIONS_MAX || index >= connections {
+                    let clients = self.keyring.clients_of(peer);
+                    // Each of a client node's serves logical clients of its own.
+                    let most = clients
+                        .as_ref()
+                        .map_or(CONNECTIONS_MAX, |clients| CONNECTIONS_MAX.min(clients.end - clients.start));
+                    if connections > most {
+                        break Err("too_many_connections");
+                    }
+                    if index >= connections {
                         break Err("bad_connection_index");
                     }
                     entry.state = State::Proven(peer);
-                    entry.reader.set_body_max(FRAME_BODY_BYTES_MAX);
+                    let client_body_max = || client_body_bytes_max(self.keyring.quorums().n());
+                    entry.reader.set_body_max(clients.map_or(FRAME_BODY_BYTES_MAX, |_| client_body_max()));
                     self.strangers -= 1;
                     arrivals.push(Arrival::Established { node: peer, index, connections });
                 }
             }
         };
-        match outcome {
+        match outcome.and_then(|()| self.hold(connection)) {
             Ok(()) => Admission::Keep,
             Err(reason) => {
                 count(&mut self.refused, reason);
@@ -174,11 +199,48 @@ impl Ingress {
         }
     }
 
+    /// Notes how much memory a proven node's frame keeps that has begun.
+    fn hold(&mut self, connection: ConnectionId) -> Result<(), &'static str> {
+        let Some(entry) = self.connections.get_mut(&connection) else { return Ok(()) };
+        let (State::Proven(node), held) = (&entry.state, entry.reader.carried_bytes()) else { return Ok(()) };
+        if held == entry.held {
+            return Ok(());
+        }
+        let of_node = &mut self.held[usize::from(node.0)];
+        *of_node = *of_node - std::mem::replace(&mut entry.held, held) + held;
+        if *of_node > NODE_FRAMES_BYTES_MAX { Err("node_over_budget") } else { Ok(()) }
+    }
+
     /// A connection is gone.
     pub fn on_closed(&mut self, connection: ConnectionId) {
-        if let Some(Connection { state: State::Stranger { .. }, .. }) = self.connections.remove(&connection) {
-            self.strangers -= 1;
+        match self.connections.remove(&connection) {
+            Some(Connection { state: State::Stranger { .. }, .. }) => self.strangers -= 1,
+            Some(Connection { state: State::Proven(node), held, .. }) => self.held[usize::from(node.0)] -= held,
+            None => {}
         }
+    }
+
+    /// Forgets connections on which a frame has begun and does not go on, but for those of nodes that are not read from
+    /// now (`paused`); they are to be closed. To be called now and then.
+    pub fn expire_frames(&mut self, now: Time, paused: &[NodeId]) -> Vec<ConnectionId> {
+        if now < self.look_at {
+            return Vec::new();
+        }
+        self.look_at = now.after(u64::try_from(LOOK_EVERY.as_nanos()).unwrap_or(u64::MAX));
+        let mut late = Vec::new();
+        let is_read = |state: &State| !matches!(state, State::Proven(node) if paused.contains(node));
+        let begun = self.connections.iter_mut().filter(|(_, entry)| entry.held > 0 && is_read(&entry.state));
+        for (connection, entry) in begun {
+            entry.looks += 1;
+            if entry.looks > LOOKS_MAX {
+                late.push(*connection);
+            }
+        }
+        for connection in &late {
+            count(&mut self.refused, "frame_timeout");
+            self.on_closed(*connection);
+        }
+        late
     }
 
     /// Forgets strangers that took too long; they are to be closed.
@@ -223,6 +285,8 @@ impl Ingress {
 mod tests {
     use super::*;
     use crate::auth::testing::{cluster, keyring};
+    use crate::wire::FrameKind;
+    use crate::wire::frame::encode_frame;
 
     #[test]
     fn strangers_that_say_nothing_make_room_for_others() {
@@ -242,5 +306,99 @@ mod tests {
         // Whoever is left is given up in the end.
         assert_eq!(ingress.expire(Time(u64::MAX)).len(), STRANGERS_MAX);
         assert_eq!((ingress.strangers, ingress.deadline()), (0, None));
+    }
+
+    /// Connection number `index` of `connections` of client node `node` proves itself.
+    fn prove(ingress: &mut Ingress, connection: u64, node: u16, numbers: (u32, u32)) -> Admission {
+        let theirs = keyring(&cluster("mac", 4, &[40, 9]), node);
+        let (mut handshake, hello) = Handshake::initiate(theirs, NodeId(0), numbers.0, numbers.1, [1; 32]);
+        let id = ConnectionId(connection);
+        let (mut frames, mut arrivals) = (Vec::new(), Vec::new());
+        assert_eq!(ingress.on_accepted(Time(0), id), None);
+        ingress.on_bytes(id, hello, &mut frames, &mut arrivals);
+        let Some(Arrival::Answer(welcome)) = arrivals.pop() else { panic!("{arrivals:?}") };
+        let mut reader = FrameReader::new(HELLO_BODY_BYTES_MAX);
+        reader.push(welcome);
+        let welcome = reader.next_frame().unwrap().unwrap();
+        let proof = handshake.on_frame(&welcome).unwrap().reply.unwrap();
+        ingress.on_bytes(id, proof, &mut frames, &mut arrivals)
+    }
+
+    fn say(ingress: &mut Ingress, connection: u64, bytes: &Bytes) -> Admission {
+        ingress.on_bytes(ConnectionId(connection), bytes.clone(), &mut Vec::new(), &mut Vec::new())
+    }
+
+    /// A frame of a client node that lacks its last byte, and that byte.
+    fn half(body_bytes: usize) -> (Bytes, Bytes) {
+        let mut frame = encode_frame(FrameKind::Requests, NodeId(4), body_bytes, |out| {
+            out.resize(out.len() + body_bytes, 7);
+        });
+        let first = frame.split_to(frame.len() - 1);
+        (first, frame)
+    }
+
+    #[test]
+    fn frames_that_have_begun_keep_a_bounded_amount_of_memory_for_each_node() {
+        let mut ingress = Ingress::new(keyring(&cluster("mac", 4, &[40, 9]), 0));
+        let (most, last) = half(client_body_bytes_max(4));
+        let mut open = Vec::new();
+        for index in 0..40 {
+            assert_eq!(prove(&mut ingress, u64::from(index), 4, (index, 40)), Admission::Keep);
+            if say(&mut ingress, u64::from(index), &most) == Admission::Keep {
+                open.push(u64::from(index));
+            }
+            assert!(ingress.held[4] <= NODE_FRAMES_BYTES_MAX);
+        }
+        assert!(open.len() > 5 && open.len() < 20, "{}", open.len());
+        assert_eq!(ingress.refused()["node_over_budget"], 40 - open.len() as u64);
+        // Others have a budget of their own, and what is whole counts no more.
+        assert_eq!(prove(&mut ingress, 100, 5, (0, 9)), Admission::Keep);
+        assert_eq!(ingress.held[5], 0);
+        for connection in open {
+            assert_eq!(say(&mut ingress, connection, &last), Admission::Keep);
+        }
+        assert_eq!(ingress.held[4], 0);
+        assert_eq!(prove(&mut ingress, 101, 4, (0, 40)), Admission::Keep);
+        assert_eq!(say(&mut ingress, 101, &most), Admission::Keep);
+        ingress.on_closed(ConnectionId(101));
+        assert_eq!(ingress.held, [0; 6]);
+    }
+
+    #[test]
+    fn client_nodes_get_no_more_than_they_need() {
+        let mut ingress = Ingress::new(keyring(&cluster("mac", 4, &[40, 9]), 0));
+        assert_eq!(prove(&mut ingress, 1, 5, (0, 9)), Admission::Keep);
+        assert_eq!(prove(&mut ingress, 2, 5, (0, 10)), Admission::Close);
+        assert_eq!(prove(&mut ingress, 3, 4, (0, CONNECTIONS_MAX)), Admission::Close);
+        assert_eq!(ingress.refused()["too_many_connections"], 2);
+        assert_eq!(prove(&mut ingress, 5, 4, (0, 1)), Admission::Keep);
+        assert_eq!(say(&mut ingress, 5, &half(client_body_bytes_max(4) + 1).0), Admission::Close);
+        assert_eq!(ingress.refused()["too_long"], 1);
+    }
+
+    #[test]
+    fn a_frame_that_does_not_go_on_ends_its_connection() {
+        let mut ingress = Ingress::new(keyring(&cluster("mac", 4, &[40, 9]), 0));
+        let (first, _) = half(1000);
+        for (connection, index) in [(1, 0), (2, 1), (3, 2)] {
+            assert_eq!(prove(&mut ingress, connection, 4, (index, 3)), Admission::Keep);
+        }
+        say(&mut ingress, 1, &first.slice(..100));
+        say(&mut ingress, 2, &first.slice(..100));
+        let second = u64::try_from(LOOK_EVERY.as_nanos()).unwrap();
+        let at = |look: u32| Time(u64::from(look) * second);
+        for look in 0..2 * LOOKS_MAX {
+            assert_eq!(ingress.expire_frames(at(look), &[NodeId(4)]), [], "it is not read from");
+        }
+        let mut late = Vec::new();
+        for look in 0..=LOOKS_MAX {
+            say(&mut ingress, 2, &first.slice(100 + look as usize..101 + look as usize));
+            assert_eq!(late, [], "after {look} looks");
+            let now = at(2 * LOOKS_MAX + look);
+            late = ingress.expire_frames(now, &[]);
+            assert_eq!(ingress.expire_frames(now.after(1), &[]), [], "not twice a second");
+        }
+        assert_eq!(late, [ConnectionId(1)], "the second goes on, the third has begun nothing");
+        assert_eq!(ingress.refused()["frame_timeout"], 1);
     }
 }

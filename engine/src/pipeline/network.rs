@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::auth::Keyring;
 use crate::emulation::OutgoingLinks;
-use crate::limits::{CLIENT_QUEUE_BYTES_MAX, PEER_QUEUE_BYTES_MAX};
+use crate::limits::{CLIENT_QUEUE_BYTES_MAX, NODE_QUEUE_BYTES_MAX, PEER_QUEUE_BYTES_MAX};
 use crate::pipeline::board::Board;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::egress::{Destination, Outgoing, connection_of};
@@ -20,7 +20,7 @@ use crate::pipeline::intake::{Blame, Credit, Frames, Intake, Source};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::emulated::Emulated;
 use crate::pipeline::stage::{Counts, count};
-use crate::transport::{ConnectionId, Event, Transport};
+use crate::transport::{CONNECT_WITHIN, ConnectionId, Event, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
 
 mod emulated;
@@ -64,6 +64,8 @@ struct Peer {
     connection: Option<ConnectionId>,
     /// A connection that is being made.
     attempt: Option<ConnectionId>,
+    /// When it is given up, unless it stands by then: after that, ingress watches over its handshake.
+    connected_by: Option<Time>,
     retry_at: Time,
     backoff: Duration,
 }
@@ -149,6 +151,7 @@ impl Network {
             we_connect: id < usize::from(own.0),
             connection: None,
             attempt: None,
+            connected_by: None,
             retry_at: Time(0),
             backoff: RECONNECT_FIRST,
         });
@@ -216,7 +219,13 @@ impl Network {
     }
 
     fn expire(&mut self, now: Time) {
-        for connection in self.ingress.expire(now) {
+        let is_late = |peer: &Peer| peer.connected_by.is_some_and(|by| by <= now);
+        let mut late: Vec<_> = self.peers.iter().filter(|peer| is_late(peer)).filter_map(|peer| peer.attempt).collect();
+        late.iter().for_each(|_| count(&mut self.dropped, "connect_timeout"));
+        late.extend(self.ingress.expire(now));
+        // What is not read can not make progress.
+        late.extend(self.ingress.expire_frames(now, &self.paused));
+        for connection in late {
             self.transport.close(connection);
             // It may be an attempt of this replica's own, which nobody else gives up.
             self.forget(now, connection);
@@ -236,6 +245,7 @@ impl Network {
                     self.transport.close(connection);
                     return;
                 };
+                self.peers[peer].connected_by = None;
                 #[allow(clippy::cast_possible_truncation, reason = "n <= REPLICAS_MAX")]
                 let hello = self.ingress.on_connected(now, connection, NodeId(peer as u16), (0, 1));
                 self.transport.send(connection, hello);
@@ -354,6 +364,7 @@ impl Network {
             }
             if peer.attempt == Some(connection) {
                 peer.attempt = None;
+                peer.connected_by = None;
                 peer.retry_at = now.after(u64::try_from(peer.backoff.as_nanos()).unwrap_or(u64::MAX));
                 peer.backoff = (peer.backoff * 2).min(RECONNECT_MAX);
             }
@@ -371,7 +382,11 @@ impl Network {
         for peer in &mut self.peers {
             if peer.we_connect && peer.connection.is_none() && peer.attempt.is_none() && peer.retry_at <= now {
                 match self.transport.connect(peer.address) {
-                    Ok(connection) => peer.attempt = Some(connection),
+                    Ok(connection) => {
+                        peer.attempt = Some(connection);
+                        peer.connected_by =
+                            Some(now.after(u64::try_from(CONNECT_WITHIN.as_nanos()).unwrap_or(u64::MAX)));
+                    }
                     Err(_) => peer.retry_at = now.after(u64::try_from(RECONNECT_MAX.as_nanos()).unwrap_or(u64::MAX)),
                 }
             }
@@ -401,26 +416,35 @@ impl Network {
     /// status exchange and the clients' retransmissions repair that, while waiting would let one slow reader stop
     /// everybody.
     fn queue(&mut self, Outgoing { to, bytes }: Outgoing) {
-        let (connection, limit) = match to {
+        let (connection, node) = match to {
             Destination::Replica(replica) => {
-                (self.peers.get(usize::from(replica.0)).and_then(|peer| peer.connection), PEER_QUEUE_BYTES_MAX)
+                (self.peers.get(usize::from(replica.0)).and_then(|peer| peer.connection), None)
             }
             Destination::Client(node, client) => {
-                let connection = self.client_nodes.get(&node).and_then(|node| {
+                let node = self.client_nodes.get(&node);
+                let connection = node.and_then(|node| {
                     let connections = u32::try_from(node.connections.len()).unwrap_or(0);
                     let index = connection_of(client, &node.clients, connections);
                     node.connections.get(index as usize).copied().flatten()
                 });
-                (connection, CLIENT_QUEUE_BYTES_MAX)
+                (connection, node)
             }
         };
         match connection {
             None => count(&mut self.dropped, "dropped_not_connected"),
-            Some(connection) if self.transport.queued_bytes(connection) > limit => {
-                count(&mut self.dropped, "dropped_queue_full");
-            }
+            Some(connection) if self.is_full(connection, node) => count(&mut self.dropped, "dropped_queue_full"),
             Some(connection) => self.transport.send(connection, bytes),
         }
+    }
+
+    /// Whether so much is queued for a connection, or for all of its client node's, that no more may be.
+    fn is_full(&self, connection: ConnectionId, node: Option<&ClientNode>) -> bool {
+        let queued = self.transport.queued_bytes(connection);
+        let Some(node) = node else { return queued > PEER_QUEUE_BYTES_MAX };
+        let at_all = || node.connections.iter().flatten().map(|at| self.transport.queued_bytes(*at)).sum::<usize>();
+        // As long as each keeps to its share, so do all of them.
+        queued > CLIENT_QUEUE_BYTES_MAX
+            || (queued > NODE_QUEUE_BYTES_MAX / node.connections.len().max(1) && at_all() > NODE_QUEUE_BYTES_MAX)
     }
 
     /// Whether there is anything to do besides the sockets: egress has sealed something or the control port has asked for
@@ -446,7 +470,7 @@ impl Network {
         self.outgoing.len()
     }
 
-    /// When a connection must be tried again, a handshake given up, or a frame leaves an emulated link.
+    /// When a connection must be tried again or an attempt, a handshake given up, or a frame leaves an emulated link.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let retry = self
@@ -455,8 +479,9 @@ impl Network {
             .filter(|peer| peer.we_connect && peer.connection.is_none() && peer.attempt.is_none())
             .map(|peer| peer.retry_at)
             .min();
+        let connected_by = self.peers.iter().filter_map(|peer| peer.connected_by).min();
         let due = self.emulated.as_ref().and_then(Emulated::next_due);
-        [retry, self.ingress.deadline(), due].into_iter().flatten().min()
+        [retry, connected_by, self.ingress.deadline(), due].into_iter().flatten().min()
     }
 
     /// Posts counters.

@@ -18,7 +18,7 @@ use crate::pipeline::board::Board;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::order::{Outbound, Work, phase_histogram, phase_report};
-use crate::pipeline::stage::Stage;
+use crate::pipeline::stage::{Counts, Stage, count_many};
 use crate::platform;
 use crate::protocol::Record;
 use crate::protocol::message::Checkpoint;
@@ -152,6 +152,7 @@ impl Persist {
             writing: false,
             jobs,
             reports,
+            failed: 0,
         };
         Ok(Self { log, links, truncation, clock, failure, stop, writes: phase_histogram() })
     }
@@ -237,8 +238,15 @@ impl Stage for Persist {
 
     fn post(&mut self, board: &mut Board) {
         board.report.phases.insert("log_written".into(), phase_report(&self.writes));
+        let mut failed = Counts::new();
+        count_many(&mut failed, "snapshot_not_written", self.truncation.failed);
+        board.post_ignored("persist", &failed);
     }
 }
+
+/// How often a state that could not be written is tried again while the log grows as much as between two snapshots: it
+/// costs as much each time, and a full disk is not emptied in a moment.
+const RETRIES_PER_SNAPSHOT: u64 = 16;
 
 /// When the state is written and the log truncated behind it.
 struct Truncation {
@@ -254,7 +262,9 @@ struct Truncation {
     /// Whether a snapshot is on its way to the disk.
     writing: bool,
     jobs: Jobs<Job>,
-    reports: Reports<bool>,
+    reports: Reports<Outcome>,
+    /// How often the state could not be written.
+    failed: u64,
 }
 
 impl Truncation {
@@ -282,10 +292,15 @@ impl Truncation {
     }
 
     fn on_stable(&mut self, checkpoint: Checkpoint, log: &Log, work: &mut Vec<Work>) {
-        while let Ok(good) = self.reports.try_recv() {
+        while let Ok(outcome) = self.reports.try_recv() {
             self.writing = false;
-            if !good {
-                self.due_at_bytes = log.appended_bytes();
+            match outcome {
+                Outcome::Written => {}
+                Outcome::Missed => self.due_at_bytes = log.appended_bytes(),
+                Outcome::Failed => {
+                    self.failed += 1;
+                    self.due_at_bytes = log.appended_bytes() + self.every_bytes / RETRIES_PER_SNAPSHOT;
+                }
             }
         }
         if self.wanted == Some(checkpoint.sequence) {
@@ -332,30 +347,42 @@ impl SaveRequest {
 #[derive(Debug)]
 struct Job(Option<Snapshot>);
 
+/// What became of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It is durable.
+    Written,
+    /// The executor did not have it any more.
+    Missed,
+    /// The file system refused.
+    Failed,
+}
+
 /// Starts the thread that writes snapshots. It ends when nobody can send it any more.
 fn start_writer(
     directory: Arc<Directory>,
     identity: Identity,
     mut kept: Kept,
-) -> std::io::Result<(Jobs<Job>, Reports<bool>)> {
+) -> std::io::Result<(Jobs<Job>, Reports<Outcome>)> {
     let (jobs, incoming) = channel::<Job>();
     let (outgoing, reports) = channel();
     std::thread::Builder::new().name("snapshots".into()).spawn(move || {
         for Job(snapshot) in incoming {
             let started = Instant::now();
-            let good = snapshot.is_some();
+            let mut outcome = Outcome::Missed;
             if let Some(snapshot) = snapshot {
                 let (sequence, bytes) =
                     (snapshot.sequence, snapshot.chunks.iter().map(|chunk| chunk.len()).sum::<usize>());
                 // Votes are durable all the same; the log only stays as long as it is.
-                let text = match snapshot.write(directory.path(), &identity, &mut kept) {
-                    Ok(()) => format!("state at {sequence} written"),
-                    Err(error) => format!("state at {sequence} not written: {error}"),
+                let text;
+                (outcome, text) = match snapshot.write(directory.path(), &identity, &mut kept) {
+                    Ok(()) => (Outcome::Written, format!("state at {sequence} written")),
+                    Err(error) => (Outcome::Failed, format!("state at {sequence} not written: {error}")),
                 };
                 let ms = started.elapsed().as_secs_f64() * 1e3;
                 platform::log(&format!("replica {}: {text} ({bytes} bytes, {ms:.1} ms)", identity.replica));
             }
-            if outgoing.send(good).is_err() {
+            if outgoing.send(outcome).is_err() {
                 break;
             }
         }

@@ -28,10 +28,12 @@ use std::thread::JoinHandle;
 
 use crate::app::Validator;
 use crate::auth::keyring::Keyring;
+use crate::byzantine::Kind;
 use crate::emulation::OutgoingLinks;
 use crate::execute::Executor;
+use crate::limits::REPLIES_UNDER_WAY_BYTES_MAX;
 use crate::pipeline::board::{Questions, Reached};
-use crate::pipeline::egress::{Egress, EgressLinks, Tamper};
+use crate::pipeline::egress::{Egress, EgressLinks};
 use crate::pipeline::execute::Execute;
 use crate::pipeline::intake::{Blame, Credit};
 use crate::pipeline::link::{Receiver, Sender};
@@ -89,8 +91,8 @@ pub struct Parts {
     pub executor: Executor,
     /// Which operations its application refuses.
     pub validator: Validator,
-    /// How this replica spoils what it sends, if it is to misbehave.
-    pub tamper: Option<Tamper>,
+    /// How this replica is to misbehave; empty for a correct one.
+    pub byzantine: Vec<Kind>,
     /// Where this replica accepts connections.
     pub listener: TcpListener,
     /// The addresses of all replicas, in order of their ids.
@@ -233,6 +235,9 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
     let (outbound_in, outbound_out) = sleeps.link(Role::Egress, depth::OUTBOUND);
     let (answers_in, answers_out) = sleeps.link(Role::Egress, depth::ANSWERS);
     let (outgoing_in, outgoing_out) = sleeps.link(Role::Network, depth::OUTGOING);
+    // A few bytes of a client can ask for megabytes of cached results.
+    let answers_in = answers_in.bounded(REPLIES_UNDER_WAY_BYTES_MAX);
+    let outgoing_in = outgoing_in.bounded(REPLIES_UNDER_WAY_BYTES_MAX);
     let onward = match parts.persist {
         None => Onward::Direct { work: work_in, outbound: outbound_in },
         Some(persist) => {
@@ -251,7 +256,7 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
     let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
     let routes = Routes::new(parts.keyring.nodes());
     let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, routes.clone(), links);
-    stages.insert(Role::Egress, Box::new(egress.tampering(parts.tamper)));
+    stages.insert(Role::Egress, Box::new(egress.tampering(parts.byzantine)));
     let (links, changes) = link_changes(sleeps.bell(Role::Network));
     let network = NetworkParts {
         keyring: parts.keyring,

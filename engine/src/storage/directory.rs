@@ -49,7 +49,7 @@ impl Directory {
     /// If it can not be made or written, or another process has it.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let io = |what| StorageError::io(what, path);
-        fs::create_dir_all(path).map_err(io("make the data directory"))?;
+        make(path)?;
         let lock = File::options().write(true).create(true).truncate(false).open(path.join(LOCK));
         let lock = lock.map_err(io("make a lock in"))?;
         match lock.try_lock() {
@@ -88,7 +88,7 @@ impl Directory {
     pub(super) fn mark(&self, marker: &Marker) -> Result<(), StorageError> {
         let text = toml::to_string(marker).expect("a marker is a table of plain values");
         let text = format!("# Written by this replica. Without this file it can not know that it ran before.\n{text}");
-        write_whole(&self.path, MARKER, |file| file.write_all(text.as_bytes())).map(drop)
+        write_whole(&self.path, MARKER, |file| file.write_all(text.as_bytes()))
     }
 
     /// The files called `<prefix><number>.<extension>`, by ascending number.
@@ -136,26 +136,118 @@ fn hex_fingerprint(text: &str) -> [u8; 32] {
     fingerprint
 }
 
-/// Writes a file that is there with all its bytes, or not at all, whatever happens meanwhile. Returns it, open for
-/// writing.
+/// Makes a directory and those that it lies in, and what lists each of them durable.
+fn make(path: &Path) -> Result<(), StorageError> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !is_there(ancestor)).collect();
+    fs::create_dir_all(path).map_err(StorageError::io("make the data directory", path))?;
+    // The outermost first: one that is durable is of use in a durable one alone.
+    missing.into_iter().rev().filter_map(Path::parent).try_for_each(sync)
+}
+
+/// Whether a directory is there already. The one that a relative path begins in has no name.
+fn is_there(path: &Path) -> bool {
+    path.as_os_str().is_empty() || path.exists()
+}
+
+/// Writes a file that is there with all its bytes, or not at all, whatever happens meanwhile.
 ///
 /// # Errors
-/// If the file system refuses.
+/// If the file system refuses. Nothing is left of it then: on a full disk, others need the room.
 pub(super) fn write_whole(
     directory: &Path,
     name: &str,
     write: impl FnOnce(&mut File) -> io::Result<()>,
-) -> Result<File, StorageError> {
+) -> Result<(), StorageError> {
     let (path, temporary) = (directory.join(name), directory.join(format!("{name}.{TEMPORARY}")));
-    let io = || StorageError::io("write", &path);
-    let mut file = File::options().write(true).create(true).truncate(true).open(&temporary).map_err(io())?;
-    write(&mut file).and_then(|()| file.sync_all()).map_err(io())?;
-    fs::rename(&temporary, &path).map_err(io())?;
-    sync(directory)?;
-    Ok(file)
+    let written = File::options().write(true).create(true).truncate(true).open(&temporary).and_then(|mut file| {
+        write(&mut file)?;
+        sync_file(&file, &temporary)?;
+        fs::rename(&temporary, &path)
+    });
+    if let Err(error) = written {
+        // If it can not even be removed, the next start does that.
+        let _ = fs::remove_file(&temporary);
+        return Err(StorageError::io("write", &path)(error));
+    }
+    sync(directory)
 }
 
 /// Makes what a directory lists durable.
 pub(super) fn sync(directory: &Path) -> Result<(), StorageError> {
-    File::open(directory).and_then(|file| file.sync_all()).map_err(StorageError::io("sync", directory))
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    File::open(directory).and_then(|file| sync_file(&file, directory)).map_err(StorageError::io("sync", directory))
+}
+
+/// Makes all of a file durable that lies, or is about to lie, at `path`.
+pub(super) fn sync_file(file: &File, path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    synced::note(path);
+    #[cfg(not(test))]
+    let _ = path;
+    file.sync_all()
+}
+
+/// What this thread has made durable, for tests of the order.
+#[cfg(test)]
+pub(super) mod synced {
+    use std::cell::RefCell;
+    use std::path::{Path, PathBuf};
+
+    thread_local! {
+        static PATHS: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn note(path: &Path) {
+        PATHS.with_borrow_mut(|paths| paths.push(path.to_owned()));
+    }
+
+    /// The paths since the last call, in order.
+    pub(crate) fn take() -> Vec<PathBuf> {
+        PATHS.take()
+    }
+}
+
+/// A file opened ahead, with the directory that it lies in: whoever takes every file descriptor that this process may
+/// have (who connects can) does not keep the next segment from being made.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    path: PathBuf,
+    directory: File,
+    file: Option<File>,
+}
+
+impl Ahead {
+    pub(super) fn open(directory: &Path) -> Result<Self, StorageError> {
+        let handle = File::open(directory).map_err(StorageError::io("read", directory))?;
+        let mut ahead = Self { path: directory.to_owned(), directory: handle, file: None };
+        ahead.file = Some(ahead.create().map_err(StorageError::io("write", &ahead.temporary()))?);
+        Ok(ahead)
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.path.join(format!("ahead.{TEMPORARY}"))
+    }
+
+    fn create(&self) -> io::Result<File> {
+        File::options().write(true).create(true).truncate(true).open(self.temporary())
+    }
+
+    /// Opens the next file if there is none. That it can not be is no error before it is needed.
+    pub(super) fn refill(&mut self) {
+        if self.file.is_none() {
+            self.file = self.create().ok();
+        }
+    }
+
+    /// Makes it the file of this name with these bytes: whole, or not there.
+    pub(super) fn write_whole(&mut self, name: &str, parts: [&[u8]; 2]) -> Result<File, StorageError> {
+        let path = self.path.join(name);
+        let io = || StorageError::io("write", &path);
+        let mut file = self.file.take().map_or_else(|| self.create(), Ok).map_err(io())?;
+        parts.into_iter().try_for_each(|part| file.write_all(part)).map_err(io())?;
+        sync_file(&file, &path).map_err(io())?;
+        fs::rename(self.temporary(), &path).map_err(io())?;
+        sync_file(&self.directory, &self.path).map_err(StorageError::io("sync", &self.path))?;
+        Ok(file)
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! A segment appears in the directory with its head and what it carries over (the newest view-change and new-view,
 //! which are about no sequence number and must outlive the segments that they were written to), all of it durable. So
-//! segments before the last one are durable as a whole, and only the last one can be torn. Each start of a replica
-//! begins a new segment.
+//! segments before the last one are durable as a whole, and only the last one can be torn. Each start of a replica begins
+//! a new segment, after it has written what it read of the last one once more: what was read is what the kernel had in
+//! memory, and nobody knows how much of that is on the disk.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::backend::Backend;
-use super::directory::{Directory, write_whole};
+use super::directory::{Ahead, Directory, write_whole};
 use super::segment::{Builder, End, HEAD_BYTES, Head, scan};
 use super::{Identity, StorageError, record};
 use crate::auth::Digester;
@@ -194,7 +195,7 @@ impl Read {
     }
 }
 
-/// Reads the log from segment `first` on and cuts off what is torn.
+/// Reads the log from segment `first` on, cuts off what is torn, and makes the rest durable before anybody acts on it.
 ///
 /// # Errors
 /// If a segment is missing or damaged, or not of this replica. Then nothing has been changed.
@@ -213,16 +214,17 @@ pub(super) fn read(
         return Err(missing(number).into());
     }
     let mut replay = Replay::new(*identity, stable);
+    let mut tail = Bytes::new();
     for (number, path) in &files {
-        let bytes = fs::read(path).map_err(StorageError::io("read", path))?;
-        replay.segment(path, *number, &bytes.into(), *number == last)?;
+        tail = fs::read(path).map_err(StorageError::io("read", path))?.into();
+        replay.segment(path, *number, &tail, *number == last)?;
     }
     let Replay { records, cut, carried, segments, bytes, .. } = replay;
-    if let Some(Cut { file, keep, .. }) = &cut {
-        let io = || StorageError::io("cut", file);
-        let open = File::options().write(true).open(file).map_err(io())?;
-        open.set_len(*keep).and_then(|()| open.sync_all()).map_err(io())?;
-    }
+    // To sync it would not do: after a sync that failed in an earlier life, the kernel says that all is well though
+    // nothing has reached the disk.
+    #[allow(clippy::cast_possible_truncation, reason = "within what was read into memory")]
+    let good = cut.as_ref().map_or(&tail[..], |cut| &tail[..cut.keep as usize]);
+    write_whole(directory.path(), &file_name(last), |file| file.write_all(good))?;
     Ok(Read { records, cut, bytes, carried, segments })
 }
 
@@ -249,6 +251,7 @@ pub struct Log {
     /// Earlier segments with the highest sequence number that each is about, oldest first; deleted ones too.
     closed: Vec<(u64, SequenceNumber)>,
     carried: Carried,
+    ahead: Ahead,
     /// Bytes of earlier segments that this process has written.
     closed_bytes: u64,
 }
@@ -279,18 +282,21 @@ impl Log {
         read: Read,
     ) -> Result<Self, StorageError> {
         let number = read.last() + 1;
-        let (file, path, builder) = new_segment(directory.path(), identity, number, &read.carried)?;
+        let mut ahead = Ahead::open(directory.path())?;
+        let (file, builder) = new_segment(&mut ahead, identity, number, &read.carried)?;
+        ahead.refill();
         Ok(Self {
             directory: directory.path().to_owned(),
             identity,
             backend,
             segment_bytes,
             file,
-            path,
+            path: directory.path().join(file_name(number)),
             number,
             builder,
             closed: read.segments,
             carried: read.carried,
+            ahead,
             closed_bytes: 0,
         })
     }
@@ -325,16 +331,21 @@ impl Log {
     /// If the file system refuses. Nothing may be appended any more then: it is not known what is in the file.
     pub fn write(&mut self, sync: bool) -> Result<(), StorageError> {
         self.write_group(sync)?;
+        self.ahead.refill();
         if self.builder.len() < self.segment_bytes {
             return Ok(());
         }
         if self.builder.is_behind() {
             self.write_group(true)?;
         }
-        let (file, path, builder) = new_segment(&self.directory, self.identity, self.number + 1, &self.carried)?;
+        let number = self.number + 1;
+        let (file, builder) = new_segment(&mut self.ahead, self.identity, number, &self.carried)?;
         self.closed.push((self.number, self.builder.highest()));
         self.closed_bytes += self.builder.len();
-        (self.number, self.file, self.path, self.builder) = (self.number + 1, file, path, builder);
+        (self.number, self.file, self.builder) = (number, file, builder);
+        self.path = self.directory.join(file_name(number));
+        // The old file has just been closed, so there is a descriptor for the next one.
+        self.ahead.refill();
         Ok(())
     }
 
@@ -364,26 +375,22 @@ impl Log {
 }
 
 fn new_segment(
-    directory: &Path,
+    ahead: &mut Ahead,
     identity: Identity,
     number: u64,
     carried: &Carried,
-) -> Result<(File, PathBuf, Builder), StorageError> {
+) -> Result<(File, Builder), StorageError> {
     let head = Head { identity, number, salt: rand::random() };
     let mut builder = Builder::new(&head);
     for record in &carried.0 {
         builder.append(record, true);
     }
-    let name = file_name(number);
     let (offset, entries) = builder.pending();
     debug_assert_eq!(offset, HEAD_BYTES as u64);
-    let file = write_whole(directory, &name, |file| {
-        file.write_all(&head.encode())?;
-        file.write_all(entries)
-    })?;
+    let file = ahead.write_whole(&file_name(number), [&head.encode(), entries])?;
     let len = entries.len();
     builder.written(len, true);
-    Ok((file, directory.join(name), builder))
+    Ok((file, builder))
 }
 
 /// Fixed width, so that names sort as numbers do.

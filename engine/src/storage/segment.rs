@@ -306,7 +306,11 @@ fn body_sum(head_sum: u32, body: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+/// `N` bytes from `at` on.
+///
+/// # Panics
+/// If there are not so many.
+pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(&bytes[at..at + N]);
     array

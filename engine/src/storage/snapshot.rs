@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::directory::{Directory, sync, write_whole};
 use super::log::SEGMENTS;
+use super::segment::array;
 use super::{Identity, StorageError};
 use crate::limits::{SNAPSHOTS_ON_DISK_MAX, STATE_CHUNKS_MAX};
 use crate::types::{Digest, ReplicaId, SequenceNumber};
@@ -20,7 +21,9 @@ use crate::types::{Digest, ReplicaId, SequenceNumber};
 /// What snapshots' files are called, before and after the sequence number.
 pub(super) const SNAPSHOTS: (&str, &str) = ("snapshot-", "bin");
 
-const MAGIC: [u8; 8] = *b"HIPSNAP\x01";
+/// The layout's version. A snapshot of another one is refused.
+const VERSION: u8 = 1;
+const MAGIC: [u8; 7] = *b"HIPSNAP";
 const HEAD_BYTES: usize = 104;
 const CHUNK_HEAD_BYTES: usize = 8;
 
@@ -43,6 +46,7 @@ impl Snapshot {
     pub fn encode_head(&self, identity: &Identity) -> Vec<u8> {
         let mut head = Vec::with_capacity(HEAD_BYTES);
         head.extend_from_slice(&MAGIC);
+        head.push(VERSION);
         head.extend_from_slice(&identity.fingerprint);
         head.extend_from_slice(&identity.replica.0.to_le_bytes());
         head.extend_from_slice(&[0; 2]);
@@ -62,7 +66,7 @@ impl Snapshot {
     /// What is wrong, in words.
     pub fn decode(bytes: &Bytes) -> Result<(Identity, Self), String> {
         let head: &[u8; HEAD_BYTES] = bytes.first_chunk().ok_or("it is cut off")?;
-        if head[..8] != MAGIC {
+        if head[..7] != MAGIC {
             return Err("it does not begin as a snapshot does".into());
         }
         if u32::from_le_bytes(array(head, 96)) != crc32fast::hash(&head[..96])
@@ -70,6 +74,9 @@ impl Snapshot {
             || head[100..] != [0; 4]
         {
             return Err("its head is damaged".into());
+        }
+        if head[7] != VERSION {
+            return Err(format!("version {}: allowed: {VERSION}", head[7]));
         }
         let count = u32::from_le_bytes(array(head, 44));
         if count > STATE_CHUNKS_MAX {
@@ -146,6 +153,8 @@ pub struct Kept(Vec<(SequenceNumber, u64)>);
 
 impl Kept {
     pub(super) fn add(&mut self, sequence: SequenceNumber, first_segment: u64) {
+        // A fetched state is written at once, and may be once more when its checkpoint becomes stable.
+        self.0.retain(|(known, _)| *known != sequence);
         self.0.push((sequence, first_segment));
         self.0.sort_unstable();
     }
@@ -198,10 +207,4 @@ fn chunk_sum(index: u32, chunk: &[u8]) -> u32 {
     hasher.update(&index.to_le_bytes());
     hasher.update(chunk);
     hasher.finalize()
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut array = [0; N];
-    array.copy_from_slice(&bytes[at..at + N]);
-    array
 }

@@ -178,7 +178,7 @@ impl Transport for Epoll {
 impl Epoll {
     fn add(&mut self, stream: TcpStream, peer: SocketAddr, connected: bool) -> io::Result<ConnectionId> {
         stream.set_nodelay(true)?;
-        sys::unpace_loopback(stream.as_raw_fd(), peer);
+        sys::prepare(stream.as_raw_fd(), peer);
         let connection = self.connections.insert(Connection {
             stream,
             connected,

@@ -25,12 +25,21 @@ mod table;
 #[cfg(not(loom))]
 pub mod uring;
 
+pub use sys::raise_descriptor_limit;
+
 /// Most bytes read from one connection in one poll, so that a fast peer does not keep the others waiting.
 const CONNECTION_BUDGET_BYTES: usize = 256 << 10;
 /// Most bytes read in one poll, about: bounds what a poll's events hold in memory however many connections there are.
 const POLL_BUDGET_BYTES: usize = 4 << 20;
 /// How long a listener rests after an error, such as no file descriptor being left: the error would come again at once.
 const LISTENER_REST: Duration = Duration::from_millis(50);
+
+/// How long whoever asks for a connection should wait for it. The kernel tries for minutes, ever more rarely, and so
+/// would find a host that is back long after it is.
+pub const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// How long bytes may stay unacknowledged, or a window closed, before a connection is given up: a host that lost its
+/// power says nothing, and the kernel's own patience is a quarter of an hour.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 
 /// A connection of one transport. Never reused while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
+use super::UNACKNOWLEDGED_MAX;
+
 /// Reads from a socket behind what `buffer` holds, into its spare capacity, which the standard library would want
 /// zeroed first. Gives the number of bytes.
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut BytesMut) -> io::Result<usize> {
@@ -31,28 +33,47 @@ pub(super) fn wait_readable(file: RawFd, wait: Duration) {
     unsafe { libc::ppoll(&raw mut polled, 1, &raw const wait, std::ptr::null()) };
 }
 
-/// The congestion control that every kernel has and lets everybody use.
-const PLAIN_CONGESTION_CONTROL: &[u8] = b"reno";
-
-/// On loopback, keeps TCP from pacing. Where the system's congestion control is BBR, a loopback stream was seen to
-/// reach 1.2 GB/s instead of 6: there is no path to be fair on, and bursts wait for their turn. Links between machines
-/// keep what the system has chosen.
-pub(super) fn unpace_loopback(socket: RawFd, peer: SocketAddr) {
-    if !peer.ip().to_canonical().is_loopback() {
-        return;
+/// Prepares a socket that is, or is about to be, connected to `peer`.
+pub(super) fn prepare(socket: RawFd, peer: SocketAddr) {
+    // A kernel that does not know the option keeps to its own patience.
+    let patience = libc::c_uint::try_from(UNACKNOWLEDGED_MAX.as_millis()).unwrap_or(libc::c_uint::MAX);
+    set(socket, libc::TCP_USER_TIMEOUT, &patience.to_ne_bytes());
+    // On loopback, keeps TCP from pacing. Where the system's congestion control is BBR, a loopback stream was seen to
+    // reach 1.2 GB/s instead of 6: there is no path to be fair on, and bursts wait for their turn. Links between
+    // machines keep what the system has chosen. Failing costs speed only.
+    if peer.ip().to_canonical().is_loopback() {
+        set(socket, libc::TCP_CONGESTION, PLAIN_CONGESTION_CONTROL);
     }
-    let name = PLAIN_CONGESTION_CONTROL;
-    // SAFETY: the kernel reads `name.len()` bytes of `name`, which is static. Failing costs speed only.
+}
+
+/// Sets an option of TCP, if the kernel lets us.
+fn set(socket: RawFd, option: libc::c_int, value: &[u8]) {
+    // SAFETY: the kernel reads `value.len()` bytes of `value`, which outlives the call.
     unsafe {
-        libc::setsockopt(
-            socket,
-            libc::IPPROTO_TCP,
-            libc::TCP_CONGESTION,
-            name.as_ptr().cast(),
-            name.len() as libc::socklen_t,
-        )
+        libc::setsockopt(socket, libc::IPPROTO_TCP, option, value.as_ptr().cast(), value.len() as libc::socklen_t)
     };
 }
+
+/// Lets this process have as many file descriptors as it may, and gives that number.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes to a value on the stack that outlives the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: the kernel reads a value on the stack that outlives the call.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(raised.rlim_cur)
+}
+
+/// The congestion control that every kernel has and lets everybody use.
+const PLAIN_CONGESTION_CONTROL: &[u8] = b"reno";
 
 /// A timer that is read from like a file.
 pub(super) struct Timer(OwnedFd);

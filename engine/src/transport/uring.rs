@@ -407,7 +407,7 @@ async fn accept(shared: Rc<Shared>, listener: Listener) {
 }
 
 async fn connect(shared: Rc<Shared>, connection: ConnectionId, address: SocketAddr) {
-    match TcpStream::connect(address).await.and_then(|stream| prepare(stream, address)) {
+    match reach(address).await.and_then(|stream| prepare(TcpStream::from_std(stream), address)) {
         Ok(stream) => {
             shared.push(Event::Connected { connection });
             shared.open(connection, stream);
@@ -416,9 +416,18 @@ async fn connect(shared: Rc<Shared>, connection: ConnectionId, address: SocketAd
     }
 }
 
+/// Connects to `address`. By readiness: an operation of the ring that nobody waits for any more would keep its socket
+/// until the kernel gives up, for minutes, and there may be one a second.
+async fn reach(address: SocketAddr) -> io::Result<std::net::TcpStream> {
+    let stream = tokio::net::TcpStream::connect(address).await?.into_std()?;
+    // Of a non-blocking socket io_uring says at once that nothing is there, instead of waiting.
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 fn prepare(stream: TcpStream, peer: SocketAddr) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
-    sys::unpace_loopback(stream.as_raw_fd(), peer);
+    sys::prepare(stream.as_raw_fd(), peer);
     Ok(stream)
 }
 

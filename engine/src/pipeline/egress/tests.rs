@@ -45,14 +45,14 @@ fn link<T>() -> (Sender<T>, Receiver<T>) {
 }
 
 /// What replica 0 of four sends, with this strategy and tampering so.
-fn sent(strategy: &str, tamper: Option<Tamper>, outbound: Vec<Outbound>, answers: Vec<Answers>) -> Vec<Outgoing> {
+fn sent(strategy: &str, byzantine: &[Kind], outbound: Vec<Outbound>, answers: Vec<Answers>) -> Vec<Outgoing> {
     let keyring = keyring(&cluster(strategy, 4, &[9]), 0);
     let (mut outbound_in, outbound_out) = link();
     let (mut answers_in, answers_out) = link();
     let (outgoing_in, mut outgoing_out) = link();
     let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
     let routes = crate::pipeline::network::Routes::new(keyring.nodes());
-    let mut egress = Egress::new(ReplicaId(0), keyring, Clock::start(), routes, links).tampering(tamper);
+    let mut egress = Egress::new(ReplicaId(0), keyring, Clock::start(), routes, links).tampering(byzantine.to_vec());
     outbound_in.send(outbound);
     answers_in.send(answers);
     assert!(egress.step(Time(1)));
@@ -99,20 +99,23 @@ fn messages() -> Vec<Outbound> {
 fn proofs_are_spoiled_for_those_that_the_kind_says_and_for_nobody_else() {
     let all = |good: usize| [good; 3];
     for strategy in ["none", "mac", "ed25519"] {
-        for (tamper, good) in [
-            (None, all(3)),
-            (Some(Tamper::WrongReply), all(3)),
-            (Some(Tamper::CorruptMac), if strategy == "none" { all(3) } else { all(0) }),
-            (Some(Tamper::PartialAuthenticator), if strategy == "none" { all(3) } else { [0, 3, 0] }),
+        let (nobody, even) = if strategy == "none" { (all(3), all(3)) } else { (all(0), [0, 3, 0]) };
+        for (kinds, good) in [
+            (&[][..], all(3)),
+            (&[Kind::WrongReply], all(3)),
+            (&[Kind::CorruptMac], nobody),
+            (&[Kind::PartialAuthenticator], even),
+            (&[Kind::WrongReply, Kind::PartialAuthenticator], even),
+            (&[Kind::PartialAuthenticator, Kind::CorruptMac], nobody), // spoiled once, not back again
         ] {
-            let outgoing = sent(strategy, tamper, messages(), Vec::new());
+            let outgoing = sent(strategy, kinds, messages(), Vec::new());
             assert_eq!(outgoing.len(), 9);
             let past = [1, 2, 3].map(|to| {
                 let to = ReplicaId(to);
                 let own = outgoing.iter().filter(|sent| sent.to == Destination::Replica(to));
                 verified(strategy, to, &own.map(|sent| &sent.bytes).collect::<Vec<_>>())
             });
-            assert_eq!(past, good, "{strategy} {tamper:?}");
+            assert_eq!(past, good, "{strategy} {kinds:?}");
         }
     }
 }
@@ -121,7 +124,7 @@ fn proofs_are_spoiled_for_those_that_the_kind_says_and_for_nobody_else() {
 fn what_is_sent_without_tampering_is_what_is_sealed() {
     for strategy in ["none", "mac", "ed25519"] {
         let sealer = Sealer::new(keyring(&cluster(strategy, 4, &[9]), 0));
-        let outgoing = sent(strategy, None, messages(), Vec::new());
+        let outgoing = sent(strategy, &[], messages(), Vec::new());
         let Some(Outbound::All(message)) = messages().pop() else { panic!("a view-change") };
         for (to, sent) in (1..4).map(ReplicaId).zip(&outgoing[6..]) {
             assert_eq!(sent.to, Destination::Replica(to));
@@ -139,9 +142,15 @@ fn clients_get_wrong_results_or_wrong_proofs() {
         results: Bytes::from_static(b"okx"),
     };
     for strategy in ["none", "mac", "ed25519"] {
-        for tamper in [None, Some(Tamper::CorruptMac), Some(Tamper::PartialAuthenticator), Some(Tamper::WrongReply)] {
+        for kinds in [
+            &[][..],
+            &[Kind::CorruptMac],
+            &[Kind::PartialAuthenticator],
+            &[Kind::WrongReply],
+            &[Kind::CorruptMac, Kind::WrongReply],
+        ] {
             let answers = Answers { node: CLIENT_NODE, view: View(0), executed: Time(0), replies: replies.clone() };
-            let outgoing = sent(strategy, tamper, Vec::new(), vec![answers]);
+            let outgoing = sent(strategy, kinds, Vec::new(), vec![answers]);
             let [Outgoing { to: Destination::Client(CLIENT_NODE, ClientId(1)), bytes }] = &outgoing[..] else {
                 panic!("{outgoing:?}")
             };
@@ -150,15 +159,15 @@ fn clients_get_wrong_results_or_wrong_proofs() {
             let check = Check { signer: NodeId(0), block: received.block, proof: &received.proof };
             let mut good = Vec::new();
             Verifier::new(keyring).verify(LinkClass::ReplicaToClient, &[check], &mut good);
-            let spoiled = tamper == Some(Tamper::CorruptMac) && strategy != "none";
-            assert_eq!(good, [!spoiled], "{strategy} {tamper:?}");
+            let spoiled = kinds.contains(&Kind::CorruptMac) && strategy != "none";
+            assert_eq!(good, [!spoiled], "{strategy} {kinds:?}");
 
-            let wrong = tamper == Some(Tamper::WrongReply);
+            let wrong = kinds.contains(&Kind::WrongReply);
             assert_eq!(received.replies.clients, replies.clients);
             assert_eq!(received.replies.timestamps, replies.timestamps);
             for index in 0..replies.len() {
                 let same = received.replies.result(index) == replies.result(index);
-                assert_eq!(same, !wrong, "{strategy} {tamper:?}: reply {index}");
+                assert_eq!(same, !wrong, "{strategy} {kinds:?}: reply {index}");
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
 use crate::settings::TransportChoice;
 use crate::transport::{Counters, Waker, probe};
+use crate::types::ClientId;
 use crate::wire::handshake::Handshake;
 use crate::wire::{FrameKind, FrameReader};
 
@@ -23,6 +24,8 @@ struct Script {
     written: usize,
     closed: Vec<ConnectionId>,
     paused: Vec<ConnectionId>,
+    /// What waits to be written, where it is said.
+    queued: HashMap<ConnectionId, usize>,
     /// Closed with something unwritten.
     lost: Vec<ConnectionId>,
 }
@@ -45,8 +48,8 @@ impl Transport for Fake {
         self.0.borrow_mut().sent.push((connection, bytes));
     }
 
-    fn queued_bytes(&self, _connection: ConnectionId) -> usize {
-        0
+    fn queued_bytes(&self, connection: ConnectionId) -> usize {
+        self.0.borrow().queued.get(&connection).copied().unwrap_or(0)
     }
 
     fn set_reading(&mut self, connection: ConnectionId, reading: bool) {
@@ -211,6 +214,52 @@ fn a_peer_that_takes_the_connection_and_says_nothing_is_called_again() {
     assert_eq!(fake.0.borrow().closed, [attempt]);
     assert_eq!(network.peers[0].attempt, None);
     assert!(network.peers[0].retry_at < late.after(1_000_000_000));
+}
+
+/// A host that swallows what is sent to it, such as one without power, says neither yes nor no.
+#[test]
+fn an_attempt_that_is_not_answered_is_given_up_and_made_again() {
+    let (mut network, fake, _frames) = network(1);
+    let clock = Clock::start();
+    step(&mut network, &fake, &clock, Vec::new());
+    let (first, second) = (ConnectionId(1001), ConnectionId(1002));
+    assert_eq!(network.peers[0].attempt, Some(first));
+    let by = network.deadline().expect("it is not waited for without an end");
+    assert!(by > clock.now() && by <= clock.now().after(3_000_000_000));
+    network.expire(Time(by.0 - 1));
+    assert_eq!(fake.0.borrow().closed, []);
+    network.expire(by);
+    assert_eq!(fake.0.borrow().closed, [first]);
+    assert_eq!((network.peers[0].attempt, network.dropped["connect_timeout"]), (None, 1));
+    let again = network.deadline().unwrap();
+    assert!(again <= by.after(1_000_000_000));
+    network.connect_where_due(again);
+    assert_eq!(network.peers[0].attempt, Some(second));
+    // Once it stands, its handshake is what is waited for.
+    step(&mut network, &fake, &clock, vec![Event::Connected { connection: second }]);
+    assert_eq!((network.peers[0].attempt, network.peers[0].connected_by), (Some(second), None));
+}
+
+/// Each of a node's connections keeps to its limit; together they do not keep to the node's.
+#[test]
+fn what_is_queued_is_bounded_for_all_connections_of_a_client_node_together() {
+    let (mut network, fake, _frames) = network(0);
+    let clock = Clock::start();
+    for index in 0..9 {
+        join(&mut network, &fake, &clock, (10 + u64::from(index), 4), (index, 9));
+    }
+    let reply = |network: &mut Network, client| {
+        let bytes = crate::wire::frame::encode_frame(FrameKind::Replies, NodeId(0), 0, |_| {});
+        network.queue(Outgoing { to: Destination::Client(NodeId(4), ClientId(client)), bytes });
+        network.dropped.get("dropped_queue_full").copied().unwrap_or(0)
+    };
+    fake.0.borrow_mut().queued =
+        (10..13).map(|connection| (ConnectionId(connection), CLIENT_QUEUE_BYTES_MAX)).collect();
+    assert_eq!(reply(&mut network, 0), 0, "others leave it room");
+    fake.0.borrow_mut().queued.insert(ConnectionId(13), CLIENT_QUEUE_BYTES_MAX + 1);
+    assert_eq!(reply(&mut network, 0), 1);
+    assert_eq!(reply(&mut network, 3), 2);
+    assert_eq!(reply(&mut network, 8), 2, "who reads what it gets does not suffer");
 }
 
 #[test]

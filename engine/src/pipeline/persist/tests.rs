@@ -248,7 +248,8 @@ fn snapshot(sequence: u64) -> execute::Snapshot {
 /// Waits for the thread that writes snapshots, as the stage does not.
 fn take_report(bench: &mut Bench) {
     let truncation = &mut bench.stage.truncation;
-    assert!(truncation.writing && truncation.reports.recv().unwrap());
+    assert!(truncation.writing);
+    assert_eq!(truncation.reports.recv().unwrap(), Outcome::Written);
     truncation.writing = false;
 }
 
@@ -323,4 +324,38 @@ fn state_that_was_fetched_is_written_at_once() {
     assert_eq!(files(&bench, "snapshot"), ["snapshot-00000000000000000100.bin"]);
     // The wish for 8 is past, the next is beyond what was fetched.
     assert_eq!(advance(&mut bench, 101..=102, 100).0, [104]);
+}
+
+/// A disk that is full for a while: the log must not keep on growing after that, and what failed leaves it the room.
+#[test]
+fn snapshot_that_could_not_be_written_is_counted_and_tried_again() {
+    let mut bench = Bench::new();
+    assert_eq!(advance(&mut bench, 1..=4, 4).0, [8]);
+    // A directory that is not empty stands in the file's place.
+    let place = bench.directory.path().join("snapshot-00000000000000000008.bin");
+    fs::create_dir_all(place.join("full")).unwrap();
+    advance(&mut bench, 5..=9, 8).1.remove(0).answer(Some(&snapshot(8)));
+    let mut last = 9;
+    let asked = loop {
+        let (keeps, _) = advance(&mut bench, last + 1..=last + 1, last);
+        last += 1;
+        if let Some(asked) = keeps.first() {
+            break *asked;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1)); // the other thread writes meanwhile
+        assert!(last < 10_000);
+    };
+    assert_eq!(bench.stage.truncation.failed, 1);
+    assert_eq!(
+        fs::read_dir(bench.directory.path())
+            .unwrap()
+            .filter(|file| { file.as_ref().unwrap().file_name().to_string_lossy().starts_with("snapshot") })
+            .count(),
+        1
+    );
+    advance(&mut bench, last + 1..=asked + 1, asked).1.remove(0).answer(Some(&snapshot(asked)));
+    take_report(&mut bench);
+    let mut board = Board::default();
+    bench.stage.post(&mut board);
+    assert_eq!(board.report().ignored["snapshot_not_written"], 1);
 }

@@ -1,11 +1,13 @@
 //! Data directories over several starts, with real files.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use tempfile::TempDir;
 
+use super::super::directory::synced;
 use super::{OWN, committed, new_view, one_of_each, pre_prepared, prepared, view_change};
 use crate::protocol::Record;
 use crate::settings::{Durability, OnCorruptLog};
@@ -114,6 +116,37 @@ fn what_was_written_is_read_at_every_later_start() {
     }
     assert_eq!(home.start().records(), expected);
     assert_eq!(home.files("wal-").len(), 4);
+}
+
+/// What a start reads may be in the kernel's memory alone: the process before it was killed while it waited for the
+/// disk, or was told that the disk has failed. It is written anew, into pages that have everything still before them.
+#[test]
+fn what_was_read_is_made_durable_before_anything_is_added() {
+    let home = Home::new();
+    home.start().write(&[prepared(1)]).write(&[prepared(2)]);
+    let (whole, inode) = (fs::read(home.segment(1)).unwrap(), fs::metadata(home.segment(1)).unwrap().ino());
+    let kept_open = fs::File::open(home.segment(1)).unwrap(); // so that its inode is not used again
+    synced::take();
+    let mut started = home.start();
+    assert_eq!(started.records(), [prepared(1), prepared(2)]);
+    let directory = &home.options.path;
+    let first = home.path("wal-0000000001.log.tmp");
+    assert_eq!(synced::take()[..4], [first, directory.clone(), home.segment(2), directory.clone()]);
+    assert_eq!(fs::read(home.segment(1)).unwrap(), whole);
+    assert_ne!(fs::metadata(home.segment(1)).unwrap().ino(), inode);
+    drop(kept_open);
+}
+
+#[test]
+fn directories_that_a_new_one_lies_in_are_made_durable() {
+    let mut home = Home::new();
+    let root = home.options.path.parent().unwrap().to_owned();
+    home.options.path = root.join("some/where/replica-2");
+    synced::take();
+    drop(home.start());
+    assert_eq!(synced::take()[..3], [root.clone(), root.join("some"), root.join("some/where")]);
+    drop(home.start());
+    assert!(!synced::take().contains(&root), "it was there");
 }
 
 #[test]

@@ -65,3 +65,37 @@ fn two_snapshots_stay_with_the_log_that_the_older_one_needs() {
     assert_eq!(names()[..2], snapshots);
     assert_eq!(names()[2..4], ["unrelated.log", "wal-0000000005.log"]);
 }
+
+/// A fetched state is written at once, and the very same is when its checkpoint becomes stable.
+#[test]
+fn snapshot_that_is_written_twice_does_not_push_out_the_one_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut kept = Kept::default();
+    for (sequence, first_segment) in [(128, 1), (256, 2), (256, 3)] {
+        snapshot(sequence, first_segment).write(directory.path(), &OWN, &mut kept).unwrap();
+    }
+    let path = |sequence: u64| directory.path().join(format!("snapshot-{sequence:020}.bin"));
+    assert_eq!(Snapshot::read(&path(128), &OWN).unwrap(), snapshot(128, 1));
+    assert_eq!(Snapshot::read(&path(256), &OWN).unwrap(), snapshot(256, 3));
+}
+
+#[test]
+fn snapshot_that_can_not_be_written_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = "snapshot-00000000000000000128.bin";
+    // A directory that is not empty stands where the file is to go.
+    fs::create_dir_all(directory.path().join(name).join("full")).unwrap();
+    let mut kept = Kept::default();
+    let error = snapshot(128, 4).write(directory.path(), &OWN, &mut kept).unwrap_err().to_string();
+    assert!(error.contains(name), "{error}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing but that directory");
+}
+
+#[test]
+fn snapshot_of_another_version_is_named() {
+    let mut head = snapshot(128, 4).encode_head(&OWN);
+    head[7] = 2;
+    let sum = crc32fast::hash(&head[..96]);
+    head[96..100].copy_from_slice(&sum.to_le_bytes());
+    assert_eq!(Snapshot::decode(&head.into()).unwrap_err(), "version 2: allowed: 1");
+}
