@@ -112,6 +112,8 @@ pub enum Record {
     Prepared(message::Vote),
     /// This batch is decided. Need not be durable before anything: it spares asking others.
     Committed(SequenceNumber, Digest),
+    /// It suspects the primary of this view. Others may leave the view because of that, so it must not be forgotten.
+    Suspected(View),
     /// It leaves its view. The content's origin is this replica.
     ViewChange(Arc<message::ViewChange>),
     /// It entered this view, on these view-changes.
@@ -251,9 +253,10 @@ pub trait Protocol: Send {
 pub struct Position {
     /// The current view.
     pub view: View,
-    /// The highest sequence number handed to the executor.
+    /// The highest sequence number up to which every batch is known to be decided. What of that the executor's state does
+    /// not reflect was handed to it.
     pub committed: SequenceNumber,
-    /// The highest executed sequence number.
+    /// The sequence number that the executor's state reflects. A fetched state may be ahead of what is known to be decided.
     pub executed: SequenceNumber,
     /// The low watermark.
     pub stable_checkpoint: SequenceNumber,

@@ -158,13 +158,13 @@ pub fn replay(
     Ok((replay.records, replay.cut))
 }
 
-/// The newest view-change and new-view, in the order in which they were recorded.
+/// The newest view-change, new-view and suspicion, in the order in which they were recorded.
 #[derive(Debug, Default)]
 struct Carried(Vec<Record>);
 
 impl Carried {
     fn note(&mut self, record: &Record) {
-        if matches!(record, Record::ViewChange(_) | Record::NewView(..)) {
+        if matches!(record, Record::ViewChange(_) | Record::NewView(..) | Record::Suspected(_)) {
             self.0.retain(|older| discriminant(older) != discriminant(record));
             self.0.push(record.clone());
         }

@@ -8,6 +8,7 @@
 //! | 4 | view-change | view-change |
 //! | 5 | new-view | signature, view (8), count (4) of origin (2) and digest (32), count (4) of signature and view-change |
 //! | 6 | stable | sequence number (8), state digest (32) |
+//! | 7 | suspected | view (8) |
 //!
 //! A view-change is its origin (2), view (8), stable checkpoint (8), counts (4 each) of checkpoints, prepared and
 //! pre-prepared votes, then these: sequence number and digest for a checkpoint, view, sequence number and digest for a
@@ -45,6 +46,8 @@ named_enum! {
         NewView = "new-view",
         /// [`Record::Stable`].
         Stable = "stable",
+        /// [`Record::Suspected`].
+        Suspected = "suspected",
     }
 }
 
@@ -59,6 +62,7 @@ impl Kind {
             Record::ViewChange(_) => Self::ViewChange,
             Record::NewView(..) => Self::NewView,
             Record::Stable(_) => Self::Stable,
+            Record::Suspected(_) => Self::Suspected,
         }
     }
 
@@ -110,7 +114,7 @@ pub const fn sequence_of(record: &Record) -> Option<SequenceNumber> {
         Record::Prepared(vote) => Some(vote.sequence),
         Record::Committed(sequence, _) => Some(*sequence),
         Record::Stable(checkpoint) => Some(checkpoint.sequence),
-        Record::ViewChange(_) | Record::NewView(..) => None,
+        Record::ViewChange(_) | Record::NewView(..) | Record::Suspected(_) => None,
     }
 }
 
@@ -142,6 +146,7 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) {
             }
         }
         Record::Stable(checkpoint) => put_checkpoint(out, checkpoint),
+        Record::Suspected(view) => out.extend_from_slice(&view.0.to_le_bytes()),
     }
 }
 
@@ -180,6 +185,7 @@ pub fn decode(kind: Kind, body: Bytes, digester: &mut Digester) -> Result<Record
             Record::NewView(Signed { content, signature }, view_changes)
         }
         Kind::Stable => Record::Stable(fields.checkpoint()?),
+        Kind::Suspected => Record::Suspected(View(fields.u64()?)),
     };
     if fields.0.is_empty() { Ok(record) } else { Err(RecordError::TrailingBytes) }
 }

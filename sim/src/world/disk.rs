@@ -99,7 +99,7 @@ impl Disk {
             Record::Prepared(vote) => vote.sequence <= snapshot.sequence,
             Record::Committed(sequence, _) => *sequence <= snapshot.sequence,
             Record::Stable(checkpoint) => checkpoint.sequence <= snapshot.sequence,
-            Record::ViewChange(_) | Record::NewView(..) => false,
+            Record::ViewChange(_) | Record::NewView(..) | Record::Suspected(_) => false,
         };
         let safe = self.safe - self.cut;
         let first = self.records[..safe].iter().position(|record| !covered(record)).unwrap_or(safe);

@@ -58,7 +58,7 @@ impl Recovery {
                 sequence.0 <= high
             }
             Record::Stable(checkpoint) => checkpoint.sequence.0 <= high,
-            Record::Committed(..) | Record::ViewChange(_) | Record::NewView(..) => true,
+            Record::Committed(..) | Record::ViewChange(_) | Record::NewView(..) | Record::Suspected(_) => true,
         })
     }
 }
@@ -73,7 +73,11 @@ fn decided_batches(records: &[Record]) -> BTreeMap<SequenceNumber, Arc<Batch>> {
                 bodies.insert((*sequence, batch.digest), batch);
             }
             Record::Committed(sequence, digest) => drop(decided.insert(*sequence, *digest)),
-            Record::Stable(_) | Record::Prepared(_) | Record::ViewChange(_) | Record::NewView(..) => {}
+            Record::Stable(_)
+            | Record::Prepared(_)
+            | Record::ViewChange(_)
+            | Record::NewView(..)
+            | Record::Suspected(_) => {}
         }
     }
     let null = Batch::null();
@@ -130,6 +134,7 @@ impl Pbft {
                     }
                 }
                 Record::ViewChange(change) => left = Some(change),
+                Record::Suspected(view) => self.resume_suspicion(view),
                 Record::NewView(new_view, changes) => {
                     let contents: Vec<&ViewChange> = changes.iter().map(|change| &*change.content).collect();
                     if let Some(decision) = decide(self.config.quorums, &contents) {

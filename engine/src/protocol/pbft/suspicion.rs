@@ -21,7 +21,7 @@ use super::votes::{set_of, size};
 use super::{Pbft, Turn};
 use crate::limits::PENDING_BYTES_MAX;
 use crate::protocol::planted::Planted;
-use crate::protocol::{Ignored, Message, Output, Timer};
+use crate::protocol::{Ignored, Message, Output, Record, Timer};
 use crate::requests::{Batch, RequestTable, TableBuilder};
 use crate::types::{ClientId, ReplicaId, SequenceNumber, Time, View};
 
@@ -446,8 +446,14 @@ impl Pbft {
             return;
         }
         self.suspicion.suspected[usize::from(self.config.own.0)] = Some(self.view);
+        self.persist(turn, || Record::Suspected(self.view));
         turn.broadcast(Message::Status(self.status()));
         self.count_suspicions(turn);
+    }
+
+    /// It has said so before it was started anew. Whoever left the view since then has counted on it.
+    pub(super) fn resume_suspicion(&mut self, view: View) {
+        self.suspicion.suspected[usize::from(self.config.own.0)] = Some(view);
     }
 
     /// Whether this replica suspects the primary of the view that it is in, or waits for.

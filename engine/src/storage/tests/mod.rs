@@ -65,5 +65,6 @@ pub(super) fn one_of_each() -> Vec<Record> {
         Record::ViewChange(view_change(4)),
         new_view(4),
         Record::Stable(Checkpoint { sequence: SequenceNumber(256), digest: Digest([0xc2; 32]) }),
+        Record::Suspected(View(4)),
     ]
 }

@@ -298,8 +298,8 @@ fn views_outlive_the_segments_that_they_were_written_to() {
     let mut home = Home::new();
     home.options.snapshot_every_bytes = 4 * 500;
     let mut started = home.start();
-    let change = Record::ViewChange(view_change(4));
-    started.write(&[prepared(1), change.clone()]).write(&[new_view(4)]);
+    let (suspected, change) = (Record::Suspected(crate::types::View(3)), Record::ViewChange(view_change(4)));
+    started.write(&[prepared(1), suspected.clone(), change.clone()]).write(&[new_view(4)]);
     for sequence in 2..40 {
         started.write(&[prepared(sequence), committed(sequence)]);
     }
@@ -312,7 +312,7 @@ fn views_outlive_the_segments_that_they_were_written_to() {
     let mut again = home.start();
     let expected: Vec<Record> = (31..40).flat_map(|sequence| [prepared(sequence), committed(sequence)]).collect();
     assert_eq!(again.memory().saved.sequence, SequenceNumber(30));
-    assert_eq!(again.records(), [vec![change, new_view(4)], expected].concat());
+    assert_eq!(again.records(), [vec![suspected.clone(), change, new_view(4)], expected].concat());
     // What was restored goes on being carried.
     let change = Record::ViewChange(view_change(5));
     again.write(std::slice::from_ref(&change));
@@ -321,7 +321,7 @@ fn views_outlive_the_segments_that_they_were_written_to() {
     }
     again.snapshot(50).snapshot(59);
     drop(again);
-    assert_eq!(home.start().records(), [new_view(4), change]);
+    assert_eq!(home.start().records(), [suspected, new_view(4), change]);
 }
 
 #[test]

@@ -136,6 +136,19 @@ fn a_view_that_was_left_stays_left_and_prepared_state_is_told_again() {
     assert!(matches!(&**message, Message::ViewChange(own) if own.content.prepared == [vote(1, &kept)]), "{message:?}");
 }
 
+/// Somebody may have left the view on its word.
+#[test]
+fn a_suspicion_is_remembered() {
+    let mut durable = Durable::new(1);
+    durable.hear(0, pre_prepare(1, &batch(&[(1, 1)])));
+    let outputs = durable.replica.expire();
+    assert!(matches!(outputs[..], [Output::Persist(Record::Suspected(View(0))), Output::Broadcast(_)]), "{outputs:?}");
+    durable.keep(outputs);
+    let (durable, _) = durable.restart();
+    assert!(durable.replica.core.suspects_view());
+    assert_eq!(durable.replica.core.position().view, View(0));
+}
+
 #[test]
 fn more_than_a_window_behind_the_saved_state_is_executed_first() {
     let batches: Vec<_> = (1..=40).map(|sequence| (sequence, batch(&[(1, sequence)]))).collect();
