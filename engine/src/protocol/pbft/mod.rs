@@ -220,7 +220,7 @@ impl Pbft {
             Message::Committed(vote) => self.on_committed(sender, *vote, turn),
             Message::Body(body) => self.on_body(sender, body, turn),
             Message::ViewChange(signed) => self.on_view_change(signed, turn),
-            Message::NewView(signed) => self.on_new_view(signed, turn),
+            Message::NewView(signed) => self.on_new_view(sender, signed, turn),
             Message::StateWanted(target) => self.on_state_wanted(sender, *target, turn),
             Message::FetchState(fetch) => self.on_fetch_state(sender, *fetch, turn),
             Message::StateChunk(chunk) => self.on_state_chunk(sender, chunk, turn),

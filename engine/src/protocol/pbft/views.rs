@@ -30,8 +30,8 @@ pub(super) struct Views {
     newest: Vec<Option<Known>>,
     /// What started the current view: passed on to whoever missed it. Nothing started view 0.
     proof: Option<Proof>,
-    /// A new-view some of whose view-changes are not here yet.
-    awaiting: Option<Proof>,
+    /// From each sender a new-view some of whose view-changes are not here yet.
+    awaiting: Vec<Option<Proof>>,
     /// At or below, everything was settled when the view started: there are no votes on it in this view.
     pub(super) floor: SequenceNumber,
     /// Digests that the new view assigned above the own high watermark.
@@ -68,7 +68,7 @@ impl Views {
             entered: View(0),
             newest: vec![None; n],
             proof: None,
-            awaiting: None,
+            awaiting: vec![None; n],
             floor: SequenceNumber(0),
             beyond: BTreeMap::new(),
             begun: 0,
@@ -81,13 +81,14 @@ impl Views {
         let mut set = (0u16..).zip(&self.newest).fold(0, |set, (replica, known)| {
             if known.as_ref().is_some_and(to_view) { set | set_of(ReplicaId(replica)) } else { set }
         });
-        // Of an awaited new-view those that it names count, and only those.
-        if let Some(awaiting) = self.awaiting.as_ref().filter(|awaiting| awaiting.new_view.content.view == view) {
+        // What an awaited new-view names is had in just that version, or is still to be sent.
+        let mut missing = 0;
+        for awaiting in self.awaiting.iter().flatten().filter(|awaiting| awaiting.new_view.content.view == view) {
             for ((replica, _), found) in awaiting.new_view.content.view_changes.iter().zip(&awaiting.changes) {
-                set = if found.is_some() { set | set_of(*replica) } else { set & !set_of(*replica) };
+                *(if found.is_some() { &mut set } else { &mut missing }) |= set_of(*replica);
             }
         }
-        set
+        set & !missing
     }
 
     /// The view that `replica` has asked for last.
@@ -246,25 +247,31 @@ impl Pbft {
         Ok(())
     }
 
-    /// Completes an awaited new-view, if this is what it lacked. True if it was of use.
+    /// Completes awaited new-views, if this is what they lacked. True if it was of use.
     fn fill_awaited(&mut self, signed: &Signed<ViewChange>, turn: &mut Turn<'_>) -> bool {
-        let Some(awaiting) = &mut self.views.awaiting else { return false };
-        let named = (signed.content.replica, signed.content.digest());
-        let Some(index) = awaiting.new_view.content.view_changes.iter().position(|entry| *entry == named) else {
-            return false;
-        };
-        if awaiting.changes[index].is_some() {
+        if self.views.awaiting.iter().all(Option::is_none) {
             return false;
         }
-        awaiting.changes[index] = Some(signed.clone());
-        if let Some(changes) = awaiting.complete() {
-            let new_view = awaiting.new_view.clone();
-            self.views.awaiting = None;
+        let named = (signed.content.replica, signed.content.digest());
+        let mut complete = Vec::new();
+        let mut of_use = false;
+        for slot in &mut self.views.awaiting {
+            let Some(awaiting) = slot else { continue };
+            let named_there = awaiting.new_view.content.view_changes.iter().position(|entry| *entry == named);
+            let Some(index) = named_there.filter(|index| awaiting.changes[*index].is_none()) else { continue };
+            of_use = true;
+            awaiting.changes[index] = Some(signed.clone());
+            if let Some(changes) = awaiting.complete() {
+                complete.push((awaiting.new_view.clone(), changes));
+                *slot = None;
+            }
+        }
+        for (new_view, changes) in complete {
             if let Err(reason) = self.try_enter(new_view, changes, turn) {
                 turn.outputs.push(crate::protocol::Output::Ignored(reason));
             }
         }
-        true
+        of_use
     }
 
     /// Whatever the view-changes at hand allow while this replica waits for its view: its primary starts it, a backup's
@@ -300,8 +307,13 @@ impl Pbft {
         }
     }
 
-    /// The primary of a view starts it; perhaps passed on by another replica.
-    pub(super) fn on_new_view(&mut self, signed: &Signed<NewView>, turn: &mut Turn<'_>) -> Result<(), Ignored> {
+    /// The primary of a view starts it; perhaps passed on by another replica, `sender`.
+    pub(super) fn on_new_view(
+        &mut self,
+        sender: ReplicaId,
+        signed: &Signed<NewView>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Ignored> {
         let NewView { view, view_changes } = &*signed.content;
         let (view, quorums) = (*view, self.config.quorums);
         if view < self.view || (view == self.view && self.views.active) {
@@ -321,12 +333,14 @@ impl Pbft {
         if let Some(changes) = proof.complete() {
             return self.try_enter(signed.clone(), changes, turn);
         }
-        // One at a time: that of the view which this replica waits for comes first, so that nobody can crowd it out.
-        let awaited = self.views.awaiting.as_ref().map(|awaiting| awaiting.new_view.content.view);
+        // One of each sender: a faulty primary may name view-changes that nobody has, and must not crowd out the new-view
+        // that others have entered the view on. That of the view which this replica waits for comes first.
+        let slot = &mut self.views.awaiting[usize::from(sender.0)];
+        let awaited = slot.as_ref().map(|awaiting| awaiting.new_view.content.view);
         if awaited == Some(view) || (awaited == Some(self.view) && !self.views.active) {
             return Err(Ignored::StaleNewView);
         }
-        self.views.awaiting = Some(proof);
+        *slot = Some(proof);
         Ok(())
     }
 
@@ -392,7 +406,7 @@ impl Pbft {
         self.view = new_view.content.view;
         self.views.active = true;
         self.views.entered = self.view;
-        self.views.awaiting = None;
+        self.views.awaiting.fill(None);
         self.views.proof = Some(Proof { new_view, changes: changes.into_iter().map(Some).collect() });
         self.views.floor = decision.stable.sequence;
         self.views.beyond = decision.assignments().filter(|(sequence, _)| *sequence > self.log.low()).collect();

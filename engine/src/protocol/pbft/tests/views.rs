@@ -211,6 +211,28 @@ fn a_backup_enters_a_justified_view_and_votes_again() {
     assert!(outputs.iter().any(says_to_suspect), "another batch than the one assigned gives the primary away");
 }
 
+/// The primary names a view-change that nobody but itself has; the others have entered on another new-view of its.
+#[test]
+fn a_new_view_that_can_not_be_completed_keeps_nobody_out() {
+    let mut replica = Replica::new(4, 2);
+    let told = change(1, 1, &[vote(1, &batch(&[(8, 8)]))]);
+    let changes = [change(0, 1, &[]), change(1, 1, &[]), change(3, 1, &[])];
+    for message in [view_change(&changes[0]), view_change(&told), view_change(&changes[2])] {
+        replica.hear(1, message);
+    }
+    let unknown = change(1, 1, &[vote(2, &batch(&[(9, 9)]))]);
+    let bad = new_view(1, &[changes[0].clone(), unknown, changes[2].clone()]);
+    assert_eq!(replica.hear(1, bad), []);
+    // Another replica helps: what the new-view names, then the new-view. The first time it is not known to be wanted.
+    let of_use = |replica: &mut Replica| replica.hear(3, view_change(&changes[1])).is_empty();
+    assert!(!of_use(&mut replica));
+    replica.hear(3, new_view(1, &changes));
+    assert_eq!(position(&replica), (1, false));
+    assert_eq!(replica.core.views.known(View(1)), 0b1101, "its own, and both that are named and here");
+    of_use(&mut replica);
+    assert_eq!(position(&replica), (1, true));
+}
+
 #[test]
 fn an_assigned_batch_that_is_missing_is_taken_from_anybody() {
     let kept = batch(&[(1, 1)]);
