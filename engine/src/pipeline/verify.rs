@@ -17,8 +17,8 @@ use crate::pipeline::verify::clients::{Clients, Pending};
 use crate::pipeline::verify::origins::Origins;
 use crate::protocol::message::{PrePrepare, Verdict};
 use crate::protocol::{Authentic, Ignored, Input, Message};
-use crate::requests::RequestTable;
-use crate::types::{NodeId, ReplicaId, SequenceNumber, Time, View};
+use crate::requests::{Proofs, RequestTable};
+use crate::types::{ClientId, NodeId, ReplicaId, SequenceNumber, Time, View};
 use crate::wire::{Decoded, Decoder, Frame, FrameKind};
 
 mod clients;
@@ -258,17 +258,20 @@ impl Verify {
     }
 
     /// What becomes of requests that have been checked. Those are kept that prove themselves and that the application
-    /// does not refuse.
+    /// does not refuse. A tag that does not hold here may hold where it was passed on, so those of a forward are kept
+    /// too, and marked.
     fn input_of(&mut self, done: Pending) -> Option<Input> {
         let Pending { source, table, mut good, signature, .. } = done;
+        let mut requests = Verdict::GOOD;
+        if matches!((source, &table.proofs), (Source::Forwards(_), Proofs::Tags { .. })) {
+            requests.unproven = unproven(&table, &good);
+            good.fill(true);
+        }
         let table = keep_good(table, &mut good, &self.validator, &mut self.refused)?;
         Some(match source {
-            Source::Forwards(sender) => Input::Message(Authentic {
-                sender,
-                message: Message::Forward(table),
-                signature,
-                requests: Verdict::GOOD,
-            }),
+            Source::Forwards(sender) => {
+                Input::Message(Authentic { sender, message: Message::Forward(table), signature, requests })
+            }
             _ => Input::Requests(table),
         })
     }
@@ -288,11 +291,15 @@ fn authentic(sender: ReplicaId, decoded: Decoded, good: &[bool], validator: &Val
     let signature = <[u8; 64]>::try_from(&decoded.proof[..]).ok();
     let mut requests = Verdict::GOOD;
     if let Some(table) = requests_of(&decoded) {
-        let bad = table.clients.iter().zip(good).filter(|(_, good)| !**good);
-        requests.unproven = bad.map(|(client, _)| *client).collect();
+        requests.unproven = unproven(table, good);
         requests.invalid = validator.refuses_any(table);
     }
     Authentic { sender, message: decoded.message, signature, requests }
+}
+
+/// Whose requests do not prove themselves here.
+fn unproven(table: &RequestTable, good: &[bool]) -> Vec<ClientId> {
+    table.clients.iter().zip(good).filter(|(_, good)| !**good).map(|(client, _)| *client).collect()
 }
 
 /// The requests that proved themselves and that the application does not refuse, `None` if there are none.

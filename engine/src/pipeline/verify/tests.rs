@@ -278,6 +278,23 @@ fn requests_that_the_application_refuses_are_dropped_and_counted() {
     }
 }
 
+/// So that the primary can take the word of f + 1 backups for them.
+#[test]
+fn forwarded_requests_whose_tags_do_not_hold_here_are_handed_on_and_marked() {
+    let mut harness = Harness::new("mac", all());
+    let mut table = requests("mac", &[1, 2, 3]);
+    let Proofs::Tags { columns, bytes } = &table.proofs else { panic!("tags") };
+    let mut bytes = bytes.to_vec();
+    bytes[(usize::from(OWN.0) * 3 + 1) * crate::limits::TAG_BYTES] ^= 1;
+    table.proofs = Proofs::Tags { columns: *columns, bytes: bytes.into() };
+    let forward = encode_message(&Message::Forward(Arc::new(table)), OWN, &sealer("mac", 1));
+    let Some(Authentic { message: Message::Forward(table), requests, .. }) = harness.message(&forward) else {
+        panic!("a forward")
+    };
+    assert_eq!((table.len(), &requests.unproven[..]), (3, &[table.clients[1]][..]));
+    assert_eq!(harness.refused(), []);
+}
+
 #[test]
 fn forwarded_requests_that_the_application_refuses_are_dropped_and_counted() {
     for strategy in Authentication::PRESETS {

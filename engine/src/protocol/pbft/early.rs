@@ -48,6 +48,9 @@ impl Early {
     /// Drops bodies of later views, the last first, until the body of this message fits.
     fn make_room(&mut self, authentic: &Authentic) -> Result<usize, Ignored> {
         let (view, bytes) = body(authentic);
+        if self.bytes + bytes <= EARLY_BYTES_MAX {
+            return Ok(0);
+        }
         let later = |(at, (_, kept)): (usize, &(SequenceNumber, Authentic))| {
             let (of, kept_bytes) = body(kept);
             (kept_bytes > 0 && of > view).then_some((of, at, kept_bytes))

@@ -56,6 +56,8 @@ pub(super) struct Suspicion {
     pub(super) proposed: SequenceNumber,
     /// Since when the next of these has been awaited.
     waiting_since: Time,
+    /// When a batch last committed.
+    committed_at: Option<Time>,
     /// While a view is to be started: when patience ends, once Q replicas have asked for it.
     view_due: Option<Time>,
     /// The newest view that each replica, this one included, has said to suspect.
@@ -114,6 +116,7 @@ impl Suspicion {
             excuses: 0,
             proposed: SequenceNumber(0),
             waiting_since: Time(0),
+            committed_at: None,
             view_due: None,
             suspected: vec![None; n],
             slowness: Slowness::new(first_ns, now),
@@ -152,13 +155,13 @@ impl Suspicion {
     ) {
         self.view_due = None;
         self.proposed = proposed;
-        self.too_slow = None;
         self.slowness.begin_view(proposed > committed, now);
         self.time_anew(now, principal);
     }
 
     fn time_anew(&mut self, now: Time, principal: impl Fn(ClientId) -> u32) {
         self.view_due = self.view_due.map(|_| now.after(self.timeout_ns));
+        self.too_slow = None;
         self.waiting_since = now;
         self.due.clear();
         let idle_ns = self.slowness.idle_ns(now);
@@ -195,6 +198,7 @@ impl Suspicion {
         now: Time,
     ) {
         self.waiting_since = now;
+        self.committed_at = Some(now);
         self.progressed = true;
         self.excuses = 0;
         self.timeout_ns = self.first_ns;
@@ -207,6 +211,12 @@ impl Suspicion {
             }
         }
         self.slowness.note_work(self.proposed > sequence, now);
+    }
+
+    /// How often requests of a principal were waited for in vain, one after the other.
+    #[cfg(test)]
+    pub(super) fn in_vain_times(&self, principal: u32) -> u32 {
+        self.in_vain.get(&principal).map_or(0, |in_vain| in_vain.times)
     }
 
     /// Whether the primary was found to be too slow.
@@ -270,14 +280,21 @@ impl Suspicion {
         tables(clients.iter().map(|(_, client)| &self.requests[client].request))
     }
 
-    /// The executor has not executed a request that it was asked about: it was waited for in vain.
-    fn note_in_vain(&mut self, client: ClientId, principal: u32) {
-        let Some(awaited) = self.requests.get_mut(&client) else { return };
-        awaited.recalled = false;
-        let in_vain = self.in_vain.entry(principal).or_default();
-        in_vain.times = in_vain.times.saturating_add(1);
-        in_vain.outstanding += u32::from(!awaited.in_vain);
-        awaited.in_vain = true;
+    /// The executor has not executed requests that it was asked about: they were waited for in vain, which counts once
+    /// for each principal. Where nothing else was committed meanwhile, that says nothing of whoever made them.
+    fn note_in_vain(&mut self, clients: &[(ClientId, u32)]) {
+        let mut principals = BTreeSet::new();
+        for (client, principal) in clients {
+            let Some(awaited) = self.requests.get_mut(client) else { continue };
+            awaited.recalled = false;
+            if self.committed_at.is_none_or(|at| at < awaited.since) {
+                continue;
+            }
+            let in_vain = self.in_vain.entry(*principal).or_default();
+            in_vain.times = in_vain.times.saturating_add(u32::from(principals.insert(*principal)));
+            in_vain.outstanding += u32::from(!awaited.in_vain);
+            awaited.in_vain = true;
+        }
     }
 }
 
@@ -312,7 +329,7 @@ impl Pbft {
             return to_forward;
         }
         let again_ns = self.config.view_timeout_ns / FORWARD_FRACTION;
-        let (mut full, mut in_vain) = (false, false);
+        let (mut full, mut in_vain) = (false, Vec::new());
         for (index, (&client, &timestamp)) in table.clients.iter().zip(&table.timestamps).enumerate() {
             if client.0 >= self.config.clients || self.is_distrusted(client) {
                 continue;
@@ -327,8 +344,7 @@ impl Pbft {
                         to_forward.push(index);
                     }
                     if awaited.recalled {
-                        self.suspicion.note_in_vain(client, principal);
-                        in_vain = true;
+                        in_vain.push((client, principal));
                     }
                 }
                 None => {
@@ -345,7 +361,8 @@ impl Pbft {
         if full {
             turn.outputs.push(Output::Ignored(Ignored::RequestQueueFull));
         }
-        if in_vain && self.views.active && !self.is_primary() {
+        self.suspicion.note_in_vain(&in_vain);
+        if !in_vain.is_empty() && self.views.active && !self.is_primary() {
             self.suspect(turn);
         }
         self.arm_view_timer(turn);
@@ -395,7 +412,8 @@ impl Pbft {
         }
         // A primary times its own batches as well: where a faulty replica helps some to commit and not others, it may be
         // among the few that notice, and f + 1 must.
-        let owes = suspicion.proposed > self.log.committed || self.owes_padding();
+        // Without a state this replica hands nothing to its executor, and can not tell what has been done.
+        let owes = !self.log.lacks_state() && (suspicion.proposed > self.log.committed || self.owes_padding());
         let batch = owes.then(|| suspicion.waiting_since.after(suspicion.timeout_ns));
         batch.into_iter().chain(suspicion.too_slow.filter(|_| !self.is_primary())).min()
     }

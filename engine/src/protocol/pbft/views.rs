@@ -162,6 +162,7 @@ impl Pbft {
         self.views.note(signed.clone());
         turn.broadcast(Message::ViewChange(signed));
         self.await_view(turn);
+        self.count_suspicions(turn);
     }
 
     /// Ends the current view at every slot. The next view is not active.
@@ -394,6 +395,8 @@ impl Pbft {
         // Bodies and votes that are missing are asked for soon.
         self.expect_more_repairs(turn);
         self.propose(turn);
+        // Others may have been here long enough to suspect the primary already.
+        self.count_suspicions(turn);
     }
 
     /// What entering a view leaves behind in the state of views.

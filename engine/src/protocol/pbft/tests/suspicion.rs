@@ -80,6 +80,16 @@ fn f_plus_one_suspects_are_joined_and_a_quorum_of_them_ends_the_view() {
     }
 }
 
+/// It learns that others suspect the next primary while it is still in the view before.
+#[test]
+fn suspicions_that_were_heard_too_early_count_when_the_view_is_reached() {
+    let mut replica = Replica::new(4, 0);
+    replica.hear(2, suspicion(1));
+    replica.hear(3, suspicion(1));
+    // They count for the view before as well, which ends; and their repetition is no news.
+    assert_eq!((view(&replica), replica.core.views.active), (2, false));
+}
+
 /// Whoever has asked for a later view is lost to this one.
 #[test]
 fn a_view_change_counts_as_a_suspicion_of_the_views_before() {
@@ -235,26 +245,49 @@ fn a_client_whom_f_plus_one_primaries_can_not_prove_is_refused() {
     }
 }
 
+/// Lets `replica` wait for `requests`, of which the first view's end tells that no primary orders them, while a batch of
+/// another principal commits. Returns after how many time-outs the view ends; then the next one begins.
+fn wait_in_vain(replica: &mut Replica, requests: &[(u32, u64)]) -> u64 {
+    replica.step(Input::NotExecuted(table(requests)));
+    let asked = replica.now;
+    let others = batch(&[(50, replica.now.0)]);
+    replica.core.suspicion.note_committed(SequenceNumber(1), &others, |client| client.0, asked);
+    replica.end_view();
+    let waited = replica.now.since(asked) / VIEW_TIMEOUT_NS;
+    replica.core.views.active = true;
+    replica.core.suspicion.note_committed(SequenceNumber(1), &others, |client| client.0, replica.now);
+    replica.core.suspicion.enter_view(replica.now, SequenceNumber(0), SequenceNumber(0), |_| 0);
+    waited
+}
+
 #[test]
 fn whoever_makes_requests_that_no_primary_can_order_wears_out_fewer_and_fewer() {
     let mut replica = Replica::with(Config { principals: Arc::new([0..10, 10..100]), ..config(7, 6) });
-    let mut waits = Vec::new();
-    for timestamp in 1..6 {
-        replica.step(Input::NotExecuted(table(&[(u32::try_from(timestamp).unwrap(), timestamp)])));
+    let waits: Vec<u64> =
+        (1..6).map(|timestamp| wait_in_vain(&mut replica, &[(u32::try_from(timestamp).unwrap(), timestamp)])).collect();
+    assert_eq!(waits, [1, 2, 4, 8, 16]);
+}
+
+#[test]
+fn many_requests_in_vain_at_a_time_count_once_for_their_principal() {
+    let mut replica = Replica::with(Config { principals: Arc::new([0..10, 10..100]), ..config(7, 6) });
+    let all: Vec<(u32, u64)> = (0..9).map(|client| (client, 1)).collect();
+    assert_eq!([wait_in_vain(&mut replica, &all), wait_in_vain(&mut replica, &[(9, 1)])], [1, 2]);
+}
+
+/// A primary that gets nothing done says nothing of whose requests it does not order.
+#[test]
+fn requests_that_a_dead_primary_does_not_order_are_not_in_vain() {
+    let mut replica = Replica::with(Config { principals: Arc::new([0..10, 10..100]), ..config(7, 6) });
+    for timestamp in 1..4 {
+        replica.step(Input::NotExecuted(table(&[(1, timestamp)])));
         let asked = replica.now;
         replica.end_view();
-        waits.push(replica.now.since(asked) / VIEW_TIMEOUT_NS);
-        // The view starts, and commits other things: the time-out is what it was.
         replica.core.views.active = true;
-        replica.core.suspicion.note_committed(
-            SequenceNumber(1),
-            &batch(&[(50, timestamp)]),
-            |client| client.0,
-            replica.now,
-        );
         replica.core.suspicion.enter_view(replica.now, SequenceNumber(0), SequenceNumber(0), |_| 0);
+        assert_eq!(replica.core.suspicion.in_vain_times(1), 0, "only time-outs back off");
+        assert!(replica.now > asked);
     }
-    assert!(waits.windows(2).all(|pair| pair[1] >= pair[0]) && waits[4] >= 8, "{waits:?}");
 }
 
 #[test]
