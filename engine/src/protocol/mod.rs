@@ -149,14 +149,14 @@ pub struct Stamps {
     pub committed: Time,
 }
 
-/// Proof that Q replicas share one state.
+/// A state that nobody goes back behind any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StableCheckpoint {
     /// The checkpoint's sequence number.
     pub sequence: SequenceNumber,
     /// The state's digest.
     pub digest: Digest,
-    /// Who vouched, each with its signature where replicas sign.
+    /// Who vouched, each with its signature where replicas sign: Q replicas, or f + 1 where others have reported it stable.
     pub proof: Vec<(ReplicaId, Option<message::Signature>)>,
 }
 

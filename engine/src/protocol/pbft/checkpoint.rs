@@ -193,6 +193,9 @@ impl Pbft {
 
     /// Makes the checkpoint at `sequence` stable if Q replicas share this replica's own state there. Without an own
     /// matching state the low watermark stays, whatever the others vouch for.
+    ///
+    /// With one, f + 1 are enough where it is known to be stable at a correct replica: those that have helped it to Q
+    /// votes may have none for this one, and as a primary it could not start a view that reaches beyond its window.
     pub(super) fn stabilise(&mut self, sequence: SequenceNumber, turn: &mut Turn<'_>) {
         if !self.checkpoints.counts(self.log.low(), sequence)
             || sequence > self.log.executed
@@ -202,7 +205,9 @@ impl Pbft {
         }
         let votes = self.checkpoints.votes(sequence);
         let Some(digest) = votes.of(self.config.own) else { return };
-        if votes.count(digest) < self.config.quorums.quorum() {
+        let enough = if sequence <= self.settled() { self.config.quorums.weak() } else { self.config.quorums.quorum() };
+        let votes = self.checkpoints.votes(sequence);
+        if votes.count(digest) < enough {
             return;
         }
         let proof = votes.proof(digest);

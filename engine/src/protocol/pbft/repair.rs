@@ -193,6 +193,7 @@ impl Pbft {
         let peer = &mut self.repair.peers[usize::from(sender.0)];
         peer.note(status);
         self.leave_gap(turn);
+        self.follow_settled(turn);
         let far = self.is_far_behind(status);
         let peer = &self.repair.peers[usize::from(sender.0)];
         let lacks_batches = far || peer.committed_for > 0;

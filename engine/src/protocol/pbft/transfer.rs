@@ -200,7 +200,7 @@ impl Pbft {
 
     /// The highest checkpoint that is surely stable at a correct replica, by what f + 1 have told: up to there
     /// everything is settled, and f + 1 correct replicas have executed it.
-    fn settled(&self) -> SequenceNumber {
+    pub(super) fn settled(&self) -> SequenceNumber {
         let told = self.repair.stable_by(self.config.quorums.weak());
         SequenceNumber(told.0 - told.0 % self.config.checkpoint_interval)
     }
@@ -458,6 +458,17 @@ impl Pbft {
     pub(super) fn leave_gap(&mut self, turn: &mut Turn<'_>) {
         if let Some(settled) = self.needless() {
             self.rise_to(settled, turn);
+        }
+    }
+
+    /// Makes the newest own checkpoint stable that is so elsewhere.
+    pub(super) fn follow_settled(&mut self, turn: &mut Turn<'_>) {
+        let (low, settled) = (self.log.low(), self.settled());
+        if settled > low {
+            let own = self.checkpoints.own_above(low).filter(|own| own.sequence <= settled).last();
+            if let Some(own) = own {
+                self.stabilise(own.sequence, turn);
+            }
         }
     }
 

@@ -39,6 +39,21 @@ fn a_checkpoint_is_stable_with_q_matching_states_the_own_included() {
     }
 }
 
+/// Those who have helped it to Q votes elsewhere may have none for this replica.
+#[test]
+fn what_is_stable_at_a_correct_replica_is_stable_here_with_f_plus_one_matching_states() {
+    let status = |stable: u64| Message::Status(Status { stable: SequenceNumber(stable), ..Status::default() });
+    let is_stable = |outputs: &[Output]| outputs.iter().any(|output| matches!(output, Output::StableCheckpoint(_)));
+    for (own, stable_elsewhere, follows) in [(1, INTERVAL, true), (2, INTERVAL, false), (1, INTERVAL - 1, false)] {
+        let mut replica = executed(4, INTERVAL);
+        replica.step(taken(INTERVAL, own));
+        replica.hear(2, checkpoint(INTERVAL, 1));
+        assert!(!is_stable(&replica.hear(0, status(INTERVAL))), "one may lie");
+        let outputs = replica.hear(3, status(stable_elsewhere));
+        assert_eq!(is_stable(&outputs), follows, "{own} {stable_elsewhere}");
+    }
+}
+
 #[test]
 fn the_low_watermark_waits_for_the_own_state() {
     let mut replica = executed(4, INTERVAL - 1);
