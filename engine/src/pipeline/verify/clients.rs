@@ -8,14 +8,13 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use crate::auth::{Keyring, LinkClass, Part, Verifier};
-use crate::pipeline::intake::{self, Blame, Source};
+use crate::pipeline::blame::{Blame, SUSPECT_FRACTION};
+use crate::pipeline::intake::{self, Source};
 use crate::protocol::message::Signature;
 use crate::requests::{Proofs, RequestTable};
 use crate::settings::Strategy;
 use crate::types::{Digest, Time};
 
-/// A suspect's share of a slice is this part of another source's.
-const SUSPECT_FRACTION: usize = 8;
 /// The number of the batch that all share who have sent nothing bad lately. The others' have numbers of their own.
 const COMMON_BATCH: usize = 0;
 
@@ -146,7 +145,7 @@ impl Clients {
         let each = self.slice / self.shares.len().max(1);
         for share in &mut self.shares {
             let suspect = blame.is_suspect(share.source.node());
-            share.left = (if suspect { each / SUSPECT_FRACTION } else { each }).max(1);
+            share.left = (if suspect { each / usize::from(SUSPECT_FRACTION) } else { each }).max(1);
         }
     }
 
