@@ -362,12 +362,12 @@ impl Network {
             if peer.connection == Some(connection) {
                 peer.connection = None;
                 // Not at once: a peer that lets this replica in and hangs up, again and again, would keep both busy.
-                peer.retry_at = now.after(u64::try_from(RECONNECT_FIRST.as_nanos()).unwrap_or(u64::MAX));
+                peer.retry_at = now.after_duration(RECONNECT_FIRST);
             }
             if peer.attempt == Some(connection) {
                 peer.attempt = None;
                 peer.connected_by = None;
-                peer.retry_at = now.after(u64::try_from(peer.backoff.as_nanos()).unwrap_or(u64::MAX));
+                peer.retry_at = now.after_duration(peer.backoff);
                 peer.backoff = (peer.backoff * 2).min(RECONNECT_MAX);
             }
         }
@@ -386,10 +386,9 @@ impl Network {
                 match self.transport.connect(peer.address) {
                     Ok(connection) => {
                         peer.attempt = Some(connection);
-                        peer.connected_by =
-                            Some(now.after(u64::try_from(CONNECT_WITHIN.as_nanos()).unwrap_or(u64::MAX)));
+                        peer.connected_by = Some(now.after_duration(CONNECT_WITHIN));
                     }
-                    Err(_) => peer.retry_at = now.after(u64::try_from(RECONNECT_MAX.as_nanos()).unwrap_or(u64::MAX)),
+                    Err(_) => peer.retry_at = now.after_duration(RECONNECT_MAX),
                 }
             }
         }

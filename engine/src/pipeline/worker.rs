@@ -12,7 +12,7 @@ use crate::pipeline::network::Network;
 use crate::pipeline::stage::{Meter, Stage};
 use crate::ring::doorbell::Doorbell;
 use crate::ring::wait::Wait;
-use crate::types::Time;
+use crate::types::{Time, nanos};
 
 /// How often a thread posts its counters, and so the longest that it sleeps.
 const POST_INTERVAL: Duration = Duration::from_millis(100);
@@ -181,7 +181,7 @@ impl Worker {
     }
 
     fn post_if_due(&mut self) {
-        if self.clock.now().since(self.posted) >= u64::try_from(POST_INTERVAL.as_nanos()).unwrap_or(u64::MAX) {
+        if self.clock.now().since(self.posted) >= nanos(POST_INTERVAL) {
             self.post();
         }
     }
