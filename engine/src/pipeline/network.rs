@@ -21,7 +21,7 @@ use crate::pipeline::ingress::{Admission, Arrival, Ingress};
 use crate::pipeline::intake::{Frames, Intake, Source};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::emulated::Emulated;
-use crate::pipeline::stage::{Counts, count};
+use crate::pipeline::stage::{Counts, STALL_RETRY, count};
 use crate::transport::{CONNECT_WITHIN, ConnectionId, Event, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
 
@@ -194,7 +194,7 @@ impl Network {
         self.connect_where_due(clock.now());
         // Whoever gets something now may be a stage of this thread.
         let wait = if self.hand_on() { Duration::ZERO } else { wait };
-        let wait = if self.is_stalled() { wait.min(Duration::from_micros(50)) } else { wait };
+        let wait = if self.is_stalled() { wait.min(STALL_RETRY) } else { wait };
         let wait = if self.closing.is_empty() { wait } else { Duration::ZERO };
         if let Some(emulated) = &self.emulated
             && !wait.is_zero()
