@@ -30,7 +30,7 @@ use crate::settings::{
 };
 use crate::storage::{self, Directory, Identity, Memory, Storage, StorageError, StorageOptions};
 use crate::transport::raise_descriptor_limit;
-use crate::types::{NodeId, ReplicaId, SequenceNumber};
+use crate::types::{NodeId, ReplicaId, SequenceNumber, nanos};
 
 /// How often a replica considers telling the others where it stands.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
@@ -395,10 +395,6 @@ fn resume(
         failure: Arc::clone(failure),
     };
     Ok((Resumed { recovery, persist }, what))
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn validator(settings: &ClusterSettings) -> Result<Validator, ReplicaError> {

@@ -1,6 +1,7 @@
 //! The vocabulary of the protocol as types: identifiers, positions, digests and time.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -84,11 +85,25 @@ impl Time {
         Self(self.0.saturating_add(nanos))
     }
 
+    /// This time plus `duration`, saturating.
+    #[must_use]
+    pub const fn after_duration(self, duration: Duration) -> Self {
+        self.after(nanos(duration))
+    }
+
     /// Nanoseconds from `earlier` to this time, 0 if it lies after.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+}
+
+/// A duration in the unit of [`Time`], ns, saturating at some centuries.
+#[must_use]
+pub const fn nanos(duration: Duration) -> u64 {
+    let nanos = duration.as_nanos();
+    #[allow(clippy::cast_possible_truncation, reason = "compared before")]
+    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
 }
 
 /// A 256-bit BLAKE3 digest.

@@ -1,15 +1,17 @@
 //! A log begins new segments while the process has no file descriptor left: whoever connects may take them all. And a
 //! low limit is raised as far as it may be. The limit holds for the whole process, so this is the only test here.
-#![allow(unsafe_code, reason = "the limit is set by a system call")]
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
 
 use hippodrome_engine::protocol::Record;
 use hippodrome_engine::storage::backend::Plain;
 use hippodrome_engine::storage::{Directory, Identity, Log};
 use hippodrome_engine::transport::raise_descriptor_limit;
 use hippodrome_engine::types::{Digest, ReplicaId, SequenceNumber};
+
+use crate::common::leave_no_descriptor;
+
+mod common;
 
 const SEGMENT_BYTES: u64 = 500;
 const SEGMENTS: u64 = 5;
@@ -21,8 +23,7 @@ fn segments_are_begun_without_a_free_descriptor() {
     let own = Identity { fingerprint: [7; 32], replica: ReplicaId(1) };
     let mut log = Log::create(&directory, own, Box::new(Plain), SEGMENT_BYTES).unwrap();
 
-    let lowest_free = File::open("/dev/null").unwrap().as_raw_fd();
-    let before = limit_descriptors(lowest_free as u64);
+    let before = leave_no_descriptor();
     assert!(File::open("/dev/null").is_err(), "there is none left");
     let mut outcome = Ok(());
     let mut sequence = 0;
@@ -37,17 +38,4 @@ fn segments_are_begun_without_a_free_descriptor() {
     outcome.unwrap();
     let names = std::fs::read_dir(root.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     assert!(names.filter(|name| name.starts_with("wal-")).count() as u64 >= SEGMENTS);
-}
-
-/// Sets the process's limit and gives the one before.
-fn limit_descriptors(most: u64) -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls are given a value on the stack that outlives them.
-    let outcomes = unsafe {
-        let read = libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        let lowered = libc::rlimit { rlim_cur: most, ..limit };
-        (read, libc::setrlimit(libc::RLIMIT_NOFILE, &raw const lowered))
-    };
-    assert_eq!(outcomes, (0, 0), "{}", std::io::Error::last_os_error());
-    limit.rlim_cur
 }

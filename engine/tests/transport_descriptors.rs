@@ -1,14 +1,15 @@
 //! A process that runs out of file descriptors keeps what it has, does not spin, and accepts again when there are some.
 //! The limit holds for the whole process, so this is the only test here.
-#![allow(unsafe_code, reason = "the limit is set by a system call")]
 
-use std::fs::File;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use hippodrome_engine::settings::options::TransportChoice;
 use hippodrome_engine::transport::{Event, Transport, probe};
+
+use crate::common::{leave_no_descriptor, limit_descriptors};
+
+mod common;
 
 const PEERS: usize = 5;
 
@@ -28,8 +29,7 @@ fn starve(choice: TransportChoice) {
     // The kernel shakes hands for the listener; the peers only wait to be accepted.
     let peers: Vec<_> = (0..PEERS).map(|_| TcpStream::connect(address).unwrap()).collect();
 
-    let lowest_free = File::open("/dev/null").unwrap().as_raw_fd();
-    let before = limit_descriptors(lowest_free as u64);
+    let before = leave_no_descriptor();
     let started = Instant::now();
     let mut polls = 0;
     let mut accepted = 0;
@@ -53,17 +53,4 @@ fn accepted_in(transport: &mut dyn Transport, wait: Duration) -> usize {
     transport.poll(Some(wait), &mut events).unwrap();
     assert!(events.iter().all(|event| matches!(event, Event::Accepted { .. })), "{events:?}");
     events.len()
-}
-
-/// Sets the process's limit and gives the one before.
-fn limit_descriptors(most: u64) -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls are given a value on the stack that outlives them.
-    let outcomes = unsafe {
-        let read = libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        let lowered = libc::rlimit { rlim_cur: most, ..limit };
-        (read, libc::setrlimit(libc::RLIMIT_NOFILE, &raw const lowered))
-    };
-    assert_eq!(outcomes, (0, 0), "{}", std::io::Error::last_os_error());
-    limit.rlim_cur
 }

@@ -378,7 +378,7 @@ impl Driver {
 
     /// How long the next poll may wait.
     fn wait(&mut self, now: Time) -> Duration {
-        let mut until = now.after(u64::try_from(WAIT_MAX.as_nanos()).unwrap_or(u64::MAX));
+        let mut until = now.after_duration(WAIT_MAX);
         if let Some(due) = self.retries.next_due() {
             until = until.min(due);
         }

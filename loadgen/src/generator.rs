@@ -13,7 +13,7 @@ use hippodrome_engine::emulation::{Change, NetworkSpec, OutgoingLinks};
 use hippodrome_engine::limits::CONNECTIONS_MAX;
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::settings::{ClusterFile, TransportChoice};
-use hippodrome_engine::types::{NodeId, Time};
+use hippodrome_engine::types::{NodeId, nanos};
 use thiserror::Error;
 
 use crate::driver::{ThreadSecond, ThreadSummary, Timetable};
@@ -265,11 +265,9 @@ impl<'a> Setup<'a> {
     }
 
     fn timetable(&self) -> Timetable {
-        let after = |time: Time, duration: Duration| time.after(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
-        let start = after(self.clock.now(), HEAD_START);
-        let measure_from = after(start, self.options.warmup);
-        let measure_until = after(measure_from, self.options.duration);
-        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let start = self.clock.now().after_duration(HEAD_START);
+        let measure_from = start.after_duration(self.options.warmup);
+        let measure_until = measure_from.after_duration(self.options.duration);
         let timeout_ns = nanos(self.options.timeout);
         let (drain_ns, drain_max_ns) = (nanos(DRAIN), nanos(DRAIN_MAX));
         Timetable { start, measure_from, measure_until, drain_ns, drain_max_ns, timeout_ns }

@@ -58,12 +58,6 @@ pub(crate) struct Links {
     queue_full: u64,
 }
 
-const fn nanos(duration: Duration) -> u64 {
-    #[allow(clippy::cast_possible_truncation, reason = "intervals of seconds")]
-    let nanos = duration.as_nanos() as u64;
-    nanos
-}
-
 impl Links {
     /// Links to `replicas` for the connection numbers `owned`, of `connections` that the node has to each replica.
     /// `emulator` is what they do, if they are emulated, and `changes` is where changes of that come from.
@@ -237,7 +231,7 @@ impl Links {
                 link.connection = None;
                 link.attempt = None;
                 link.connected_by = None;
-                link.retry_at = now.after(nanos(link.backoff));
+                link.retry_at = now.after_duration(link.backoff);
                 link.backoff = (link.backoff * 2).min(RECONNECT_MAX);
             }
         }
@@ -249,9 +243,9 @@ impl Links {
                 match self.transport.connect(link.address) {
                     Ok(connection) => {
                         link.attempt = Some(connection);
-                        link.connected_by = Some(now.after(nanos(CONNECT_WITHIN)));
+                        link.connected_by = Some(now.after_duration(CONNECT_WITHIN));
                     }
-                    Err(_) => link.retry_at = now.after(nanos(RECONNECT_MAX)),
+                    Err(_) => link.retry_at = now.after_duration(RECONNECT_MAX),
                 }
             }
         }

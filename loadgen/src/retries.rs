@@ -8,10 +8,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::time::Duration;
 
 use hippodrome_engine::protocol::client::ClientTable;
-use hippodrome_engine::types::Time;
+use hippodrome_engine::types::{Time, nanos};
 
 use crate::generator::Retransmission;
 
@@ -53,7 +52,6 @@ pub(crate) struct Retries {
 impl Retries {
     /// Nothing was sent yet.
     pub(crate) fn new(retransmission: Retransmission) -> Self {
-        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let (first_ns, longest_ns) = (nanos(retransmission.first), nanos(retransmission.longest));
         let (sent, again) = (VecDeque::new(), BinaryHeap::new());
         Self { first_ns, longest_ns: longest_ns.max(first_ns), usual_ns: 0, sent, again, probe: None }
@@ -144,6 +142,7 @@ impl Retries {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use super::*;
 

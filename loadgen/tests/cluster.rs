@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hippodrome_engine::auth::NodeKey;
 use hippodrome_engine::emulation::{NetworkSpec, Override};
-use hippodrome_engine::limits::SNAPSHOT_EVERY_BYTES_MIN;
+use hippodrome_engine::limits::{SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX};
 use hippodrome_engine::replica::{self, ReplicaError, ReplicaOptions};
 use hippodrome_engine::settings::{
     Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice,
@@ -267,7 +267,9 @@ fn load_over_blocked(name: &str, from: &[u16], to: &[u16]) -> LoadReport {
     let blocked = Override { from: nodes(from), to: nodes(to), link: "blocked=on".into() };
     let network = Some(NetworkSpec { overrides: vec![blocked], ..NetworkSpec::default() });
     let hlog = tempfile::Builder::new().prefix(name).suffix(".hlog").tempfile().unwrap();
-    let (settings, epoll) = (ClusterSettings::default(), TransportChoice::Epoll);
+    // Backups hear of requests that their primary does not hear of: nobody is to suspect it for that within the load.
+    let settings = ClusterSettings { view_timeout_ms: VIEW_TIMEOUT_MS_MAX, ..ClusterSettings::default() };
+    let epoll = TransportChoice::Epoll;
     let cluster = Cluster::with_network(4, settings, &Placement::Auto, epoll, network.clone());
     let retransmission = Retransmission { first: Duration::from_secs(2), longest: Duration::from_secs(2) };
     let workload = WorkloadOptions::Null { request_bytes: 16 };

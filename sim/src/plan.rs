@@ -11,6 +11,7 @@ use hippodrome_engine::execute::SNAPSHOT_CHUNK_BYTES;
 use hippodrome_engine::limits::{HISTORY_BATCHES_MAX, IN_FLIGHT_MAX, REQUESTS_MAX};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::settings::options::Batching;
+use hippodrome_engine::types::nanos;
 use serde::{Deserialize, Serialize};
 
 mod draw;
@@ -271,8 +272,7 @@ impl Plan {
             Batching::Fixed { size } => within("batching.size", size as u64, 1..=REQUESTS_MAX as u64),
             Batching::Time { size, delay } => {
                 within("batching.size", size as u64, 1..=REQUESTS_MAX as u64)?;
-                let delay_ns = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
-                within("batching.delay", delay_ns, 1..=TIME_MAX_NS)
+                within("batching.delay", nanos(delay), 1..=TIME_MAX_NS)
             }
             Batching::Adaptive { size, in_flight } => {
                 within("batching.size", size as u64, 1..=REQUESTS_MAX as u64)?;

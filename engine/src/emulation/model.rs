@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{LINK_BITS_PER_S_MIN, LINK_DELAY_MAX};
 use crate::named::named_enum;
 use crate::settings::OptionError;
+use crate::types::nanos;
 
 named_enum! {
     /// How the random part of a delay is distributed. It is never negative: a frame is never early.
@@ -138,10 +139,6 @@ impl Default for LinkModel {
     fn default() -> Self {
         Self::CLEAR
     }
-}
-
-pub(super) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn switch(text: &str) -> Option<bool> {

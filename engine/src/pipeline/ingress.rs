@@ -111,8 +111,7 @@ impl Ingress {
         };
         let strangers = self.connections.iter().filter_map(|(id, entry)| Some((until(entry)?, *id)));
         let (until, slow) = strangers.min()?;
-        let left = u64::try_from((HANDSHAKE_WITHIN - HANDSHAKE_GRACE).as_nanos()).unwrap_or(u64::MAX);
-        (until <= now.after(left)).then_some(slow)
+        (until <= now.after_duration(HANDSHAKE_WITHIN - HANDSHAKE_GRACE)).then_some(slow)
     }
 
     /// A connection to `peer`, number `index` of `connections`, stands: returns what to say first.
@@ -131,7 +130,7 @@ impl Ingress {
 
     fn add(&mut self, now: Time, connection: ConnectionId, handshake: Handshake) {
         self.strangers += 1;
-        let until = now.after(u64::try_from(HANDSHAKE_WITHIN.as_nanos()).unwrap_or(u64::MAX));
+        let until = now.after_duration(HANDSHAKE_WITHIN);
         let state = State::Stranger { handshake: Box::new(handshake), until };
         let reader = FrameReader::new(HELLO_BODY_BYTES_MAX);
         self.connections.insert(connection, Connection { reader, state, held: 0, looks: 0 });
@@ -226,7 +225,7 @@ impl Ingress {
         if now < self.look_at {
             return Vec::new();
         }
-        self.look_at = now.after(u64::try_from(LOOK_EVERY.as_nanos()).unwrap_or(u64::MAX));
+        self.look_at = now.after_duration(LOOK_EVERY);
         let mut late = Vec::new();
         let is_read = |state: &State| !matches!(state, State::Proven(node) if paused.contains(node));
         let begun = self.connections.iter_mut().filter(|(_, entry)| entry.held > 0 && is_read(&entry.state));
@@ -297,7 +296,7 @@ mod tests {
         }
         // All of them came just now: they may still be about to prove themselves.
         assert_eq!(ingress.on_accepted(Time(most), ConnectionId(most)), Some(ConnectionId(most)));
-        let later = Time(u64::try_from(HANDSHAKE_GRACE.as_nanos()).unwrap() + 1);
+        let later = Time(1).after_duration(HANDSHAKE_GRACE);
         assert_eq!(ingress.on_accepted(later, ConnectionId(1000)), Some(ConnectionId(0)));
         assert_eq!(ingress.on_accepted(later, ConnectionId(1001)), Some(ConnectionId(1)));
         assert_eq!(ingress.on_accepted(later, ConnectionId(1002)), Some(ConnectionId(1002)));
@@ -385,8 +384,7 @@ mod tests {
         }
         say(&mut ingress, 1, &first.slice(..100));
         say(&mut ingress, 2, &first.slice(..100));
-        let second = u64::try_from(LOOK_EVERY.as_nanos()).unwrap();
-        let at = |look: u32| Time(u64::from(look) * second);
+        let at = |look: u32| Time(0).after_duration(LOOK_EVERY * look);
         for look in 0..2 * LOOKS_MAX {
             assert_eq!(ingress.expire_frames(at(look), &[NodeId(4)]), [], "it is not read from");
         }

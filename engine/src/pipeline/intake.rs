@@ -6,11 +6,10 @@
 //! What a frame costs to verify is guessed from its length, without a look into it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::auth::{Keyring, LinkClass, proof_bytes};
 use crate::limits::{INTAKE_BYTES_MAX, REQUEST_COLUMNS_BYTES};
+use crate::pipeline::blame::SUSPECT_FRACTION;
 use crate::settings::Strategy;
 use crate::types::{NodeId, ReplicaId, Time};
 use crate::wire::{Frame, FrameKind};
@@ -69,11 +68,9 @@ pub struct Frames {
 }
 
 /// Work that is handed on at a time, in checks of requests, where they are signed: some milliseconds.
-const SIGNED_QUANTUM: u32 = 128;
+pub(super) const SIGNED_QUANTUM: u32 = 128;
 /// The same elsewhere: about one read of a connection, so that tags are computed side by side.
 const QUANTUM: u32 = 2048;
-/// A suspect's frames count as so many times as costly.
-const SUSPECT_WEIGHT: u64 = 8;
 
 /// Work that is handed on at a time: checks of requests.
 #[must_use]
@@ -136,7 +133,7 @@ impl Intake {
     }
 
     /// The next frames of lane C that come from a node which is `ready`: a quantum, or one that costs more. Suspects get
-    /// an eighth of what others get.
+    /// a [fraction](SUSPECT_FRACTION) of what others get.
     pub fn pop_client(
         &mut self,
         ready: impl Fn(NodeId) -> bool,
@@ -146,7 +143,7 @@ impl Intake {
         let node = client_node(queue).0;
         let source =
             if queue < self.replicas { Source::Forwards(ReplicaId(node)) } else { Source::Client(NodeId(node)) };
-        let weight = if is_suspect(NodeId(node)) { SUSPECT_WEIGHT } else { 1 };
+        let weight = if is_suspect(NodeId(node)) { SUSPECT_FRACTION.into() } else { 1 };
         Some(self.clients.pop(queue, source, self.quantum, weight))
     }
 
@@ -292,91 +289,6 @@ impl Lane {
             self.active.retain(|active| *active != at);
         }
         taken
-    }
-}
-
-/// Who has sent bad proofs, shared by the network and all verify stages: it is checked apart from the others, and less.
-#[derive(Clone, Debug)]
-pub struct Blame(Arc<[AtomicU32]>);
-
-/// So many good requests make up for a bad one.
-const FORGIVEN_AFTER: u32 = 4096;
-
-impl Blame {
-    /// Nobody of `nodes` is to blame.
-    #[must_use]
-    pub fn new(nodes: usize) -> Self {
-        Self((0..nodes).map(|_| AtomicU32::new(0)).collect())
-    }
-
-    /// Whether this node has sent bad proofs lately.
-    #[must_use]
-    pub fn is_suspect(&self, node: NodeId) -> bool {
-        self.0.get(usize::from(node.0)).is_some_and(|left| left.load(Ordering::Relaxed) > 0)
-    }
-
-    /// Notes what became of requests that this node has sent.
-    pub fn note(&self, node: NodeId, good: usize, bad: usize) {
-        let Some(left) = self.0.get(usize::from(node.0)) else { return };
-        if bad > 0 {
-            left.store(FORGIVEN_AFTER, Ordering::Relaxed);
-            return;
-        }
-        if left.load(Ordering::Relaxed) > 0 {
-            let good = u32::try_from(good).unwrap_or(u32::MAX);
-            let forgive = |left: u32| Some(left.saturating_sub(good));
-            let _ = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, forgive);
-        }
-    }
-}
-
-/// What verify stages have of each node and have not finished, in checks of requests. It is bounded, so that a node whose
-/// turn comes finds nothing of another one's in front of it but the slice that is under way.
-#[derive(Clone, Debug)]
-pub struct Credit {
-    taken: Arc<[AtomicU32]>,
-    most: u32,
-}
-
-/// Of each node a verify stage has so many quanta, where requests are signed and where they are not: it must not run dry
-/// while the network is busy with its sockets.
-const QUANTA: [u32; 2] = [2, 8];
-
-impl Credit {
-    /// Of no node anything is under way at any of `stages` verify stages.
-    #[must_use]
-    pub fn new(keyring: &Keyring, stages: usize) -> Self {
-        let quantum = quantum(keyring);
-        let quanta = if quantum == SIGNED_QUANTUM { QUANTA[0] } else { QUANTA[1] };
-        let stages = u32::try_from(stages).unwrap_or(u32::MAX);
-        let taken = (0..keyring.nodes()).map(|_| AtomicU32::new(0)).collect();
-        Self { taken, most: quantum.saturating_mul(quanta).saturating_mul(stages) }
-    }
-
-    /// Whether verify stages may get more of this node's.
-    #[must_use]
-    pub fn is_left(&self, node: NodeId) -> bool {
-        self.taken.get(usize::from(node.0)).is_some_and(|taken| taken.load(Ordering::Relaxed) < self.most)
-    }
-
-    /// What verify stages have of this node's.
-    #[cfg(test)]
-    pub(crate) fn taken(&self, node: NodeId) -> u32 {
-        self.taken[usize::from(node.0)].load(Ordering::Relaxed)
-    }
-
-    /// Verify stages get so much more, whatever is left.
-    pub fn take(&self, node: NodeId, cost: u32) {
-        if let Some(taken) = self.taken.get(usize::from(node.0)) {
-            taken.fetch_add(cost, Ordering::Relaxed);
-        }
-    }
-
-    /// A verify stage has finished so much.
-    pub fn give_back(&self, node: NodeId, cost: u32) {
-        if let Some(taken) = self.taken.get(usize::from(node.0)) {
-            taken.fetch_sub(cost, Ordering::Relaxed);
-        }
     }
 }
 

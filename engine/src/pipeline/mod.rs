@@ -1,19 +1,21 @@
 //! The pipeline: stages on threads, joined by bounded lock-free rings that carry batches.
 //!
-//! In data-path order: [ingress] (sockets to frames), [intake] (whose turn it is), [verify] (frames to authenticated
-//! inputs), [order] (drives the protocol core), [persist] (makes votes durable, where that is asked for), [execute]
-//! (applies committed batches), [egress] (seals and encodes), and back to the sockets, which the ingress's [network]
-//! owns both ways. [stage] is what they have in common, [link] joins two of them, [worker] runs some of them on one
-//! thread, [placement] decides which, and [topology] is the one file that wires every link, depth and core. [board] is
-//! where stages post their counters for the control port.
+//! In data-path order: [ingress] (sockets to frames), [intake] (whose turn it is, by what [credit] and [blame] say of
+//! the node), [verify] (frames to authenticated inputs), [order] (drives the protocol core), [persist] (makes votes
+//! durable, where that is asked for), [execute] (applies committed batches), [egress] (seals and encodes), and back to
+//! the sockets, which the ingress's [network] owns both ways. [stage] is what they have in common, [link] joins two of
+//! them, [worker] runs some of them on one thread, [placement] decides which, and [topology] is the one file that wires
+//! every link, depth and core. [board] is where stages post their counters for the control port.
 //!
 //! Who may wait for whom: network → verify → order (→ persist) → execute → egress → network. A full link stops the stage
 //! before it, back to the intake; whoever fills that is no longer read from, and feels it through TCP. The one cycle,
 //! order → execute → order, can not lock up: order takes feedback even while its own output is held back, and the
 //! protocol bounds what is between the two by its window.
 
+pub mod blame;
 pub mod board;
 pub mod clock;
+pub mod credit;
 pub mod egress;
 pub mod execute;
 pub mod ingress;

@@ -12,14 +12,16 @@ use bytes::Bytes;
 use crate::auth::Keyring;
 use crate::emulation::OutgoingLinks;
 use crate::limits::{CLIENT_QUEUE_BYTES_MAX, NODE_QUEUE_BYTES_MAX, PEER_QUEUE_BYTES_MAX};
+use crate::pipeline::blame::Blame;
 use crate::pipeline::board::Board;
 use crate::pipeline::clock::Clock;
+use crate::pipeline::credit::Credit;
 use crate::pipeline::egress::{Destination, Outgoing, connection_of};
 use crate::pipeline::ingress::{Admission, Arrival, Ingress};
-use crate::pipeline::intake::{Blame, Credit, Frames, Intake, Source};
+use crate::pipeline::intake::{Frames, Intake, Source};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::emulated::Emulated;
-use crate::pipeline::stage::{Counts, count};
+use crate::pipeline::stage::{Counts, STALL_RETRY, count};
 use crate::transport::{CONNECT_WITHIN, ConnectionId, Event, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
 
@@ -192,7 +194,7 @@ impl Network {
         self.connect_where_due(clock.now());
         // Whoever gets something now may be a stage of this thread.
         let wait = if self.hand_on() { Duration::ZERO } else { wait };
-        let wait = if self.is_stalled() { wait.min(Duration::from_micros(50)) } else { wait };
+        let wait = if self.is_stalled() { wait.min(STALL_RETRY) } else { wait };
         let wait = if self.closing.is_empty() { wait } else { Duration::ZERO };
         if let Some(emulated) = &self.emulated
             && !wait.is_zero()
@@ -360,12 +362,12 @@ impl Network {
             if peer.connection == Some(connection) {
                 peer.connection = None;
                 // Not at once: a peer that lets this replica in and hangs up, again and again, would keep both busy.
-                peer.retry_at = now.after(u64::try_from(RECONNECT_FIRST.as_nanos()).unwrap_or(u64::MAX));
+                peer.retry_at = now.after_duration(RECONNECT_FIRST);
             }
             if peer.attempt == Some(connection) {
                 peer.attempt = None;
                 peer.connected_by = None;
-                peer.retry_at = now.after(u64::try_from(peer.backoff.as_nanos()).unwrap_or(u64::MAX));
+                peer.retry_at = now.after_duration(peer.backoff);
                 peer.backoff = (peer.backoff * 2).min(RECONNECT_MAX);
             }
         }
@@ -384,10 +386,9 @@ impl Network {
                 match self.transport.connect(peer.address) {
                     Ok(connection) => {
                         peer.attempt = Some(connection);
-                        peer.connected_by =
-                            Some(now.after(u64::try_from(CONNECT_WITHIN.as_nanos()).unwrap_or(u64::MAX)));
+                        peer.connected_by = Some(now.after_duration(CONNECT_WITHIN));
                     }
-                    Err(_) => peer.retry_at = now.after(u64::try_from(RECONNECT_MAX.as_nanos()).unwrap_or(u64::MAX)),
+                    Err(_) => peer.retry_at = now.after_duration(RECONNECT_MAX),
                 }
             }
         }

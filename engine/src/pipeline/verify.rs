@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use crate::app::Validator;
 use crate::auth::{Check, Keyring, LinkClass, Part, Verifier};
+use crate::pipeline::blame::Blame;
 use crate::pipeline::board::{Board, Reached};
-use crate::pipeline::intake::{self, Blame, Credit, Frames, Source};
+use crate::pipeline::credit::Credit;
+use crate::pipeline::intake::{self, Frames, Source};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::stage::{Counts, Stage, count, count_many};
 use crate::pipeline::verify::clients::{Clients, Pending};

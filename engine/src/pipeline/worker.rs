@@ -9,15 +9,13 @@ use crossbeam::sync::Parker;
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::network::Network;
-use crate::pipeline::stage::{Meter, Stage};
+use crate::pipeline::stage::{Meter, STALL_RETRY, Stage};
 use crate::ring::doorbell::Doorbell;
 use crate::ring::wait::Wait;
-use crate::types::Time;
+use crate::types::{Time, nanos};
 
 /// How often a thread posts its counters, and so the longest that it sleeps.
 const POST_INTERVAL: Duration = Duration::from_millis(100);
-/// How soon a thread asks again whether a full link has room: nobody wakes it for that.
-const STALL_RETRY: Duration = Duration::from_micros(50);
 /// Rounds over the stages before a thread looks at its sockets again.
 const ROUNDS_MAX: usize = 8;
 /// The same as a time: a slice of signatures takes as long, and what peers say must not wait for eight of them.
@@ -181,7 +179,7 @@ impl Worker {
     }
 
     fn post_if_due(&mut self) {
-        if self.clock.now().since(self.posted) >= u64::try_from(POST_INTERVAL.as_nanos()).unwrap_or(u64::MAX) {
+        if self.clock.now().since(self.posted) >= nanos(POST_INTERVAL) {
             self.post();
         }
     }

@@ -4,7 +4,6 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::emulation::model::nanos;
 
 const MS: u64 = 1_000_000;
 
@@ -60,7 +59,7 @@ proptest! {
         prop_assert_eq!(arrived.len(), frames.len());
         for (due, number) in &arrived {
             let takes_ns = model.serialisation_ns(frames[*number].1);
-            prop_assert!(*due >= pushed[*number].after(nanos(model.delay) + takes_ns));
+            prop_assert!(*due >= pushed[*number].after_duration(model.delay).after(takes_ns));
         }
         if !model.reorder {
             prop_assert!(arrived.iter().map(|(_, number)| *number).is_sorted());

@@ -175,19 +175,3 @@ fn too_many_forwards_are_refused_and_do_not_pause_their_sender() {
     intake.pop_client(all, nobody).unwrap();
     assert!(intake.push(Time(1), forward()));
 }
-
-#[test]
-fn blame_is_forgiven_for_good_requests_and_not_for_less() {
-    let blame = Blame::new(6);
-    blame.note(NodeId(4), 5, 1);
-    blame.note(NodeId(5), 5, 0);
-    assert!(blame.is_suspect(NodeId(4)) && !blame.is_suspect(NodeId(5)));
-    blame.note(NodeId(4), FORGIVEN_AFTER as usize - 1, 0);
-    assert!(blame.is_suspect(NodeId(4)));
-    blame.note(NodeId(4), 0, 0);
-    assert!(blame.is_suspect(NodeId(4)));
-    blame.note(NodeId(4), 1, 0);
-    assert!(!blame.is_suspect(NodeId(4)));
-    blame.note(NodeId(99), 0, 1);
-    assert!(!blame.is_suspect(NodeId(99)));
-}

@@ -8,19 +8,15 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use crate::auth::{Keyring, LinkClass, Part, Verifier};
-use crate::pipeline::intake::{self, Blame, Source};
+use crate::pipeline::blame::{Blame, SUSPECT_FRACTION};
+use crate::pipeline::intake::{self, Source};
 use crate::protocol::message::Signature;
 use crate::requests::{Proofs, RequestTable};
 use crate::settings::Strategy;
 use crate::types::{Digest, Time};
 
-/// A suspect's share of a slice is this part of another source's.
-const SUSPECT_FRACTION: usize = 8;
 /// The number of the batch that all share who have sent nothing bad lately. The others' have numbers of their own.
 const COMMON_BATCH: usize = 0;
-
-/// So many signed tables are remembered as proven.
-const PROVEN_MAX: usize = 1024;
 
 /// A table that is being checked.
 #[derive(Debug)]
@@ -35,6 +31,8 @@ pub(super) struct Pending {
     pub(super) good: Vec<bool>,
     /// What its source gets back when it is done.
     pub(super) credit: u32,
+    /// What it is remembered by, if it is to be when all of it has proven itself.
+    key: Option<Digest>,
 }
 
 /// The tables that are being checked.
@@ -49,39 +47,6 @@ pub(super) struct Clients {
     taken: Vec<(usize, usize, Range<usize>)>,
     good: Vec<bool>,
     proven: Proven,
-}
-
-/// Signed tables of which every request has proven itself, by a digest of all that was checked and of the signatures. They
-/// come again, from clients that ask again and from replicas that pass on what this one has been sent, too, and cost next
-/// to nothing then.
-#[derive(Debug, Default)]
-struct Proven {
-    known: HashSet<Digest>,
-    by_age: VecDeque<Digest>,
-}
-
-impl Proven {
-    /// `None` of a table that is not signed: tags are cheaper than to remember them.
-    fn key(table: &RequestTable) -> Option<Digest> {
-        let Proofs::Signatures(signatures) = &table.proofs else { return None };
-        // A request's digest covers its client, its timestamp and its operation.
-        let digests: Vec<[u8; 32]> = table.digests.iter().map(|digest| digest.0).collect();
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(digests.as_flattened()).update(signatures);
-        Some(hasher.finalize().into())
-    }
-
-    fn insert(&mut self, key: Digest) {
-        if !self.known.insert(key) {
-            return;
-        }
-        self.by_age.push_back(key);
-        if self.by_age.len() > PROVEN_MAX
-            && let Some(oldest) = self.by_age.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
 }
 
 /// What a source may have checked in a slice.
@@ -107,9 +72,10 @@ impl Clients {
     }
 
     pub(super) fn push(&mut self, source: Source, received: Time, table: RequestTable, signature: Option<Signature>) {
-        let known = Proven::key(&table).is_some_and(|key| self.proven.known.contains(&key));
+        let key = Proven::key(&table);
+        let known = key.is_some_and(|key| self.proven.known.contains(&key));
         let good = if known { vec![true; table.len()] } else { Vec::new() };
-        self.tables.push_back(Pending { source, received, table, signature, good, credit: 0 });
+        self.tables.push_back(Pending { source, received, table, signature, good, credit: 0, key });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -157,8 +123,8 @@ impl Clients {
     pub(super) fn pop_done(&mut self) -> Option<Pending> {
         let done = self.tables.iter().position(|pending| pending.good.len() == pending.table.len())?;
         let done = self.tables.remove(done)?;
-        if done.good.iter().all(|good| *good)
-            && let Some(key) = Proven::key(&done.table)
+        if let Some(key) = done.key
+            && done.good.iter().all(|good| *good)
         {
             self.proven.insert(key);
         }
@@ -179,7 +145,7 @@ impl Clients {
         let each = self.slice / self.shares.len().max(1);
         for share in &mut self.shares {
             let suspect = blame.is_suspect(share.source.node());
-            share.left = (if suspect { each / SUSPECT_FRACTION } else { each }).max(1);
+            share.left = (if suspect { each / usize::from(SUSPECT_FRACTION) } else { each }).max(1);
         }
     }
 
@@ -196,5 +162,41 @@ impl Clients {
             self.taken.push((share.batch, number, next..next + many));
         }
         self.taken.sort_by_key(|(batch, ..)| *batch);
+    }
+}
+
+/// So many signed tables are remembered as proven.
+const PROVEN_MAX: usize = 1024;
+
+/// Signed tables of which every request has proven itself, by a digest of all that was checked and of the signatures. They
+/// come again, from clients that ask again and from replicas that pass on what this one has been sent, too, and cost next
+/// to nothing then.
+#[derive(Debug, Default)]
+struct Proven {
+    known: HashSet<Digest>,
+    by_age: VecDeque<Digest>,
+}
+
+impl Proven {
+    /// `None` of a table that is not signed: tags are cheaper than to remember them.
+    fn key(table: &RequestTable) -> Option<Digest> {
+        let Proofs::Signatures(signatures) = &table.proofs else { return None };
+        // A request's digest covers its client, its timestamp and its operation.
+        let digests: Vec<[u8; 32]> = table.digests.iter().map(|digest| digest.0).collect();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(digests.as_flattened()).update(signatures);
+        Some(hasher.finalize().into())
+    }
+
+    fn insert(&mut self, key: Digest) {
+        if !self.known.insert(key) {
+            return;
+        }
+        self.by_age.push_back(key);
+        if self.by_age.len() > PROVEN_MAX
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
     }
 }
