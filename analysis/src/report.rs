@@ -248,6 +248,10 @@ pub struct Generator {
     /// Highest share of the window that one of its threads was ready to run and got no core, percent.
     #[serde(default)]
     pub wait_percent: f64,
+    /// Highest share of the window that one of its threads was either, percent: no sum of the two before it, which may be
+    /// of different threads.
+    #[serde(default)]
+    pub busy_or_waiting_percent: f64,
     /// Its share of the CPU time of the whole run, percent.
     pub cpu_share_percent: f64,
     /// Operations that the schedule asked for in the window (open loop).
