@@ -38,8 +38,8 @@ const PHASES: &[(&str, &str)] = &[
 const LOG_WRITTEN: &str = "log_written";
 
 /// Reasons that every healthy run has: a quorum is complete before the last message of it arrives, and what was lost or
-/// only slow is sent again. Not `reply_withheld`: there somebody asked at once for more bytes of old replies than a table
-/// may hold, which honest clients come to only where many large replies were lost, and they wait longer for it.
+/// only slow is sent again. Not `reply_withheld`: there somebody asked at once for more bytes of old replies than a
+/// table may hold, which honest clients come to only where many large replies were lost, and they wait longer for it.
 const USUAL_REASONS: &[&str] = &[
     "already_committed",
     "below_low_watermark",

@@ -78,8 +78,8 @@ pub const HISTORY_BATCHES_MAX: usize = 16 * WINDOW_MAX as usize;
 pub const LEDGER_RETAINED: usize = 1 << 14;
 
 /// Most digests that a replica tells to have pre-prepared at one sequence number, in different views. Those of the
-/// highest views count; to forget one never endangers safety, since a digest is only chosen where f + 1 replicas tell of
-/// it.
+/// highest views count; to forget one never endangers safety, since a digest is only chosen where f + 1 replicas tell
+/// of it.
 pub const PRE_PREPARED_MAX: usize = 4;
 /// Most checkpoints that a view-change lists: all that lie between the watermarks.
 pub const CHECKPOINTS_MAX: usize = WINDOW_MAX as usize + 1;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// Why a run's liveness is not judged: progress is promised with f faulty replicas, and plans may take memories besides.
+/// Why a run's liveness is not judged: progress is promised with f faulty replicas, and plans may take memories
+/// besides.
 pub const UNJUDGED: &str = "more than f replicas were Byzantine or had lost their votes in the end";
 
 /// What one run met.

@@ -2,8 +2,9 @@
 //! fell and how much of it was lost, and how soon the cluster was back.
 //!
 //! Everything is drawn from operations counted in windows of 100 ms, from the views that replicas told while the load
-//! ran, and from the interval log. A fault's *span* lasts until the next fault or the end of the measured window; faults
-//! with no whole window between them share the span of the last one. A fault's *baseline* is the median of the measured windows before it that no earlier fault disturbed.
+//! ran, and from the interval log. A fault's *span* lasts until the next fault or the end of the measured window;
+//! faults with no whole window between them share the span of the last one. A fault's *baseline* is the median of the
+//! measured windows before it that no earlier fault disturbed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -18,7 +18,7 @@ use crate::wire::{Frame, FrameKind};
 /// Who answers for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A peer, by what it says; it stays in order, but for what follows.
+    /// A peer, by all that it says but pre-prepares and forwards, in order.
     Peer(ReplicaId),
     /// A peer's pre-prepares.
     PrePrepares(ReplicaId),
@@ -114,8 +114,8 @@ impl Intake {
         }
     }
 
-    /// Takes a frame that has just been read. False if it is one of too many forwards, which is for the caller to count:
-    /// to pause its connection would hold up its sender's votes.
+    /// Takes a frame that has just been read. False if it is one of too many forwards, which is for the caller to
+    /// count: to pause its connection would hold up its sender's votes.
     pub fn push(&mut self, received: Time, frame: Frame) -> bool {
         let source = Source::of(&frame, self.replicas);
         let cost = self.cost(&frame);
@@ -135,8 +135,8 @@ impl Intake {
         Some(self.peers.pop(queue, source, self.quantum, 1))
     }
 
-    /// The next frames of lane C that come from a node which is `ready`: a quantum, or one that costs more. Suspects get
-    /// an eighth of what others get.
+    /// The next frames of lane C that come from a node which is `ready`: a quantum, or one that costs more. Suspects
+    /// get an eighth of what others get.
     pub fn pop_client(
         &mut self,
         ready: impl Fn(NodeId) -> bool,
@@ -330,16 +330,16 @@ impl Blame {
     }
 }
 
-/// What verify stages have of each node and have not finished, in checks of requests. It is bounded, so that a node whose
-/// turn comes finds nothing of another one's in front of it but the slice that is under way.
+/// What verify stages have of each node and have not finished, in checks of requests. It is bounded, so that a node
+/// whose turn comes finds nothing of another one's in front of it but the slice that is under way.
 #[derive(Clone, Debug)]
 pub struct Credit {
     taken: Arc<[AtomicU32]>,
     most: u32,
 }
 
-/// Of each node a verify stage has so many quanta, where requests are signed and where they are not: it must not run dry
-/// while the network is busy with its sockets.
+/// Of each node a verify stage has so many quanta, where requests are signed and where they are not: it must not run
+/// dry while the network is busy with its sockets.
 const QUANTA: [u32; 2] = [2, 8];
 
 impl Credit {

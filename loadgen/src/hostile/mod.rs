@@ -37,15 +37,16 @@ named_enum! {
     Kind {
         /// Requests whose authenticators or signatures hold for nobody.
         BadSignatures = "bad-signatures",
-        /// Requests whose authenticators hold for some replicas only: at first for replica 0, later for any subset. Where
-        /// requests are signed, which convinces all or none, each replica gets another operation under one timestamp.
+        /// Requests whose authenticators hold for some replicas only: at first for replica 0, later for any subset.
+        /// Where requests are signed, which convinces all or none, each replica gets another operation under one
+        /// timestamp.
         PartialAuthenticators = "partial-authenticators",
         /// Good requests, sent to all replicas again and again, the old ones too.
         Replays = "replays",
         /// Timestamps that grow to the last one, and numbers of clients that are not its own or nobody's.
         GrowingIdentifiers = "growing-identifiers",
-        /// Random bytes in place of a handshake or after it, and frames of every kind around random bodies; hung up on, it
-        /// comes again.
+        /// Random bytes in place of a handshake or after it, and frames of every kind around random bodies; hung up on,
+        /// it comes again.
         Garbage = "garbage",
         /// Hundreds of connections that say a part of a handshake or of a frame, and then nothing.
         HalfOpen = "half-open",

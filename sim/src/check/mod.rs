@@ -21,7 +21,8 @@ use votes::Votes;
 named_enum! {
     /// What is checked.
     Checker {
-        /// Honest replicas execute the same batch at each sequence number, in all their lives, and come to the same state.
+        /// Honest replicas execute the same batch at each sequence number, in all their lives, and come to the same
+        /// state.
         Agreement = "agreement",
         /// Correct replicas that prepare a batch in one view at one sequence number prepare the same one.
         Certificates = "certificates",
@@ -95,7 +96,8 @@ struct Entry {
 }
 
 impl Checks {
-    /// `correct`: the replicas that are neither Byzantine nor come to forget everything. `window` is L, a multiple of K.
+    /// `correct`: the replicas that are neither Byzantine nor come to forget everything. `window` is L, a multiple of
+    /// K.
     pub(crate) fn new(clients: u32, correct: u64, window: u64) -> Self {
         Self {
             clients,

@@ -1,8 +1,8 @@
 //! The work for clients that a verify stage has begun: tables of requests, checked slice by slice.
 //!
-//! Where requests are signed a table of thousands takes a good part of a second, so a slice is a bounded number of checks,
-//! an equal share of every source that waits. A table is handed on whole, once all its verdicts are known. Tags are so
-//! cheap, and so much cheaper side by side, that a slice is everything there.
+//! Where requests are signed a table of thousands takes a good part of a second, so a slice is a bounded number of
+//! checks, an equal share of every source that waits. A table is handed on whole, once all its verdicts are known. Tags
+//! are so cheap, and so much cheaper side by side, that a slice is everything there.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
@@ -51,9 +51,9 @@ pub(super) struct Clients {
     proven: Proven,
 }
 
-/// Signed tables of which every request has proven itself, by a digest of all that was checked and of the signatures. They
-/// come again, from clients that ask again and from replicas that pass on what this one has been sent, too, and cost next
-/// to nothing then.
+/// Signed tables of which every request has proven itself, by a digest of all that was checked and of the signatures.
+/// They come again, from clients that ask again and from replicas that pass on what this one has been sent, too, and
+/// cost next to nothing then.
 #[derive(Debug, Default)]
 struct Proven {
     known: HashSet<Digest>,
