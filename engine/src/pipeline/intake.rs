@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::auth::{Keyring, LinkClass, proof_bytes};
-use crate::limits::{INTAKE_BYTES_MAX, REQUEST_COLUMNS_BYTES};
+use crate::limits::{INTAKE_BYTES_MAX, QUANTA, QUANTA_SIGNED, QUANTUM, QUANTUM_SIGNED, REQUEST_COLUMNS_BYTES};
 use crate::settings::Strategy;
 use crate::types::{NodeId, ReplicaId, Time};
 use crate::wire::{Frame, FrameKind};
@@ -68,10 +68,6 @@ pub struct Frames {
     pub frames: Vec<Frame>,
 }
 
-/// Work that is handed on at a time, in checks of requests, where they are signed: some milliseconds.
-const SIGNED_QUANTUM: u32 = 128;
-/// The same elsewhere: about one read of a connection, so that tags are computed side by side.
-const QUANTUM: u32 = 2048;
 /// A suspect's frames count as so many times as costly.
 const SUSPECT_WEIGHT: u64 = 8;
 
@@ -80,7 +76,7 @@ const SUSPECT_WEIGHT: u64 = 8;
 pub fn quantum(keyring: &Keyring) -> u32 {
     let signed = |class| matches!(keyring.strategy(class), Strategy::Ed25519 | Strategy::Ed25519Batch);
     let signed = signed(LinkClass::ClientToReplica) || signed(LinkClass::ReplicaToReplica);
-    if signed { SIGNED_QUANTUM } else { QUANTUM }
+    if signed { QUANTUM_SIGNED } else { QUANTUM }
 }
 
 /// Frames that wait for a verify stage.
@@ -338,16 +334,12 @@ pub struct Credit {
     most: u32,
 }
 
-/// Of each node a verify stage has so many quanta, where requests are signed and where they are not: it must not run
-/// dry while the network is busy with its sockets.
-const QUANTA: [u32; 2] = [2, 8];
-
 impl Credit {
     /// Of no node anything is under way at any of `stages` verify stages.
     #[must_use]
     pub fn new(keyring: &Keyring, stages: usize) -> Self {
         let quantum = quantum(keyring);
-        let quanta = if quantum == SIGNED_QUANTUM { QUANTA[0] } else { QUANTA[1] };
+        let quanta = if quantum == QUANTUM_SIGNED { QUANTA_SIGNED } else { QUANTA };
         let stages = u32::try_from(stages).unwrap_or(u32::MAX);
         let taken = (0..keyring.nodes()).map(|_| AtomicU32::new(0)).collect();
         Self { taken, most: quantum.saturating_mul(quanta).saturating_mul(stages) }

@@ -8,6 +8,7 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use crate::auth::{Keyring, LinkClass, Part, Verifier};
+use crate::limits::PROVEN_TABLES_MAX;
 use crate::pipeline::intake::{self, Blame, Source};
 use crate::protocol::message::Signature;
 use crate::requests::{Proofs, RequestTable};
@@ -18,9 +19,6 @@ use crate::types::{Digest, Time};
 const SUSPECT_FRACTION: usize = 8;
 /// The number of the batch that all share who have sent nothing bad lately. The others' have numbers of their own.
 const COMMON_BATCH: usize = 0;
-
-/// So many signed tables are remembered as proven.
-const PROVEN_MAX: usize = 1024;
 
 /// A table that is being checked.
 #[derive(Debug)]
@@ -76,7 +74,7 @@ impl Proven {
             return;
         }
         self.by_age.push_back(key);
-        if self.by_age.len() > PROVEN_MAX
+        if self.by_age.len() > PROVEN_TABLES_MAX
             && let Some(oldest) = self.by_age.pop_front()
         {
             self.known.remove(&oldest);
