@@ -79,6 +79,21 @@ pub struct Observed<'a> {
     pub latencies: &'a [Interval],
 }
 
+/// The content of `timeline.json`: what a scorecard is drawn from, latencies aside, which have a file of their own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// Operations completed in each 100 ms since the load began.
+    pub per_100ms: Vec<u64>,
+    /// Views, in order of time.
+    pub views: Vec<ViewSample>,
+    /// All faults, in order of time.
+    pub faults: Vec<Injected>,
+    /// Where the measured window begins and ends, whole seconds since the load began.
+    pub measured_s: (u64, u64),
+    /// How many replicas may be faulty.
+    pub f: usize,
+}
+
 /// How a run bore its faults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scorecard {
