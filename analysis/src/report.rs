@@ -215,8 +215,8 @@ pub struct Stage {
 pub struct Fault {
     /// When, seconds since the load began (warm-up included).
     pub at_s: f64,
-    /// What: `process_exit`, `byzantine` (a replica that misbehaves on purpose), `hostile_client` (a client that does), or
-    /// what a scenario did: `kill`, `stop`, `restart`, `resume`, `partition`, `heal`, `network`, `clients`.
+    /// What: `process_exit`, `byzantine` (a replica that misbehaves on purpose), `hostile_client` (a client that does),
+    /// or what a scenario did: `kill`, `stop`, `restart`, `resume`, `partition`, `heal`, `network`, `clients`.
     pub kind: String,
     /// Until the cluster noticed, ms; `null` where not measured.
     pub detected_after_ms: Option<f64>,
@@ -248,6 +248,10 @@ pub struct Generator {
     /// Highest share of the window that one of its threads was ready to run and got no core, percent.
     #[serde(default)]
     pub wait_percent: f64,
+    /// Highest share of the window that one of its threads was either, percent: no sum of the two before it, which may
+    /// be of different threads.
+    #[serde(default)]
+    pub busy_or_waiting_percent: f64,
     /// Its share of the CPU time of the whole run, percent.
     pub cpu_share_percent: f64,
     /// Operations that the schedule asked for in the window (open loop).
@@ -268,8 +272,9 @@ pub struct Generator {
     /// backups time the primary.
     #[serde(default)]
     pub probes: u64,
-    /// Frames that never left it, over the whole run, by reason: `no_connection`, `queue_full` (the replica had not taken
-    /// what was sent before), `emulated_loss`, `emulated_block`, `emulated_link_full`. Reasons without any are left out.
+    /// Frames that never left it, over the whole run, by reason: `no_connection`, `queue_full` (the replica had not
+    /// taken what was sent before), `emulated_loss`, `emulated_block`, `emulated_link_full`. Reasons without any are
+    /// left out.
     #[serde(default)]
     pub dropped: BTreeMap<String, u64>,
     /// Operations that outlived the time-out in the window.
@@ -312,8 +317,8 @@ pub struct Audit {
     pub operations_completed: u64,
     /// Operations executed over the whole run.
     pub operations_executed: u64,
-    /// How many of the verdict's reasons say that safety was violated: ledgers differ, replies were wrong, or operations
-    /// were not executed exactly once.
+    /// How many of the verdict's reasons say that safety was violated: ledgers differ, replies were wrong, or
+    /// operations were not executed exactly once.
     #[serde(default)]
     pub violations: u64,
     /// What is worth knowing but does not make the run invalid.

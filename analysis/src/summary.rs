@@ -38,12 +38,14 @@ const PHASES: &[(&str, &str)] = &[
 const LOG_WRITTEN: &str = "log_written";
 
 /// Reasons that every healthy run has: a quorum is complete before the last message of it arrives, and what was lost or
-/// only slow is sent again.
+/// only slow is sent again. Not `reply_withheld`: there somebody asked at once for more bytes of old replies than a
+/// table may hold, which honest clients come to only where many large replies were lost, and they wait longer for it.
 const USUAL_REASONS: &[&str] = &[
     "already_committed",
     "below_low_watermark",
     "duplicate_pre_prepare",
     "duplicate_vote",
+    "reply_repeated",
     "reply_resent",
     "request_in_progress",
     "request_outdated",
@@ -147,7 +149,7 @@ impl Page {
         self.line(
             "",
             format_args!(
-                "busiest thread on a core {busiest:.0} %, ready for one {wait:.0} %; {share:.0} % of all CPU time"
+                "threads at most {busiest:.0} % on a core, at most {wait:.0} % waiting for one; {share:.0} % of all CPU time"
             ),
         );
         if g.mode != "closed" {

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hippodrome_analysis::report::{Fault, Replica, Report, Stage};
-use hippodrome_analysis::scorecard::{Score, Scorecard, ViewSample};
+use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::{results, series};
 use hippodrome_engine::byzantine;
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_loadgen::hostile;
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
+use hippodrome_sim::check::Checker;
 use hippodrome_sim::plan::Plan;
 use serde_json::Value;
 
@@ -154,6 +155,32 @@ fn fields(value: &Value, names: &mut BTreeSet<String>) {
     }
 }
 
+/// What stands between backquotes in the first column of the tables of which the first heading is `heading`.
+fn first_column<'a>(text: &'a str, heading: &str) -> BTreeSet<&'a str> {
+    let cell = |line: &'a str| line.strip_prefix("| ").and_then(|row| row.split(" |").next());
+    let mut names = BTreeSet::new();
+    let mut is_inside = false;
+    for line in text.lines() {
+        let cell = cell(line);
+        is_inside = cell == Some(heading) || is_inside && line.starts_with('|');
+        names.extend(cell.filter(|cell| is_inside && *cell != heading).map(quoted).unwrap_or_default());
+    }
+    names
+}
+
+/// The part of a page under a heading of the second level.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let start = text.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+    let rest = &text[start + 4..];
+    &rest[..rest.find("\n## ").unwrap_or(rest.len())]
+}
+
+/// Both ways: the first column of these tables lists all these names, and none besides.
+fn assert_lists<'a>(document: &str, heading: &str, names: impl IntoIterator<Item = &'a str>) {
+    let text = read(document);
+    assert_eq!(first_column(&text, heading), names.into_iter().collect(), "{document}: tables of each {heading}");
+}
+
 fn assert_names_all<'a>(document: &str, names: impl IntoIterator<Item = &'a str>) {
     let text = read(document);
     let quoted: BTreeSet<&str> = quoted(&text).into_iter().collect();
@@ -215,12 +242,15 @@ fn commands_and_options_in_documents_exist() {
 #[test]
 fn pages_name_everything_that_they_are_about() {
     let adversaries = byzantine::Kind::ALL.iter().map(|kind| kind.name());
-    assert_names_all("docs/adversaries.md", adversaries.chain(hostile::Kind::ALL.iter().map(|kind| kind.name())));
-    assert_names_all("docs/simulator.md", Planted::ALL.iter().map(|bug| bug.name()));
+    assert_lists("docs/adversaries.md", "kind", adversaries.chain(hostile::Kind::ALL.iter().map(|kind| kind.name())));
+    assert_lists("docs/simulator.md", "planted bug", Planted::ALL.iter().map(|bug| bug.name()));
+    assert_lists("docs/simulator.md", "checker", Checker::ALL.iter().map(|checker| checker.name()));
     let mut fields_of_plans = BTreeSet::new();
     for seed in 0..200 {
         fields(&serde_json::to_value(Plan::draw(seed)).unwrap(), &mut fields_of_plans);
     }
+    let plan = serde_json::to_value(Plan::draw(0)).unwrap();
+    assert_lists("docs/simulator.md", "field", plan.as_object().unwrap().keys().map(String::as_str));
     let simulator = read("docs/simulator.md");
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let words: BTreeSet<&str> = quoted(&simulator).into_iter().flat_map(|code| code.split(|c| !is_part(c))).collect();
@@ -243,12 +273,34 @@ fn every_field_of_the_results_is_described() {
     let mut names = BTreeSet::new();
     fields(&serde_json::to_value(report).unwrap(), &mut names);
     fields(&serde_json::to_value(load).unwrap(), &mut names);
-    fields(&serde_json::to_value(ViewSample::default()).unwrap(), &mut names);
+    let timeline =
+        Timeline { views: vec![ViewSample::default()], faults: vec![Injected::default()], ..Timeline::default() };
+    let timeline = serde_json::to_value(timeline).unwrap();
+    fields(&timeline, &mut names);
     let columns = series::to_csv(&[]);
     names.extend(columns.trim().split(',').map(str::to_owned));
     assert!(names.len() > 100, "only {} fields", names.len());
     assert_names_all("docs/results.md", names.iter().map(String::as_str));
+    let page = read("docs/results.md");
+    for heading in ["field", "column", "reason"] {
+        let listed = first_column(&page, heading);
+        assert!(!listed.is_empty(), "docs/results.md has no table of each {heading}");
+        let unknown: Vec<&&str> = listed.iter().filter(|name| !names.contains(**name)).collect();
+        assert!(unknown.is_empty(), "docs/results.md describes what is no {heading}: {unknown:?}");
+    }
+    // Most of its names are others', too, so the page's other tables do not count.
+    let own = section(&page, results::TIMELINE);
+    let listed: BTreeSet<&str> = timeline.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(first_column(own, "field"), listed, "docs/results.md: {}", results::TIMELINE);
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
     let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS];
     assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs));
+}
+
+#[test]
+fn first_columns_are_those_of_the_tables_that_are_meant() {
+    let text = "| kind | `x` |\n|---|---|\n| `a`, `b` | `c` |\n\n`d`\n| name | |\n|---|---|\n| `e` | |\n| kind | |\n| `f` | |\n";
+    assert_eq!(first_column(text, "kind"), BTreeSet::from(["a", "b", "f"]));
+    assert_eq!(first_column(text, "none"), BTreeSet::new());
+    assert_eq!(section("# A\n## B\nb\n## C\nc\n", "B"), "B\nb");
 }

@@ -1,6 +1,6 @@
-//! Every bound in one place, with the relations between them checked when the crate is compiled. Only bounds that
-//! nothing else depends on (how much one step of a stage takes, what an application defines) stay beside the code that
-//! they bound.
+//! Every bound on memory, queues and messages in one place, with the relations between them checked when the crate is
+//! compiled. What nothing else depends on stays beside the code that it bounds: how much one step of a stage takes, how
+//! long something may take, what an application defines.
 
 use std::time::Duration;
 
@@ -78,8 +78,8 @@ pub const HISTORY_BATCHES_MAX: usize = 16 * WINDOW_MAX as usize;
 pub const LEDGER_RETAINED: usize = 1 << 14;
 
 /// Most digests that a replica tells to have pre-prepared at one sequence number, in different views. Those of the
-/// highest views count; to forget one never endangers safety, since a digest is only chosen where f + 1 replicas tell of
-/// it.
+/// highest views count; to forget one never endangers safety, since a digest is only chosen where f + 1 replicas tell
+/// of it.
 pub const PRE_PREPARED_MAX: usize = 4;
 /// Most checkpoints that a view-change lists: all that lie between the watermarks.
 pub const CHECKPOINTS_MAX: usize = WINDOW_MAX as usize + 1;
@@ -120,6 +120,17 @@ pub const QUESTION_SEQUENCES_MAX: usize = 1024;
 /// Bytes of frames of one node that wait for a verify stage before nothing more is read from it. Requests that a peer
 /// passes on are dropped beyond that (counted; clients ask again), so that they do not hold up what else it says.
 pub const INTAKE_BYTES_MAX: usize = 1 << 20;
+/// Work that is handed to a verify stage at a time, in checks of requests, where they are signed: some milliseconds.
+pub const QUANTUM_SIGNED: u32 = 128;
+/// The same elsewhere: about one read of a connection, so that tags are computed side by side.
+pub const QUANTUM: u32 = 2048;
+/// Quanta of one node that a verify stage may have, where requests are signed: it must not run dry while the network is
+/// busy with its sockets.
+pub const QUANTA_SIGNED: u32 = 2;
+/// The same elsewhere.
+pub const QUANTA: u32 = 8;
+/// Most signed tables that a verify stage remembers as proven.
+pub const PROVEN_TABLES_MAX: usize = 1024;
 /// Bytes that a transport reads at a time.
 pub const READ_CHUNK_BYTES: usize = 64 << 10;
 /// Most bytes queued for one peer before messages to it are dropped (counted; the status exchange repairs them).
@@ -186,6 +197,12 @@ const _: () = {
     // misses, and its ledger can be compared.
     assert!(IN_FLIGHT_MAX <= WINDOW_MAX);
     assert!(HISTORY_BATCHES_MAX as u64 >= 2 * WINDOW_MAX && LEDGER_RETAINED as u64 >= 2 * WINDOW_MAX);
+    // A verify stage has the next quantum while it is at one, and of one node never more than a few largest tables.
+    assert!(QUANTA_SIGNED >= 2 && QUANTA >= 2 && QUANTUM_SIGNED <= QUANTUM);
+    assert!((QUANTA_SIGNED * QUANTUM_SIGNED) as usize <= REQUESTS_MAX);
+    assert!((QUANTA * QUANTUM) as usize <= 4 * REQUESTS_MAX);
+    // What is under way is remembered as proven until it is executed, also if each table became a batch of its own.
+    assert!(PROVEN_TABLES_MAX as u64 >= IN_FLIGHT_MAX);
     // A question with all its sequence numbers, each of 20 digits and a comma, can be asked.
     assert!(QUESTION_SEQUENCES_MAX * 21 + 1024 <= QUESTION_BYTES_MAX);
 };

@@ -1,6 +1,7 @@
 //! Enums whose values have names: what people type, what files hold, and what refusals are counted under.
 
 /// Defines an enum with a name for each value: `ALL`, `name` and `Display`.
+#[macro_export]
 macro_rules! named_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal,)* }) => {
         $(#[$doc])*

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+/// Why a run's liveness is not judged: progress is promised with f faulty replicas, and plans may take memories
+/// besides.
+pub const UNJUDGED: &str = "more than f replicas were Byzantine or had lost their votes in the end";
+
 /// What one run met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -45,7 +49,7 @@ pub struct Coverage {
     pub states_of_chunks: u64,
     /// How often an honest replica's log went ahead of the state that it was still fetching.
     pub went_ahead: u64,
-    /// Whether liveness was not judged, because more than f replicas were of no help when the run was given up.
+    /// Whether liveness was not judged: see [`UNJUDGED`].
     pub unjudged: bool,
     /// From the network's healing until correct clients had their answers and honest replicas had caught up;
     /// `None` if that never came.

@@ -33,11 +33,11 @@ pub struct Found {
     /// What was found, by ascending seed.
     pub violations: Vec<(u64, Violation)>,
     /// Of the seeds: those in which a Byzantine replica lied.
-    pub byzantine: u64,
+    pub lied: u64,
     /// Those in which twins contradicted each other.
-    pub twins: u64,
+    pub contradicted: u64,
     /// Those in which a faulty client did harm.
-    pub hostile: u64,
+    pub did_harm: u64,
     /// Those with a view change.
     pub view_changes: u64,
     /// Those in which a new view assigned batches of earlier ones again.
@@ -78,9 +78,9 @@ impl Found {
         self.seeds += 1;
         self.violations.extend(violation.map(|violation| (seed, violation)));
         for (seeds, has) in [
-            (&mut self.byzantine, met.lies > 0),
-            (&mut self.twins, met.contradictions > 0),
-            (&mut self.hostile, met.hostile_requests > 0),
+            (&mut self.lied, met.lies > 0),
+            (&mut self.contradicted, met.contradictions > 0),
+            (&mut self.did_harm, met.hostile_requests > 0),
             (&mut self.view_changes, met.changed_view()),
             (&mut self.reassigning, met.reassigning_views > 0),
             (&mut self.prepared_twice, met.prepared_told_again > 0),

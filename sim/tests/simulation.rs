@@ -33,11 +33,11 @@ fn the_same_seed_gives_the_same_run() {
 #[test]
 fn what_is_promised_is_met() {
     let found = hunt(Hunt { first: 5000, seeds: SEEDS, jobs: 2, planted: None, stop_early: false }, &|_, _| true);
-    assert!(found.byzantine * 2 >= SEEDS, "Byzantine replicas in {}", found.byzantine);
+    assert!(found.lied * 2 >= SEEDS, "Byzantine replicas in {}", found.lied);
     assert!(found.view_changes * 3 >= SEEDS, "view changes in {}", found.view_changes);
     for (what, seeds) in [
-        ("twins that contradict each other", found.twins),
-        ("harm by faulty clients", found.hostile),
+        ("twins that contradict each other", found.contradicted),
+        ("harm by faulty clients", found.did_harm),
         ("new views that reassign batches", found.reassigning),
         ("prepared state through two view changes", found.prepared_twice),
         ("state transfers", found.transfers),

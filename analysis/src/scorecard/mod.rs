@@ -2,8 +2,9 @@
 //! fell and how much of it was lost, and how soon the cluster was back.
 //!
 //! Everything is drawn from operations counted in windows of 100 ms, from the views that replicas told while the load
-//! ran, and from the interval log. A fault's *span* lasts until the next fault or the end of the measured window; faults
-//! with no whole window between them share the span of the last one. A fault's *baseline* is the median of the measured windows before it that no earlier fault disturbed.
+//! ran, and from the interval log. A fault's *span* lasts until the next fault or the end of the measured window;
+//! faults with no whole window between them share the span of the last one. A fault's *baseline* is the median of the
+//! measured windows before it that no earlier fault disturbed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -76,6 +77,21 @@ pub struct Observed<'a> {
     pub f: usize,
     /// Latencies, interval by interval.
     pub latencies: &'a [Interval],
+}
+
+/// The content of `timeline.json`: what a scorecard is drawn from, latencies aside, which have a file of their own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// Operations completed in each 100 ms since the load began.
+    pub per_100ms: Vec<u64>,
+    /// Views, in order of time.
+    pub views: Vec<ViewSample>,
+    /// All faults, in order of time.
+    pub faults: Vec<Injected>,
+    /// Where the measured window begins and ends, whole seconds since the load began.
+    pub measured_s: (u64, u64),
+    /// How many replicas may be faulty.
+    pub f: usize,
 }
 
 /// How a run bore its faults.

@@ -35,11 +35,15 @@ Exit codes:
 /// random changes of messages, false states) and faulty clients. One number, the seed, decides all that happens in a
 /// run.
 ///
-/// Checked: replicas agree, in all their lives; nobody contradicts what it said; what is executed was asked for, proven,
-/// valid, and executed once; results are those of the ledger, in an order that respects real time; what clients were
-/// told to be done is kept by so many that no crash can lose it; view-changes tell of all that was committed to; and
-/// when the network heals, everybody gets on, also those who have lost their votes and only follow, and all who vote are active in one view. A run in which something is violated is
-/// shrunk, as long as it fails in the same way, and written down.
+/// Checked for safety: replicas agree, in all their lives; nobody contradicts what it said; what is executed was asked
+/// for, proven, valid, and executed once; results are those of the ledger, in an order that respects real time; what
+/// clients were told to be done is kept by so many that no crash can lose it; view-changes tell of all that was
+/// committed to.
+///
+/// Checked for liveness: when the network heals, everybody gets on, also those who have lost their votes and only
+/// follow, and all who vote are active in one view.
+///
+/// A run in which something is violated is shrunk, as long as it fails in the same way, and written down.
 #[derive(Debug, Args)]
 pub(crate) struct SimArgs {
     /// How many seeds to run; with --mutants, how many at most for each bug [default: 1000; with --mutants 2000]

@@ -12,7 +12,7 @@ use hippodrome_analysis::summary::count;
 use hippodrome_engine::protocol::Ignored;
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_sim::check::Violation;
-use hippodrome_sim::coverage::Coverage;
+use hippodrome_sim::coverage::{Coverage, UNJUDGED};
 use hippodrome_sim::hunt::{Found, Hunt, hunt};
 use hippodrome_sim::plan::Plan;
 use hippodrome_sim::{mutants, run as simulate, shrink};
@@ -195,9 +195,6 @@ fn progress(bar: &ProgressBar, stop: &Arc<AtomicBool>, done: u64, failures: usiz
 
 #[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
 fn summary(found: &Found, took: Duration) -> String {
-    let seeds = found.seeds.max(1) as f64;
-    let share = |some: u64| format!("{:>3.0} %", 100.0 * some as f64 / seeds);
-    let total = &found.total;
     let many = |number: u64| count(number as f64);
     let mut text = String::new();
     let verdict = if found.violations.is_empty() { "VALID" } else { "VIOLATION" };
@@ -209,30 +206,47 @@ fn summary(found: &Found, took: Duration) -> String {
         found.violations.len()
     );
     if found.unjudged > 0 {
-        let _ = writeln!(
-            text,
-            "  {} seeds not judged for liveness: through faults in the plan more than f replicas did not vote when the run \
-             was given up",
-            many(found.unjudged)
-        );
+        let _ = writeln!(text, "  {} seeds not judged for liveness: {UNJUDGED}", many(found.unjudged));
     }
-    for (what, part) in [
-        ("lies of a Byzantine replica", found.byzantine),
-        ("twins that contradict each other", found.twins),
-        ("harm by faulty clients", found.hostile),
+    text + &met(found) + &recoveries(found) + &totals(&found.total)
+}
+
+/// How many seeds met what, those within others below them.
+#[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
+fn met(found: &Found) -> String {
+    let rows = [
+        ("lies of a Byzantine replica", found.lied),
+        ("  of these, twins that contradict each other", found.contradicted),
+        ("harm by faulty clients", found.did_harm),
         ("a view change", found.view_changes),
-        ("... that reassigns batches", found.reassigning),
-        ("... twice with prepared state", found.prepared_twice),
+        ("  a new view that assigns batches again", found.reassigning),
+        ("  prepared state through two of them in a row", found.prepared_twice),
         ("a state transfer", found.transfers),
-        ("... in several chunks", found.chunked),
-        ("... behind a log gone ahead", found.ahead),
+        ("  a state of several chunks", found.chunked),
+        ("  a log that went ahead of the state", found.ahead),
         ("a crash", found.crashed),
         ("a power failure", found.power_failed),
         ("a partition", found.partitioned),
-    ] {
-        let _ = writeln!(text, "  seeds with {what:<32} {}", share(part));
+    ];
+    let mut text = String::new();
+    for (what, part) in rows {
+        let (part, share) = (count(part as f64), share(part, found.seeds));
+        let _ = writeln!(text, "  seeds with {what:<46} {part:>10}  {share:>8}");
     }
-    text + &recoveries(found) + &totals(total)
+    text
+}
+
+/// A share in percent that is 0 only of nothing, and 100 only of everything.
+#[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
+fn share(part: u64, whole: u64) -> String {
+    let percent = 100.0 * part as f64 / whole.max(1) as f64;
+    match percent {
+        _ if part == 0 => "0 %".to_owned(),
+        _ if part == whole => "100 %".to_owned(),
+        ..0.01 => "< 0.01 %".to_owned(),
+        ..1.0 => format!("{percent:.2} %"),
+        _ => format!("{:.1} %", percent.min(99.9)),
+    }
 }
 
 /// How long clusters took to recover.
@@ -320,4 +334,35 @@ fn read(path: &Path) -> Result<Plan, Failure> {
     let plan: Plan = serde_json::from_str(&text).with_context(|| name.to_string()).map_err(Failure::Usage)?;
     plan.check().with_context(|| name.to_string()).map_err(Failure::Usage)?;
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_share_hides_that_there_were_some() {
+        let shares = [(0, 10_000), (3, 10_000), (3, 1_000_000), (150, 10_000), (9_999, 10_000), (7, 7), (0, 0)];
+        assert_eq!(
+            shares.map(|(part, whole)| share(part, whole)),
+            ["0 %", "0.03 %", "< 0.01 %", "1.5 %", "99.9 %", "100 %", "0 %"]
+        );
+    }
+
+    #[test]
+    fn what_seeds_met_is_told_in_columns() {
+        let found = Found { seeds: 10_000, lied: 6_000, transfers: 1_200, ahead: 3, unjudged: 2, ..Found::default() };
+        let text = summary(&found, Duration::from_millis(1500));
+        for line in [
+            "VALID: 10,000 seeds in 1.5 s, 0 failed",
+            "  2 seeds not judged for liveness: more than f replicas were Byzantine or had lost their votes in the end",
+            "  seeds with lies of a Byzantine replica                         6,000    60.0 %",
+            "  seeds with a state transfer                                    1,200    12.0 %",
+            "  seeds with   a log that went ahead of the state                    3    0.03 %",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        let rows: Vec<usize> = text.lines().filter(|line| line.contains("seeds with")).map(str::len).collect();
+        assert!(rows.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
+    }
 }

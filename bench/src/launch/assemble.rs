@@ -299,6 +299,7 @@ fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
         threads: load.threads,
         busiest_thread_percent: load.busiest_thread_percent,
         wait_percent: load.wait_percent,
+        busy_or_waiting_percent: load.busy_or_waiting_percent,
         cpu_share_percent: 100.0 * ratio(real(window.clients_us), real(window.clients_us + window.replicas_us)),
         offered_operations: load.offered_operations,
         late_sends: load.late_sends,

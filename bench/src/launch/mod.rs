@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use hippodrome_analysis::report::Report;
+use hippodrome_analysis::scorecard::Timeline;
 use hippodrome_analysis::{results, series};
 
 use crate::cli::run::RunArgs;
@@ -102,14 +103,14 @@ fn write(setup: &setup::Setup, driven: &drive::Driven, report: &Report) -> Resul
 
 /// Writes what was played, and what its scorecard is drawn from.
 fn write_scenario(setup: &setup::Setup, scenario: &Scenario, driven: &drive::Driven) -> Result<(), Failure> {
-    let measured = setup.measured_s();
-    let timeline = serde_json::json!({
-        "per_100ms": driven.load.as_ref().map(|load| load.per_100ms.as_slice()).unwrap_or_default(),
-        "views": &driven.story.views,
-        "faults": &driven.story.injected,
-        "measured_s": [measured.0, measured.1],
-        "f": setup.cluster.quorums().f(),
-    });
+    let timeline = Timeline {
+        per_100ms: driven.load.as_ref().map(|load| load.per_100ms.clone()).unwrap_or_default(),
+        views: driven.story.views.clone(),
+        faults: driven.story.injected.clone(),
+        measured_s: setup.measured_s(),
+        f: setup.cluster.quorums().f(),
+    };
+    let timeline = serde_json::to_string(&timeline).context("timeline")?;
     results::write(&setup.directory, results::SCENARIO, &scenario.text).context("scenario")?;
     results::write(&setup.directory, results::TIMELINE, &format!("{timeline}\n")).context("timeline")?;
     Ok(())

@@ -38,8 +38,9 @@ pub(crate) struct Replica {
 }
 
 impl Cluster {
-    /// Makes keys for 40 clients (unless `keygen` says how many) of two client nodes and starts the replicas. `keygen` and `replica` are more options
-    /// of these commands, `{id}` in the latter stands for the replica's; replica 3 gets its cluster file through
+    /// Makes keys for 40 clients (unless `keygen` says how many) of two client nodes and starts the replicas. `keygen`
+    /// and `replica` are more options of these commands, `{id}` in the latter stands for the replica's; replica 3 gets
+    /// its cluster file through
     /// `rewrite`.
     pub(crate) fn start(keygen: &[&str], replica: &[&str], rewrite: impl Fn(String) -> String) -> Self {
         let track = track();

@@ -38,9 +38,9 @@ use crate::limits::SIGNATURE_BYTES;
 
 /// Up to here signatures are verified one by one: combining so few saves nothing.
 const SINGLES_MAX: usize = 2;
-/// Combined checks that may fail in one part of a batch before the rest of it is verified one by one. Searching for one bad
-/// signature among 1,024 fails 9 checks and pays; among many bad ones it does not, and must not become a lever against
-/// the replica.
+/// Combined checks that may fail in one part of a batch before the rest of it is verified one by one. Searching for one
+/// bad signature among 1,024 fails 9 checks and pays; among many bad ones it does not, and must not become a lever
+/// against the replica.
 const FAILURES_MAX: usize = 32;
 
 /// Whether `signature` of `message` by `key` is good.

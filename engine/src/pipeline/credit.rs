@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::auth::Keyring;
-use crate::pipeline::intake::{SIGNED_QUANTUM, quantum};
+use crate::limits::{QUANTA, QUANTA_SIGNED, QUANTUM_SIGNED};
+use crate::pipeline::intake::quantum;
 use crate::types::NodeId;
-
-/// Of each node a verify stage has so many quanta, where requests are signed and where they are not: it must not run dry
-/// while the network is busy with its sockets.
-const QUANTA: [u32; 2] = [2, 8];
 
 /// What verify stages have of each node and have not finished, in checks of requests. It is bounded, so that a node whose
 /// turn comes finds nothing of another one's in front of it but the slice that is under way.
@@ -24,7 +21,7 @@ impl Credit {
     #[must_use]
     pub fn new(keyring: &Keyring, stages: usize) -> Self {
         let quantum = quantum(keyring);
-        let quanta = if quantum == SIGNED_QUANTUM { QUANTA[0] } else { QUANTA[1] };
+        let quanta = if quantum == QUANTUM_SIGNED { QUANTA_SIGNED } else { QUANTA };
         let stages = u32::try_from(stages).unwrap_or(u32::MAX);
         let taken = (0..keyring.nodes()).map(|_| AtomicU32::new(0)).collect();
         Self { taken, most: quantum.saturating_mul(quanta).saturating_mul(stages) }

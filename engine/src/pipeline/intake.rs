@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::auth::{Keyring, LinkClass, proof_bytes};
-use crate::limits::{INTAKE_BYTES_MAX, REQUEST_COLUMNS_BYTES};
+use crate::limits::{INTAKE_BYTES_MAX, QUANTUM, QUANTUM_SIGNED, REQUEST_COLUMNS_BYTES};
 use crate::pipeline::blame::SUSPECT_FRACTION;
 use crate::settings::Strategy;
 use crate::types::{NodeId, ReplicaId, Time};
@@ -17,7 +17,7 @@ use crate::wire::{Frame, FrameKind};
 /// Who answers for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A peer, by what it says; it stays in order, but for what follows.
+    /// A peer, by all that it says but pre-prepares and forwards, in order.
     Peer(ReplicaId),
     /// A peer's pre-prepares.
     PrePrepares(ReplicaId),
@@ -67,17 +67,12 @@ pub struct Frames {
     pub frames: Vec<Frame>,
 }
 
-/// Work that is handed on at a time, in checks of requests, where they are signed: some milliseconds.
-pub(super) const SIGNED_QUANTUM: u32 = 128;
-/// The same elsewhere: about one read of a connection, so that tags are computed side by side.
-const QUANTUM: u32 = 2048;
-
 /// Work that is handed on at a time: checks of requests.
 #[must_use]
 pub fn quantum(keyring: &Keyring) -> u32 {
     let signed = |class| matches!(keyring.strategy(class), Strategy::Ed25519 | Strategy::Ed25519Batch);
     let signed = signed(LinkClass::ClientToReplica) || signed(LinkClass::ReplicaToReplica);
-    if signed { SIGNED_QUANTUM } else { QUANTUM }
+    if signed { QUANTUM_SIGNED } else { QUANTUM }
 }
 
 /// Frames that wait for a verify stage.
@@ -111,8 +106,8 @@ impl Intake {
         }
     }
 
-    /// Takes a frame that has just been read. False if it is one of too many forwards, which is for the caller to count:
-    /// to pause its connection would hold up its sender's votes.
+    /// Takes a frame that has just been read. False if it is one of too many forwards, which is for the caller to
+    /// count: to pause its connection would hold up its sender's votes.
     pub fn push(&mut self, received: Time, frame: Frame) -> bool {
         let source = Source::of(&frame, self.replicas);
         let cost = self.cost(&frame);

@@ -5,13 +5,15 @@
 //! | pre-prepare | view (8), sequence number (8), table |
 //! | prepare, commit, committed | view (8), sequence number (8), batch digest (32) |
 //! | checkpoint | sequence number (8), state digest (32) |
-//! | status | view (8), active (1), view-changes (8), stable (8), committed (8), count of slots (4), per slot: prepares (8), commits (8), flags (1) |
+//! | status | view (8), active (1), view-changes (8), stable (8), committed (8), count of slots (4), slots |
 //! | forward | table |
 //! | body | sequence number (8), table without proofs |
 //! | view-change, new-view | see `views` |
 //! | state-wanted | sequence number (8) |
 //! | fetch-state | sequence number (8), index (4) |
 //! | state-chunk | sequence number (8), index (4), count of chunks (4), length (4), the chunk |
+//!
+//! A slot of a status is prepares (8), commits (8), flags (1).
 //!
 //! Proofs do not cover these bytes but the [`AuthBlock`] of what they say, whose digest is always recomputed: over the
 //! requests' digests where there are requests, over the body's bytes for a status message.

@@ -3,8 +3,11 @@
 //!
 //! | kind | body before the proof |
 //! |---|---|
-//! | view-change | origin (2), view (8), stable (8), counts of checkpoints (4), prepared (4) and pre-prepared (4); per checkpoint: sequence number (8), digest (32); per prepared and pre-prepared: view (8), sequence number (8), digest (32); signature (64) |
+//! | view-change | origin (2), view (8), stable (8), counts (three of 4), the claims, signature (64) |
 //! | new-view | view (8), count (4), per view-change: origin (2), digest (32); signature (64) |
+//!
+//! The counts are of checkpoints, prepared and pre-prepared, and the claims come in this order: a checkpoint is a
+//! sequence number (8) and a digest (32), the others are a view (8), a sequence number (8) and a digest (32).
 //!
 //! The signature is Ed25519 in every mode, over the [`AuthBlock`] of kind, origin, view and the digest of the content.
 

@@ -13,7 +13,6 @@ mod requests;
 mod session;
 mod strangers;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hippodrome_engine::auth::{Keyring, NodeKey};
+use hippodrome_engine::named_enum;
 use hippodrome_engine::settings::ClusterFile;
 use hippodrome_engine::types::NodeId;
 use serde::{Deserialize, Serialize};
@@ -32,47 +32,26 @@ pub const TICK: Duration = Duration::from_millis(10);
 /// How often it tells what it did.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
-        /// One way in which a client misbehaves.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Kind { $($(#[$doc])* $kind,)* }
-
-        impl Kind {
-            /// Every kind.
-            pub const ALL: &[Self] = &[$(Self::$kind,)*];
-
-            /// The kind's name in options and reports.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$kind => $name,)* }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// Requests whose authenticators or signatures hold for nobody.
-    BadSignatures = "bad-signatures",
-    /// Requests whose authenticators hold for some replicas only: at first for replica 0, later for any subset. Where
-    /// requests are signed, which convinces all or none, each replica gets another operation under one timestamp.
-    PartialAuthenticators = "partial-authenticators",
-    /// Good requests, sent to all replicas again and again, the old ones too.
-    Replays = "replays",
-    /// Timestamps that grow to the last one, and numbers of clients that are not its own or nobody's.
-    GrowingIdentifiers = "growing-identifiers",
-    /// Random bytes in place of a handshake or after it, and frames of every kind around random bodies; hung up on, it
-    /// comes again.
-    Garbage = "garbage",
-    /// Hundreds of connections that say a part of a handshake or of a frame, and then nothing.
-    HalfOpen = "half-open",
-    /// Good requests whose replies are never read.
-    SlowReader = "slow-reader",
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+named_enum! {
+    /// One way in which a client misbehaves.
+    Kind {
+        /// Requests whose authenticators or signatures hold for nobody.
+        BadSignatures = "bad-signatures",
+        /// Requests whose authenticators hold for some replicas only: at first for replica 0, later for any subset.
+        /// Where requests are signed, which convinces all or none, each replica gets another operation under one
+        /// timestamp.
+        PartialAuthenticators = "partial-authenticators",
+        /// Good requests, sent to all replicas again and again, the old ones too.
+        Replays = "replays",
+        /// Timestamps that grow to the last one, and numbers of clients that are not its own or nobody's.
+        GrowingIdentifiers = "growing-identifiers",
+        /// Random bytes in place of a handshake or after it, and frames of every kind around random bodies; hung up on,
+        /// it comes again.
+        Garbage = "garbage",
+        /// Hundreds of connections that say a part of a handshake or of a frame, and then nothing.
+        HalfOpen = "half-open",
+        /// Good requests whose replies are never read.
+        SlowReader = "slow-reader",
     }
 }
 

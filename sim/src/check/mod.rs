@@ -4,13 +4,12 @@
 //! lives, what clients really asked for, and when.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
+use hippodrome_engine::named_enum;
 use hippodrome_engine::protocol::Execution;
 use hippodrome_engine::requests::Batch;
 use hippodrome_engine::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp};
-use serde::{Deserialize, Serialize};
 
 mod oracle;
 mod votes;
@@ -19,58 +18,38 @@ use oracle::Oracle;
 pub(crate) use oracle::{RECORDS, VALUE_BYTES};
 use votes::Votes;
 
-/// What is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Checker {
-    /// Honest replicas execute the same batch at each sequence number, in all their lives, and come to the same state.
-    Agreement,
-    /// Correct replicas that prepare a batch in one view at one sequence number prepare the same one.
-    Certificates,
-    /// A correct replica never contradicts what it said, not even after a crash.
-    Consistency,
-    /// A correct replica's view change tells of every batch that it has committed itself to.
-    ViewChange,
-    /// What is executed was asked for by its client, could prove it at a correct replica, and is valid.
-    Validity,
-    /// Each operation is executed once.
-    ExactlyOnce,
-    /// What honest replicas answer, and what clients take for the result, is what the ledger gives.
-    Replies,
-    /// An operation that completed before another began precedes it in the ledger.
-    RealTime,
-    /// What clients were told to be done is kept by a quorum, whatever dies: in a state, or as prepared.
-    Durability,
-    /// When the network has healed, correct clients get their answers and correct replicas catch up.
-    Liveness,
-    /// When all of that is done, correct replicas come together: all of them are active in one view.
-    Convergence,
-    /// Correct replicas judge signatures alike.
-    Verdicts,
-    /// No replica falls over.
-    Panic,
-    /// Replicas do not talk without end.
-    Storm,
-}
-
-impl fmt::Display for Checker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Agreement => "agreement",
-            Self::Certificates => "certificates",
-            Self::Consistency => "consistency",
-            Self::ViewChange => "view-change",
-            Self::Validity => "validity",
-            Self::ExactlyOnce => "exactly-once",
-            Self::Replies => "replies",
-            Self::RealTime => "real-time",
-            Self::Durability => "durability",
-            Self::Liveness => "liveness",
-            Self::Convergence => "convergence",
-            Self::Verdicts => "verdicts",
-            Self::Panic => "panic",
-            Self::Storm => "storm",
-        })
+named_enum! {
+    /// What is checked.
+    Checker {
+        /// Honest replicas execute the same batch at each sequence number, in all their lives, and come to the same
+        /// state.
+        Agreement = "agreement",
+        /// Correct replicas that prepare a batch in one view at one sequence number prepare the same one.
+        Certificates = "certificates",
+        /// A correct replica never contradicts what it said, not even after a crash.
+        Consistency = "consistency",
+        /// A correct replica's view change tells of every batch that it has committed itself to.
+        ViewChange = "view-change",
+        /// What is executed was asked for by its client, could prove it at a correct replica, and is valid.
+        Validity = "validity",
+        /// Each operation is executed once.
+        ExactlyOnce = "exactly-once",
+        /// What honest replicas answer, and what clients take for the result, is what the ledger gives.
+        Replies = "replies",
+        /// An operation that completed before another began precedes it in the ledger.
+        RealTime = "real-time",
+        /// What clients were told to be done is kept by a quorum, whatever dies: in a state, or as prepared.
+        Durability = "durability",
+        /// When the network has healed, correct clients get their answers and correct replicas catch up.
+        Liveness = "liveness",
+        /// When all of that is done, correct replicas come together: all of them are active in one view.
+        Convergence = "convergence",
+        /// Correct replicas judge signatures alike.
+        Verdicts = "verdicts",
+        /// No replica falls over.
+        Panic = "panic",
+        /// Replicas do not talk without end.
+        Storm = "storm",
     }
 }
 
@@ -117,7 +96,8 @@ struct Entry {
 }
 
 impl Checks {
-    /// `correct`: the replicas that are neither Byzantine nor come to forget everything. `window` is L, a multiple of K.
+    /// `correct`: the replicas that are neither Byzantine nor come to forget everything. `window` is L, a multiple of
+    /// K.
     pub(crate) fn new(clients: u32, correct: u64, window: u64) -> Self {
         Self {
             clients,

@@ -44,7 +44,7 @@ proptest! {
         let mut intake = intake();
         // A peer's forwards are a source like any other.
         let (kind, other) = if forwards { (FrameKind::Forward, 2) } else { (FrameKind::Requests, 5) };
-        let mut dearest = u64::from(SIGNED_QUANTUM);
+        let mut dearest = u64::from(QUANTUM_SIGNED);
         for (number, (a, b)) in sizes.iter().enumerate() {
             prop_assert!(intake.push(Time(1), frame(FrameKind::Requests, 4, *a, number)));
             // What is over its bytes is refused, and this test is of those who always have something waiting.
@@ -55,7 +55,7 @@ proptest! {
         while intake.clients.active.len() == 2 {
             let frames = intake.pop_client(all, nobody).unwrap();
             prop_assert_eq!(u64::from(frames.cost), cost(&frames));
-            prop_assert!(cost(&frames) <= u64::from(SIGNED_QUANTUM) || frames.frames.len() == 1);
+            prop_assert!(cost(&frames) <= u64::from(QUANTUM_SIGNED) || frames.frames.len() == 1);
             *served.entry(frames.source.node()).or_default() += cost(&frames);
             let (a, b) = (served.get(&NodeId(4)).unwrap_or(&0), served.get(&NodeId(other)).unwrap_or(&0));
             prop_assert!(a.abs_diff(*b) <= dearest, "{a} and {b}");

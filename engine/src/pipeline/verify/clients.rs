@@ -1,13 +1,14 @@
 //! The work for clients that a verify stage has begun: tables of requests, checked slice by slice.
 //!
-//! Where requests are signed a table of thousands takes a good part of a second, so a slice is a bounded number of checks,
-//! an equal share of every source that waits. A table is handed on whole, once all its verdicts are known. Tags are so
-//! cheap, and so much cheaper side by side, that a slice is everything there.
+//! Where requests are signed a table of thousands takes a good part of a second, so a slice is a bounded number of
+//! checks, an equal share of every source that waits. A table is handed on whole, once all its verdicts are known. Tags
+//! are so cheap, and so much cheaper side by side, that a slice is everything there.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use crate::auth::{Keyring, LinkClass, Part, Verifier};
+use crate::limits::PROVEN_TABLES_MAX;
 use crate::pipeline::blame::{Blame, SUSPECT_FRACTION};
 use crate::pipeline::intake::{self, Source};
 use crate::protocol::message::Signature;
@@ -86,11 +87,14 @@ impl Clients {
         self.tables.is_empty()
     }
 
-    /// Has `credit` given back when all that was pushed so far of the newest table's source is done.
+    /// Has `credit` given back when all that was pushed so far of the newest table's source is done: with the last that is
+    /// still to be checked, since what is known is done at once.
     pub(super) fn attach_credit(&mut self, credit: u32) {
-        if let Some(newest) = self.tables.back_mut() {
-            newest.credit = credit;
-        }
+        let Some(newest) = self.tables.back() else { return };
+        let source = newest.source;
+        let is_open = |table: &Pending| table.source == source && table.good.len() < table.table.len();
+        let at = self.tables.iter().rposition(is_open).unwrap_or(self.tables.len() - 1);
+        self.tables[at].credit += credit;
     }
 
     /// Checks one slice.
@@ -114,7 +118,11 @@ impl Clients {
             table.good.extend_from_slice(own);
             let proven = own.iter().filter(|good| **good).count();
             // Who sent them to this replica answers for them: a client node is not to blame for what a peer passes on.
-            blame.note(table.source.node(), proven, own.len() - proven);
+            // A tag that does not hold here may well hold where it was passed on from.
+            let tells = !matches!((table.source, &table.table.proofs), (Source::Forwards(_), Proofs::Tags { .. }));
+            if tells {
+                blame.note(table.source.node(), proven, own.len() - proven);
+            }
             good = others;
         }
     }
@@ -165,9 +173,6 @@ impl Clients {
     }
 }
 
-/// So many signed tables are remembered as proven.
-const PROVEN_MAX: usize = 1024;
-
 /// Signed tables of which every request has proven itself, by a digest of all that was checked and of the signatures. They
 /// come again, from clients that ask again and from replicas that pass on what this one has been sent, too, and cost next
 /// to nothing then.
@@ -193,7 +198,7 @@ impl Proven {
             return;
         }
         self.by_age.push_back(key);
-        if self.by_age.len() > PROVEN_MAX
+        if self.by_age.len() > PROVEN_TABLES_MAX
             && let Some(oldest) = self.by_age.pop_front()
         {
             self.known.remove(&oldest);

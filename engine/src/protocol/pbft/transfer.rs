@@ -465,7 +465,7 @@ impl Pbft {
     pub(super) fn follow_settled(&mut self, turn: &mut Turn<'_>) {
         let (low, settled) = (self.log.low(), self.settled());
         if settled > low {
-            let own = self.checkpoints.own_above(low).filter(|own| own.sequence <= settled).last();
+            let own = self.checkpoints.own_above(low).rev().find(|own| own.sequence <= settled);
             if let Some(own) = own {
                 self.stabilise(own.sequence, turn);
             }
