@@ -216,7 +216,7 @@ fn summary(found: &Found, took: Duration) -> String {
 fn met(found: &Found) -> String {
     let rows = [
         ("lies of a Byzantine replica", found.lied),
-        ("  of these, twins that contradict each other", found.contradicted),
+        ("  twins that contradict each other", found.contradicted),
         ("harm by faulty clients", found.did_harm),
         ("a view change", found.view_changes),
         ("  a new view that assigns batches again", found.reassigning),
@@ -228,10 +228,10 @@ fn met(found: &Found) -> String {
         ("a power failure", found.power_failed),
         ("a partition", found.partitioned),
     ];
-    let mut text = String::new();
+    let mut text = "  seeds with\n".to_owned();
     for (what, part) in rows {
         let (part, share) = (count(part as f64), share(part, found.seeds));
-        let _ = writeln!(text, "  seeds with {what:<46} {part:>10}  {share:>8}");
+        let _ = writeln!(text, "    {what:<46} {part:>10}  {share:>8}");
     }
     text
 }
@@ -307,7 +307,7 @@ fn totals(total: &Coverage) -> String {
     let _ = writeln!(text, "  ignored, for these reasons above all: {}", top.collect::<Vec<_>>().join(", "));
     let _ = writeln!(
         text,
-        "  {} operations, {} messages, {} events in {:.0} simulated hours",
+        "  {} operations, {} messages, {} events in {:.1} simulated hours",
         many(total.operations),
         many(total.messages),
         many(total.events),
@@ -356,13 +356,13 @@ mod tests {
         for line in [
             "VALID: 10,000 seeds in 1.5 s, 0 failed",
             "  2 seeds not judged for liveness: more than f replicas were Byzantine or had lost their votes in the end",
-            "  seeds with lies of a Byzantine replica                         6,000    60.0 %",
-            "  seeds with a state transfer                                    1,200    12.0 %",
-            "  seeds with   a log that went ahead of the state                    3    0.03 %",
+            "    lies of a Byzantine replica                         6,000    60.0 %",
+            "    a state transfer                                    1,200    12.0 %",
+            "      a log that went ahead of the state                    3    0.03 %",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
-        let rows: Vec<usize> = text.lines().filter(|line| line.contains("seeds with")).map(str::len).collect();
-        assert!(rows.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
+        let rows: Vec<usize> = text.lines().filter(|line| line.starts_with("    ")).map(str::len).collect();
+        assert!(rows.len() > 10 && rows.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
     }
 }
