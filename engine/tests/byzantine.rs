@@ -411,11 +411,12 @@ fn faulty_backups_of_every_kind_are_survived() {
 #[test]
 fn faulty_replicas_of_several_kinds_are_survived() {
     let kinds: Vec<Kind> = kinds().filter(|kind| *kind != Kind::Silent).collect();
-    for seed in 0..30usize {
+    for seed in 0..60usize {
         let (n, f) = [(4, 1), (7, 2), (10, 3)][seed % 3];
         let pick = |step: usize| kinds[(seed * 7 + step * 5) % kinds.len()];
         let faulty = (0..f).map(|id| ((id * 2 + seed) % n, vec![pick(id), pick(id + 3)])).collect();
-        survive(n, &faulty, seed as u64, 2);
+        // With the higher loss somebody falls so far behind that it takes over a state.
+        [2, 15].into_iter().for_each(|loss_percent| _ = survive(n, &faulty, seed as u64, loss_percent));
     }
 }
 
