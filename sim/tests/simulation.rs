@@ -10,7 +10,7 @@ use hippodrome_sim::{mutants, run, shrink};
 /// Enough for two cores in a few seconds, unoptimised.
 const SEEDS: u64 = 60;
 /// Enough to find any planted bug.
-const MUTANT_SEEDS: u64 = 700;
+const MUTANT_SEEDS: u64 = 2_000;
 
 #[test]
 fn nothing_is_violated() {

@@ -154,6 +154,7 @@ impl Suspicion {
         principal: impl Fn(ClientId) -> u32,
     ) {
         self.view_due = None;
+        self.excuses = 0;
         self.proposed = proposed;
         self.slowness.begin_view(proposed > committed, now);
         self.time_anew(now, principal);
@@ -460,13 +461,16 @@ impl Pbft {
 
     /// The primary is faulty, or seems so. Tells everybody, and goes on as before until enough others think so too.
     pub(super) fn suspect(&mut self, turn: &mut Turn<'_>) {
-        if !self.config.voting || self.suspects_view() {
-            return;
+        if self.config.voting && !self.suspects_view() {
+            self.suspect_up_to(self.view, turn);
+            self.count_suspicions(turn);
         }
-        self.suspicion.suspected[usize::from(self.config.own.0)] = Some(self.view);
-        self.persist(turn, || Record::Suspected(self.view));
+    }
+
+    fn suspect_up_to(&mut self, view: View, turn: &mut Turn<'_>) {
+        self.suspicion.suspected[usize::from(self.config.own.0)] = Some(view);
+        self.persist(turn, || Record::Suspected(view));
         turn.broadcast(Message::Status(self.status()));
-        self.count_suspicions(turn);
     }
 
     /// It has said so before it was started anew. Whoever left the view since then has counted on it.
@@ -476,7 +480,7 @@ impl Pbft {
 
     /// Whether this replica suspects the primary of the view that it is in, or waits for.
     pub(super) fn suspects_view(&self) -> bool {
-        self.suspicion.suspected[usize::from(self.config.own.0)] == Some(self.view)
+        self.suspicion.suspected[usize::from(self.config.own.0)] >= Some(self.view)
     }
 
     /// Another replica suspects the primary of `view`.
@@ -489,16 +493,30 @@ impl Pbft {
     }
 
     /// Joins f + 1 who suspect the primary, one of whom is correct, and leaves the view with Q. Whoever suspects the
-    /// primary of a later view, or asks for one, is lost to this one too.
+    /// primary of a later view, or asks for one, is lost to this one too. Views that Q suspect are passed over at once.
     pub(super) fn count_suspicions(&mut self, turn: &mut Turn<'_>) {
-        let suspected = |replica: usize| self.suspicion.suspected[replica] >= Some(self.view);
-        let left = |replica: usize| self.views.asked(replica) > Some(self.view);
-        let count = (0..self.config.quorums.n()).filter(|&replica| suspected(replica) || left(replica)).count();
-        if count >= self.config.quorums.quorum() && self.suspects_view() {
-            self.start_view_change(View(self.view.0.saturating_add(1)), turn);
-        } else if count >= self.config.quorums.weak() {
-            self.suspect(turn);
+        if !self.config.voting {
+            return;
         }
+        let (own, quorums) = (usize::from(self.config.own.0), self.config.quorums);
+        if let Some(view) = self.suspected_by(quorums.weak())
+            && view >= self.view
+            && self.suspicion.suspected[own] < Some(view)
+        {
+            self.suspect_up_to(view, turn);
+        }
+        if let Some(view) = self.suspected_by(quorums.quorum()).filter(|view| *view >= self.view) {
+            self.start_view_change(View(view.0.saturating_add(1)), turn);
+        }
+    }
+
+    /// The highest view that so many replicas suspect, or have left.
+    fn suspected_by(&self, count: usize) -> Option<View> {
+        let left = |replica| self.views.asked(replica).and_then(|view| view.0.checked_sub(1)).map(View);
+        let newest = |replica| left(replica).max(self.suspicion.suspected[replica]);
+        let mut views: Vec<Option<View>> = (0..self.config.quorums.n()).map(newest).collect();
+        views.sort_unstable_by(|a, b| b.cmp(a));
+        views[count - 1]
     }
 
     /// The view ends with slots that requests stopped which did not prove themselves here. Either their client is

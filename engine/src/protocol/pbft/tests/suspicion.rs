@@ -80,6 +80,20 @@ fn f_plus_one_suspects_are_joined_and_a_quorum_of_them_ends_the_view() {
     }
 }
 
+/// More than f that lie can lead a replica anywhere, but it must not go through all views one by one.
+#[test]
+fn whoever_is_told_to_suspect_the_last_view_gets_there_in_one_step() {
+    let mut replica = Replica::new(4, 0);
+    for other in 1..4 {
+        replica.hear(other, suspicion(u64::MAX - 1));
+    }
+    assert_eq!((view(&replica), replica.core.views.active), (u64::MAX, false));
+    for other in 1..4 {
+        replica.hear(other, suspicion(u64::MAX));
+    }
+    assert_eq!(view(&replica), u64::MAX, "there is no later one");
+}
+
 /// It learns that others suspect the next primary while it is still in the view before.
 #[test]
 fn suspicions_that_were_heard_too_early_count_when_the_view_is_reached() {
