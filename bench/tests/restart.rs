@@ -95,6 +95,20 @@ fn nothing_acknowledged_is_lost_when_all_replicas_are_killed_under_load() {
     cluster.expect_load("client-1");
 }
 
+/// More than the others keep for laggards is done while it is away, and nothing any more when it is back.
+#[test]
+fn replica_that_was_away_fetches_the_state_of_an_idle_cluster() {
+    let mut cluster = Cluster::start(&["--view-timeout", "30s"], &WITH_LOG, |file| file);
+    cluster.expect_load("client-0");
+    cluster.expect_agreement();
+    cluster.replicas[3].kill();
+    cluster.expect_load_with("client-1", &["--duration", "8s", "--request-bytes", "64KiB"]);
+    cluster.restart(3, &WITH_LOG);
+    cluster.expect_agreement();
+    let status = cluster.replicas[3].status();
+    assert!(status["states_installed"].as_u64() > Some(0), "{status}");
+}
+
 #[test]
 fn damaged_log_is_refused_and_can_be_given_up() {
     let mut cluster = Cluster::start(&[], &WITH_LOG, |file| file);
