@@ -203,10 +203,10 @@ impl Pbft {
         {
             return;
         }
+        let quorums = self.config.quorums;
+        let enough = if sequence <= self.settled() { quorums.weak() } else { quorums.quorum() };
         let votes = self.checkpoints.votes(sequence);
         let Some(digest) = votes.of(self.config.own) else { return };
-        let enough = if sequence <= self.settled() { self.config.quorums.weak() } else { self.config.quorums.quorum() };
-        let votes = self.checkpoints.votes(sequence);
         if votes.count(digest) < enough {
             return;
         }
