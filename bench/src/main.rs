@@ -3,7 +3,7 @@
 //! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a
 //! run meets them: [cli] (what people type), [config] (what they put in files instead), [cluster] (keys and the cluster
 //! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [commands] (everything else);
-//! [failure] says how any of them ends.
+//! [control] asks a replica, [metrics] tells Prometheus, [failure] says how any of them ends.
 
 use std::process::ExitCode;
 
@@ -16,8 +16,10 @@ mod cli;
 mod cluster;
 mod commands;
 mod config;
+mod control;
 mod failure;
 mod launch;
+mod metrics;
 mod output;
 mod scenario;
 mod signals;

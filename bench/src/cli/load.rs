@@ -1,5 +1,6 @@
 //! `hippodrome load`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -50,6 +51,10 @@ pub(crate) struct LoadArgs {
     /// How each second is told on stdout
     #[arg(long, value_enum, default_value_t = Progress::Table)]
     pub(crate) progress: Progress,
+
+    /// Serve metrics for Prometheus here, at /metrics; port 0 takes a free one, told on stderr
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "hostile")]
+    pub(crate) metrics: Option<SocketAddr>,
 
     #[command(flatten)]
     pub(crate) tuning: LoadTuning,

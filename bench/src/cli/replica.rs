@@ -50,6 +50,10 @@ pub(crate) struct ReplicaArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(crate) control: SocketAddr,
 
+    /// Serve metrics for Prometheus here, at /metrics; port 0 takes a free one, told on stderr
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<SocketAddr>,
+
     /// Where this replica remembers that it ran, and what it must not forget; made if missing
     ///
     /// Without it the replica must never be started again under the same identity.

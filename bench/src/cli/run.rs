@@ -1,5 +1,6 @@
 //! `hippodrome run`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
@@ -46,6 +47,12 @@ pub(crate) struct RunArgs {
     /// Print report.json on stdout, and nothing else there
     #[arg(long, help_heading = "Results")]
     pub(crate) json: bool,
+
+    /// Serve metrics for Prometheus while it runs: replica 0 at this address, each other process a port further
+    ///
+    /// At /metrics; the load generator comes last. See docs/monitoring.md.
+    #[arg(long, value_name = "IP:PORT", help_heading = "Results")]
+    pub(crate) metrics: Option<SocketAddr>,
 
     /// Let more than f replicas misbehave: the run will be INVALID, whatever comes of it
     #[arg(long, help_heading = "Faults")]

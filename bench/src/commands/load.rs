@@ -21,7 +21,7 @@ use crate::cli::options::LoadTuning;
 use crate::cluster::own_node;
 use crate::failure::Failure;
 use crate::output::ProgressTable;
-use crate::{output, signals};
+use crate::{metrics, output, signals};
 
 /// Drives load at a running cluster.
 pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
@@ -69,8 +69,17 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
         hlog: out.join(LATENCY),
         stop: stop.clone(),
     };
+    let done = metrics::load::Progress::default();
+    if let Some(address) = arguments.metrics {
+        let done = done.clone();
+        metrics::serve(address, move || done.page())?;
+    }
     let mut table = ProgressTable::default();
-    let report = generator::run(&options, &mut |second| tell(second, progress, &mut table)).context("load")?;
+    let mut on_second = |second: &SecondSample| {
+        done.add(second);
+        tell(second, progress, &mut table);
+    };
+    let report = generator::run(&options, &mut on_second).context("load")?;
     write(&report, &out.join(LOAD))?;
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::Interrupted);

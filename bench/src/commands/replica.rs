@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::replica::ReplicaArgs;
 use crate::cluster::own_node;
 use crate::failure::Failure;
-use crate::{output, signals};
+use crate::{metrics, output, signals};
 
 /// How long an address that is taken is asked for, and how often.
 const BIND_PATIENCE: Duration = Duration::from_secs(2);
@@ -51,6 +51,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         listen: listener.local_addr().context("listening address")?,
     };
     let machine_replicas = cluster.voters().filter(|voter| voter.address.map(|a| a.ip()) == Some(address.ip())).count();
+    let asked = ready.control;
     let ready = serde_json::to_string(&ready).context("ready line")?;
     let options = ReplicaOptions {
         cluster,
@@ -72,6 +73,9 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         byzantine: arguments.byzantine,
         stop,
     };
+    if let Some(address) = arguments.metrics {
+        metrics::serve(address, move || metrics::replica::page(asked))?;
+    }
     replica::run(options, || output::print(&format!("{ready}\n"))).context("replica")?;
     Ok(())
 }

@@ -105,7 +105,7 @@ fn play(text: &str, name: &str, out: &std::path::Path, stop: &launch::Stop) -> R
 /// The run that a scenario happens to.
 fn run_of(scenario: &Scenario, out: Option<PathBuf>) -> RunArgs {
     let allow_too_many_faults = scenario.beyond_f;
-    RunArgs { options: scenario.options.clone(), out, json: false, config: None, allow_too_many_faults }
+    RunArgs { options: scenario.options.clone(), out, json: false, metrics: None, config: None, allow_too_many_faults }
 }
 
 fn outcome((scenario, outcome): (String, Result<Scorecard, String>)) -> Outcome {

@@ -7,8 +7,8 @@ use hippodrome_engine::control::{ClientsAnswer, LedgerAnswer, Question, ReplicaR
 use hippodrome_engine::types::SequenceNumber;
 
 use super::Stop;
-use super::control::Control;
 use super::fleet::Fleet;
+use crate::control::Control;
 use crate::failure::Failure;
 
 /// How long replicas may take to agree on what was executed last.

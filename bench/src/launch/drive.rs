@@ -110,7 +110,7 @@ fn start(setup: &Setup) -> anyhow::Result<Process> {
         if let Some(seed) = load.seed {
             pair("seed", &seed);
         }
-        command.args(setup.network_argument());
+        command.args(setup.network_argument()).args(setup.metrics_argument(usize::from(setup.options.replicas)));
         command.arg("--cluster").arg(setup.cluster_path()).arg("--key").arg(setup.key_path("client-0"));
         command.arg("--out").arg(&setup.directory);
     })

@@ -10,10 +10,10 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 use super::Stop;
-use super::control::Control;
 use super::fleet::{Fleet, Member, TICK, UP_TIMEOUT, start};
 use super::setup::Setup;
 use crate::commands::replica::Ready;
+use crate::control::Control;
 use crate::failure::Failure;
 
 /// Connections that wait to be accepted, as many as the standard library asks for.

@@ -10,13 +10,13 @@ use hippodrome_engine::control::Question;
 use hippodrome_engine::platform::cpu_us_of;
 
 use super::Stop;
-use super::control::Control;
 use super::faults::Ordeal;
 use super::hostile::Hostiles;
 use super::links::Wanted;
 use super::process::{Process, describe};
 use super::setup::Setup;
 use crate::commands::replica::Ready;
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::output::tell;
 
@@ -174,7 +174,7 @@ pub(super) fn start(setup: &Setup, id: usize, stdin: Stdio, extra: &[String]) ->
         command.args(["--durability", options.replica.durability.name()]);
         command.args(["--snapshot-every", &options.replica.snapshot_every.to_string()]);
         command.args(["--transport", &options.transport.transport.to_string()]);
-        command.args(setup.network_argument());
+        command.args(setup.network_argument()).args(setup.metrics_argument(id));
         let byzantine = options.byzantine.as_ref().zip(u16::try_from(id).ok());
         if let Some(kinds) = byzantine.and_then(|(byzantine, id)| byzantine.of(id)) {
             command.args(["--byzantine", &kinds]);

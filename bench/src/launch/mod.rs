@@ -4,7 +4,7 @@
 //! generator, second by second) beside [hostile] clients, [collect] (what replicas say when it has ended), [assemble]
 //! (evidence, verdict, report). Beside the load [timeline] plays a scenario, by [faults] (what can be done to
 //! replicas), [links] (and to what is between them) and [watcher] (the replicas' views). They stand on [process]
-//! (children that never outlive us), [control] (asking a replica) and [machine] (what the kernel tells).
+//! (children that never outlive us) and [machine] (what the kernel tells).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +22,6 @@ use crate::{output, signals};
 
 mod assemble;
 mod collect;
-mod control;
 mod drive;
 mod faults;
 mod fleet;

@@ -26,6 +26,8 @@ pub(super) struct Setup {
     pub(super) cluster: ClusterFile,
     /// The network that is emulated.
     pub(super) network: Option<NetworkSpec>,
+    /// Where replica 0 serves metrics, and each other process a port further.
+    metrics: Option<SocketAddr>,
     /// The results directory.
     pub(super) directory: PathBuf,
     /// When the run began, RFC 3339.
@@ -53,6 +55,7 @@ impl Setup {
         let shares: Vec<u32> = std::iter::once(options.clients).chain(hostile).collect();
         let network = options.transport.network(usize::from(options.replicas) + shares.len())?;
         check_byzantine(&options, arguments.allow_too_many_faults)?;
+        check_metrics(&options, arguments.metrics)?;
         let listeners: Vec<TcpListener> = (0..options.replicas)
             .map(|_| TcpListener::bind("127.0.0.1:0"))
             .collect::<std::io::Result<_>>()
@@ -80,8 +83,8 @@ impl Setup {
         }
         let config = toml::to_string(&options).context("resolved options")?;
         results::write(&directory, results::CONFIG, &config).context("resolved options")?;
-        let cluster = new.file;
-        Ok(Self { options, cluster, network, directory, started_at, listeners, keys, keys_removed: false })
+        let (cluster, metrics) = (new.file, arguments.metrics);
+        Ok(Self { options, cluster, network, metrics, directory, started_at, listeners, keys, keys_removed: false })
     }
 
     /// Where the cluster file lies.
@@ -95,6 +98,13 @@ impl Setup {
         let mut argument = OsString::from("--network=");
         argument.push(self.directory.join(NETWORK));
         Some(argument)
+    }
+
+    /// Where a process serves metrics, if it does: the replicas in order of their ids, then the load generator.
+    pub(super) fn metrics_argument(&self, process: usize) -> Option<String> {
+        let first = self.metrics?;
+        let port = usize::from(first.port()) + process;
+        Some(format!("--metrics={}", SocketAddr::new(first.ip(), u16::try_from(port).ok()?)))
     }
 
     /// Where a node's key lies: `replica-2.key`, `client-0.key`.
@@ -145,6 +155,18 @@ fn check_byzantine(options: &RunOptions, too_many: bool) -> Result<(), Failure> 
         return Err(Failure::value("byzantine", byzantine, allowed));
     }
     Ok(())
+}
+
+/// There must be a port for each replica and for the load generator.
+fn check_metrics(options: &RunOptions, first: Option<SocketAddr>) -> Result<(), Failure> {
+    let last = u16::MAX - options.replicas;
+    match first {
+        Some(address) if !(1..=last).contains(&address.port()) => {
+            let allowed = format!("a port from 1 to {last}: each of {} processes needs one", options.replicas + 1);
+            Err(Failure::value("metrics", address, allowed))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `results/20260102-030405`, with a number behind it if that is taken.

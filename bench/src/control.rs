@@ -14,18 +14,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One replica's control port.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Control {
+pub(crate) struct Control {
     address: SocketAddr,
 }
 
 impl Control {
     /// The control port at this address.
-    pub(super) const fn new(address: SocketAddr) -> Self {
+    pub(crate) const fn new(address: SocketAddr) -> Self {
         Self { address }
     }
 
     /// Where it is.
-    pub(super) const fn address(&self) -> SocketAddr {
+    pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -33,7 +33,7 @@ impl Control {
     ///
     /// # Errors
     /// If there is no answer in time, or it is not what the question asks for.
-    pub(super) fn ask<T: DeserializeOwned>(&self, question: &Question) -> anyhow::Result<T> {
+    pub(crate) fn ask<T: DeserializeOwned>(&self, question: &Question) -> anyhow::Result<T> {
         self.ask_json(question)
     }
 
@@ -41,7 +41,7 @@ impl Control {
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
-    pub(super) fn ask_json<T: DeserializeOwned>(&self, question: &impl Serialize) -> anyhow::Result<T> {
+    pub(crate) fn ask_json<T: DeserializeOwned>(&self, question: &impl Serialize) -> anyhow::Result<T> {
         let stream = TcpStream::connect_timeout(&self.address, ANSWER_TIMEOUT).context("control port")?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).context("control port")?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT)).context("control port")?;
