@@ -2,8 +2,9 @@
 //!
 //! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a
 //! run meets them: [cli] (what people type), [config] (what they put in files instead), [cluster] (keys and the cluster
-//! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [commands] (everything else);
-//! [control] asks a replica, [metrics] tells Prometheus, [failure] says how any of them ends.
+//! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [experiment] (many runs under
+//! a plan), [commands] (everything else); [control] asks a replica, [metrics] tells Prometheus, [failure] says how any
+//! of them ends.
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ mod cluster;
 mod commands;
 mod config;
 mod control;
+mod experiment;
 mod failure;
 mod launch;
 mod metrics;
@@ -36,6 +38,7 @@ fn execute() -> Result<(), Failure> {
     match Cli::try_parse_from(arguments)?.command {
         Command::Run(arguments) => launch::run(&arguments),
         Command::Stress(arguments) => commands::stress::run(&arguments),
+        Command::Sweep(arguments) => commands::sweep::run(&arguments),
         Command::Replica(arguments) => commands::replica::run(arguments),
         Command::Load(arguments) => commands::load::run(arguments),
         Command::Keygen(arguments) => commands::keygen::run(&arguments),
