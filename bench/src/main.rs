@@ -2,9 +2,9 @@
 //!
 //! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a
 //! run meets them: [cli] (what people type), [config] (what they put in files instead), [cluster] (keys and the cluster
-//! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [experiment] (many runs under
-//! a plan), [commands] (everything else); [control] asks a replica, [metrics] tells Prometheus, [failure] says how any
-//! of them ends.
+//! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [tui] (a run as a dashboard),
+//! [experiment] (many runs under a plan), [commands] (everything else); [control] asks a replica, [metrics] tells
+//! Prometheus, [failure] says how any of them ends.
 
 use std::process::ExitCode;
 
@@ -25,6 +25,7 @@ mod metrics;
 mod output;
 mod scenario;
 mod signals;
+mod tui;
 
 fn main() -> ExitCode {
     match execute() {

@@ -110,7 +110,15 @@ fn play_one(scenario: &Scenario, out: Option<PathBuf>, stop: &launch::Stop) -> R
 /// The run that a scenario happens to.
 fn run_of(scenario: &Scenario, out: Option<PathBuf>) -> RunArgs {
     let allow_too_many_faults = scenario.beyond_f;
-    RunArgs { options: scenario.options.clone(), out, json: false, metrics: None, config: None, allow_too_many_faults }
+    RunArgs {
+        options: scenario.options.clone(),
+        out,
+        json: false,
+        tui: false,
+        metrics: None,
+        config: None,
+        allow_too_many_faults,
+    }
 }
 
 fn outcome((scenario, outcome): (String, Result<Scorecard, String>)) -> Outcome {

@@ -50,7 +50,15 @@ pub(crate) fn run(
 ) -> Result<Trial, Failure> {
     let started = Instant::now();
     let out = Some(directory.to_owned());
-    let arguments = RunArgs { options: options.clone(), out, json: false, metrics: None, config: None, allow_too_many_faults: false };
+    let arguments = RunArgs {
+        options: options.clone(),
+        out,
+        json: false,
+        tui: false,
+        metrics: None,
+        config: None,
+        allow_too_many_faults: false,
+    };
     let trial = match launch::play(&arguments, None, audience, stop) {
         Err(Failure::Interrupted) => return Err(Failure::Interrupted),
         Err(failure) => Trial { state: State::Failed, reasons: vec![failure.words()], report: None, wall_s: None },

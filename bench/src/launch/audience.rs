@@ -1,6 +1,7 @@
 //! Who is told how a run goes while it goes: a person at a terminal, or the progress of many runs.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use hippodrome_analysis::series::Second;
@@ -11,6 +12,9 @@ use crate::output::{ProgressTable, tell};
 pub(crate) trait Audience {
     /// So many replicas are about to be started; the results will be in `directory`.
     fn begins(&self, replicas: u16, directory: &Path);
+
+    /// A replica is up, for the first time or anew, and answers at this control port.
+    fn replica(&self, _id: u16, _control: SocketAddr) {}
 
     /// A second of the load has passed.
     fn second(&self, second: &Second);

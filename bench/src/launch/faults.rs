@@ -117,6 +117,7 @@ impl Fleet {
             // If it has ended, whoever watches processes sees it.
             let line = member.process.lines.try_recv().unwrap_or_default();
             let Ok(ready) = serde_json::from_str::<Ready>(&line) else { continue };
+            self.audience.replica(id, ready.control);
             member.control = Control::new(ready.control);
             member.ordeal.starting = false;
             problems.extend(self.make_links(id).err().map(|error| format!("{error:#}")));

@@ -93,6 +93,7 @@ impl Fleet {
                 detail,
                 ..Fault::default()
             }));
+            audience.replica(id, ready.control);
             let control = Control::new(ready.control);
             let (ordeal, links) = (Ordeal::default(), Wanted::default());
             members.push(Member { process, control, ended: None, byzantine, ordeal, links });

@@ -19,6 +19,7 @@ use hippodrome_analysis::{results, series};
 use crate::cli::run::RunArgs;
 use crate::failure::Failure;
 use crate::scenario::Scenario;
+use crate::tui::Screen;
 use crate::{output, signals};
 
 mod assemble;
@@ -52,6 +53,11 @@ impl Stop {
         Ok(Self(signals::stop_flag()?))
     }
 
+    /// Asks for it, as a signal would.
+    pub(crate) fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// # Errors
     /// If the run has been interrupted. Children are killed as their guards are dropped on the way out.
     fn check(&self) -> Result<(), Failure> {
@@ -69,8 +75,23 @@ pub(crate) struct Played {
 
 /// Runs a cluster with its load, judges the outcome and writes the results directory.
 pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
-    let Played { report, directory } = play(arguments, None, Rc::new(Console::default()), &Stop::on_signals()?)?;
+    let stop = Stop::on_signals()?;
+    let Played { report, directory } = if arguments.tui {
+        on_screen(arguments, &stop)?
+    } else {
+        play(arguments, None, Rc::new(Console::default()), &stop)?
+    };
     output::verdict(&report, &directory.display().to_string(), arguments.json)
+}
+
+/// Runs it with a dashboard on the terminal. What happened is told when the terminal has been given back.
+fn on_screen(arguments: &RunArgs, stop: &Stop) -> Result<Played, Failure> {
+    // Said before the terminal is taken over.
+    check(&arguments.options, arguments.allow_too_many_faults)?;
+    let screen = Rc::new(Screen::open(&arguments.options, stop.clone())?);
+    let played = play(arguments, None, screen.clone(), stop);
+    screen.close().iter().for_each(|event| output::tell(event));
+    played
 }
 
 /// The same, with a scenario beside the load if there is one, and without printing the report.
