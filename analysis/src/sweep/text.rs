@@ -64,7 +64,8 @@ fn head(text: &mut String, sweep: &Sweep, style: Style) {
     line("Experiment", &sweep.description);
     line("Question", &sweep.question);
     let (points, repeats, seed) = (sweep.points.len(), sweep.repeats, sweep.seed);
-    line("Plan", &format!("{points} points, {repeats} runs of each, interleaved in random order (seed {seed})"));
+    let plural = if repeats == 1 { "run" } else { "runs" };
+    line("Plan", &format!("{points} points, {repeats} {plural} of each, interleaved in random order (seed {seed})"));
     let environment = &sweep.environment;
     if !environment.cpu.is_empty() {
         let (cpu, cores, kernel) = (&environment.cpu, environment.cores, &environment.kernel);
