@@ -180,7 +180,7 @@ mod tests {
             ("json = 1", &["unknown key 'json'"]),
             ("wrong_from = 1", &["unknown key 'wrong_from'"]),
             ("replicas = 3", &["'3'", "--replicas", "a whole number from 4 to 64"]),
-            ("batch = \"fixed:0\"", &["'fixed:0' is not allowed; allowed: none, fixed:N"]),
+            ("batch = \"fixed:0\"", &["'fixed:0' is not allowed; allowed: fixed:N (N: 1 to 4096 requests)"]),
             ("duration = 10", &["'10'", "--duration", "whole seconds"]),
             ("clients = [1]", &["clients = [1]: a array is not allowed; allowed: a string or a number"]),
             ("clients = ", &["line 1"]),

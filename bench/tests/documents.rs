@@ -11,6 +11,7 @@ use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewS
 use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};
 use hippodrome_analysis::{results, series};
 use hippodrome_engine::byzantine;
+use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_loadgen::hostile;
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
@@ -275,6 +276,38 @@ fn sweep_with_all() -> Sweep {
         points: vec![Point { runs: vec![run], summary, ..Point::default() }],
         ..Sweep::default()
     }
+}
+
+#[test]
+fn every_batching_strategy_has_a_row_and_a_section() {
+    let page = read("docs/strategies.md");
+    let page = section(&page, "Batching");
+    let listed = first_column(page, "`--batch`");
+    let default = "adaptive:1024,8";
+    assert_eq!(Batching::default().to_string(), default);
+    let expected: BTreeSet<&str> = STRATEGIES.iter().map(|strategy| strategy.usage).chain([default]).collect();
+    assert_eq!(listed, expected, "docs/strategies.md");
+    for strategy in STRATEGIES {
+        assert!(page.contains(&format!("\n### {}\n", strategy.name)), "no section on {}", strategy.name);
+    }
+    let help = help(&["run"]);
+    for strategy in STRATEGIES {
+        // The help is wrapped at some width.
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+        for text in [strategy.usage, strategy.summary, strategy.allowed] {
+            assert!(words(&help).contains(&words(text)), "run --help lacks: {text}");
+        }
+    }
+}
+
+/// The example of a batching strategy is compiled and tested: what CONTRIBUTING.md shows is that very file.
+#[test]
+fn the_example_in_contributing_is_the_code_that_is_tested() {
+    let page = read("CONTRIBUTING.md");
+    let example = read("engine/src/protocol/batching/half.rs");
+    assert!(page.contains(&format!("```rust\n{example}```\n")), "CONTRIBUTING.md and half.rs differ");
+    let line = "    #[cfg(test)] half, // the example of CONTRIBUTING.md\n";
+    assert!(page.contains(line) && read("engine/src/protocol/batching/mod.rs").contains(line));
 }
 
 #[test]

@@ -15,7 +15,6 @@ use hippodrome_engine::protocol::pbft::{Config, Pbft};
 use hippodrome_engine::protocol::{Authentic, Input, Output, Protocol, Reply};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::{Proofs, RequestTable};
-use hippodrome_engine::settings::options::Batching;
 use hippodrome_engine::types::{ClientId, Digest, ReplicaId, Time, Timestamp, View};
 
 const N: u16 = 4;
@@ -38,7 +37,7 @@ impl Round {
                 own: ReplicaId(own),
                 window: 2 * INTERVAL,
                 checkpoint_interval: INTERVAL,
-                batching: Batching::Adaptive { size: requests, in_flight: 8 },
+                batching: format!("adaptive:{requests},8").parse().expect("a strategy"),
                 clients: 1024,
                 principals: Arc::default(),
                 status_interval_ns: 50_000_000,

@@ -14,7 +14,6 @@ use hippodrome_engine::protocol::pbft::{Config, Pbft};
 use hippodrome_engine::protocol::{Execution, Input, Output, Position, Protocol, Timer};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::RequestTable;
-use hippodrome_engine::settings::Batching;
 use hippodrome_engine::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
 const MS: u64 = 1_000_000;
@@ -324,7 +323,7 @@ fn config(quorums: Quorums, own: ReplicaId) -> Config {
         own,
         window: 8,
         checkpoint_interval: 4,
-        batching: Batching::Adaptive { size: 4, in_flight: 3 },
+        batching: "adaptive:4,3".parse().unwrap(),
         clients: CLIENTS,
         principals: Arc::default(),
         status_interval_ns: STATUS_NS,

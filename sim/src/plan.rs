@@ -8,10 +8,9 @@ use std::ops::RangeInclusive;
 
 use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::execute::SNAPSHOT_CHUNK_BYTES;
-use hippodrome_engine::limits::{HISTORY_BATCHES_MAX, IN_FLIGHT_MAX, REQUESTS_MAX};
+use hippodrome_engine::limits::HISTORY_BATCHES_MAX;
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::settings::options::Batching;
-use hippodrome_engine::types::nanos;
 use serde::{Deserialize, Serialize};
 
 mod draw;
@@ -250,7 +249,6 @@ impl Plan {
         for (index, hostile) in self.hostile.iter().enumerate() {
             within(format!("hostile[{index}].every_ns"), hostile.every_ns, TIME_MIN_NS..=TIME_MAX_NS)?;
         }
-        self.check_batching()?;
         self.check_network()?;
         if let Some(disk) = &self.disk {
             within("disk.sync_max_ns", disk.sync_max_ns, 0..=TIME_MAX_NS)?;
@@ -264,21 +262,6 @@ impl Plan {
             return refuse("unreliable replicas", &unreliable, &format!("at most f = {f}"));
         }
         Ok(())
-    }
-
-    fn check_batching(&self) -> Result<(), PlanError> {
-        match self.batching {
-            Batching::None => Ok(()),
-            Batching::Fixed { size } => within("batching.size", size as u64, 1..=REQUESTS_MAX as u64),
-            Batching::Time { size, delay } => {
-                within("batching.size", size as u64, 1..=REQUESTS_MAX as u64)?;
-                within("batching.delay", nanos(delay), 1..=TIME_MAX_NS)
-            }
-            Batching::Adaptive { size, in_flight } => {
-                within("batching.size", size as u64, 1..=REQUESTS_MAX as u64)?;
-                within("batching.in_flight", in_flight, 1..=IN_FLIGHT_MAX)
-            }
-        }
     }
 
     fn check_network(&self) -> Result<(), PlanError> {

@@ -1,8 +1,10 @@
 //! The simulator itself: it is deterministic, it meets what it promises to meet, it finds what is planted, and the
 //! protocol passes.
 
+use std::collections::BTreeSet;
+
+use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 use hippodrome_engine::protocol::planted::Planted;
-use hippodrome_engine::settings::options::Batching;
 use hippodrome_sim::hunt::{Hunt, hunt};
 use hippodrome_sim::plan::{Disk, Fault, Faulty, Hostile, HostileKind, Plan, What};
 use hippodrome_sim::{mutants, run, shrink};
@@ -59,6 +61,17 @@ fn plans_are_sound_and_survive_being_written_down() {
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
     }
+}
+
+/// A strategy is simulated by being registered.
+#[test]
+fn plans_have_every_batching_strategy() {
+    let name = |plan: &Plan| plan.batching.to_string().split(':').next().unwrap().to_owned();
+    let drawn: BTreeSet<String> = (0..SEEDS).map(|seed| name(&Plan::draw(seed))).collect();
+    let registered: BTreeSet<String> = STRATEGIES.iter().map(|strategy| strategy.name.to_owned()).collect();
+    assert_eq!(drawn, registered);
+    let samples = (0..2000).map(|seed| Plan::draw(seed).batching.to_string()).collect::<BTreeSet<_>>();
+    assert_eq!(samples, Batching::samples().map(|batching| batching.to_string()).collect());
 }
 
 #[test]
@@ -120,7 +133,6 @@ fn a_plan_that_was_edited_wrongly_is_refused_by_the_name_of_what_is_wrong() {
     );
     refused(&|plan| plan.view_timeout_max_ns = plan.view_timeout_ns - 1, "view_timeout_max_ns");
     refused(&|plan| plan.chunk_bytes = 0, "chunk_bytes = 0");
-    refused(&|plan| plan.batching = Batching::Fixed { size: 0 }, "batching.size");
     refused(&|plan| plan.hostile = vec![Hostile { kind: HostileKind::Replay, every_ns: 0 }], "hostile[0].every_ns");
 }
 

@@ -118,12 +118,14 @@ impl ClusterOptions {
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 #[command(next_help_heading = "Replica")]
 pub(crate) struct ReplicaTuning {
-    /// When the primary closes a batch: none, fixed:N, time:N,DELAY, or adaptive[:MAX[,IN_FLIGHT]]
-    ///
-    /// `none`: one request a batch. `fixed:N`: N requests. `time:N,DELAY`: up to N, at the latest DELAY after the first
-    /// (time:100,2ms). `adaptive:MAX,IN_FLIGHT`: propose while fewer than IN_FLIGHT batches are under way, else let up
-    /// to MAX requests accumulate. N and MAX: 1 to 4096; IN_FLIGHT: 1 to 1024; DELAY: 1us to 10s.
-    #[arg(long, value_name = "STRATEGY", default_value_t = Batching::default())]
+    /// When the primary closes a batch: one of the strategies that there are. Its help comes from their files.
+    #[arg(
+        long,
+        value_name = "STRATEGY",
+        default_value_t = Batching::default(),
+        help = format!("When the primary closes a batch: {}", Batching::usage()),
+        long_help = format!("When the primary closes a batch\n\n{}", Batching::help()),
+    )]
     pub(crate) batch: Batching,
 
     /// Which stages share a thread and a core: auto, fused, pipelined, or

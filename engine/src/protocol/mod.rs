@@ -4,8 +4,8 @@
 //! the replica run the very same code. A protocol has two pure halves, [`Replica`](Protocol) and [client], behind which
 //! the pipeline, the load generator and the reports do not care which protocol runs.
 //!
-//! In data-path order: [message] (what replicas say to each other), [pbft] (the replica half), [client] (the client
-//! half); [planted] lists the bugs that a simulator must find.
+//! In data-path order: [message] (what replicas say to each other), [batching] (when requests leave as a batch), [pbft]
+//! (the replica half), [client] (the client half); [planted] lists the bugs that a simulator must find.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::named::named_enum;
 use crate::requests::{Batch, RequestTable};
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
+pub mod batching;
 pub mod client;
 pub mod message;
 pub mod pbft;

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::{IN_FLIGHT_MAX, REQUESTS_MAX};
 use crate::named::named_enum;
+pub use crate::protocol::batching::Batching;
 
 /// An option's value that can not be used: names the option, the value and what is allowed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -167,102 +166,6 @@ impl fmt::Display for Authentication {
     }
 }
 
-/// When the primary closes a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Batching {
-    /// One request a batch.
-    None,
-    /// `size` requests a batch. A partial batch leaves when no request has joined it for [`FIXED_FLUSH`].
-    Fixed {
-        /// Requests a batch.
-        size: usize,
-    },
-    /// Up to `size` requests; a partial batch leaves `delay` after its first request arrived.
-    Time {
-        /// Most requests a batch.
-        size: usize,
-        /// Longest wait of the first request.
-        delay: Duration,
-    },
-    /// Castro's window rule (thesis, section 5.1.4): propose while fewer than `in_flight` batches are between proposal
-    /// and execution; otherwise let requests accumulate, up to `size`. Adapts by itself and needs no timer at low load.
-    Adaptive {
-        /// Most requests a batch.
-        size: usize,
-        /// Most batches between proposal and execution.
-        in_flight: u64,
-    },
-}
-
-/// How long a partial batch of [`Batching::Fixed`] waits for another request, so that fewer waiting clients than the
-/// batch's size do not hang.
-pub const FIXED_FLUSH: Duration = Duration::from_millis(20);
-
-impl Batching {
-    /// What [`FromStr`] takes.
-    pub const ALLOWED: &str = "none, fixed:N, time:N,DELAY (for example time:100,2ms), adaptive[:MAX[,IN_FLIGHT]] (N, MAX 1 to 4096; IN_FLIGHT 1 to 1024; DELAY 1us to 10s)";
-
-    /// Most requests of a batch.
-    #[must_use]
-    pub const fn size(self) -> usize {
-        match self {
-            Self::None => 1,
-            Self::Fixed { size } | Self::Time { size, .. } | Self::Adaptive { size, .. } => size,
-        }
-    }
-}
-
-impl Default for Batching {
-    fn default() -> Self {
-        Self::Adaptive { size: 1024, in_flight: 8 }
-    }
-}
-
-impl FromStr for Batching {
-    type Err = OptionError;
-
-    fn from_str(text: &str) -> Result<Self, OptionError> {
-        let error = || OptionError::new("batch", text, Self::ALLOWED);
-        let size = |text: &str| text.parse().ok().filter(|n| (1..=REQUESTS_MAX).contains(n)).ok_or_else(error);
-        let (name, arguments) = text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(rest)));
-        match (name, arguments) {
-            ("none", None) => Ok(Self::None),
-            ("fixed", Some(n)) => Ok(Self::Fixed { size: size(n)? }),
-            ("time", Some(rest)) => {
-                let (n, delay) = rest.split_once(',').ok_or_else(error)?;
-                let delay = humantime::parse_duration(delay).map_err(|_| error())?;
-                if delay < Duration::from_micros(1) || delay > Duration::from_secs(10) {
-                    return Err(error());
-                }
-                Ok(Self::Time { size: size(n)?, delay })
-            }
-            ("adaptive", None) => Ok(Self::default()),
-            ("adaptive", Some(rest)) => {
-                let (n, in_flight) = rest.split_once(',').map_or((rest, None), |(n, w)| (n, Some(w)));
-                let Self::Adaptive { in_flight: default, .. } = Self::default() else { return Err(error()) };
-                let in_flight = in_flight.map_or(Ok(default), |w| {
-                    w.parse().ok().filter(|w| (1..=IN_FLIGHT_MAX).contains(w)).ok_or_else(error)
-                })?;
-                Ok(Self::Adaptive { size: size(n)?, in_flight })
-            }
-            _ => Err(error()),
-        }
-    }
-}
-
-impl fmt::Display for Batching {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("none"),
-            Self::Fixed { size } => write!(f, "fixed:{size}"),
-            Self::Time { size, delay } => write!(f, "time:{size},{}", humantime::format_duration(*delay)),
-            Self::Adaptive { size, in_flight } => write!(f, "adaptive:{size},{in_flight}"),
-        }
-    }
-}
-
-text_serde!(Batching);
-
 /// Which stages share a thread, and which core each thread is pinned to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Placement {
@@ -327,10 +230,6 @@ mod tests {
 
     #[test]
     fn options_read_what_they_write() {
-        for text in ["none", "fixed:10", "time:100,2ms", "adaptive:512,4"] {
-            assert_eq!(text.parse::<Batching>().unwrap().to_string(), text);
-        }
-        assert_eq!("adaptive".parse::<Batching>().unwrap(), Batching::default());
         for preset in Authentication::PRESETS {
             assert_eq!(preset.parse::<Authentication>().unwrap().to_string(), *preset);
         }
@@ -344,21 +243,6 @@ mod tests {
     fn errors_name_option_value_and_what_is_allowed() {
         let error = "sha1".parse::<Authentication>().unwrap_err().to_string();
         assert_eq!(error, "auth: 'sha1' is not allowed; allowed: none, mac, ed25519, ed25519-batch, hybrid");
-        for text in [
-            "fixed",
-            "fixed:0",
-            "fixed:4097",
-            "time:5",
-            "time:5,xs",
-            "time:5,1h",
-            "adaptive:8,0",
-            "adaptive:8,1025",
-            "none:1",
-            "",
-        ] {
-            let error = text.parse::<Batching>().unwrap_err();
-            assert_eq!((error.option, error.value.as_str()), ("batch", text));
-        }
         for text in ["", "0,1", "0,1,2,3,x", "0,1,2,3,99999"] {
             assert!(text.parse::<Placement>().is_err(), "{text}");
         }

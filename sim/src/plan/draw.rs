@@ -1,9 +1,7 @@
 //! Drawing a plan from a seed.
 
-use std::time::Duration;
-
 use hippodrome_engine::byzantine::Kind;
-use hippodrome_engine::settings::options::Batching;
+use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 
 use super::{Clients, Disk, Fault, Faulty, Hostile, HostileKind, Network, Plan, What};
 use crate::random::Random;
@@ -28,7 +26,7 @@ impl Plan {
             replicas,
             window,
             checkpoint_interval,
-            batching: batching(random),
+            batching: batching(seed),
             status_interval_ns: random.range(10, 40) * MS,
             view_timeout_ns,
             view_timeout_max_ns: view_timeout_ns * random.pick(&[4, 8, 16]),
@@ -69,14 +67,12 @@ fn network(random: &mut Random) -> Network {
     }
 }
 
-fn batching(random: &mut Random) -> Batching {
-    let size = random.pick(&[1, 2, 4, 16]);
-    match random.below(6) {
-        0 | 1 => Batching::None,
-        2 => Batching::Fixed { size },
-        3 => Batching::Time { size, delay: Duration::from_micros(random.range(100, 5000)) },
-        _ => Batching::Adaptive { size, in_flight: random.range(1, 4) },
-    }
+/// One of the strategies that there are, each as likely as the others. Drawn apart from the rest, so that another
+/// strategy changes nothing else in the plans of seeds.
+fn batching(seed: u64) -> Batching {
+    let random = &mut Random::new(seed, "batching", 0);
+    let samples = STRATEGIES[random.index(STRATEGIES.len())].samples;
+    random.pick(samples).parse().expect("a sample is a strategy")
 }
 
 fn disk(random: &mut Random) -> Disk {

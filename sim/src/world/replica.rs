@@ -221,7 +221,7 @@ fn config(plan: &Plan, planted: Option<Planted>, own: ReplicaId, voting: bool) -
         own,
         window: plan.window,
         checkpoint_interval: plan.checkpoint_interval,
-        batching: plan.batching,
+        batching: plan.batching.clone(),
         clients: client_count(plan),
         principals: std::iter::once(0..correct).chain(hostile).collect(),
         status_interval_ns: plan.status_interval_ns,

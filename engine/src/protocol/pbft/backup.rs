@@ -271,6 +271,7 @@ impl Pbft {
             self.log.slot_mut(sequence).enter(Event::Execute, turn.now);
         }
         self.log.executed = sequence;
+        self.queue.on_executed(sequence, turn.now);
         self.stabilise(sequence, turn);
         self.propose(turn);
         Ok(())

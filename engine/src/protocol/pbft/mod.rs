@@ -1,8 +1,7 @@
 //! PBFT's replica (Castro & Liskov, OSDI'99, sections 4.2 to 4.4; TOCS'02): three phases between two watermarks,
 //! checkpoints, view changes, state transfer, recovery from a log, and repair of whatever gets lost.
 //!
-//! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
-//! `vouched` (requests that only backups can prove), `backup` (the three phases, at every replica), `checkpoint` (states
+//! In data-path order: `primary` (admission and proposals), `vouched` (requests that only backups can prove), `backup` (the three phases, at every replica), `checkpoint` (states
 //! that are shared, and the low watermark), `repair` (the status exchange), `transfer` (the state itself, for whoever is
 //! beyond repair). They work on the `log`, a ring of `slot`s whose phases follow one table of `transitions`; `votes`
 //! counts them, `early` keeps messages that are one window ahead, and `gathering` the chunks of a state.
@@ -12,7 +11,6 @@
 //! earlier views). `recovery` goes on from what a replica made durable.
 
 mod backup;
-mod batching;
 mod checkpoint;
 mod decision;
 mod early;
@@ -37,7 +35,6 @@ mod tests;
 use std::ops::Range;
 use std::sync::Arc;
 
-use batching::Queue;
 use checkpoint::Checkpoints;
 use early::Early;
 use log::Log;
@@ -50,12 +47,13 @@ use views::Views;
 use vouched::Vouched;
 
 use crate::limits::CLIENTS_MAX;
+use crate::protocol::batching::Batching;
+use crate::protocol::batching::queue::Queue;
 use crate::protocol::message::Verdict;
 use crate::protocol::planted::Planted;
 use crate::protocol::{Authentic, Ignored, Input, Message, Output, Position, Protocol, Timer};
 use crate::quorum::Quorums;
 use crate::requests::RequestTable;
-use crate::settings::options::Batching;
 use crate::types::{ReplicaId, SequenceNumber, Time, View};
 
 /// What one replica needs to know of its cluster.
@@ -174,7 +172,7 @@ impl Pbft {
             diverged: false,
             admission: Admission::new(config.clients),
             vouched: Vouched::new(n),
-            queue: Queue::new(config.batching),
+            queue: Queue::new(config.batching.clone()),
             next: SequenceNumber(1),
             batch_timer: None,
             config,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::transitions::{Event, Phase};
 use super::{Pbft, Turn};
+use crate::protocol::batching::Decision;
 use crate::protocol::message::PrePrepare;
 use crate::protocol::{Ignored, Message, Output, Record, Timer};
 use crate::requests::{Batch, RequestTable};
@@ -119,13 +120,23 @@ impl Pbft {
             return;
         }
         self.pass_over_decided();
-        while self.next <= self.log.high() && self.queue.may_close(turn.now, self.next, self.log.done()) {
-            let (requests, oldest) = self.queue.take();
-            self.admission.release(&requests.clients);
-            self.assign(Batch::new(requests), oldest, turn);
+        while self.next <= self.log.high()
+            && let Some(decision) = self.queue.decide(turn.now, self.next, self.log.done())
+        {
+            match decision {
+                Decision::Close { requests_max } => {
+                    let (requests, oldest) = self.queue.take(requests_max, self.next, turn.now);
+                    self.admission.release(&requests.clients);
+                    self.assign(Batch::new(requests), oldest, turn);
+                }
+                Decision::At(due) => {
+                    self.arm_batch_timer(due, turn);
+                    break;
+                }
+                Decision::Wait => break,
+            }
         }
         self.pad(turn);
-        self.arm_batch_timer(turn);
         self.arm_view_timer(turn);
     }
 
@@ -158,13 +169,10 @@ impl Pbft {
         }
     }
 
-    /// Wakes up when the oldest partial batch is due. An earlier wake-up is left to come: it finds nothing due and sets
-    /// the timer again, which is cheaper than moving it with every arrival.
-    fn arm_batch_timer(&mut self, turn: &mut Turn<'_>) {
-        if self.next > self.log.high() || self.batch_timer.is_some() {
-            return; // blocked by the high watermark: the next stable checkpoint proposes what is due by then
-        }
-        if let Some(due) = self.queue.due() {
+    /// Wakes up when a partial batch is due. An earlier wake-up is left to come: it finds nothing due and sets the timer
+    /// again, which is cheaper than moving it with every arrival.
+    fn arm_batch_timer(&mut self, due: Time, turn: &mut Turn<'_>) {
+        if self.batch_timer.is_none_or(|set| due < set) {
             self.batch_timer = Some(due);
             turn.outputs.push(Output::SetTimer(Timer::Batch, due));
         }

@@ -182,6 +182,7 @@ impl Pbft {
         self.views.active = false;
         self.view = next;
         self.batch_timer = None;
+        self.queue.leave_view();
         // What waits here for a batch goes on to the next primary.
         let left: Vec<_> = std::iter::from_fn(|| self.queue.take_admitted()).collect();
         for table in left {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use checks::Checks;
 use draw::{Draw, PALETTE};
+use hippodrome_engine::protocol::batching::Batching;
 use hippodrome_engine::protocol::message::{Checkpoint, FetchState, NewView, Signed, StateChunk, ViewChange, Vote};
 use hippodrome_engine::protocol::pbft::{Config, Pbft, Recovery};
 use hippodrome_engine::protocol::{
@@ -84,13 +85,13 @@ struct World {
 
 impl World {
     fn new(draw: &mut Draw<'_>) -> Self {
-        let batching = ["none", "fixed:2", "time:2,1ms", "adaptive:4,2", "adaptive"];
+        let batching: Vec<Batching> = Batching::samples().collect();
         let config = Config {
             quorums: Quorums::new(usize::from(N)).expect("four replicas"),
             own: ReplicaId(u16::from(draw.byte()) % N),
             window: WINDOW,
             checkpoint_interval: INTERVAL,
-            batching: batching[usize::from(draw.byte()) % batching.len()].parse().expect("a strategy"),
+            batching: batching[usize::from(draw.byte()) % batching.len()].clone(),
             clients: CLIENTS,
             principals: Arc::new([0..2, 2..4]),
             status_interval_ns: MILLISECOND,

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::{Config, INTERVAL, Pbft, STATUS_NS, WINDOW, batch, config, table};
 use super::{body, checkpoint, committed, unproven, vote};
 use crate::limits::STATE_CHUNKS_MAX;
+use crate::protocol::batching::Batching;
 use crate::protocol::client::{ClientTable, Recipients, ReplyOutcome};
 use crate::protocol::message::{
     Authentic, Checkpoint, FetchState, Message, NewView, PrePrepare, Signed, SlotStatus, StateChunk, Status, Verdict,
@@ -17,7 +18,6 @@ use crate::protocol::message::{
 use crate::protocol::{Execution, Input, Output, Protocol, Reply, Timer};
 use crate::quorum::Quorums;
 use crate::requests::{Batch, RequestTable};
-use crate::settings::options::Batching;
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
 /// How long a client waits before it sends again. Short: a lost request should not make the tests wait.
@@ -154,7 +154,7 @@ impl Cluster {
         };
         for own in 0..n {
             let mut outputs = Vec::new();
-            let config = Config { clients, batching, ..config(n, u16::try_from(own).unwrap()) };
+            let config = Config { clients, batching: batching.clone(), ..config(n, u16::try_from(own).unwrap()) };
             assert!(config.window == WINDOW && config.checkpoint_interval == INTERVAL);
             cluster.replicas.push(Pbft::new(config, Time(0), &mut outputs));
             cluster.act(own, outputs);

@@ -1,8 +1,10 @@
 //! Lists of inputs against lists of outputs, then whole clusters under a hostile network.
 //!
 //! `phases`, `primary`, `checkpoints`, `repair`, `transfer`, `views`, `suspicion` and `recovery` drive one replica by
-//! hand; `properties` runs seeds of a `cluster`, `standstill` scripts faulty replicas of one.
+//! hand; `batching` is the conformance suite of batching policies, and runs over all that are registered; `properties`
+//! runs seeds of a `cluster`, `standstill` scripts faulty replicas of one.
 
+mod batching;
 mod checkpoints;
 mod cluster;
 mod phases;
@@ -18,13 +20,13 @@ mod views;
 use std::sync::Arc;
 
 use super::{Config, Pbft};
+use crate::protocol::batching::Batching;
 use crate::protocol::message::{
     Authentic, Body, Checkpoint, Message, NewView, PrePrepare, Signed, Status, Verdict, ViewChange, Vote,
 };
 use crate::protocol::{Ignored, Input, Output, Protocol, Timer};
 use crate::quorum::Quorums;
 use crate::requests::{Batch, Proofs, RequestTable};
-use crate::settings::options::Batching;
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
 /// The sizes of clusters that every rule about quorums is tested with.
@@ -40,7 +42,7 @@ fn config(n: usize, own: u16) -> Config {
         own: ReplicaId(own),
         window: WINDOW,
         checkpoint_interval: INTERVAL,
-        batching: Batching::None,
+        batching: batching("none"),
         clients: 100,
         principals: Arc::default(),
         status_interval_ns: STATUS_NS,
@@ -50,6 +52,16 @@ fn config(n: usize, own: u16) -> Config {
         voting: true,
         planted: None,
     }
+}
+
+fn batching(text: &str) -> Batching {
+    text.parse().unwrap()
+}
+
+/// Strategies in turn that do not hold requests back for as long as the view time-out of these tests, which is short.
+fn any_batching(seed: u64) -> Batching {
+    let texts = ["none", "fixed:3", "time:4,1ms", "adaptive:8,2", "adaptive", "latency-target:1ms,8,2"];
+    batching(texts[usize::try_from(seed).unwrap() % texts.len()])
 }
 
 /// One replica, driven by hand.

@@ -1,10 +1,7 @@
 //! Admission, batching strategies, the high watermark, and requests that come again.
 
-use std::time::Duration;
-
 use super::*;
 use crate::limits::OPERATIONS_BYTES_MAX;
-use crate::settings::options::FIXED_FLUSH;
 
 fn primary(batching: &str) -> Replica {
     Replica::with(Config { batching: batching.parse().unwrap(), window: 16, ..config(4, 0) })
@@ -35,7 +32,7 @@ fn without_batching_every_request_is_proposed_alone() {
 #[test]
 fn fixed_batches_wait_to_be_full_and_are_flushed_when_nothing_joins() {
     let mut replica = primary("fixed:3");
-    let flush = u64::try_from(FIXED_FLUSH.as_nanos()).unwrap();
+    let flush = ms(20);
     replica.now = Time(0);
     assert_eq!(replica.requests(&[(1, 1), (2, 1)]), [Output::SetTimer(Timer::Batch, Time(flush))]);
     assert_eq!(proposals(&replica.requests(&[(3, 1), (4, 1)])), [[1, 2, 3]]);
@@ -190,7 +187,7 @@ fn a_backup_recalls_first_and_forwards_what_was_not_executed() {
 
 #[test]
 fn stamps_tell_when_the_oldest_request_came() {
-    let mut replica = primary(&Batching::Time { size: 9, delay: Duration::from_millis(2) }.to_string());
+    let mut replica = primary("time:9,2ms");
     replica.now = Time(ms(1));
     replica.requests(&[(1, 1)]);
     replica.now = Time(ms(2));
@@ -230,7 +227,7 @@ fn a_primary_proposes_nothing_where_a_decision_is_known() {
 /// by what its tables really keep in memory.
 #[test]
 fn waiting_tables_are_bounded_by_all_that_they_keep() {
-    let mut replica = Replica::with(Config { batching: Batching::Fixed { size: 4096 }, clients: 5000, ..config(4, 0) });
+    let mut replica = Replica::with(Config { batching: batching("fixed:4096"), clients: 5000, ..config(4, 0) });
     let old: Vec<(u32, u64)> = (0..4000).map(|_| (0, 1)).collect();
     replica.requests(&[(0, 1)]);
     let mut full = 0;

@@ -13,15 +13,11 @@ use crate::protocol::message::{FetchState, SlotStatus, StateChunk, Status};
 
 const SECOND: u64 = 1_000_000_000;
 
-fn batching(seed: u64) -> Batching {
-    ["none", "fixed:3", "time:4,1ms", "adaptive:8,2", "adaptive"][usize::try_from(seed % 5).unwrap()].parse().unwrap()
-}
-
 #[test]
 fn clusters_agree_under_loss_and_finish_when_it_ends() {
     for seed in 0..300 {
         let n = SIZES[usize::try_from(seed / 5).unwrap() % SIZES.len()];
-        let mut cluster = Cluster::new(n, 6, 20, batching(seed), seed);
+        let mut cluster = Cluster::new(n, 6, 20, any_batching(seed), seed);
         cluster.network = Network {
             loss_percent: cluster.random(25),
             repeat_percent: cluster.random(25),
@@ -46,7 +42,7 @@ fn clusters_agree_under_loss_and_finish_when_it_ends() {
 fn lying_backups_neither_split_nor_stop_the_others() {
     for seed in 0..100 {
         let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
-        let mut cluster = Cluster::new(n, 6, 30, batching(seed), seed);
+        let mut cluster = Cluster::new(n, 6, 30, any_batching(seed), seed);
         let f = cluster.f();
         cluster.silent[n - f..].fill(true);
         let liars: Vec<u16> = (n - f..n).map(|liar| u16::try_from(liar).unwrap()).collect();
@@ -67,7 +63,7 @@ fn a_lying_primary_splits_nobody_and_is_replaced() {
     let mut executed = 0;
     for seed in 0..200 {
         let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
-        let mut cluster = Cluster::new(n, 3, 10, batching(seed), seed);
+        let mut cluster = Cluster::new(n, 3, 10, any_batching(seed), seed);
         let f = cluster.f();
         let liars: Vec<u16> = (0..f).map(|liar| u16::try_from(liar).unwrap()).collect();
         cluster.silent[..f].fill(true);
@@ -89,7 +85,7 @@ fn a_lying_primary_splits_nobody_and_is_replaced() {
 #[test]
 fn without_status_messages_loss_stays() {
     let stuck = (0..20).filter(|&seed| {
-        let mut cluster = Cluster::new(4, 6, 20, batching(seed), seed);
+        let mut cluster = Cluster::new(4, 6, 20, any_batching(seed), seed);
         cluster.network = Network { loss_percent: 20, statuses: false, ..Network::CALM };
         cluster.run(Time(SECOND / 20));
         cluster.network.loss_percent = 0;
@@ -103,7 +99,7 @@ fn without_status_messages_loss_stays() {
 fn authenticators_that_hold_for_some_replicas_stop_nobody() {
     for seed in 0..50 {
         let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
-        let mut cluster = Cluster::new(n, 6, 10, batching(seed), seed);
+        let mut cluster = Cluster::new(n, 6, 10, any_batching(seed), seed);
         let f = cluster.f();
         cluster.distrust[f + 1..].fill(true);
         cluster.network.loss_percent = 10;
@@ -119,7 +115,7 @@ fn a_replica_that_was_cut_off_catches_up_under_load_and_when_idle() {
     for seed in 0..20 {
         for idle in [false, true] {
             let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
-            let mut cluster = Cluster::new(n, 8, 60, batching(seed), seed);
+            let mut cluster = Cluster::new(n, 8, 60, any_batching(seed), seed);
             let laggard = n - 1;
             cluster.silent[laggard] = true;
             while cluster.executed(0) < 4 * WINDOW {
@@ -144,7 +140,7 @@ fn a_replica_that_was_cut_off_catches_up_under_load_and_when_idle() {
 #[test]
 fn a_laggard_catches_up_with_one_sender_of_bodies_crashed() {
     for seed in 0..10 {
-        let mut cluster = Cluster::new(7, 8, 60, batching(seed), seed);
+        let mut cluster = Cluster::new(7, 8, 60, any_batching(seed), seed);
         cluster.silent[5] = true;
         cluster.silent[6] = true;
         assert!(cluster.settle(Time(10 * SECOND)));
@@ -157,7 +153,7 @@ fn a_laggard_catches_up_with_one_sender_of_bodies_crashed() {
 
 #[test]
 fn a_calm_cluster_sends_no_repairs() {
-    let mut cluster = Cluster::new(4, 1, 100, Batching::None, 1);
+    let mut cluster = Cluster::new(4, 1, 100, batching("none"), 1);
     assert!(cluster.settle(Time(SECOND)));
     // Each batch: 3 pre-prepares, 9 prepares, 12 commits. The rest are checkpoints and status messages.
     let (batches, phases) = (cluster.executed(0), 24 * cluster.executed(0));
@@ -168,7 +164,7 @@ fn a_calm_cluster_sends_no_repairs() {
 
 #[test]
 fn an_idle_cluster_is_quiet() {
-    let mut cluster = Cluster::new(4, 1, 1, Batching::None, 1);
+    let mut cluster = Cluster::new(4, 1, 1, batching("none"), 1);
     assert!(cluster.settle(Time(SECOND)));
     cluster.run(cluster.now.after(20 * STATUS_NS));
     let before = cluster.messages;
@@ -284,7 +280,7 @@ fn silent_primaries_are_replaced_one_after_another() {
     let mut views = 0;
     for seed in 0..60 {
         let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
-        let mut cluster = Cluster::new(n, 6, 40, batching(seed), seed);
+        let mut cluster = Cluster::new(n, 6, 40, any_batching(seed), seed);
         let f = cluster.f();
         cluster.network.loss_percent = cluster.random(10);
         let rounds = 1 + cluster.random(4);
@@ -315,7 +311,7 @@ fn silent_primaries_are_replaced_one_after_another() {
 #[test]
 fn without_a_quorum_no_view_starts() {
     for seed in 0..10 {
-        let mut cluster = Cluster::new(4, 6, 40, batching(seed), seed);
+        let mut cluster = Cluster::new(4, 6, 40, any_batching(seed), seed);
         cluster.run(cluster.now.after(2 * STATUS_NS));
         cluster.silent[0] = true;
         cluster.silent[1] = true;

@@ -19,7 +19,7 @@ impl Stage {
     /// Replica `laggard`, if any, misses more than anybody keeps. Faulty replicas, the primary first, are silent from
     /// then on: what they say is said by hand.
     fn new(n: usize, laggard: Option<usize>) -> Self {
-        let mut cluster = Cluster::new(n, 8, 20, Batching::None, 1);
+        let mut cluster = Cluster::new(n, 8, 20, batching("none"), 1);
         if let Some(laggard) = laggard {
             cluster.silent[laggard] = true;
         }
