@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use hippodrome_engine::settings::Authentication;
 use hippodrome_engine::transport::probe;
 
 use crate::common::{Finished, Run, numbers};
@@ -87,67 +88,70 @@ fn cores() -> String {
     [first, last, last, first, last, first].join(",")
 }
 
-#[test]
-fn nothing_proven() {
-    races(
-        "none",
-        [
-            "none epoll --placement pipelined",
-            "fixed:10 tokio-uring --request-bytes 64KiB --reply-bytes 64KiB",
-            "time:50,2ms epoll --replicas 10",
-            "adaptive tokio-uring --connections 3 --load-threads 2",
-        ],
-    );
+/// Declares a test for each preset of strategies, and lists them.
+macro_rules! races {
+    ($($test:ident: $auth:literal $races:tt,)*) => {
+        const RACED: &[&str] = &[$($auth),*];
+
+        $(#[test]
+        fn $test() {
+            races($auth, $races);
+        })*
+    };
+}
+
+races! {
+    nothing_proven: "none" [
+        "none epoll --placement pipelined",
+        "fixed:10 tokio-uring --request-bytes 64KiB --reply-bytes 64KiB",
+        "time:50,2ms epoll --replicas 10",
+        "adaptive tokio-uring --connections 3 --load-threads 2",
+    ],
+    macs: "mac" [
+        "none tokio-uring --replicas 5",
+        "fixed:10 epoll --placement fused --app kv --workload a",
+        "time:50,2ms tokio-uring --placement CORES --app kv --workload b",
+        "adaptive epoll --replicas 7 --connections 3",
+    ],
+    macs_by_hmac: "mac-hmac-sha256" [
+        "none tokio-uring --placement fused --app kv --workload a",
+        "fixed:10 epoll --connections 3 --load-threads 2",
+        "time:50,2ms epoll --replicas 5 --request-bytes 0 --reply-bytes 1KiB",
+        "adaptive tokio-uring --placement pipelined",
+    ],
+    macs_by_gmac: "mac-gmac" [
+        "none epoll --placement pipelined --connections 3 --load-threads 2",
+        "fixed:10 tokio-uring --replicas 5",
+        "time:50,2ms epoll --app kv --workload b",
+        "adaptive tokio-uring --placement CORES --request-bytes 1KiB --reply-bytes 1KiB",
+    ],
+    signatures_one_by_one: "ed25519" [
+        "none epoll --app kv --workload c",
+        "fixed:10 tokio-uring --connections 3 --load-threads 2",
+        "time:50,2ms epoll --request-bytes 0 --reply-bytes 0",
+        "adaptive tokio-uring --placement pipelined --replicas 5",
+    ],
+    signatures_in_batches: "ed25519-batch" [
+        "none tokio-uring --app kv --workload d",
+        "fixed:10 epoll --app kv --workload e --connections 2 --load-threads 2",
+        "time:50,2ms tokio-uring --placement CORES --request-bytes 1KiB --reply-bytes 1KiB",
+        "adaptive epoll --replicas 7",
+    ],
+    signatures_by_zip215: "ed25519-zip215-batch" [
+        "none epoll --placement fused",
+        "fixed:10 tokio-uring --app kv --workload c --connections 2 --load-threads 2",
+        "time:50,2ms tokio-uring --replicas 7",
+        "adaptive epoll --placement pipelined --request-bytes 64KiB --reply-bytes 0",
+    ],
+    signed_requests_and_macs: "hybrid" [
+        "none tokio-uring --placement fused --request-bytes 64KiB --reply-bytes 0",
+        "fixed:10 epoll --app kv --workload f --connections 3 --load-threads 2",
+        "time:50,2ms tokio-uring --replicas 5 --request-bytes 0 --reply-bytes 1KiB",
+        "adaptive epoll --placement CORES --app kv --workload a",
+    ],
 }
 
 #[test]
-fn macs() {
-    races(
-        "mac",
-        [
-            "none tokio-uring --replicas 5",
-            "fixed:10 epoll --placement fused --app kv --workload a",
-            "time:50,2ms tokio-uring --placement CORES --app kv --workload b",
-            "adaptive epoll --replicas 7 --connections 3",
-        ],
-    );
-}
-
-#[test]
-fn signatures_one_by_one() {
-    races(
-        "ed25519",
-        [
-            "none epoll --app kv --workload c",
-            "fixed:10 tokio-uring --connections 3 --load-threads 2",
-            "time:50,2ms epoll --request-bytes 0 --reply-bytes 0",
-            "adaptive tokio-uring --placement pipelined --replicas 5",
-        ],
-    );
-}
-
-#[test]
-fn signatures_in_batches() {
-    races(
-        "ed25519-batch",
-        [
-            "none tokio-uring --app kv --workload d",
-            "fixed:10 epoll --app kv --workload e --connections 2 --load-threads 2",
-            "time:50,2ms tokio-uring --placement CORES --request-bytes 1KiB --reply-bytes 1KiB",
-            "adaptive epoll --replicas 7",
-        ],
-    );
-}
-
-#[test]
-fn signed_requests_and_macs() {
-    races(
-        "hybrid",
-        [
-            "none tokio-uring --placement fused --request-bytes 64KiB --reply-bytes 0",
-            "fixed:10 epoll --app kv --workload f --connections 3 --load-threads 2",
-            "time:50,2ms tokio-uring --replicas 5 --request-bytes 0 --reply-bytes 1KiB",
-            "adaptive epoll --placement CORES --app kv --workload a",
-        ],
-    );
+fn every_preset_of_strategies_is_raced() {
+    assert_eq!(RACED, Authentication::presets().collect::<Vec<_>>());
 }

@@ -40,8 +40,12 @@ pub const REPLIES_BYTES_MAX: usize = OPERATIONS_BYTES_MAX;
 pub const REPLIES_UNDER_WAY_BYTES_MAX: usize = 4 * REPLIES_BYTES_MAX;
 /// Bytes of replies after which a step of the execute stage ends.
 pub const REPLIES_PER_STEP_BYTES: usize = REPLIES_BYTES_MAX;
-/// Bytes of a MAC: 128 bits.
+/// Bytes of a BLAKE3 tag: 128 bits.
 pub const TAG_BYTES: usize = 16;
+/// Most bytes of one proof under any strategy.
+pub const PROOF_BYTES_MAX: usize = SIGNATURE_BYTES;
+/// The same where each receiver needs a proof of its own, so that a request has one for each replica.
+pub const RECEIVER_PROOF_BYTES_MAX: usize = 32;
 /// Bytes of an Ed25519 signature.
 pub const SIGNATURE_BYTES: usize = 64;
 
@@ -156,15 +160,16 @@ pub const REQUEST_COLUMNS_BYTES: usize = 4 + 8 + 4;
 /// Most bytes of a frame's body from a client node of a cluster of `n` replicas: a full table of requests.
 #[must_use]
 pub const fn client_body_bytes_max(n: usize) -> usize {
-    let tags = n * TAG_BYTES;
-    let proof = if tags > SIGNATURE_BYTES { tags } else { SIGNATURE_BYTES };
+    let tags = n * RECEIVER_PROOF_BYTES_MAX;
+    let proof = if tags > PROOF_BYTES_MAX { tags } else { PROOF_BYTES_MAX };
     REQUESTS_MAX * (REQUEST_COLUMNS_BYTES + proof) + OPERATIONS_BYTES_MAX + 1024
 }
 
 const _: () = {
     let columns = REQUESTS_MAX * REQUEST_COLUMNS_BYTES;
-    let tags = REQUESTS_MAX * REPLICAS_MAX * TAG_BYTES;
-    let signatures = REQUESTS_MAX * SIGNATURE_BYTES;
+    let tags = REQUESTS_MAX * REPLICAS_MAX * RECEIVER_PROOF_BYTES_MAX;
+    let signatures = REQUESTS_MAX * PROOF_BYTES_MAX;
+    assert!(TAG_BYTES <= RECEIVER_PROOF_BYTES_MAX && SIGNATURE_BYTES <= PROOF_BYTES_MAX);
     assert!(OPERATION_BYTES_MAX <= OPERATIONS_BYTES_MAX);
     // A full table with a full authenticator, and the message around it, fit in one frame.
     assert!(client_body_bytes_max(REPLICAS_MAX) <= FRAME_BODY_BYTES_MAX);

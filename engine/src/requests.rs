@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::limits::{OPERATIONS_BYTES_MAX, READ_CHUNK_BYTES, REQUESTS_MAX, SIGNATURE_BYTES, TAG_BYTES};
+use crate::limits::{OPERATIONS_BYTES_MAX, READ_CHUNK_BYTES, REQUESTS_MAX};
 use crate::types::{ClientId, Digest, Timestamp};
 
 /// What proves, request by request, that its client sent it.
@@ -14,16 +14,38 @@ use crate::types::{ClientId, Digest, Timestamp};
 pub enum Proofs {
     /// The crypto-free baseline.
     None,
-    /// Authenticators, column by column: `columns` × len tags of [`TAG_BYTES`]. From a client there is one column for
-    /// each replica, in order of their ids; a pre-prepare carries its receiver's column alone.
+    /// Authenticators, column by column: `columns` × len tags, of as many bytes as the strategy says. From a client there
+    /// is one column for each replica, in order of their ids; a pre-prepare carries its receiver's column alone.
     Tags {
         /// How many columns there are: n, or 1.
         columns: u16,
         /// Column-major tags.
         bytes: Bytes,
     },
-    /// One Ed25519 signature of [`SIGNATURE_BYTES`] a request.
+    /// One signature a request, of as many bytes as the strategy says.
     Signatures(Bytes),
+}
+
+impl Proofs {
+    /// Bytes of one proof of a table of `requests`, 0 where there are none.
+    ///
+    /// # Panics
+    /// If these are not proofs of as many requests: that would be our own error, since decoding checks it.
+    #[must_use]
+    pub const fn bytes_each(&self, requests: usize) -> usize {
+        let (bytes, proofs) = match self {
+            Self::None => return 0,
+            Self::Tags { columns, bytes } => (bytes.len(), *columns as usize * requests),
+            Self::Signatures(bytes) => (bytes.len(), requests),
+        };
+        match bytes.checked_div(proofs) {
+            None => 0,
+            Some(each) => {
+                assert!(each * proofs == bytes, "proofs of one length, as many as there are requests");
+                each
+            }
+        }
+    }
 }
 
 /// Requests in columns; all columns have the same length.
@@ -110,6 +132,8 @@ pub struct TableBuilder {
     digests: Vec<Digest>,
     tags: Vec<Vec<u8>>,
     signatures: Vec<u8>,
+    /// Of one proof of the table that was pushed last.
+    proof_bytes: usize,
 }
 
 impl TableBuilder {
@@ -151,19 +175,19 @@ impl TableBuilder {
         if let Some(digest) = table.digests.get(index) {
             self.digests.push(*digest);
         }
+        let each = table.proofs.bytes_each(table.len());
         match &table.proofs {
             Proofs::None => {}
             Proofs::Tags { columns, bytes } => {
                 self.tags.resize_with(usize::from(*columns), Vec::new);
                 for (column, tags) in self.tags.iter_mut().enumerate() {
-                    let at = (column * table.len() + index) * TAG_BYTES;
-                    tags.extend_from_slice(&bytes[at..at + TAG_BYTES]);
+                    let at = (column * table.len() + index) * each;
+                    tags.extend_from_slice(&bytes[at..at + each]);
                 }
             }
-            Proofs::Signatures(bytes) => {
-                self.signatures.extend_from_slice(&bytes[index * SIGNATURE_BYTES..(index + 1) * SIGNATURE_BYTES]);
-            }
+            Proofs::Signatures(bytes) => self.signatures.extend_from_slice(&bytes[index * each..(index + 1) * each]),
         }
+        self.proof_bytes = each;
     }
 
     /// The table of what was pushed; the builder is empty again.
@@ -176,11 +200,11 @@ impl TableBuilder {
         let len = built.clients.len();
         let proofs = if !built.tags.is_empty() {
             let bytes = built.tags.concat();
-            assert_eq!(bytes.len(), built.tags.len() * len * TAG_BYTES, "mixed proofs in one table");
+            assert_eq!(bytes.len(), built.tags.len() * len * built.proof_bytes, "mixed proofs in one table");
             #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX columns")]
             Proofs::Tags { columns: built.tags.len() as u16, bytes: bytes.into() }
         } else if !built.signatures.is_empty() {
-            assert_eq!(built.signatures.len(), len * SIGNATURE_BYTES, "mixed proofs in one table");
+            assert_eq!(built.signatures.len(), len * built.proof_bytes, "mixed proofs in one table");
             Proofs::Signatures(built.signatures.into())
         } else {
             Proofs::None

@@ -32,25 +32,19 @@ const SECONDS_MAX: u64 = 24 * 3600;
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 #[command(next_help_heading = "Cluster (all nodes must agree)")]
 pub(crate) struct ClusterOptions {
-    /// Who proves what to whom: none, mac, ed25519, ed25519-batch, or hybrid
-    ///
-    /// One strategy for all links, or `hybrid`: signed requests (verified in batches), MACs between replicas and on
-    /// replies. `none` proves nothing: the crypto-free baseline.
-    #[arg(long, value_name = "PRESET", default_value = "mac")]
+    // What there is to choose from comes from the engine's registry.
+    #[arg(long, value_name = "PRESET", default_value = "mac", help = auth_help(), long_help = auth_long_help())]
     pub(crate) auth: Preset,
 
-    /// Requests only, instead of --auth: none, mac, ed25519, or ed25519-batch
-    #[arg(long, value_name = "STRATEGY")]
+    #[arg(long, value_name = "STRATEGY", help = strategies_help("Requests only"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth_clients: Option<Strategy>,
 
-    /// Between replicas only, instead of --auth: none, mac, ed25519, or ed25519-batch
-    #[arg(long, value_name = "STRATEGY")]
+    #[arg(long, value_name = "STRATEGY", help = strategies_help("Between replicas only"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth_replicas: Option<Strategy>,
 
-    /// Replies only, instead of --auth: none, mac, ed25519, or ed25519-batch
-    #[arg(long, value_name = "STRATEGY")]
+    #[arg(long, value_name = "STRATEGY", help = strategies_help("Replies only"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth_replies: Option<Strategy>,
 
@@ -82,6 +76,27 @@ pub(crate) struct ClusterOptions {
     /// kv: size of each value, 20 to 16KiB
     #[arg(long, value_name = "SIZE", default_value = "100", value_parser = size_between(kv::VALUE_BYTES_MIN, kv::VALUE_BYTES_MAX))]
     pub(crate) value_bytes: Size,
+}
+
+fn auth_help() -> String {
+    format!("Who proves what to whom: {}", Authentication::allowed())
+}
+
+/// Each preset with what it is.
+fn auth_long_help() -> String {
+    let mut text = "Who proves what to whom: one strategy for all links, or a mixture\n".to_owned();
+    for preset in Authentication::presets() {
+        let summary = Strategy::named(preset).map_or_else(
+            || preset.parse().map_or_else(|_| String::new(), |mixture: Authentication| mixture.in_words()),
+            |strategy| strategy.about().summary.to_owned(),
+        );
+        text.push_str(&format!("\n  {preset}: {summary}"));
+    }
+    text
+}
+
+fn strategies_help(which: &str) -> String {
+    format!("{which}, instead of --auth: {}", Strategy::allowed())
 }
 
 impl ClusterOptions {

@@ -2,6 +2,7 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
+use hippodrome_engine::settings::{Authentication, Strategy};
 
 use super::{Cli, Command};
 
@@ -37,10 +38,10 @@ fn bad_values_are_named_with_what_is_allowed() {
         ("--workload", "g", "a, b, c, d, e, f"),
         ("--zipf", "3", "from 0 to 2"),
         ("--records", "0", "a whole number from 1 to 10000000"),
-        ("--auth", "rsa", "none, mac, ed25519, ed25519-batch, hybrid"),
-        ("--auth-clients", "hybrid", "none, mac, ed25519, ed25519-batch"),
-        ("--auth-replicas", "", "none, mac, ed25519, ed25519-batch"),
-        ("--auth-replies", "x", "none, mac, ed25519, ed25519-batch"),
+        ("--auth", "rsa", Authentication::allowed().as_str()),
+        ("--auth-clients", "hybrid", Strategy::allowed().as_str()),
+        ("--auth-replicas", "", Strategy::allowed().as_str()),
+        ("--auth-replies", "x", Strategy::allowed().as_str()),
         ("--batch", "fixed:4097", "fixed:N"),
         ("--batch", "time:5", "time:N,DELAY"),
         ("--window", "4097", "a whole number from 2 to 4096"),
@@ -103,6 +104,26 @@ fn overrides_refine_the_preset() {
     let Command::Run(run) = cli.command else { panic!() };
     let authentication = run.options.cluster.authentication();
     assert_eq!(authentication.to_string(), "clients ed25519-batch, replicas mac, replies none");
+}
+
+#[test]
+fn strategies_are_taken_by_every_name_and_described_in_help() {
+    let short = Cli::command().find_subcommand_mut("run").unwrap().render_help().to_string();
+    let long = error(&["run", "--help"]).1;
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (short, long) = (words(&short), words(&long));
+    assert!(short.contains(&format!("Who proves what to whom: {}", Authentication::allowed())), "{short}");
+    assert_eq!(short.matches(&format!("only, instead of --auth: {}", Strategy::allowed())).count(), 3, "{short}");
+    for strategy in Strategy::all() {
+        let about = strategy.about();
+        assert!(long.contains(&format!("{}: {}", about.name, about.summary)), "{long}");
+        for name in about.aliases.iter().chain([&about.name]) {
+            let arguments = ["hippodrome", "run", "--auth", name, "--auth-replies", name];
+            let Command::Run(run) = Cli::try_parse_from(arguments).unwrap().command else { panic!() };
+            assert_eq!(run.options.cluster.authentication().to_string(), about.name);
+        }
+    }
+    assert!(long.contains("hybrid: clients ed25519-batch, replicas mac, replies mac"), "{long}");
 }
 
 #[test]

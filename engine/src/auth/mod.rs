@@ -3,10 +3,11 @@
 //! Everything that is authenticated is first reduced to an [`AuthBlock`] of 64 bytes, one BLAKE3 block, so that whole
 //! frames of tags are computed side by side. In order: [keys] (identities and their files), [keyring] (who is who, and
 //! the pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [signature] (one acceptance rule
-//! for single and batch verification), [verifier] (checks proofs), [sealer] (makes them).
+//! for single and batch verification), [strategies] (what there is to choose from), [verifier] (checks proofs), [sealer]
+//! (makes them).
 
-use crate::limits::{SIGNATURE_BYTES, TAG_BYTES};
-use crate::settings::{Authentication, Strategy};
+use crate::limits::TAG_BYTES;
+use crate::settings::Authentication;
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp, View};
 
 pub mod digest;
@@ -14,6 +15,7 @@ pub mod keyring;
 pub mod keys;
 pub mod sealer;
 pub mod signature;
+pub mod strategies;
 pub mod verifier;
 pub mod wide;
 
@@ -21,6 +23,7 @@ pub use digest::Digester;
 pub use keyring::Keyring;
 pub use keys::{KeyError, NodeKey};
 pub use sealer::Sealer;
+pub use strategies::Strategy;
 pub use verifier::{Check, Part, Verifier};
 
 /// A MAC: keyed BLAKE3 of an [`AuthBlock`], cut to 128 bits.
@@ -38,6 +41,9 @@ pub enum LinkClass {
 }
 
 impl LinkClass {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ClientToReplica, Self::ReplicaToReplica, Self::ReplicaToClient];
+
     /// The strategy that `authentication` sets for this class.
     #[must_use]
     pub const fn strategy(self, authentication: &Authentication) -> Strategy {
@@ -46,16 +52,6 @@ impl LinkClass {
             Self::ReplicaToReplica => authentication.replicas,
             Self::ReplicaToClient => authentication.replies,
         }
-    }
-}
-
-/// Bytes of one proof under `strategy`.
-#[must_use]
-pub const fn proof_bytes(strategy: Strategy) -> usize {
-    match strategy {
-        Strategy::None => 0,
-        Strategy::Mac => TAG_BYTES,
-        Strategy::Ed25519 | Strategy::Ed25519Batch => SIGNATURE_BYTES,
     }
 }
 

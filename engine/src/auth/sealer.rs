@@ -4,25 +4,27 @@ use std::sync::Arc;
 
 use ed25519_dalek::Signer as _;
 
-use super::wide::keyed_tags;
-use super::{AuthBlock, Keyring, LinkClass, proof_bytes};
-use crate::limits::{SIGNATURE_BYTES, TAG_BYTES};
+use super::strategies::{Reach, Seal};
+use super::{AuthBlock, Keyring, LinkClass};
+use crate::limits::SIGNATURE_BYTES;
 use crate::requests::{Proofs, RequestTable};
-use crate::settings::Strategy;
 use crate::types::{NodeId, ReplicaId};
 
 /// Makes the proofs of one node. Keeps its scratch memory from call to call.
 #[derive(Debug)]
 pub struct Sealer {
     keyring: Arc<Keyring>,
+    /// What seals each class of links.
+    seals: [Box<dyn Seal>; LinkClass::ALL.len()],
     blocks: Vec<AuthBlock>,
 }
 
 impl Sealer {
     /// Makes what `keyring`'s node proves to others.
     #[must_use]
-    pub const fn new(keyring: Arc<Keyring>) -> Self {
-        Self { keyring, blocks: Vec::new() }
+    pub fn new(keyring: Arc<Keyring>) -> Self {
+        let seals = LinkClass::ALL.map(|class| keyring.strategy(class).seal(&keyring));
+        Self { keyring, seals, blocks: Vec::new() }
     }
 
     /// The keyring whose node this seals for.
@@ -36,16 +38,7 @@ impl Sealer {
     /// # Panics
     /// If `to` is not in the cluster and a MAC is asked for: that would be our own error.
     pub fn seal(&self, class: LinkClass, to: NodeId, block: &AuthBlock, out: &mut Vec<u8>) {
-        match self.keyring.strategy(class) {
-            Strategy::None => {}
-            Strategy::Mac => {
-                let key = self.keyring.outgoing(to).expect("messages go to nodes of the cluster");
-                out.extend_from_slice(&blake3::keyed_hash(key, &block.0).as_bytes()[..TAG_BYTES]);
-            }
-            Strategy::Ed25519 | Strategy::Ed25519Batch => {
-                out.extend_from_slice(&self.keyring.signing().sign(&block.0).to_bytes());
-            }
-        }
+        self.seals[class as usize].seal(to, block, out);
     }
 
     /// The Ed25519 signature of `block`, which this node says first. In every mode: others pass it on.
@@ -61,13 +54,13 @@ impl Sealer {
     /// Bytes of one proof of this class.
     #[must_use]
     pub fn proof_bytes(&self, class: LinkClass) -> usize {
-        proof_bytes(self.keyring.strategy(class))
+        self.keyring.strategy(class).proof_bytes()
     }
 
     /// Whether one proof convinces every receiver: signatures do, and what is not proven at all; MACs do not.
     #[must_use]
     pub fn same_for_all(&self, class: LinkClass) -> bool {
-        !matches!(self.keyring.strategy(class), Strategy::Mac)
+        !self.keyring.strategy(class).is_for_receiver()
     }
 
     /// A client node's proofs of a table of its requests: of tags, one column for each replica, in order of their ids.
@@ -77,34 +70,27 @@ impl Sealer {
     #[must_use]
     pub fn seal_requests(&mut self, table: &RequestTable) -> Proofs {
         assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are sealed");
-        let strategy = self.keyring.strategy(LinkClass::ClientToReplica);
-        if strategy == Strategy::None {
-            return Proofs::None;
-        }
+        let about = self.keyring.strategy(LinkClass::ClientToReplica).about();
+        #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX replicas")]
+        let columns = match about.reach {
+            Reach::Nobody => return Proofs::None,
+            Reach::Receiver => self.keyring.quorums().n() as u16,
+            Reach::Everybody => 1,
+        };
         let cluster = self.keyring.cluster();
         self.blocks.clear();
         self.blocks.extend((0..table.len()).map(|index| {
             AuthBlock::request(cluster, table.clients[index], table.timestamps[index], &table.digests[index])
         }));
-        if strategy == Strategy::Mac {
-            return self.tag_columns();
-        }
-        let mut signatures = Vec::with_capacity(table.len() * SIGNATURE_BYTES);
-        for block in &self.blocks {
-            signatures.extend_from_slice(&self.keyring.signing().sign(&block.0).to_bytes());
-        }
-        Proofs::Signatures(signatures.into())
-    }
-
-    /// A column of tags of the scratch blocks for each replica.
-    fn tag_columns(&self) -> Proofs {
-        #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX replicas")]
-        let columns = self.keyring.quorums().n() as u16;
-        let mut tags = Vec::with_capacity(usize::from(columns) * self.blocks.len() * TAG_BYTES);
+        let seal = &self.seals[LinkClass::ClientToReplica as usize];
+        let mut proofs = Vec::with_capacity(usize::from(columns) * self.blocks.len() * about.proof_bytes);
         for replica in 0..columns {
-            let key = self.keyring.outgoing(NodeId::of(ReplicaId(replica))).expect("replicas are in the cluster");
-            keyed_tags(key, &self.blocks, &mut tags);
+            seal.seal_all(NodeId::of(ReplicaId(replica)), &self.blocks, &mut proofs);
         }
-        Proofs::Tags { columns, bytes: tags.into() }
+        if about.reach == Reach::Receiver {
+            Proofs::Tags { columns, bytes: proofs.into() }
+        } else {
+            Proofs::Signatures(proofs.into())
+        }
     }
 }

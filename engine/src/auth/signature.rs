@@ -1,4 +1,6 @@
-//! Ed25519 signatures: one acceptance rule, for single and for batch verification.
+//! Ed25519 signatures: batches of them, and the acceptance rule of `ed25519` and `ed25519-batch`, [`PrimeOrder`], which
+//! is one for single and for batch verification. Whatever is signed in every mode (handshakes, view-changes) goes by it,
+//! too.
 //!
 //! # The rule
 //! A signature (R, s) of message M by key A is good if and only if
@@ -28,6 +30,8 @@
 //! The price is that a signature with a torsion part, or a bad one, costs a slow path. Nobody but a faulty client makes
 //! them.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{AddAssign, Range};
 
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
@@ -43,34 +47,81 @@ const SINGLES_MAX: usize = 2;
 /// against the replica.
 const FAILURES_MAX: usize = 32;
 
-/// Whether `signature` of `message` by `key` is good.
+/// When a signature is good: one answer, whether it is asked for alone or in a batch.
+pub trait Rule: fmt::Debug + Send + 'static {
+    /// Whether `signature` of `message` by `key` is good.
+    fn verify(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool;
+
+    /// The same verdict, by the way that is shortest where it is likely to be bad.
+    fn verify_suspect(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+        Self::verify(key, message, signature)
+    }
+
+    /// Whether a combined check of all these succeeds, columns of one length. If so, all of them are good but for a
+    /// negligible chance; if not, nothing is known of any.
+    fn all_good(keys: &[VerifyingKey], messages: &[&[u8]], signatures: &[[u8; SIGNATURE_BYTES]]) -> bool;
+}
+
+/// The rule of this module.
+#[derive(Debug)]
+pub struct PrimeOrder;
+
+impl Rule for PrimeOrder {
+    fn verify(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+        key.verify(message, &Signature::from_bytes(signature)).is_ok() || satisfies_equation(key, message, signature)
+    }
+
+    fn verify_suspect(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+        // Asking the filter first would make each bad one cost twice as much.
+        satisfies_equation(key, message, signature)
+    }
+
+    fn all_good(keys: &[VerifyingKey], messages: &[&[u8]], signatures: &[[u8; SIGNATURE_BYTES]]) -> bool {
+        let signatures: Vec<Signature> = signatures.iter().map(Signature::from_bytes).collect();
+        ed25519_dalek::verify_batch(messages, &signatures, keys).is_ok()
+    }
+}
+
+/// Whether `signature` of `message` by `key` is good by [`PrimeOrder`].
 #[must_use]
 pub fn verify(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
-    key.verify(message, &Signature::from_bytes(signature)).is_ok() || satisfies_equation(key, message, signature)
+    PrimeOrder::verify(key, message, signature)
 }
 
 /// Rules 2 to 4, computed as they are written.
-fn satisfies_equation(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+pub(super) fn satisfies_equation(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+    let (r_bytes, s_bytes) = halves(signature);
+    let Some(s) = Scalar::from_canonical_bytes(s_bytes).into_option() else { return false };
+    let Some(r) = CompressedEdwardsY(r_bytes).decompress() else { return false };
+    let k = challenge(&r_bytes, key, message);
+    let difference = EdwardsPoint::vartime_double_scalar_mul_basepoint(&k, &-key.to_edwards(), &s) - r;
+    difference.is_small_order() // 8·D = 0
+}
+
+/// R and s as they are encoded.
+pub(super) fn halves(signature: &[u8; SIGNATURE_BYTES]) -> ([u8; 32], [u8; 32]) {
     let (mut r_bytes, mut s_bytes) = ([0; 32], [0; 32]);
     r_bytes.copy_from_slice(&signature[..32]);
     s_bytes.copy_from_slice(&signature[32..]);
-    let Some(s) = Scalar::from_canonical_bytes(s_bytes).into_option() else { return false };
-    let Some(r) = CompressedEdwardsY(r_bytes).decompress() else { return false };
+    (r_bytes, s_bytes)
+}
+
+/// k = SHA-512(R ‖ A ‖ M).
+pub(super) fn challenge(r_bytes: &[u8; 32], key: &VerifyingKey, message: &[u8]) -> Scalar {
     let hash = Sha512::new().chain_update(r_bytes).chain_update(key.as_bytes()).chain_update(message);
-    let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
-    let difference = EdwardsPoint::vartime_double_scalar_mul_basepoint(&k, &-key.to_edwards(), &s) - r;
-    difference.is_small_order() // 8·D = 0
+    Scalar::from_bytes_mod_order_wide(&hash.finalize().into())
 }
 
 /// Many signatures to verify together, in columns.
 ///
 /// They may come in parts, one for each party that answers for its signatures. All of them share one combined check; if
 /// that fails each part is settled by itself, so that no party pays for the search in another one's part.
-#[derive(Debug, Default)]
-pub struct SignatureBatch<'a> {
+#[derive(Debug)]
+pub struct SignatureBatch<'a, R> {
+    rule: PhantomData<R>,
     keys: Vec<VerifyingKey>,
     messages: Vec<&'a [u8]>,
-    signatures: Vec<Signature>,
+    signatures: Vec<[u8; SIGNATURE_BYTES]>,
     /// Where each part ends. What follows the last end is one more part.
     part_ends: Vec<usize>,
     /// Combined checks that failed in the part that is being settled.
@@ -94,15 +145,18 @@ impl AddAssign for Effort {
     }
 }
 
-impl<'a> SignatureBatch<'a> {
+impl<'a, R: Rule> SignatureBatch<'a, R> {
     /// An empty batch with room for `capacity` signatures.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
+            rule: PhantomData,
             keys: Vec::with_capacity(capacity),
             messages: Vec::with_capacity(capacity),
             signatures: Vec::with_capacity(capacity),
-            ..Self::default()
+            part_ends: Vec::new(),
+            failures: 0,
+            effort: Effort::default(),
         }
     }
 
@@ -110,7 +164,7 @@ impl<'a> SignatureBatch<'a> {
     pub fn push(&mut self, key: &VerifyingKey, message: &'a [u8], signature: &[u8; SIGNATURE_BYTES]) {
         self.keys.push(*key);
         self.messages.push(message);
-        self.signatures.push(Signature::from_bytes(signature));
+        self.signatures.push(*signature);
     }
 
     /// What is added from here on is another party's.
@@ -120,7 +174,7 @@ impl<'a> SignatureBatch<'a> {
         }
     }
 
-    /// One verdict for each signature, in the order in which they were added: those of [`verify`].
+    /// One verdict for each signature, in the order in which they were added: the rule's.
     #[must_use]
     pub fn verify(&mut self) -> Vec<bool> {
         let mut good = vec![true; self.keys.len()];
@@ -148,11 +202,10 @@ impl<'a> SignatureBatch<'a> {
     /// known to fail here. Returns whether all are good.
     fn settle(&mut self, range: Range<usize>, suspect: bool, good: &mut [bool]) -> bool {
         if range.len() <= SINGLES_MAX || self.failures >= FAILURES_MAX {
-            // Where something is bad, asking the filter first would make each bad one cost twice as much.
-            let rule = if self.failures == 0 { verify } else { satisfies_equation };
+            let rule = if self.failures == 0 { R::verify } else { R::verify_suspect };
             self.effort.single += range.len() as u64;
             for index in range.clone() {
-                good[index] = rule(&self.keys[index], self.messages[index], &self.signatures[index].to_bytes());
+                good[index] = rule(&self.keys[index], self.messages[index], &self.signatures[index]);
             }
             return good[range].iter().all(|&good| good);
         }
@@ -171,10 +224,9 @@ impl<'a> SignatureBatch<'a> {
 
     fn all_good(&mut self, range: Range<usize>) -> bool {
         self.effort.combined += 1;
-        let (keys, messages) = (&self.keys[range.clone()], &self.messages[range.clone()]);
-        ed25519_dalek::verify_batch(messages, &self.signatures[range], keys).is_ok()
+        R::all_good(&self.keys[range.clone()], &self.messages[range.clone()], &self.signatures[range])
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::named::named_enum;
 use crate::settings::options::{OptionError, named_option, text_serde};
 use crate::types::ReplicaId;

@@ -7,10 +7,9 @@
 
 use std::collections::VecDeque;
 
-use crate::auth::{Keyring, LinkClass, proof_bytes};
+use crate::auth::{Keyring, LinkClass};
 use crate::limits::{INTAKE_BYTES_MAX, QUANTUM, QUANTUM_SIGNED, REQUEST_COLUMNS_BYTES};
 use crate::pipeline::blame::SUSPECT_FRACTION;
-use crate::settings::Strategy;
 use crate::types::{NodeId, ReplicaId, Time};
 use crate::wire::{Frame, FrameKind};
 
@@ -70,9 +69,8 @@ pub struct Frames {
 /// Work that is handed on at a time: checks of requests.
 #[must_use]
 pub fn quantum(keyring: &Keyring) -> u32 {
-    let signed = |class| matches!(keyring.strategy(class), Strategy::Ed25519 | Strategy::Ed25519Batch);
-    let signed = signed(LinkClass::ClientToReplica) || signed(LinkClass::ReplicaToReplica);
-    if signed { QUANTUM_SIGNED } else { QUANTUM }
+    let is_heavy = |class| keyring.strategy(class).is_heavy();
+    if is_heavy(LinkClass::ClientToReplica) || is_heavy(LinkClass::ReplicaToReplica) { QUANTUM_SIGNED } else { QUANTUM }
 }
 
 /// Frames that wait for a verify stage.
@@ -94,9 +92,8 @@ impl Intake {
     pub fn new(keyring: &Keyring) -> Self {
         let replicas = keyring.quorums().n();
         let strategy = keyring.strategy(LinkClass::ClientToReplica);
-        let proof_bytes = proof_bytes(strategy);
-        let columns = if strategy == Strategy::Mac { replicas } else { 1 };
-        let request_bytes = [columns, 1].map(|columns| REQUEST_COLUMNS_BYTES + columns * proof_bytes);
+        let columns = if strategy.is_for_receiver() { replicas } else { 1 };
+        let request_bytes = [columns, 1].map(|columns| REQUEST_COLUMNS_BYTES + columns * strategy.proof_bytes());
         Self {
             replicas,
             quantum: quantum(keyring),

@@ -17,7 +17,7 @@ use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::stage::{Counts, Stage, count, count_many};
 use crate::pipeline::verify::clients::{Clients, Pending};
 use crate::pipeline::verify::origins::Origins;
-use crate::protocol::message::{PrePrepare, Verdict};
+use crate::protocol::message::{PrePrepare, Signature, Verdict};
 use crate::protocol::{Authentic, Ignored, Input, Message};
 use crate::requests::{Proofs, RequestTable};
 use crate::types::{ClientId, NodeId, ReplicaId, SequenceNumber, Time, View};
@@ -183,7 +183,7 @@ impl Verify {
         if self.good != [true] {
             return Err("bad_message_proof");
         }
-        let signature = <[u8; 64]>::try_from(&decoded.proof[..]).ok();
+        let signature = signature(&self.keyring, &decoded);
         let Message::Forward(table) = decoded.message else { unreachable!("the frame's kind says what it holds") };
         self.clients.push(Source::Forwards(sender), received, Arc::unwrap_or_clone(table), signature);
         Ok(())
@@ -252,7 +252,8 @@ impl Verify {
             let requests = requests_of(&decoded).map_or(0, RequestTable::len);
             let good_requests = &self.good_requests[at..at + requests];
             at += requests;
-            inputs.push(Input::Message(authentic(sender, decoded, good_requests, &self.validator)));
+            let signature = signature(&self.keyring, &decoded);
+            inputs.push(Input::Message(authentic(sender, decoded, signature, good_requests, &self.validator)));
         }
         if !inputs.is_empty() {
             self.links.output.send(Verified { received, inputs });
@@ -287,10 +288,21 @@ fn requests_of(decoded: &Decoded) -> Option<&RequestTable> {
     }
 }
 
+/// The proof of a message if it convinces others, too.
+fn signature(keyring: &Keyring, decoded: &Decoded) -> Option<Signature> {
+    let is_transferable = keyring.strategy(LinkClass::ReplicaToReplica).is_transferable();
+    is_transferable.then(|| Signature::try_from(&decoded.proof[..]).ok()).flatten()
+}
+
 /// A message whose sender has proven itself. A batch keeps all its requests, since its digest covers them, and is
 /// marked.
-fn authentic(sender: ReplicaId, decoded: Decoded, good: &[bool], validator: &Validator) -> Authentic {
-    let signature = <[u8; 64]>::try_from(&decoded.proof[..]).ok();
+fn authentic(
+    sender: ReplicaId,
+    decoded: Decoded,
+    signature: Option<Signature>,
+    good: &[bool],
+    validator: &Validator,
+) -> Authentic {
     let mut requests = Verdict::GOOD;
     if let Some(table) = requests_of(&decoded) {
         requests.unproven = unproven(table, good);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::app::kv;
+use crate::auth::Strategy;
 use crate::limits::{
     CLIENT_NODES_MAX, CLIENTS_MAX, KV_RECORDS_MAX, REPLICAS_MAX, REPLICAS_MIN, RESULT_BYTES_MAX, VIEW_TIMEOUT_MS_MAX,
     VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
@@ -119,10 +120,9 @@ pub struct ClusterSettings {
 
 impl Default for ClusterSettings {
     fn default() -> Self {
-        let mac = crate::settings::Strategy::Mac;
         Self {
             protocol: "pbft".into(),
-            authentication: Authentication { clients: mac, replicas: mac, replies: mac },
+            authentication: Authentication::all(Strategy::MAC),
             window: 256,
             checkpoint_interval: 128,
             view_timeout_ms: 1000,

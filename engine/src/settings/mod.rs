@@ -4,7 +4,8 @@
 pub mod cluster;
 pub mod options;
 
+pub use crate::auth::Strategy;
 pub use cluster::{ClusterFile, ClusterSettings, Node, Role, SettingsError};
 pub use options::{
-    Authentication, Batching, Durability, OnCorruptLog, OptionError, Placement, Strategy, TransportChoice, WaitChoice,
+    Authentication, Batching, Durability, OnCorruptLog, OptionError, Placement, TransportChoice, WaitChoice,
 };

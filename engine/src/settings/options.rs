@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::auth::Strategy;
 use crate::named::named_enum;
 pub use crate::protocol::batching::Batching;
 
@@ -30,15 +31,15 @@ impl OptionError {
 /// Serialises a type through its `Display` and `FromStr`, so that files and flags share one spelling.
 macro_rules! text_serde {
     ($name:ty) => {
-        impl Serialize for $name {
+        impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
 
-        impl<'de> Deserialize<'de> for $name {
+        impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                <String as serde::Deserialize>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
     };
@@ -63,20 +64,6 @@ macro_rules! named_option {
 }
 
 pub(crate) use {named_option, text_serde};
-
-named_option! {
-    /// How one class of links proves who sent what.
-    Strategy, "authentication" {
-        /// Nothing is proven: the crypto-free baseline.
-        None = "none",
-        /// Authenticators: one keyed BLAKE3 tag (128 bits) for each receiver.
-        Mac = "mac",
-        /// Ed25519 signatures, verified one by one.
-        Ed25519 = "ed25519",
-        /// Ed25519 signatures, verified in batches, with a fall-back that finds the bad ones.
-        Ed25519Batch = "ed25519-batch",
-    }
-}
 
 named_option! {
     /// Which backend moves the bytes.
@@ -136,9 +123,32 @@ pub struct Authentication {
     pub replies: Strategy,
 }
 
+/// Strategies that go well together: name, and those of requests, between replicas and of replies.
+const MIXTURES: &[(&str, [&str; 3])] = &[("hybrid", ["ed25519-batch", "mac", "mac"])];
+
 impl Authentication {
-    /// The names that [`FromStr`] takes.
-    pub const PRESETS: &[&str] = &["none", "mac", "ed25519", "ed25519-batch", "hybrid"];
+    /// One strategy for every class of links.
+    #[must_use]
+    pub const fn all(strategy: Strategy) -> Self {
+        Self { clients: strategy, replicas: strategy, replies: strategy }
+    }
+
+    /// The names of presets: those of all strategies, each for every class of links, and those of mixtures.
+    pub fn presets() -> impl Iterator<Item = &'static str> {
+        Strategy::all().map(Strategy::name).chain(MIXTURES.iter().map(|(name, _)| *name))
+    }
+
+    /// The strategy of each class of links.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        format!("clients {}, replicas {}, replies {}", self.clients, self.replicas, self.replies)
+    }
+
+    /// What [`FromStr`] takes.
+    #[must_use]
+    pub fn allowed() -> String {
+        MIXTURES.iter().fold(Strategy::allowed(), |allowed, (name, _)| allowed + ", " + name)
+    }
 }
 
 impl FromStr for Authentication {
@@ -147,22 +157,21 @@ impl FromStr for Authentication {
     /// A preset: one strategy for every class, or `hybrid`: signed requests (verified in batches), MACs between
     /// replicas and on replies.
     fn from_str(text: &str) -> Result<Self, OptionError> {
-        if text == "hybrid" {
-            return Ok(Self { clients: Strategy::Ed25519Batch, replicas: Strategy::Mac, replies: Strategy::Mac });
-        }
-        let strategy: Strategy = text.parse().map_err(|_| OptionError::new("auth", text, Self::PRESETS.join(", ")))?;
-        Ok(Self { clients: strategy, replicas: strategy, replies: strategy })
+        let mixture = MIXTURES.iter().find(|(name, _)| *name == text);
+        let [clients, replicas, replies] = mixture.map_or([text; 3], |(_, strategies)| *strategies);
+        let strategy = |name| Strategy::named(name).ok_or_else(|| OptionError::new("auth", text, Self::allowed()));
+        Ok(Self { clients: strategy(clients)?, replicas: strategy(replicas)?, replies: strategy(replies)? })
     }
 }
 
 impl fmt::Display for Authentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for preset in Self::PRESETS {
+        for preset in Self::presets() {
             if preset.parse::<Self>().as_ref() == Ok(self) {
                 return f.write_str(preset);
             }
         }
-        write!(f, "clients {}, replicas {}, replies {}", self.clients, self.replicas, self.replies)
+        f.write_str(&self.in_words())
     }
 }
 
@@ -230,9 +239,11 @@ mod tests {
 
     #[test]
     fn options_read_what_they_write() {
-        for preset in Authentication::PRESETS {
-            assert_eq!(preset.parse::<Authentication>().unwrap().to_string(), *preset);
+        for preset in Authentication::presets() {
+            assert_eq!(preset.parse::<Authentication>().unwrap().to_string(), preset);
         }
+        assert_eq!("mac-blake3".parse::<Authentication>().unwrap().to_string(), "mac", "an alias is read only");
+        assert_eq!("mac".parse::<Authentication>().unwrap(), Authentication::all(Strategy::MAC));
         for text in ["auto", "fused", "pipelined", "0,1,2,2,3,4"] {
             assert_eq!(text.parse::<Placement>().unwrap().to_string(), text);
         }
@@ -242,7 +253,11 @@ mod tests {
     #[test]
     fn errors_name_option_value_and_what_is_allowed() {
         let error = "sha1".parse::<Authentication>().unwrap_err().to_string();
-        assert_eq!(error, "auth: 'sha1' is not allowed; allowed: none, mac, ed25519, ed25519-batch, hybrid");
+        let allowed = "none, mac (or mac-blake3), mac-hmac-sha256, mac-gmac, ed25519, ed25519-batch, \
+                       ed25519-zip215-batch, mac-siphash, hybrid"; // mac-siphash is registered in these tests alone
+        assert_eq!(error, format!("auth: 'sha1' is not allowed; allowed: {allowed}"));
+        let error = "hybrid".parse::<Strategy>().unwrap_err();
+        assert_eq!((error.option, format!("{}, hybrid", error.allowed)), ("authentication", allowed.to_owned()));
         for text in ["", "0,1", "0,1,2,3,x", "0,1,2,3,99999"] {
             assert!(text.parse::<Placement>().is_err(), "{text}");
         }

@@ -26,7 +26,7 @@ use crate::limits::{CHECKPOINTS_MAX, PRE_PREPARED_MAX, REPLICAS_MAX, WINDOW_MAX}
 use crate::named::named_enum;
 use crate::protocol::Record;
 use crate::protocol::message::{Checkpoint, NewView, PrePrepare, Signature, Signed, ViewChange, Vote};
-use crate::requests::{Batch, Proofs};
+use crate::requests::Batch;
 use crate::types::{Digest, ReplicaId, SequenceNumber, View};
 use crate::wire::DecodeError;
 use crate::wire::requests::{ProofColumns, decode_requests, encode_table};
@@ -159,10 +159,7 @@ pub fn decode(kind: Kind, body: Bytes, digester: &mut Digester) -> Result<Record
     let record = match kind {
         Kind::PrePrepared => {
             let (view, sequence) = (View(fields.u64()?), SequenceNumber(fields.u64()?));
-            let requests = decode_requests(std::mem::take(&mut fields.0), digester)?;
-            if requests.proofs != Proofs::None {
-                return Err(DecodeError::UnexpectedProofs.into());
-            }
+            let requests = decode_requests(std::mem::take(&mut fields.0), None, digester)?;
             Record::PrePrepared(PrePrepare { view, sequence, batch: Batch::new(requests) })
         }
         Kind::Prepared => Record::Prepared(fields.vote()?),

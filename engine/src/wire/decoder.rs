@@ -7,10 +7,9 @@ use super::messages::{Context, Decoded, decode_message};
 use super::reader::DecodeError;
 use super::replies::{DecodedReplies, decode_replies};
 use super::requests::decode_requests;
-use crate::auth::{Digester, Keyring, LinkClass, proof_bytes};
+use crate::auth::{Digester, Keyring, LinkClass, Strategy};
 use crate::protocol::Message;
 use crate::requests::{Proofs, RequestTable};
-use crate::settings::Strategy;
 use crate::types::ReplicaId;
 
 /// Decodes bodies. Keeps its scratch memory from body to body.
@@ -35,8 +34,8 @@ impl Decoder {
             cluster: keyring.cluster(),
             replicas: keyring.quorums().n(),
             requests: keyring.strategy(LinkClass::ClientToReplica),
-            message_proof_bytes: proof_bytes(keyring.strategy(LinkClass::ReplicaToReplica)),
-            reply_proof_bytes: proof_bytes(keyring.strategy(LinkClass::ReplicaToClient)),
+            message_proof_bytes: keyring.strategy(LinkClass::ReplicaToReplica).proof_bytes(),
+            reply_proof_bytes: keyring.strategy(LinkClass::ReplicaToClient).proof_bytes(),
             digester: Digester::default(),
         }
     }
@@ -47,7 +46,7 @@ impl Decoder {
     /// # Errors
     /// If the body is not a table within the limits, or its proofs are not those of this cluster.
     pub fn requests(&mut self, body: Bytes) -> Result<RequestTable, DecodeError> {
-        let table = decode_requests(body, &mut self.digester)?;
+        let table = decode_requests(body, Some(self.requests), &mut self.digester)?;
         self.check_for_everybody(&table)?;
         Ok(table)
     }
@@ -58,7 +57,12 @@ impl Decoder {
     /// If the frame is no message between replicas, not one within the limits, or the proofs of requests in it are not
     /// those of this cluster. A pre-prepare may lack them: then others have to vouch for its requests.
     pub fn message(&mut self, kind: FrameKind, sender: ReplicaId, body: Bytes) -> Result<Decoded, DecodeError> {
-        let context = Context { cluster: self.cluster, replicas: self.replicas, proof_bytes: self.message_proof_bytes };
+        let context = Context {
+            cluster: self.cluster,
+            replicas: self.replicas,
+            requests: self.requests,
+            proof_bytes: self.message_proof_bytes,
+        };
         let decoded = decode_message(kind, sender, body, context, &mut self.digester)?;
         match &decoded.message {
             Message::PrePrepare(message) => self.check_for_receiver(&message.batch.requests)?,
@@ -87,19 +91,19 @@ impl Decoder {
     }
 
     fn check_for_everybody(&self, table: &RequestTable) -> Result<(), DecodeError> {
-        self.check_proofs(table, self.replicas, self.requests == Strategy::None)
+        self.check_proofs(table, self.replicas, self.requests.proof_bytes() == 0)
     }
 
     fn check_for_receiver(&self, table: &RequestTable) -> Result<(), DecodeError> {
         self.check_proofs(table, 1, true)
     }
 
-    /// That the proofs are of the cluster's kind, tags in `columns` columns, or absent where they may be.
+    /// That proofs, which are of the cluster's kind, are there unless they may be absent, and tags in `columns` columns.
     fn check_proofs(&self, table: &RequestTable, columns: usize, may_lack: bool) -> Result<(), DecodeError> {
         let allowed = match &table.proofs {
             Proofs::None => may_lack || table.is_empty(),
-            Proofs::Tags { columns: actual, .. } => self.requests == Strategy::Mac && usize::from(*actual) == columns,
-            Proofs::Signatures(_) => matches!(self.requests, Strategy::Ed25519 | Strategy::Ed25519Batch),
+            Proofs::Tags { columns: actual, .. } => usize::from(*actual) == columns,
+            Proofs::Signatures(_) => true,
         };
         if allowed { Ok(()) } else { Err(DecodeError::WrongProofs) }
     }
@@ -108,29 +112,31 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::strategies::Reach;
     use crate::auth::testing::{cluster, keyring, table};
-    use crate::limits::{SIGNATURE_BYTES, TAG_BYTES};
     use crate::settings::Authentication;
     use crate::wire::requests::{ProofColumns, encode_table};
 
     #[test]
     fn requests_carry_the_proofs_that_the_cluster_uses() {
-        let tags = |columns: u16| Proofs::Tags { columns, bytes: vec![0; usize::from(columns) * 2 * TAG_BYTES].into() };
-        let kinds = [
-            ("none", Proofs::None),
-            ("tags for all", tags(4)),
-            ("tags for one", tags(1)),
-            ("tags for two", tags(2)),
-            ("signatures", Proofs::Signatures(vec![0; 2 * SIGNATURE_BYTES].into())),
-        ];
-        for strategy in Authentication::PRESETS {
+        for strategy in Authentication::presets() {
             let keyring = keyring(&cluster(strategy, 4, &[9]), 0);
             let mut decoder = Decoder::new(&keyring);
-            let own = match *strategy {
-                "none" => "none",
-                "mac" => "tags for all",
-                _ => "signatures",
+            let requests = keyring.strategy(LinkClass::ClientToReplica);
+            let own = match requests.about().reach {
+                Reach::Nobody => "none",
+                Reach::Receiver => "tags for all",
+                Reach::Everybody => "signatures",
             };
+            let bytes = |proofs: usize| vec![0; proofs * 2 * requests.proof_bytes().max(16)].into();
+            let tags = |columns: u16| Proofs::Tags { columns, bytes: bytes(columns.into()) };
+            let kinds = [
+                ("none", Proofs::None),
+                ("tags for all", tags(4)),
+                ("tags for one", tags(1)),
+                ("tags for two", tags(2)),
+                ("signatures", Proofs::Signatures(bytes(1))),
+            ];
             for (name, proofs) in &kinds {
                 let mut table = table(&[(1, 2, vec![3]), (4, 5, vec![])]);
                 table.proofs = proofs.clone();

@@ -28,7 +28,7 @@ use super::requests::{self, ProofColumns, bytes_before_proofs, decode_table, enc
 use super::views::{
     Origin, decode_new_view, decode_view_change, encode_new_view, encode_view_change, new_view_block, view_change_block,
 };
-use crate::auth::{AuthBlock, BlockKind, Digester, LinkClass, Sealer};
+use crate::auth::{AuthBlock, BlockKind, Digester, LinkClass, Sealer, Strategy};
 use crate::limits::{STATE_CHUNK_BYTES_MAX, STATUS_SLOTS_MAX};
 use crate::protocol::message::{
     Body, Checkpoint, FetchState, Message, PrePrepare, SlotStatus, StateChunk, Status, Vote,
@@ -65,6 +65,8 @@ pub(super) struct Context {
     pub(super) cluster: [u8; 8],
     /// n.
     pub(super) replicas: usize,
+    /// The strategy of requests.
+    pub(super) requests: Strategy,
     /// Bytes of a proof between replicas.
     pub(super) proof_bytes: usize,
 }
@@ -81,7 +83,7 @@ pub(super) fn decode_message(
     context: Context,
     digester: &mut Digester,
 ) -> Result<Decoded, DecodeError> {
-    let Context { cluster, replicas, proof_bytes } = context;
+    let Context { cluster, replicas, requests, proof_bytes } = context;
     let mut reader = Reader::new(body);
     let proof = reader.trailer(proof_bytes)?;
     let mut origin = None;
@@ -91,7 +93,7 @@ pub(super) fn decode_message(
         FrameKind::PrePrepare => Message::PrePrepare(PrePrepare {
             view: View(reader.u64()?),
             sequence: SequenceNumber(reader.u64()?),
-            batch: Batch::new(decode_table(&mut reader, digester)?),
+            batch: Batch::new(decode_table(&mut reader, Some(requests), digester)?),
         }),
         FrameKind::Prepare => Message::Prepare(decode_vote(&mut reader)?),
         FrameKind::Commit => Message::Commit(decode_vote(&mut reader)?),
@@ -100,7 +102,7 @@ pub(super) fn decode_message(
             Message::Checkpoint(Checkpoint { sequence: SequenceNumber(reader.u64()?), digest: reader.digest()? })
         }
         FrameKind::Status => Message::Status(decode_status(&mut reader)?),
-        FrameKind::Forward => Message::Forward(Arc::new(decode_table(&mut reader, digester)?)),
+        FrameKind::Forward => Message::Forward(Arc::new(decode_table(&mut reader, Some(requests), digester)?)),
         FrameKind::Body => Message::Body(decode_body(&mut reader, digester)?),
         FrameKind::ViewChange => {
             let (signed, signer) = decode_view_change(&mut reader, cluster)?;
@@ -180,11 +182,7 @@ fn decode_status(reader: &mut Reader) -> Result<Status, DecodeError> {
 
 fn decode_body(reader: &mut Reader, digester: &mut Digester) -> Result<Body, DecodeError> {
     let sequence = SequenceNumber(reader.u64()?);
-    let requests = decode_table(reader, digester)?;
-    if requests.proofs != Proofs::None {
-        return Err(DecodeError::UnexpectedProofs);
-    }
-    Ok(Body { sequence, batch: Batch::new(requests) })
+    Ok(Body { sequence, batch: Batch::new(decode_table(reader, None, digester)?) })
 }
 
 /// One message as sealed frames for any number of receivers. What all of them get is encoded once.

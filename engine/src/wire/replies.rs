@@ -8,14 +8,14 @@
 //! | 8 × count | timestamps |
 //! | 4 × count | lengths of results |
 //! | their sum | results |
-//! | 0, 16 or 64 | proof |
+//! | as many as the strategy says | proof |
 
 use bytes::Bytes;
 
 use super::frame::{FrameKind, encode_frame};
 use super::reader::{DecodeError, Reader, put_column, put_lengths};
 use crate::auth::{AuthBlock, BlockKind, LinkClass, Sealer};
-use crate::limits::{FRAME_BODY_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX, SIGNATURE_BYTES};
+use crate::limits::{FRAME_BODY_BYTES_MAX, PROOF_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX};
 use crate::requests::ReplyTable;
 use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
@@ -23,7 +23,7 @@ const HEAD_BYTES: usize = 8 + 4;
 /// Bytes of one reply's columns: client, timestamp, length.
 const COLUMNS_BYTES: usize = 4 + 8 + 4;
 /// Bytes of replies, columns included, that always fit in one frame.
-const REPLIES_BYTES_MAX: usize = FRAME_BODY_BYTES_MAX - HEAD_BYTES - SIGNATURE_BYTES;
+const REPLIES_BYTES_MAX: usize = FRAME_BODY_BYTES_MAX - HEAD_BYTES - PROOF_BYTES_MAX;
 
 const _: () = assert!(COLUMNS_BYTES + RESULT_BYTES_MAX <= REPLIES_BYTES_MAX);
 

@@ -10,17 +10,14 @@
 //! | 8 × count | timestamps |
 //! | 4 × count | lengths of operations |
 //! | their sum | operations |
-//! | 16 × columns × count, or 64 × count | tags column by column, or signatures |
+//! | columns × count, or count, each as long as the strategy says | tags column by column, or signatures |
 
 use bytes::Bytes;
 
 use super::frame::{FrameKind, encode_frame};
 use super::reader::{DecodeError, Reader, put_column, put_lengths};
-use crate::auth::Digester;
-use crate::limits::{
-    OPERATION_BYTES_MAX, OPERATIONS_BYTES_MAX, REPLICAS_MAX, REQUEST_COLUMNS_BYTES, REQUESTS_MAX, SIGNATURE_BYTES,
-    TAG_BYTES,
-};
+use crate::auth::{Digester, Strategy};
+use crate::limits::{OPERATION_BYTES_MAX, OPERATIONS_BYTES_MAX, REPLICAS_MAX, REQUEST_COLUMNS_BYTES, REQUESTS_MAX};
 use crate::requests::{Proofs, RequestTable};
 use crate::types::{ClientId, NodeId, ReplicaId, Timestamp};
 
@@ -48,14 +45,19 @@ pub fn encode_requests(table: &RequestTable, own: NodeId) -> Bytes {
     encode_frame(FrameKind::Requests, own, len, |out| encode_table(out, table, ProofColumns::All))
 }
 
-/// A table by itself, its digests computed. Operations and proofs are slices of `body`. Whether its proofs are those
-/// that a cluster uses is for [`Decoder`](super::Decoder) to check.
+/// A table by itself, its digests computed. Operations and proofs are slices of `body`. Its proofs are those of
+/// `strategy`, or there are none; without a strategy there are none. Whether they are as many as they should be is for
+/// [`Decoder`](super::Decoder) to check.
 ///
 /// # Errors
-/// If the body is not a table within the limits.
-pub fn decode_requests(body: Bytes, digester: &mut Digester) -> Result<RequestTable, DecodeError> {
+/// If the body is not a table within the limits, or has other proofs.
+pub fn decode_requests(
+    body: Bytes,
+    strategy: Option<Strategy>,
+    digester: &mut Digester,
+) -> Result<RequestTable, DecodeError> {
     let mut reader = Reader::new(body);
-    let table = decode_table(&mut reader, digester)?;
+    let table = decode_table(&mut reader, strategy, digester)?;
     reader.finish()?;
     Ok(table)
 }
@@ -99,14 +101,19 @@ pub(super) fn selected(table: &RequestTable, columns: ProofColumns) -> (u8, u16,
         (_, Proofs::Signatures(bytes)) => (PROOFS_SIGNATURES, 0, bytes),
         (ProofColumns::All, Proofs::Tags { columns, bytes }) => (PROOFS_TAGS, *columns, bytes),
         (ProofColumns::Of(replica), Proofs::Tags { bytes, .. }) => {
-            let column_bytes = table.len() * TAG_BYTES;
+            let column_bytes = table.len() * table.proofs.bytes_each(table.len());
             (PROOFS_TAGS, 1, &bytes[usize::from(replica.0) * column_bytes..][..column_bytes])
         }
     }
 }
 
-/// Reads a table and computes its digests. Operations and proofs are slices of what is read.
-pub(super) fn decode_table(reader: &mut Reader, digester: &mut Digester) -> Result<RequestTable, DecodeError> {
+/// Reads a table, whose proofs are as [`decode_requests`] says, and computes its digests. Operations and proofs are
+/// slices of what is read.
+pub(super) fn decode_table(
+    reader: &mut Reader,
+    strategy: Option<Strategy>,
+    digester: &mut Digester,
+) -> Result<RequestTable, DecodeError> {
     let count = reader.u32()? as usize;
     if count > REQUESTS_MAX {
         return Err(DecodeError::TooManyRequests);
@@ -116,14 +123,19 @@ pub(super) fn decode_table(reader: &mut Reader, digester: &mut Digester) -> Resu
         return Err(DecodeError::BadReserved);
     }
     let columns = reader.u16()?;
-    let proof_bytes = match (kind, columns) {
-        (PROOFS_NONE, 0) => 0,
-        (PROOFS_SIGNATURES, 0) => SIGNATURE_BYTES,
+    let (proofs, fits): (usize, fn(Strategy) -> bool) = match (kind, columns) {
+        (PROOFS_NONE, 0) => (0, |_| true),
+        (PROOFS_SIGNATURES, 0) => (1, Strategy::is_transferable),
         (PROOFS_TAGS, columns) if (1..=REPLICAS_MAX).contains(&usize::from(columns)) => {
-            usize::from(columns) * TAG_BYTES
+            (usize::from(columns), Strategy::is_for_receiver)
         }
         (PROOFS_NONE | PROOFS_TAGS | PROOFS_SIGNATURES, _) => return Err(DecodeError::BadColumns),
         _ => return Err(DecodeError::UnknownProofs),
+    };
+    let proof_bytes = match strategy {
+        None if proofs > 0 => return Err(DecodeError::UnexpectedProofs),
+        Some(strategy) if !fits(strategy) => return Err(DecodeError::WrongProofs),
+        strategy => proofs * strategy.map_or(0, Strategy::proof_bytes),
     };
     let clients = reader.column(count, |bytes| ClientId(u32::from_le_bytes(bytes)))?;
     let timestamps = reader.column(count, |bytes| Timestamp(u64::from_le_bytes(bytes)))?;

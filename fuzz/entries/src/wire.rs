@@ -1,6 +1,6 @@
 //! Frames, bodies and handshakes.
 //!
-//! The first byte says which strategy the cluster uses and whether what follows the second is a stream as it is, or
+//! The first byte says which preset of strategies the cluster uses and whether what follows the second is a stream as it is, or
 //! frames without their heads (kind, sender, length, body), which get sums that fit. The second byte says in how large
 //! chunks the stream arrives.
 
@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use arbitrary::Unstructured;
 use bytes::Bytes;
-use hippodrome_engine::auth::{Keyring, LinkClass, NodeKey, Sealer, proof_bytes};
+use hippodrome_engine::auth::{Keyring, LinkClass, NodeKey, Sealer};
 use hippodrome_engine::limits::{
     FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, HELLO_BODY_BYTES_MAX, REQUEST_COLUMNS_BYTES, STATUS_SLOTS_MAX,
 };
@@ -53,14 +53,16 @@ static CLUSTERS: LazyLock<Vec<Vec<Arc<Keyring>>>> = LazyLock::new(|| {
         seed[..2].copy_from_slice(&node.to_le_bytes());
         NodeKey::from_seed(seed)
     };
-    let clusters = Authentication::PRESETS.iter().map(|preset| {
+    let clusters = Authentication::presets().map(|preset| {
         let authentication = preset.parse().expect("a preset");
         let settings = ClusterSettings { authentication, ..ClusterSettings::default() };
         let addresses: Vec<SocketAddr> = (0..4u16).map(|id| ([127, 0, 0, 1], 7000 + id).into()).collect();
         let file = ClusterFile::new(settings, &addresses, &[9], |id| key(id.0).public_hex()).expect("a good cluster");
         (0..5).map(|node| Keyring::new(&file, NodeId(node), &key(node)).expect("its own key")).collect()
     });
-    clusters.collect()
+    let clusters: Vec<_> = clusters.collect();
+    assert!(clusters.len() <= 16, "four bits choose");
+    clusters
 });
 
 /// Frames with these kinds, senders and bodies.
@@ -115,7 +117,7 @@ fn check_body(cluster: &[Arc<Keyring>], decoder: &mut Decoder, frame: &Frame) {
     let replica = ReplicaId(sender.0);
     // What is written again is written by a replica that there is.
     let sealer = || Sealer::new(Arc::clone(&cluster[usize::from(sender.0) % 4]));
-    let unproven = |class| body.len() - proof_bytes(cluster[0].strategy(class));
+    let unproven = |class| body.len() - cluster[0].strategy(class).proof_bytes();
     match kind {
         FrameKind::Hello | FrameKind::Welcome | FrameKind::Proof => {}
         FrameKind::Refusal => {

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hippodrome_engine::limits::FRAME_HEADER_BYTES;
+use hippodrome_engine::settings::Authentication;
 use hippodrome_engine::storage::record::Kind;
 use hippodrome_engine::wire::FrameKind;
 use hippodrome_fuzz::{ENTRIES, Entry};
@@ -156,7 +157,8 @@ fn from_golden(name: String, golden: &[u8]) -> Option<(&'static str, String, Vec
         return None;
     }
     // Behind a good frame's head: the kind's place in the list, the sender, the length.
-    let strategy = if name.ends_with("-ed25519") { 2 } else { 0 };
+    let preset = if name.ends_with("-ed25519") { "ed25519" } else { "none" };
+    let strategy = u8::try_from(Authentication::presets().position(|name| name == preset).unwrap()).unwrap();
     let (head, body) = golden.split_at(FRAME_HEADER_BYTES);
     let kind = u8::try_from(FrameKind::ALL.iter().position(|kind| *kind as u8 == head[7]).unwrap()).unwrap();
     let [low, high, ..] = body.len().to_le_bytes();

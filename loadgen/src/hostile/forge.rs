@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hippodrome_engine::app::kv::Operation;
 use hippodrome_engine::auth::{Digester, Keyring, Sealer};
-use hippodrome_engine::limits::{SIGNATURE_BYTES, TAG_BYTES};
+use hippodrome_engine::limits::SIGNATURE_BYTES;
 use hippodrome_engine::requests::{Proofs, RequestTable};
 use hippodrome_engine::types::{ClientId, Timestamp};
 use hippodrome_engine::wire::encode_requests;
@@ -74,7 +74,8 @@ fn spoil(proofs: Proofs, len: usize, holds: Holds) -> Proofs {
     match proofs {
         Proofs::Tags { columns, bytes } => {
             let mut bytes = bytes.to_vec();
-            for (column, tags) in bytes.chunks_mut((len * TAG_BYTES).max(1)).enumerate() {
+            let column_bytes = bytes.len() / usize::from(columns).max(1);
+            for (column, tags) in bytes.chunks_mut(column_bytes.max(1)).enumerate() {
                 let kept = matches!(holds, Holds::At(set) if set >> column & 1 == 1);
                 if !kept {
                     tags.iter_mut().for_each(|byte| *byte = !*byte);
@@ -92,17 +93,22 @@ fn spoil(proofs: Proofs, len: usize, holds: Holds) -> Proofs {
 
 #[cfg(test)]
 mod tests {
+    use hippodrome_engine::settings::Strategy;
+
     use super::*;
 
     #[test]
     fn tags_hold_where_they_are_to_and_nowhere_else() {
-        let tags = |byte: u8| Proofs::Tags { columns: 4, bytes: vec![byte; 4 * 2 * TAG_BYTES].into() };
-        assert_eq!(spoil(tags(1), 2, Holds::Everywhere), tags(1));
-        assert_eq!(spoil(tags(1), 2, Holds::Nowhere), tags(!1));
-        let Proofs::Tags { columns: 4, bytes } = spoil(tags(1), 2, Holds::At(0b0101)) else { panic!() };
-        let columns: Vec<u8> = bytes.chunks(2 * TAG_BYTES).map(|column| column[0]).collect();
-        assert_eq!(columns, [1, !1, 1, !1]);
-        assert!(bytes.chunks(2 * TAG_BYTES).all(|column| column.iter().all(|byte| *byte == column[0])));
+        for strategy in Strategy::all().filter(|strategy| strategy.is_for_receiver()) {
+            let column_bytes = 2 * strategy.proof_bytes();
+            let tags = |byte: u8| Proofs::Tags { columns: 4, bytes: vec![byte; 4 * column_bytes].into() };
+            assert_eq!(spoil(tags(1), 2, Holds::Everywhere), tags(1));
+            assert_eq!(spoil(tags(1), 2, Holds::Nowhere), tags(!1));
+            let Proofs::Tags { columns: 4, bytes } = spoil(tags(1), 2, Holds::At(0b0101)) else { panic!() };
+            let columns: Vec<u8> = bytes.chunks(column_bytes).map(|column| column[0]).collect();
+            assert_eq!(columns, [1, !1, 1, !1], "{strategy}");
+            assert!(bytes.chunks(column_bytes).all(|column| column.iter().all(|byte| *byte == column[0])));
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hippodrome_engine::settings::Strategy;
 use hippodrome_engine::types::ReplicaId;
 use hippodrome_engine::{auth::LinkClass, limits::CLIENTS_MAX};
 use rand::rngs::SmallRng;
@@ -51,13 +50,12 @@ impl Requests {
         let clients = keyring.clients_of(keyring.own()).unwrap_or_default();
         let sessions = (0u16..).zip(&replicas);
         let strategy = keyring.strategy(LinkClass::ClientToReplica);
-        let signed = matches!(strategy, Strategy::Ed25519 | Strategy::Ed25519Batch);
         Self {
             kind,
             sessions: sessions.map(|(id, address)| Session::new(keyring.clone(), ReplicaId(id), *address)).collect(),
             clients,
-            count: if signed { FRAME_REQUESTS_SIGNED } else { FRAME_REQUESTS },
-            tags: strategy == Strategy::Mac,
+            count: if strategy.is_heavy() { FRAME_REQUESTS_SIGNED } else { FRAME_REQUESTS },
+            tags: strategy.is_for_receiver(),
             forge: Forge::new(keyring, &application),
             sent: VecDeque::new(),
             ticks: 0,

@@ -1,12 +1,14 @@
 //! One signature that lax verifiers judge differently, judged by every replica.
 //!
 //! Replicas verify signatures one by one or in batches, as they happen to arrive. Real keys, real signatures and the
-//! engine's real verification: if the rule differs between these paths, correct replicas disagree about a request.
+//! engine's real verification, by the rule of one strategy or another: if the rule differs between these paths, correct
+//! replicas disagree about a request.
 
 use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
 use curve25519_dalek::scalar::Scalar;
 use ed25519_dalek::{Digest as _, Sha512, Signature, Signer as _, SigningKey, Verifier as _, VerifyingKey};
-use hippodrome_engine::auth::signature::{SignatureBatch, verify};
+use hippodrome_engine::auth::signature::{PrimeOrder, Rule, SignatureBatch};
+use hippodrome_engine::auth::strategies::ed25519_zip215_batch::Zip215;
 use hippodrome_engine::protocol::planted::Planted;
 
 use crate::random::Random;
@@ -29,13 +31,15 @@ impl Torsion {
     /// The replicas that accept it. Computed when it is first asked for: it takes a while.
     pub(super) fn accepting(&self) -> u64 {
         self.accepting.get().unwrap_or_else(|| {
-            let accepting = self.judge();
+            // One cluster, one strategy.
+            let accepting =
+                if self.seed.is_multiple_of(2) { self.judge::<PrimeOrder>() } else { self.judge::<Zip215>() };
             self.accepting.set(Some(accepting));
             accepting
         })
     }
 
-    fn judge(&self) -> u64 {
+    fn judge<R: Rule>(&self) -> u64 {
         let mut random = Random::new(self.seed, "torsion", 0);
         let key = SigningKey::from_bytes(&[7; 32]);
         let signature = odd_signature(&key, random.index(EIGHT_TORSION.len()), random.next());
@@ -46,9 +50,9 @@ impl Torsion {
             let company = random.index(4);
             match self.planted {
                 Some(Planted::SignatureRules) if replica % 2 == 1 => lax(&verifier, &signature),
-                _ if company == 0 => verify(&verifier, MESSAGE, &signature),
+                _ if company == 0 => R::verify(&verifier, MESSAGE, &signature),
                 _ => {
-                    let mut batch = SignatureBatch::with_capacity(company + 1);
+                    let mut batch = SignatureBatch::<R>::with_capacity(company + 1);
                     for index in 0..=company {
                         batch.push(&verifier, MESSAGE, if index == replica % 2 { &signature } else { &honest });
                     }

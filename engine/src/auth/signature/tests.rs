@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-type Entry = (VerifyingKey, Vec<u8>, [u8; 64]);
+pub(in crate::auth) type Entry = (VerifyingKey, Vec<u8>, [u8; 64]);
 
 /// ℓ, the order of the base point, little endian.
 const ORDER: [u8; 32] = [
@@ -14,24 +14,24 @@ const ORDER: [u8; 32] = [
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
-fn signer(seed: u8) -> SigningKey {
+pub(in crate::auth) fn signer(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
-fn honest(seed: u8) -> Entry {
+pub(in crate::auth) fn honest(seed: u8) -> Entry {
     let (key, message) = (signer(seed), vec![seed; 64]);
     let signature = key.sign(&message).to_bytes();
     (key.verifying_key(), message, signature)
 }
 
 /// A signature by the key's owner whose R is r·B + T, in the encoding `encode` gives it.
-fn with_torsion(seed: u8, torsion: EdwardsPoint) -> Entry {
+pub(in crate::auth) fn with_torsion(seed: u8, torsion: EdwardsPoint) -> Entry {
     let (key, message) = (signer(seed), vec![seed; 64]);
     let r = Scalar::from(u64::from(seed) + 12345);
     sign_with(&key, message, r, (ED25519_BASEPOINT_POINT * r + torsion).compress().0)
 }
 
-fn sign_with(key: &SigningKey, message: Vec<u8>, r: Scalar, r_bytes: [u8; 32]) -> Entry {
+pub(in crate::auth) fn sign_with(key: &SigningKey, message: Vec<u8>, r: Scalar, r_bytes: [u8; 32]) -> Entry {
     let hash = Sha512::new().chain_update(r_bytes).chain_update(key.verifying_key().as_bytes()).chain_update(&message);
     let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
     let mut signature = [0; 64];
@@ -40,17 +40,14 @@ fn sign_with(key: &SigningKey, message: Vec<u8>, r: Scalar, r_bytes: [u8; 32]) -
     (key.verifying_key(), message, signature)
 }
 
-fn batch(entries: &[Entry]) -> Vec<bool> {
-    let mut batch = SignatureBatch::with_capacity(entries.len());
-    for (key, message, signature) in entries {
-        batch.push(key, message, signature);
-    }
-    batch.verify()
+/// The verdicts of one rule about a batch.
+pub(in crate::auth) fn batch<R: Rule>(entries: &[Entry]) -> Vec<bool> {
+    batch_in_parts::<R>(entries, entries.len().max(1))
 }
 
 /// The same in parts of `size`.
-fn batch_in_parts(entries: &[Entry], size: usize) -> Vec<bool> {
-    let mut batch = SignatureBatch::with_capacity(entries.len());
+fn batch_in_parts<R: Rule>(entries: &[Entry], size: usize) -> Vec<bool> {
+    let mut batch = SignatureBatch::<R>::with_capacity(entries.len());
     for part in entries.chunks(size) {
         part.iter().for_each(|(key, message, signature)| batch.push(key, message, signature));
         batch.end_part();
@@ -59,8 +56,8 @@ fn batch_in_parts(entries: &[Entry], size: usize) -> Vec<bool> {
     batch.verify()
 }
 
-fn singles(entries: &[Entry]) -> Vec<bool> {
-    entries.iter().map(|(key, message, signature)| verify(key, message, signature)).collect()
+pub(in crate::auth) fn singles<R: Rule>(entries: &[Entry]) -> Vec<bool> {
+    entries.iter().map(|(key, message, signature)| R::verify(key, message, signature)).collect()
 }
 
 #[test]
@@ -72,7 +69,7 @@ fn a_nonce_with_a_torsion_part_is_good_alone_and_in_every_batch() {
             for at in 0..size {
                 let mut entries: Vec<_> = (0..size).map(|seed| honest(seed as u8 + 10)).collect();
                 entries[at] = entry.clone();
-                assert_eq!(batch(&entries), vec![true; size], "at {at} of {size}");
+                assert_eq!(batch::<PrimeOrder>(&entries), vec![true; size], "at {at} of {size}");
             }
         }
     }
@@ -89,7 +86,7 @@ fn ed25519_dalek_alone_would_disagree_with_itself() {
         let signatures = [Signature::from_bytes(&entries[0].2), Signature::from_bytes(&entries[1].2)];
         let combined = ed25519_dalek::verify_batch(&messages, &signatures, &[entries[0].0, entries[1].0]);
         verdicts[usize::from(combined.is_ok())] += 1;
-        assert_eq!((batch(&entries), singles(&entries)), (vec![true; 2], vec![true; 2]));
+        assert_eq!((batch::<PrimeOrder>(&entries), singles::<PrimeOrder>(&entries)), (vec![true; 2], vec![true; 2]));
     }
     assert!(verdicts[0] > 0 && verdicts[1] > 0, "{verdicts:?}");
 }
@@ -100,8 +97,8 @@ fn many_torsion_parts_among_bad_signatures_keep_their_verdicts() {
     for index in [0, 7, 31, 32, 59] {
         entries[index].2[40] ^= 1;
     }
-    let verdicts = batch(&entries);
-    assert_eq!(verdicts, singles(&entries));
+    let verdicts = batch::<PrimeOrder>(&entries);
+    assert_eq!(verdicts, singles::<PrimeOrder>(&entries));
     assert_eq!(verdicts.iter().filter(|good| !**good).count(), 5);
 }
 
@@ -117,7 +114,7 @@ fn a_non_canonical_s_is_bad() {
     let entry = (key, message, signature);
     assert!(!verify(&entry.0, &entry.1, &entry.2));
     let entries = [honest(1), honest(2), entry, honest(3)];
-    assert_eq!(batch(&entries), [true, true, false, true]);
+    assert_eq!(batch::<PrimeOrder>(&entries), [true, true, false, true]);
 }
 
 #[test]
@@ -126,7 +123,10 @@ fn an_encoding_of_r_that_is_no_point_is_bad() {
     signature[..32].fill(2); // y = 0x0202..02 is on no point of the curve
     assert!(CompressedEdwardsY([2; 32]).decompress().is_none());
     let entries = [honest(1), (key, message, signature), honest(2)];
-    assert_eq!((batch(&entries), singles(&entries)), (vec![true, false, true], vec![true, false, true]));
+    assert_eq!(
+        (batch::<PrimeOrder>(&entries), singles::<PrimeOrder>(&entries)),
+        (vec![true, false, true], vec![true, false, true])
+    );
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_non_canonical_encoding_of_r_gets_one_verdict() {
             let mut entries: Vec<_> = (0..size).map(honest).collect();
             entries[1] = entry.clone();
             let expected: Vec<_> = (0..size).map(|index| index != 1 || single).collect();
-            assert_eq!(batch(&entries), expected);
+            assert_eq!(batch::<PrimeOrder>(&entries), expected);
         }
     }
 }
@@ -156,8 +156,8 @@ fn a_flood_of_bad_signatures_is_settled() {
             entry
         })
         .collect();
-    assert_eq!(batch(&entries), (0..256).map(|seed| seed % 3 == 0).collect::<Vec<_>>());
-    assert_eq!(batch(&[]), Vec::<bool>::new());
+    assert_eq!(batch::<PrimeOrder>(&entries), (0..256).map(|seed| seed % 3 == 0).collect::<Vec<_>>());
+    assert_eq!(batch::<PrimeOrder>(&[]), Vec::<bool>::new());
 }
 
 proptest! {
@@ -178,10 +178,10 @@ proptest! {
             }
         }
         let expected: Vec<_> = entries.iter().map(|(key, message, signature)| satisfies_equation(key, message, signature)).collect();
-        prop_assert_eq!(&singles(&entries), &expected);
-        prop_assert_eq!(&batch(&entries), &expected);
+        prop_assert_eq!(&singles::<PrimeOrder>(&entries), &expected);
+        prop_assert_eq!(&batch::<PrimeOrder>(&entries), &expected);
         for size in [1, 2, 7] {
-            prop_assert_eq!(&batch_in_parts(&entries, size), &expected);
+            prop_assert_eq!(&batch_in_parts::<PrimeOrder>(&entries, size), &expected);
         }
     }
 }

@@ -13,7 +13,6 @@ use crate::pipeline::blame::{Blame, SUSPECT_FRACTION};
 use crate::pipeline::intake::{self, Source};
 use crate::protocol::message::Signature;
 use crate::requests::{Proofs, RequestTable};
-use crate::settings::Strategy;
 use crate::types::{Digest, Time};
 
 /// The number of the batch that all share who have sent nothing bad lately. The others' have numbers of their own.
@@ -60,11 +59,10 @@ struct Share {
 
 impl Clients {
     pub(super) fn new(keyring: &Keyring) -> Self {
-        let strategy = keyring.strategy(LinkClass::ClientToReplica);
-        let signed = matches!(strategy, Strategy::Ed25519 | Strategy::Ed25519Batch);
+        let is_heavy = keyring.strategy(LinkClass::ClientToReplica).is_heavy();
         Self {
             tables: VecDeque::new(),
-            slice: if signed { intake::quantum(keyring) as usize } else { usize::MAX },
+            slice: if is_heavy { intake::quantum(keyring) as usize } else { usize::MAX },
             shares: Vec::new(),
             taken: Vec::new(),
             good: Vec::new(),

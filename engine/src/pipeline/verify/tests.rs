@@ -150,7 +150,7 @@ fn received(strategy: &str) -> [Message; 2] {
 
 #[test]
 fn what_an_origin_signed_is_believed_from_whoever_passes_it_on() {
-    for strategy in Authentication::PRESETS {
+    for strategy in Authentication::presets() {
         let mut harness = Harness::new(strategy, all());
         for message in received(strategy) {
             for sender in [1, 3] {
@@ -164,7 +164,7 @@ fn what_an_origin_signed_is_believed_from_whoever_passes_it_on() {
 
 #[test]
 fn what_an_origin_did_not_sign_is_refused_in_every_mode() {
-    for strategy in Authentication::PRESETS {
+    for strategy in Authentication::presets() {
         let [view_change_of_1, new_view_of_1] = received(strategy);
         let (Message::ViewChange(signed), Message::NewView(start)) = (view_change_of_1, new_view_of_1) else {
             panic!("one of each")
@@ -266,7 +266,7 @@ fn clients(table: &RequestTable) -> Vec<u32> {
 
 #[test]
 fn requests_that_the_application_refuses_are_dropped_and_counted() {
-    for strategy in Authentication::PRESETS {
+    for strategy in Authentication::presets() {
         let mut harness = Harness::new(strategy, Validator::new(even_ones));
         let mixed = requests(strategy, &[0, 1, 2, 3, 4]);
         let bad = requests(strategy, &[1, 3]);
@@ -297,7 +297,7 @@ fn forwarded_requests_whose_tags_do_not_hold_here_are_handed_on_and_marked() {
 
 #[test]
 fn forwarded_requests_that_the_application_refuses_are_dropped_and_counted() {
-    for strategy in Authentication::PRESETS {
+    for strategy in Authentication::presets() {
         let mut harness = Harness::new(strategy, Validator::new(even_ones));
         let forward =
             |table: RequestTable| encode_message(&Message::Forward(Arc::new(table)), OWN, &sealer(strategy, 1));
@@ -328,7 +328,7 @@ fn what_is_not_proven_is_not_called_invalid() {
 
 #[test]
 fn a_pre_prepare_is_marked_and_keeps_all_its_requests() {
-    for strategy in Authentication::PRESETS {
+    for strategy in Authentication::presets() {
         for (operations, invalid) in [(&[0, 2, 4][..], false), (&[0, 2, 5], true), (&[], false)] {
             let mut harness = Harness::new(strategy, Validator::new(even_ones));
             let batch = Batch::new(requests(strategy, operations));

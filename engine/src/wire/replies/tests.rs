@@ -31,7 +31,7 @@ fn decode(body: Bytes, sealer: &Sealer) -> Result<DecodedReplies, DecodeError> {
 
 #[test]
 fn replies_are_authentic_at_their_client_node() {
-    for strategy in Authentication::PRESETS {
+    for strategy in Authentication::presets() {
         let sealer = sealer(strategy);
         let sent = replies(&[(0, 7, b"yes".to_vec()), (3, 1, vec![])]);
         let frames = encode_replies(&sent, View(2), NodeId(4), &sealer);

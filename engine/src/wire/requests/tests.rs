@@ -2,11 +2,17 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::strategies::{Reach, Strategy};
 use crate::auth::testing::table;
-use crate::limits::FRAME_HEADER_BYTES;
+use crate::limits::{FRAME_HEADER_BYTES, TAG_BYTES};
 
+/// Where requests carry tags.
 fn decode(bytes: impl Into<Bytes>) -> Result<RequestTable, DecodeError> {
-    decode_requests(bytes.into(), &mut Digester::default())
+    decode_as(Some(Strategy::MAC), bytes)
+}
+
+fn decode_as(strategy: Option<Strategy>, bytes: impl Into<Bytes>) -> Result<RequestTable, DecodeError> {
+    decode_requests(bytes.into(), strategy, &mut Digester::default())
 }
 
 fn encode(table: &RequestTable, columns: ProofColumns) -> Vec<u8> {
@@ -92,17 +98,28 @@ proptest! {
     #[test]
     fn tables_survive_the_wire(
         requests in prop::collection::vec((any::<u32>(), any::<u64>(), prop::collection::vec(any::<u8>(), 0..100)), 0..40),
-        kind in 0..3,
+        strategy in prop::sample::select(Strategy::all().collect::<Vec<_>>()),
         columns in 1u16..8,
+        is_proven: bool,
     ) {
         let mut sent = table(&requests);
-        match kind {
-            0 => {}
-            1 => sent = with_tags(sent, columns),
-            _ => sent.proofs = Proofs::Signatures(vec![5; sent.len() * SIGNATURE_BYTES].into()),
-        }
+        let bytes = |proofs: usize| vec![5; proofs * sent.len() * strategy.proof_bytes()].into();
+        sent.proofs = match strategy.about().reach {
+            Reach::Receiver if is_proven => Proofs::Tags { columns, bytes: bytes(columns.into()) },
+            Reach::Everybody if is_proven => Proofs::Signatures(bytes(1)),
+            _ => Proofs::None,
+        };
         let frame = encode_requests(&sent, NodeId(9));
-        prop_assert_eq!(decode(frame.slice(FRAME_HEADER_BYTES..)).unwrap(), sent);
+        let body = frame.slice(FRAME_HEADER_BYTES..);
+        prop_assert_eq!(decode_as(Some(strategy), body.clone()).unwrap(), sent.clone());
+        // Where another kind of proofs belongs, or none, the same bytes are refused.
+        for other in Strategy::all().filter(|other| other.about().reach != strategy.about().reach) {
+            let allowed = sent.proofs == Proofs::None;
+            let expected = if allowed { Ok(sent.clone()) } else { Err(DecodeError::WrongProofs) };
+            prop_assert_eq!(decode_as(Some(other), body.clone()), expected);
+            let expected = if allowed { Ok(sent.clone()) } else { Err(DecodeError::UnexpectedProofs) };
+            prop_assert_eq!(decode_as(None, body.clone()), expected);
+        }
     }
 
     #[test]

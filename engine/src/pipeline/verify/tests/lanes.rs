@@ -149,7 +149,7 @@ fn a_signed_table_that_comes_again_is_not_checked_again() {
 
 #[test]
 fn peers_come_first_and_clients_come_too() {
-    for strategy in Authentication::PRESETS {
+    for strategy in Authentication::presets() {
         let mut harness = Harness::new(strategy, all());
         for sequence in 1..=16 {
             harness.push(vec![read(&encode_message(&commit(sequence), OWN, &sealer(strategy, 1)))]);
@@ -181,7 +181,7 @@ fn one_large_frame_of_a_peer_is_enough_for_a_step() {
 
 #[test]
 fn a_pre_prepare_that_will_be_ignored_costs_no_signature() {
-    for strategy in Authentication::PRESETS {
+    for strategy in Authentication::presets() {
         let mut harness = Harness::new(strategy, all());
         harness.reached.publish(View(4), SequenceNumber(64));
         let mut hear = |sender, view, sequence| {
