@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hippodrome_analysis::report::{Fault, Replica, Report, Stage};
+use hippodrome_analysis::attribution::{Attribution, Part, PartShare, rows};
+use hippodrome_analysis::report::{Fault, Replica, Report, Stage, ThreadUse};
 use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::{results, series};
 use hippodrome_engine::byzantine;
@@ -264,7 +265,12 @@ fn pages_name_everything_that_they_are_about() {
 #[test]
 fn every_field_of_the_results_is_described() {
     let report = Report {
-        replicas: vec![Replica { stages: vec![Stage::default()], ..Replica::default() }],
+        replicas: vec![Replica {
+            stages: vec![Stage::default()],
+            threads: vec![ThreadUse::default()],
+            ..Replica::default()
+        }],
+        attribution: Some(Attribution { parts: vec![PartShare::default()], ..Attribution::default() }),
         faults: vec![Fault::default()],
         scorecard: Some(Scorecard { faults: vec![Score::default()], ..Scorecard::default() }),
         ..Report::default()
@@ -277,8 +283,9 @@ fn every_field_of_the_results_is_described() {
         Timeline { views: vec![ViewSample::default()], faults: vec![Injected::default()], ..Timeline::default() };
     let timeline = serde_json::to_value(timeline).unwrap();
     fields(&timeline, &mut names);
-    let columns = series::to_csv(&[]);
-    names.extend(columns.trim().split(',').map(str::to_owned));
+    for columns in [series::to_csv(&[]), rows::to_csv(&[])] {
+        names.extend(columns.trim().split(',').map(str::to_owned));
+    }
     assert!(names.len() > 100, "only {} fields", names.len());
     assert_names_all("docs/results.md", names.iter().map(String::as_str));
     let page = read("docs/results.md");
@@ -292,8 +299,9 @@ fn every_field_of_the_results_is_described() {
     let own = section(&page, results::TIMELINE);
     let listed: BTreeSet<&str> = timeline.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(first_column(own, "field"), listed, "docs/results.md: {}", results::TIMELINE);
+    assert_lists("docs/where-time-goes.md", "part", Part::ALL.iter().map(|part| part.name()));
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
-    let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS];
+    let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::ATTRIBUTION];
     assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs));
 }
 
