@@ -103,6 +103,12 @@ pub fn resident_bytes() -> u64 {
         .map_or(0, |kib| kib * 1024)
 }
 
+/// Which boot of which machine this is, in the kernel's words; empty where it does not tell.
+#[must_use]
+pub fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// The cores that this process may use.
 #[must_use]
 pub fn cores() -> Vec<usize> {

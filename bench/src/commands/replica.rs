@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         machine_replicas,
         wrong_from: arguments.wrong_from,
         byzantine: arguments.byzantine,
+        sampling: super::sampling(arguments.sample)?,
         stop,
     };
     replica::run(options, || output::print(&format!("{ready}\n"))).context("replica")?;

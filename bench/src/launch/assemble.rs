@@ -15,6 +15,7 @@ use hippodrome_analysis::{latency, statistics};
 use hippodrome_engine::control::ReplicaReport;
 use hippodrome_loadgen::report::LoadReport;
 
+use super::attribute::Followed;
 use super::collect::{Answer, Told};
 use super::drive::{Driven, WindowCpu};
 use super::fleet::{Fleet, Member, PROCESS_EXIT};
@@ -27,7 +28,7 @@ pub(super) fn report(
     setup: &Setup,
     scenario: Option<&Scenario>,
     driven: &Driven,
-    answers: &[Answer],
+    (answers, followed): (&[Answer], &Followed),
     fleet: &Fleet,
 ) -> Report {
     let (latency_us, log_error) = match latency::merge([driven.hlog.as_slice()]) {
@@ -83,7 +84,7 @@ pub(super) fn report(
         faults: scored(fleet, driven, scorecard.as_ref()),
         generator: driven.load.as_ref().map(|load| generator(load, &driven.cpu)).unwrap_or_default(),
         batches: primary.map(batches).unwrap_or_default(),
-        attribution: None,
+        attribution: followed.attribution.clone(),
         bottleneck: Bottleneck::default(),
         audit,
         scorecard,

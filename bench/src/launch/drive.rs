@@ -108,6 +108,7 @@ fn start(setup: &Setup) -> anyhow::Result<Process> {
         pair("retransmit-max", &load.retransmit_max);
         pair("timeout", &load.timeout);
         pair("transport", &setup.options.transport.transport);
+        pair("sample", &setup.sample_argument());
         if let Some(rate) = load.rate {
             pair("rate", &rate);
         }
