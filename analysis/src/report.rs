@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attribution::Attribution;
+use crate::bottleneck::Bottleneck;
 use crate::scorecard::Scorecard;
 
 /// The schema that this crate writes, and the only one that it reads.
@@ -38,6 +40,12 @@ pub struct Report {
     /// How well requests were batched.
     #[serde(default)]
     pub batches: Batches,
+    /// What sampled operations spent their time on; `null` if none was sampled.
+    #[serde(default)]
+    pub attribution: Option<Attribution>,
+    /// What limited the run.
+    #[serde(default)]
+    pub bottleneck: Bottleneck,
     /// What the verdict on correctness rests on.
     #[serde(default)]
     pub audit: Audit,
@@ -143,6 +151,16 @@ pub struct Cpu {
     pub us_per_op_clients: f64,
     /// Share of the machine's CPU time that its host gave to others, percent.
     pub steal_percent: f64,
+    /// For how much of the window the cores that the run might use were busy, with whatever, percent: what the host gave
+    /// to others is no part of the window.
+    #[serde(default)]
+    pub cores_busy_percent: f64,
+    /// Of that, with replicas.
+    #[serde(default)]
+    pub cores_replicas_percent: f64,
+    /// Of that, with load generators.
+    #[serde(default)]
+    pub cores_clients_percent: f64,
 }
 
 /// How long a phase took, µs.
@@ -177,6 +195,9 @@ pub struct Replica {
     pub ignored: BTreeMap<String, u64>,
     /// Its stages, in data-path order.
     pub stages: Vec<Stage>,
+    /// Its threads in the measured window, as the kernel saw them.
+    #[serde(default)]
+    pub threads: Vec<ThreadUse>,
     /// `up`, or why it could not be asked.
     #[serde(default)]
     pub state: String,
@@ -208,6 +229,21 @@ pub struct Stage {
     /// The thread that runs it: stages with the same thread are fused.
     #[serde(default)]
     pub thread: String,
+}
+
+/// One thread of a replica in the measured window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ThreadUse {
+    /// Its name: stages name the thread that runs them.
+    pub name: String,
+    /// The core that it is pinned to, if any.
+    pub core: Option<usize>,
+    /// Share of the window that it was on a core, percent; spinning counts.
+    pub cpu_percent: f64,
+    /// Share of the window that it was ready to run and got no core, percent.
+    pub wait_percent: f64,
+    /// How often it went to sleep and was woken, each second.
+    pub wakeups_per_s: f64,
 }
 
 /// Something that went wrong, or was made to go wrong, during the run.

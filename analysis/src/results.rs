@@ -20,6 +20,10 @@ pub const SERIES: &str = "series.csv";
 pub const LOAD: &str = "load.json";
 /// The load generator's latencies.
 pub const LATENCY: &str = "latency.hlog";
+/// Where the time of each sampled operation went; only where operations were sampled.
+pub const ATTRIBUTION: &str = "attribution.csv";
+/// The load generator's side of the sampled operations, until the launcher has joined it with the replicas'.
+pub const SAMPLES: &str = "samples.json";
 /// The cluster file, without keys.
 pub const CLUSTER: &str = "cluster.toml";
 /// The network that was emulated; only where one was. Usable as `--network` of another run.

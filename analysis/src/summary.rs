@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
+use crate::attribution::Part;
 use crate::report::{Phase, Replica, Report};
 use crate::scorecard;
 
@@ -78,7 +79,9 @@ pub fn render(report: &Report, place: &str, style: Style) -> String {
     page.generator(report);
     page.batches(report);
     page.phases(report);
+    page.attribution(report);
     page.stages(report);
+    page.bottleneck(report);
     page.refusals(report);
     page.faults(report);
     page.scorecard(report);
@@ -211,6 +214,44 @@ impl Page {
     fn phase(&mut self, label: &str, words: &str, phase: &Phase) {
         let (p50, p99) = (time(phase.p50), time(phase.p99));
         self.line(label, format_args!("{words:<27}  p50 {p50:>9}  p99 {p99:>9}"));
+    }
+
+    /// What makes up the median and the tail, part by part.
+    fn attribution(&mut self, report: &Report) {
+        let Some(told) = &report.attribution else { return };
+        #[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
+        let [samples, one_in] = [told.samples, told.one_in].map(|number| count(number as f64));
+        let (middle, tail) = (&told.middle, &told.tail);
+        self.line(
+            "Where time",
+            format_args!(
+                "one in {one_in} operations followed, {samples}; at p99.9: the mean of the {} slowest",
+                tail.samples
+            ),
+        );
+        self.line("goes", format_args!("{:<27}  {:>10}     {:>10}", "", "at p50", "at p99.9"));
+        for part in &told.parts {
+            let words = Part::of_name(&part.name).map_or(part.name.as_str(), |part| part.words());
+            self.share(words, (part.p50_share_us, middle.mean_us), (part.p99_9_share_us, tail.mean_us));
+        }
+        self.share("the whole", (middle.mean_us, middle.mean_us), (tail.mean_us, tail.mean_us));
+        if !told.shared_clock {
+            self.line("", format_args!("the processes have no clock in common: what passes between them is one part"));
+        }
+    }
+
+    fn share(&mut self, words: &str, median: (f64, f64), slowest: (f64, f64)) {
+        let cell = |(us, whole): (f64, f64)| {
+            let percent = if whole > 0.0 { 100.0 * us / whole } else { 0.0 };
+            format!("{:>10} {percent:>3.0}%", time(us))
+        };
+        self.line("", format_args!("{words:<27} {} {}", cell(median), cell(slowest)));
+    }
+
+    fn bottleneck(&mut self, report: &Report) {
+        if !report.bottleneck.sentence.is_empty() {
+            self.line("Bottleneck", format_args!("{}", report.bottleneck.sentence));
+        }
     }
 
     fn stages(&mut self, report: &Report) {
@@ -369,6 +410,7 @@ pub fn time(us: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attribution::{Attribution, Group, PartShare};
     use crate::results::read_report;
 
     /// The golden results directory beside this crate's sources.
@@ -437,6 +479,37 @@ mod tests {
         ] {
             assert!(text.contains(part), "'{part}' is missing: {text}");
         }
+    }
+
+    #[test]
+    fn where_time_goes_is_a_table_of_parts() {
+        let (mut report, _) = golden("valid");
+        let part = |name: &str, p50_share_us, p99_9_share_us| PartShare {
+            name: name.into(),
+            p50_share_us,
+            p99_9_share_us,
+            ..PartShare::default()
+        };
+        report.attribution = Some(Attribution {
+            samples: 12_345,
+            one_in: 1024,
+            shared_clock: true,
+            middle: Group { samples: 1235, mean_us: 2000.0, ..Group::default() },
+            tail: Group { samples: 13, mean_us: 4000.0, ..Group::default() },
+            parts: vec![part("order_wait", 1500.0, 500.0), part("unattributed", 500.0, 3500.0)],
+            ..Attribution::default()
+        });
+        report.bottleneck.sentence = "nothing is saturated".into();
+        let text = render(&report, "results/golden", Style::Plain);
+        let expected = "
+Where time   one in 1,024 operations followed, 12,345; at p99.9: the mean of the 13 slowest
+goes                                          at p50       at p99.9
+             waiting for a batch            1.50 ms  75%     500 µs  12%
+             unattributed                    500 µs  25%    3.50 ms  88%
+             the whole                      2.00 ms 100%    4.00 ms 100%
+Stages ";
+        assert!(text.contains(expected), "{text}");
+        assert!(text.contains("\nBottleneck   nothing is saturated\n"), "{text}");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hippodrome_analysis::report::{Fault, Replica, Report, Stage};
+use hippodrome_analysis::attribution::{Attribution, Part, PartShare, rows};
+use hippodrome_analysis::report::{Fault, Replica, Report, Stage, ThreadUse};
 use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};
 use hippodrome_analysis::{results, series};
@@ -313,7 +314,12 @@ fn the_example_in_contributing_is_the_code_that_is_tested() {
 #[test]
 fn every_field_of_the_results_is_described() {
     let report = Report {
-        replicas: vec![Replica { stages: vec![Stage::default()], ..Replica::default() }],
+        replicas: vec![Replica {
+            stages: vec![Stage::default()],
+            threads: vec![ThreadUse::default()],
+            ..Replica::default()
+        }],
+        attribution: Some(Attribution { parts: vec![PartShare::default()], ..Attribution::default() }),
         faults: vec![Fault::default()],
         scorecard: Some(Scorecard { faults: vec![Score::default()], ..Scorecard::default() }),
         ..Report::default()
@@ -327,9 +333,9 @@ fn every_field_of_the_results_is_described() {
     let timeline = serde_json::to_value(timeline).unwrap();
     fields(&timeline, &mut names);
     fields(&serde_json::to_value(sweep_with_all()).unwrap(), &mut names);
-    names.extend(sweep::to_csv(&Sweep::default()).trim().split(',').map(str::to_owned));
-    let columns = series::to_csv(&[]);
-    names.extend(columns.trim().split(',').map(str::to_owned));
+    for columns in [series::to_csv(&[]), rows::to_csv(&[]), sweep::to_csv(&Sweep::default())] {
+        names.extend(columns.trim().split(',').map(str::to_owned));
+    }
     assert!(names.len() > 100, "only {} fields", names.len());
     assert_names_all("docs/results.md", names.iter().map(String::as_str));
     let page = read("docs/results.md");
@@ -356,8 +362,9 @@ fn every_field_of_the_results_is_described() {
     }
     let of_many_runs = [results::SWEEP, results::SWEEP_CSV, results::SWEEP_MARKDOWN, results::PLAN, results::TRIAL];
     assert_names_all("docs/results.md", of_many_runs);
+    assert_lists("docs/where-time-goes.md", "part", Part::ALL.iter().map(|part| part.name()));
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
-    let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS];
+    let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::ATTRIBUTION];
     assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs));
 }
 

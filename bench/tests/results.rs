@@ -36,7 +36,10 @@ fn files_of_a_run_agree() {
     let (directory, report) = (&run.directory, &run.report);
     let out = directory.path().join("out");
     let mut files: Vec<String> = (0..4).map(|id| format!("replica-{id}")).collect();
-    files.extend(["cluster.toml", "config.toml", "latency.hlog", "load.json", "logs", "report.json"].map(String::from));
+    files.extend(
+        ["attribution.csv", "cluster.toml", "config.toml", "latency.hlog", "load.json", "logs", "report.json"]
+            .map(String::from),
+    );
     files.push("series.csv".into());
     files.sort();
     assert_eq!(names(&out), files, "no keys are left");

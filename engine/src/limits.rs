@@ -114,6 +114,12 @@ pub const SNAPSHOTS_ON_DISK_MAX: usize = 2;
 /// Most records that the `kv` application may start with.
 pub const KV_RECORDS_MAX: u64 = 10_000_000;
 
+/// Most operations that are followed all the way: notes that a replica keeps of each kind, and a thread of the load
+/// generator of all. Enough for sixteen above the 99.9th percentile.
+pub const SAMPLES_MAX: usize = 1 << 14;
+/// Most notes that one stage makes between two postings of its counters.
+pub const NOTES_PER_POST_MAX: usize = SAMPLES_MAX / 4;
+
 /// Most connections to a control port at a time.
 pub const CONTROL_CONNECTIONS_MAX: usize = 16;
 /// Most bytes of a question to a control port.

@@ -56,6 +56,42 @@ fn parse_schedstat(stat: &str) -> Option<ThreadTime> {
     Some(ThreadTime { cpu_ns: fields.next()?.ok()?, wait_ns: fields.next()?.ok()? })
 }
 
+/// What one thread of a process has had so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThreadCounters {
+    /// Its id.
+    pub id: u32,
+    /// Its name, of which the kernel keeps 15 bytes.
+    pub name: String,
+    /// How long it had something to do.
+    pub time: ThreadTime,
+    /// How often it gave up its core because it had nothing to do, and so was woken.
+    pub sleeps: u64,
+}
+
+/// The living threads of a process; none where `/proc` is missing, or once the process is reaped.
+#[must_use]
+pub fn threads_of(pid: u32) -> Vec<ThreadCounters> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks
+        .filter_map(|task| {
+            let read = |name: &str| fs::read_to_string(task.path().join(name)).ok();
+            Some(ThreadCounters {
+                id: task.file_name().to_str()?.parse().ok()?,
+                name: read("comm")?.trim_end().to_owned(),
+                time: parse_schedstat(&read("schedstat")?)?,
+                sleeps: parse_sleeps(&read("status")?)?,
+            })
+        })
+        .collect()
+}
+
+/// How often a thread slept, of its `status` file.
+fn parse_sleeps(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    value.trim().parse().ok()
+}
+
 /// Resident memory of this process, bytes; 0 where `/proc` is missing.
 #[must_use]
 pub fn resident_bytes() -> u64 {
@@ -65,6 +101,12 @@ pub fn resident_bytes() -> u64 {
         .find_map(|line| line.strip_prefix("VmRSS:"))
         .and_then(|value| value.split_ascii_whitespace().next()?.parse::<u64>().ok())
         .map_or(0, |kib| kib * 1024)
+}
+
+/// Which boot of which machine this is, in the kernel's words; empty where it does not tell.
+#[must_use]
+pub fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// The cores that this process may use.
@@ -92,6 +134,24 @@ mod tests {
         for garbage in ["", "81340275", "a b c", "-1 2 3"] {
             assert_eq!(parse_schedstat(garbage), None, "{garbage}");
         }
+    }
+
+    #[test]
+    fn threads_are_known_by_name() {
+        assert_eq!(parse_sleeps("Name:\tx\nvoluntary_ctxt_switches:\t42\nnonvoluntary_ctxt_switches:\t7\n"), Some(42));
+        assert_eq!(parse_sleeps("nonvoluntary_ctxt_switches:\t7\n"), None);
+        let (told, heard) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("someone-with-a-long-name".into()).spawn(move || {
+            told.send(()).unwrap();
+            let _ = stopped.recv();
+        });
+        heard.recv().unwrap();
+        let threads = threads_of(std::process::id());
+        assert!(threads.iter().any(|thread| thread.name == "someone-with-a-"), "{threads:?}");
+        drop(stop);
+        thread.unwrap().join().unwrap();
+        assert_eq!(threads_of(u32::MAX), []);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::pipeline::worker::Common;
 use crate::platform;
 use crate::protocol::Protocol;
 use crate::protocol::pbft::{Config, Pbft, Recovery};
+use crate::sampling::{ReplicaNotes, Sampling};
 use crate::settings::{
     Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice,
 };
@@ -74,6 +75,8 @@ pub struct ReplicaOptions {
     pub wrong_from: Option<u64>,
     /// How it misbehaves on purpose; empty for a correct replica.
     pub byzantine: Vec<Kind>,
+    /// Which operations are followed, to tell where time goes.
+    pub sampling: Sampling,
     /// Set to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -139,6 +142,7 @@ pub fn run(options: ReplicaOptions, up: impl FnOnce()) -> Result<(), ReplicaErro
         board: SharedBoard::default(),
         stop: Arc::clone(&options.stop),
     };
+    common.board.lock().notes = ReplicaNotes::new(options.sampling);
     {
         let report = &mut common.board.lock().report;
         report.placement.clone_from(&plan.explanation);
@@ -153,7 +157,7 @@ pub fn run(options: ReplicaOptions, up: impl FnOnce()) -> Result<(), ReplicaErro
     let running = topology::start(parts, &plan, &common).map_err(io("start"))?;
     platform::log(&format!("transport {}", board.lock().report.transport));
     let (questions, links) = (running.questions.clone(), running.links.clone());
-    let source = Source { board, questions, links, stop: Arc::clone(&stop) };
+    let source = Source { board, clock: common.clock, questions, links, stop: Arc::clone(&stop) };
     let served = server::serve(control, source);
     if let Err(error) = served {
         stop.store(true, Ordering::Relaxed);
@@ -224,8 +228,19 @@ fn parts(
     failure: &Failure,
 ) -> Result<(Parts, Option<Arc<Directory>>), ReplicaError> {
     let storage_options = storage_options(&options)?;
-    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, byzantine, network, .. } =
-        options;
+    let ReplicaOptions {
+        cluster,
+        key,
+        id,
+        listener,
+        batching,
+        transport,
+        wrong_from,
+        byzantine,
+        network,
+        sampling,
+        ..
+    } = options;
     let quorums = cluster.quorums();
     if usize::from(id.0) >= quorums.n() {
         return Err(ReplicaError::UnknownReplica { id, n: quorums.n() });
@@ -276,6 +291,7 @@ fn parts(
         transport,
         persist,
         emulation,
+        sampling,
     };
     Ok((parts, directory))
 }

@@ -13,9 +13,11 @@ use hippodrome_engine::pipeline::egress::connection_of;
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Reply;
 use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome};
+use hippodrome_engine::sampling::{Notes, OperationNote, Sampling};
 use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp};
 use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind};
 
+use crate::followed::Followed;
 use crate::generator::Retransmission;
 use crate::links::Links;
 use crate::outbox::Outbox;
@@ -86,6 +88,7 @@ pub(crate) struct ThreadSummary {
     pub(crate) dropped: DroppedFrames,
     pub(crate) completed: Vec<u64>,
     pub(crate) begun: Vec<u64>,
+    pub(crate) followed: Notes<OperationNote>,
 }
 
 /// One logical client.
@@ -124,6 +127,7 @@ pub(crate) struct DriverParts {
     pub(crate) pacing: Pacing,
     pub(crate) timetable: Timetable,
     pub(crate) retransmission: Retransmission,
+    pub(crate) sampling: Sampling,
     pub(crate) seconds: Sender<ThreadSecond>,
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -139,6 +143,7 @@ pub(crate) struct Driver {
     slots: Vec<Slot>,
     outboxes: Vec<Outbox>,
     retries: Retries,
+    followed: Followed,
     measured: Recorder,
     unmeasured: Recorder,
     lag: Interval,
@@ -161,6 +166,7 @@ impl Driver {
             slots,
             outboxes,
             retries: Retries::new(parts.retransmission),
+            followed: Followed::new(parts.sampling),
             measured: Recorder::new(),
             unmeasured: Recorder::new(),
             lag: Interval::new(0),
@@ -200,9 +206,13 @@ impl Driver {
             self.probe(now);
             self.flush();
             let wait = self.wait(now);
+            if self.followed.is_waiting() {
+                self.followed.on_handed(self.parts.clock.now());
+            }
             self.parts.links.poll(now, wait, &mut frames)?;
-            for frame in frames.drain(..) {
-                self.on_frame(&frame);
+            if !frames.is_empty() {
+                let read = self.parts.clock.now();
+                frames.drain(..).for_each(|frame| self.on_frame(&frame, read));
             }
         }
         let (from, until) = (time_from.unwrap_or_default(), time_until.unwrap_or_default());
@@ -272,6 +282,7 @@ impl Driver {
         self.parts.workload.next(id, timestamp, &mut slot.operation);
         self.parts.table.begin(id, timestamp);
         self.retries.on_sent(now, client, timestamp.0);
+        self.followed.on_begun(id, timestamp, now);
         self.enqueue(client, Recipients::Primary);
     }
 
@@ -356,6 +367,7 @@ impl Driver {
         let Some(client) = probe else { return };
         // New operations leave first, to the primary alone.
         self.flush();
+        self.followed.on_sent_again(ClientId(self.parts.clients.start + client));
         self.enqueue(client, Recipients::All);
         for index in 0..self.parts.owned.len() {
             #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
@@ -366,6 +378,7 @@ impl Driver {
 
     fn note_retry(&mut self, now: Time, retry: Retry) {
         self.second_retransmissions += 1;
+        self.followed.on_sent_again(ClientId(self.parts.clients.start + retry.client));
         let slot = &mut self.slots[retry.client as usize];
         let measures = self.parts.timetable.measures(now);
         self.summary.retransmissions += u64::from(measures);
@@ -386,7 +399,7 @@ impl Driver {
         Duration::from_nanos(until.since(now))
     }
 
-    fn on_frame(&mut self, frame: &Frame) {
+    fn on_frame(&mut self, frame: &Frame, read: Time) {
         if frame.kind != FrameKind::Replies {
             self.summary.bad_replies += 1;
             return;
@@ -409,7 +422,11 @@ impl Driver {
             let client = replies.clients[index];
             let timestamp = replies.timestamps[index];
             let reply = Reply { replica, view, client, timestamp, result: replies.result(index) };
-            if self.parts.table.on_reply(&reply) == ReplyOutcome::Completed {
+            let outcome = self.parts.table.on_reply(&reply);
+            if matches!(outcome, ReplyOutcome::Counted | ReplyOutcome::Completed) {
+                self.followed.on_counted((client, timestamp), replica, read, now);
+            }
+            if outcome == ReplyOutcome::Completed {
                 self.complete(now, client, timestamp);
             }
         }
@@ -435,6 +452,10 @@ impl Driver {
             Pacing::Closed => table.measures(now),
             Pacing::Open(_) => table.measures(slot.intended),
         };
+        if self.parts.sampling.follows(id, timestamp) {
+            let agreed = |replica| self.parts.table.agreed(id, replica);
+            self.followed.on_completed(id, (slot.intended, now), counts, agreed);
+        }
         let since_start = now.since(table.start);
         self.summary.tenths.count(since_start);
         if counts {
@@ -482,6 +503,7 @@ impl Driver {
         summary.dropped = self.parts.links.dropped();
         summary.completed = self.slots.iter().map(|slot| slot.completed).collect();
         summary.begun = self.slots.iter().map(|slot| slot.timestamp).collect();
+        summary.followed = self.followed.finish();
         summary
     }
 }

@@ -10,15 +10,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hippodrome_engine::auth::{KeyError, Keyring, NodeKey};
 use hippodrome_engine::emulation::{Change, NetworkSpec, OutgoingLinks};
-use hippodrome_engine::limits::CONNECTIONS_MAX;
+use hippodrome_engine::limits::{CONNECTIONS_MAX, SAMPLES_MAX};
 use hippodrome_engine::pipeline::clock::Clock;
+use hippodrome_engine::platform;
+use hippodrome_engine::sampling::{Notes, Sampling};
 use hippodrome_engine::settings::{ClusterFile, TransportChoice};
 use hippodrome_engine::types::{NodeId, nanos};
 use thiserror::Error;
 
 use crate::driver::{ThreadSecond, ThreadSummary, Timetable};
 use crate::recorder::{Interval, IntervalLog};
-use crate::report::{LoadReport, SecondSample};
+use crate::report::{LoadReport, Samples, SecondSample};
 use crate::sampler::{Sampled, Sampler};
 use crate::schedule::RateError;
 use crate::tenths::Tenths;
@@ -122,6 +124,8 @@ pub struct LoadOptions {
     pub network: Option<NetworkSpec>,
     /// Changes of its links while the load runs; links are emulated from the start if there can be any.
     pub changes: Option<Arc<LinkChanges>>,
+    /// Which operations are followed, to tell where time goes.
+    pub sampling: Sampling,
     /// Seeds the schedule, the workload, and the emulated network if that has no seed of its own.
     pub seed: u64,
     /// Where the interval log goes.
@@ -231,7 +235,9 @@ pub fn run(options: &LoadOptions, on_second: &mut dyn FnMut(&SecondSample)) -> R
     }
     log.finish().map_err(io(options.hlog.display().to_string()))?;
     let outcome = outcome.map_err(io(options.hlog.display().to_string()))?;
-    Ok(setup.report(started + options.warmup, transport, outcome, summaries))
+    let mut report = setup.report(started + options.warmup, transport, outcome, summaries);
+    report.samples.began_ns = setup.clock.epoch_ns() + timetable.start.0;
+    Ok(report)
 }
 
 /// The validated options.
@@ -302,6 +308,7 @@ impl<'a> Setup<'a> {
                 workload,
                 seed: self.options.seed,
                 retransmission: self.options.retransmission,
+                sampling: self.options.sampling,
                 transport: self.options.transport,
                 emulation: self.emulation(),
                 changes: self.options.changes.as_ref().map_or_else(|| channel().1, |changes| changes.subscribe()),
@@ -395,9 +402,11 @@ impl<'a> Setup<'a> {
         };
         let mut lag = Interval::new(0);
         let mut tenths = Tenths::default();
-        for summary in summaries {
+        let mut followed = Notes::new(self.options.sampling, SAMPLES_MAX);
+        for mut summary in summaries {
             report.operations += summary.operations;
             tenths.add(&summary.tenths);
+            followed.take(&mut summary.followed);
             report.offered_operations += summary.offered_operations;
             report.late_sends += summary.late_sends;
             report.waited_for_client += summary.waited_for_client;
@@ -423,6 +432,13 @@ impl<'a> Setup<'a> {
             }
         }
         report.per_100ms = tenths.into_counts();
+        report.samples = Samples {
+            boot: platform::boot(),
+            epoch_ns: self.clock.epoch_ns(),
+            began_ns: 0,
+            one_in: followed.sampling().many(),
+            operations: followed.as_slice().to_vec(),
+        };
         report.lag_p99_us = lag.quantile_us(0.99);
         report.lag_max_us = lag.max_ns as f64 / 1e3;
         report

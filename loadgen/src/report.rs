@@ -1,5 +1,6 @@
 //! What a load generator reports when it is done (`load.json`), and each second while it runs.
 
+use hippodrome_engine::sampling::OperationNote;
 use serde::{Deserialize, Serialize};
 
 /// One line of progress a second, and one row of the report's series.
@@ -59,6 +60,23 @@ impl DroppedFrames {
         self.emulated_block += emulated_block;
         self.emulated_link_full += emulated_link_full;
     }
+}
+
+/// The operations of the measured window that a load generator followed (`samples.json`). Times of operations are ns since
+/// its clock began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Samples {
+    /// Which boot of which machine the clock is of.
+    pub boot: String,
+    /// Where it began on that machine's monotonic clock, ns.
+    pub epoch_ns: u64,
+    /// When the load began, on that machine's monotonic clock, ns.
+    pub began_ns: u64,
+    /// One in so many operations was followed; 0 if none was.
+    pub one_in: u64,
+    /// The operations, each as a row: client, timestamp, intended, begun, handed, read, counted, completed, first, last,
+    /// sent again.
+    pub operations: Vec<OperationNote>,
 }
 
 /// The outcome of one load generator's run. Latencies are in the interval log beside it, in nanoseconds.
@@ -134,4 +152,7 @@ pub struct LoadReport {
     /// Operations completed in each tenth of a second since the load began, warm-up and drain included.
     #[serde(default)]
     pub per_100ms: Vec<u64>,
+    /// The operations that were followed: a file of their own.
+    #[serde(skip)]
+    pub samples: Samples,
 }

@@ -11,6 +11,7 @@ use hippodrome_engine::auth::Keyring;
 use hippodrome_engine::emulation::{Change, Emulator, OutgoingLinks};
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::protocol::client::ClientTable;
+use hippodrome_engine::sampling::Sampling;
 use hippodrome_engine::settings::TransportChoice;
 use hippodrome_engine::transport::{Waker, probe};
 use hippodrome_engine::types::ClientId;
@@ -45,6 +46,7 @@ pub(crate) struct LoadThread {
     pub(crate) workload: Box<dyn Workload>,
     pub(crate) seed: u64,
     pub(crate) retransmission: Retransmission,
+    pub(crate) sampling: Sampling,
     pub(crate) transport: TransportChoice,
     pub(crate) emulation: Option<OutgoingLinks>,
     pub(crate) changes: Receiver<Change>,
@@ -95,6 +97,7 @@ impl LoadThread {
             pacing,
             timetable,
             retransmission: self.retransmission,
+            sampling: self.sampling,
             seconds: self.seconds,
             stop: self.stop,
         });

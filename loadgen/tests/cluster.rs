@@ -13,6 +13,7 @@ use hippodrome_engine::auth::NodeKey;
 use hippodrome_engine::emulation::{NetworkSpec, Override};
 use hippodrome_engine::limits::{SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX};
 use hippodrome_engine::replica::{self, ReplicaError, ReplicaOptions};
+use hippodrome_engine::sampling::Sampling;
 use hippodrome_engine::settings::{
     Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice,
 };
@@ -112,6 +113,7 @@ impl Cluster {
                 machine_replicas: usize::from(n),
                 wrong_from: None,
                 byzantine: Vec::new(),
+                sampling: Sampling::OFF,
                 stop: Arc::clone(&stop),
             };
             replicas.push(std::thread::spawn(move || replica::run(options, || {})));
@@ -147,6 +149,7 @@ impl Cluster {
             timeout: Duration::from_secs(2),
             transport,
             network,
+            sampling: Sampling::OFF,
             changes: None,
             seed: 7,
             hlog: hlog.to_owned(),

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use hippodrome_loadgen::hostile::Kind;
 
 use super::options::{LoadTuning, TransportOptions};
+use super::values::Sample;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -65,6 +66,12 @@ pub(crate) struct LoadArgs {
     /// Change emulated links by lines of JSON on standard input (see below)
     #[arg(long, help_heading = "Transport")]
     pub(crate) network_stdin: bool,
+
+    /// Note when operations pass, one in N, in samples.json: off, or 1/N
+    ///
+    /// Replicas that are given the same N follow the same operations.
+    #[arg(long, value_name = "WHICH", default_value_t = Sample::Off)]
+    pub(crate) sample: Sample,
 
     /// The launcher's: exit when this process is no longer the parent
     #[arg(long, value_name = "PID", hide = true)]

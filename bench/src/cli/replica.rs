@@ -8,6 +8,7 @@ use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::settings::OnCorruptLog;
 
 use super::options::{ReplicaTuning, TransportOptions};
+use super::values::Sample;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -16,7 +17,7 @@ Examples:
   echo '{\"ask\":\"status\"}' | nc 127.0.0.1 CONTROL_PORT
   echo '{\"ask\":\"network\",\"to\":[1,2],\"block\":true}' | nc 127.0.0.1 CONTROL_PORT
 
-Questions: status, ledger, clients, stop, and network, which changes the emulation of this replica's outgoing links (the
+Questions: status, ledger, clients, samples, stop, and network, which changes the emulation of this replica's outgoing links (the
 keys are those of load --network-stdin; without any it only tells what is in force).
 
 The first line on stdout, once the replica is up, is JSON: {\"control\":\"127.0.0.1:PORT\",\"listen\":\"IP:PORT\"}. Logs go to stderr.";
@@ -72,6 +73,13 @@ pub(crate) struct ReplicaArgs {
 
     #[command(flatten)]
     pub(crate) transport: TransportOptions,
+
+    /// Note when operations pass, one in N, to tell where time goes: off, or 1/N
+    ///
+    /// The control question `samples` tells what was noted. Which operations those are is a function of client and
+    /// timestamp, so that all processes that are given the same N follow the same ones.
+    #[arg(long, value_name = "WHICH", default_value_t = Sample::Off)]
+    pub(crate) sample: Sample,
 
     /// The launcher's: standard input is the bound listener
     #[arg(long, hide = true, conflicts_with = "listen")]

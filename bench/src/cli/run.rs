@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::faulty::{Byzantine, Hostile};
 use super::options::{ClusterOptions, LoadTuning, ReplicaTuning, TransportOptions};
-use super::values::whole;
+use super::values::{Sample, whole};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -102,6 +102,13 @@ pub(crate) struct RunOptions {
     #[serde(flatten)]
     pub(crate) load: LoadTuning,
 
+    /// Operations that are followed all the way to tell where time goes: auto, off, or 1/N for one in N
+    ///
+    /// `auto`: some thousands a second. Where there are too many to keep, every second one is left out, as often as it
+    /// takes. See docs/where-time-goes.md.
+    #[arg(long, value_name = "WHICH", default_value_t = Sample::Auto, help_heading = "Results")]
+    pub(crate) sample: Sample,
+
     /// Replicas that misbehave on purpose, at most f: ID:KIND[,ID:KIND..]
     ///
     /// One replica may have several kinds. KIND: `silent` (says nothing to other replicas), `slow` (says everything
@@ -129,6 +136,11 @@ pub(crate) struct RunOptions {
 }
 
 impl RunOptions {
+    /// One in how many operations is followed; 0 for none.
+    pub(crate) fn sample_one_in(&self) -> u64 {
+        self.sample.one_in(self.clients, self.load.rate)
+    }
+
     /// With what was left to chance spelt out, so that the same options make the same run again.
     pub(crate) fn resolved(mut self) -> Self {
         // TOML's integers have a sign.

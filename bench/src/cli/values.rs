@@ -82,6 +82,68 @@ impl From<Workload> for WorkloadKind {
     }
 }
 
+/// Which operations are followed to tell where time goes, written `auto`, `off`, `1/1000`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sample {
+    /// So many that the tail can be told, by how many there will be
+    Auto,
+    /// None
+    Off,
+    /// One in so many
+    OneIn(u64),
+}
+
+impl Sample {
+    /// One in most.
+    const MOST: u64 = 1 << 30;
+    /// Operations of a second that `auto` has followed: some thousands tell a p99.9 in seconds, and cost nothing.
+    const WANTED_PER_S: f64 = 2000.0;
+    /// In a closed loop each client has some hundred to some thousand operations a second.
+    const CLIENTS_PER_SAMPLE: u64 = 4;
+
+    /// One in how many operations is followed, of so many clients, at this rate if it is an open loop; 0 for none.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are 1 to 1e9")]
+    pub(crate) fn one_in(self, clients: u32, rate: Option<f64>) -> u64 {
+        match (self, rate) {
+            (Self::Off, _) => 0,
+            (Self::OneIn(many), _) => many,
+            (Self::Auto, Some(rate)) => ((rate / Self::WANTED_PER_S).round() as u64).max(1),
+            (Self::Auto, None) => (u64::from(clients) / Self::CLIENTS_PER_SAMPLE).max(1),
+        }
+    }
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::OneIn(many) => write!(f, "1/{many}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Sample {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => return Ok(Self::Auto),
+            "off" => return Ok(Self::Off),
+            _ => {}
+        }
+        let many = text.strip_prefix("1/").and_then(|many| many.parse().ok());
+        let many = many.filter(|many| (1..=Self::MOST).contains(many));
+        many.map(Self::OneIn).ok_or_else(|| format!("allowed: auto, off, or 1/N with N from 1 to {}", Self::MOST))
+    }
+}
+
+impl Serialize for Sample {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_duration(self.0).fmt(f)
@@ -218,6 +280,20 @@ mod tests {
         for text in ["-1", "2MiB", "many"] {
             assert!(read(text).unwrap_err().contains("(1048576 bytes)"), "{text}");
         }
+    }
+
+    #[test]
+    fn samples_read_as_people_write_them() {
+        for text in ["auto", "off", "1/1", "1/1000", "1/1073741824"] {
+            assert_eq!(text.parse::<Sample>().unwrap().to_string(), text);
+        }
+        for text in ["", "1", "2/3", "1/0", "1/-1", "1/1073741825", "on"] {
+            assert!(text.parse::<Sample>().unwrap_err().contains("auto, off, or 1/N with N from 1 to"), "{text}");
+        }
+        let one_in = |sample: Sample, clients, rate| sample.one_in(clients, rate);
+        assert_eq!([one_in(Sample::Off, 4000, None), one_in(Sample::OneIn(7), 4000, Some(1.0))], [0, 7]);
+        assert_eq!([1, 7, 8, 4000].map(|clients| one_in(Sample::Auto, clients, None)), [1, 1, 2, 1000]);
+        assert_eq!([1.0, 2900.0, 1e6].map(|rate| one_in(Sample::Auto, 4000, Some(rate))), [1, 1, 500]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use hippodrome_analysis::results::{LATENCY, LOAD};
+use hippodrome_analysis::results::{LATENCY, LOAD, SAMPLES};
 use hippodrome_analysis::series::Second;
 use hippodrome_engine::auth::NodeKey;
 use hippodrome_engine::emulation::Change;
@@ -14,7 +14,8 @@ use hippodrome_engine::transport::raise_descriptor_limit;
 use hippodrome_engine::types::NodeId;
 use hippodrome_loadgen::generator::{self, LinkChanges, LoadOptions, Retransmission, WorkloadOptions};
 use hippodrome_loadgen::hostile::{self, HostileOptions, Kind, Tally};
-use hippodrome_loadgen::report::{LoadReport, SecondSample};
+use hippodrome_loadgen::report::SecondSample;
+use serde::Serialize;
 
 use crate::cli::load::{LoadArgs, Progress};
 use crate::cli::options::LoadTuning;
@@ -65,6 +66,7 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
         transport: arguments.transport.transport,
         network,
         changes,
+        sampling: super::sampling(arguments.sample)?,
         seed: tuning.seed.unwrap_or_else(rand::random),
         hlog: out.join(LATENCY),
         stop: stop.clone(),
@@ -81,6 +83,9 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
     };
     let report = generator::run(&options, &mut on_second).context("load")?;
     write(&report, &out.join(LOAD))?;
+    if options.sampling.is_on() {
+        write(&report.samples, &out.join(SAMPLES))?;
+    }
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::Interrupted);
     }
@@ -152,14 +157,14 @@ fn misbehave(
 /// Makes the directory; refuses to overwrite an earlier load's results.
 fn prepare(out: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    for name in [LOAD, LATENCY] {
+    for name in [LOAD, LATENCY, SAMPLES] {
         let path = out.join(name);
         anyhow::ensure!(!path.exists(), "{} exists and is not overwritten: choose another --out", path.display());
     }
     Ok(())
 }
 
-fn write(report: &LoadReport, path: &Path) -> anyhow::Result<()> {
+fn write(report: &impl Serialize, path: &Path) -> anyhow::Result<()> {
     let text = serde_json::to_string(report).context("load report")?;
     std::fs::write(path, text).with_context(|| path.display().to_string())
 }

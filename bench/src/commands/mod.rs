@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use hippodrome_engine::sampling::Sampling;
+
+use crate::cli::values::Sample;
+use crate::failure::Failure;
 use crate::output;
 
 pub(crate) mod keygen;
@@ -11,6 +15,18 @@ pub(crate) mod report;
 pub(crate) mod sim;
 pub(crate) mod stress;
 pub(crate) mod sweep;
+
+/// Which operations one process follows that is started by hand.
+///
+/// # Errors
+/// If that is to be found out from what only a launcher knows.
+fn sampling(sample: Sample) -> Result<Sampling, Failure> {
+    match sample {
+        Sample::Off => Ok(Sampling::OFF),
+        Sample::OneIn(many) => Ok(Sampling::one_in(many)),
+        Sample::Auto => Err(Failure::value("sample", sample, "off, or 1/N: all processes must follow the same ones")),
+    }
+}
 
 /// Ends this process when `parent` is no longer its parent: a launcher that was killed can not stop its children
 /// itself.

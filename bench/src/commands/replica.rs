@@ -71,6 +71,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         machine_replicas,
         wrong_from: arguments.wrong_from,
         byzantine: arguments.byzantine,
+        sampling: super::sampling(arguments.sample)?,
         stop,
     };
     if let Some(address) = arguments.metrics {

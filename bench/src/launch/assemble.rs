@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use hippodrome_analysis::audit::{
     Disturbed, Evidence, Exit, LoadEvidence, LoadOutcome, ReplicaEvidence, ReplicaState, judge,
 };
+use hippodrome_analysis::bottleneck::{Bottleneck, bottleneck};
 use hippodrome_analysis::report::{
-    Batches, Cpu, Environment, Fault, Generator, Latency, Phase, Replica, Report, SCHEMA, Stage, Throughput,
+    Batches, Cpu, Environment, Fault, Generator, Latency, Phase, Replica, Report, SCHEMA, Stage, ThreadUse, Throughput,
 };
 use hippodrome_analysis::scorecard::{Judged, Observed, Score, Scorecard};
 use hippodrome_analysis::series::Second;
@@ -14,6 +15,7 @@ use hippodrome_analysis::{latency, statistics};
 use hippodrome_engine::control::ReplicaReport;
 use hippodrome_loadgen::report::LoadReport;
 
+use super::attribute::Followed;
 use super::collect::{Answer, Told};
 use super::drive::{Driven, WindowCpu};
 use super::fleet::{Fleet, Member, PROCESS_EXIT};
@@ -26,7 +28,7 @@ pub(super) fn report(
     setup: &Setup,
     scenario: Option<&Scenario>,
     driven: &Driven,
-    answers: &[Answer],
+    (answers, followed): (&[Answer], &Followed),
     fleet: &Fleet,
 ) -> Report {
     let (latency_us, log_error) = match latency::merge([driven.hlog.as_slice()]) {
@@ -69,22 +71,26 @@ pub(super) fn report(
         card
     });
     let primary = primary(setup, answers, fleet);
-    Report {
+    let mut report = Report {
         schema: SCHEMA.into(),
         verdict,
         config: serde_json::to_value(&setup.options).unwrap_or_default(),
         environment: describe_environment(setup, driven, primary),
         throughput,
         latency_us,
-        cpu: cpu(&driven.cpu),
+        cpu: cpu(&driven.cpu, environment().cores),
         phases_us: primary.into_iter().flat_map(phases).collect(),
-        replicas: (0..).zip(answers).map(|(id, answer)| replica(id, answer)).collect(),
+        replicas: replicas(answers, &driven.cpu),
         faults: scored(fleet, driven, scorecard.as_ref()),
         generator: driven.load.as_ref().map(|load| generator(load, &driven.cpu)).unwrap_or_default(),
         batches: primary.map(batches).unwrap_or_default(),
+        attribution: followed.attribution.clone(),
+        bottleneck: Bottleneck::default(),
         audit,
         scorecard,
-    }
+    };
+    report.bottleneck = bottleneck(&report);
+    report
 }
 
 /// Threads of this run that want a core. Who did not answer has as many as those who did.
@@ -237,9 +243,16 @@ fn describe_environment(setup: &Setup, driven: &Driven, primary: Option<&Told>) 
     }
 }
 
-fn cpu(window: &WindowCpu) -> Cpu {
+fn cpu(window: &WindowCpu, cores: usize) -> Cpu {
     let operations = real(window.operations);
+    let cores_us = 1e6 * window.seconds * real(cores as u64);
+    let of_cores = |us: u64| 100.0 * ratio(real(us), cores_us);
+    let (cores_replicas_percent, cores_clients_percent) = (of_cores(window.replicas_us), of_cores(window.clients_us));
     Cpu {
+        // The run may have fewer cores than the machine.
+        cores_busy_percent: window.busy_percent.max(cores_replicas_percent + cores_clients_percent),
+        cores_replicas_percent,
+        cores_clients_percent,
         us_per_op_total: ratio(real(window.replicas_us + window.clients_us), operations),
         us_per_op_replicas: ratio(real(window.replicas_us), operations),
         us_per_op_clients: ratio(real(window.clients_us), operations),
@@ -254,6 +267,22 @@ fn phases(told: &Told) -> impl Iterator<Item = (String, Phase)> + '_ {
 fn batches(told: &Told) -> Batches {
     let (count, operations) = (told.status.batches, told.status.executed_ops);
     Batches { count, mean_requests: ratio(real(operations), real(count)) }
+}
+
+fn replicas(answers: &[Answer], window: &WindowCpu) -> Vec<Replica> {
+    let told = (0..).zip(answers).map(|(id, answer)| replica(id, answer));
+    let with_threads = told.enumerate().map(|(index, mut replica)| {
+        let threads = window.threads.get(index).map(Vec::as_slice).unwrap_or_default();
+        replica.threads = threads.iter().filter_map(|thread| of_stages(thread, &replica.stages)).collect();
+        replica
+    });
+    with_threads.collect()
+}
+
+/// The thread by its whole name, of which the kernel keeps 15 bytes, if it runs a stage.
+fn of_stages(thread: &ThreadUse, stages: &[Stage]) -> Option<ThreadUse> {
+    let stage = stages.iter().find(|stage| stage.thread.get(..15).unwrap_or(&stage.thread) == thread.name)?;
+    Some(ThreadUse { name: stage.thread.clone(), core: stage.core, ..thread.clone() })
 }
 
 fn replica(id: u16, answer: &Answer) -> Replica {
@@ -283,6 +312,7 @@ fn replica_up(id: u16, status: &ReplicaReport) -> Replica {
         bytes_sent: status.bytes_sent,
         ignored: status.ignored.clone(),
         stages: stages.collect(),
+        threads: Vec::new(),
         state: "up".into(),
         batches: status.batches,
         resident_bytes: status.resident_bytes,

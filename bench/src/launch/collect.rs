@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use hippodrome_engine::control::{ClientsAnswer, LedgerAnswer, Question, ReplicaReport};
+use hippodrome_engine::control::{ClientsAnswer, LedgerAnswer, Question, ReplicaReport, SamplesAnswer};
 use hippodrome_engine::types::SequenceNumber;
 
 use super::Stop;
@@ -36,6 +36,8 @@ pub(super) struct Told {
     pub(super) ledger: BTreeMap<u64, String>,
     /// What was executed for each logical client.
     pub(super) clients: ClientsAnswer,
+    /// What it noted of operations that are followed, if it told.
+    pub(super) samples: Option<SamplesAnswer>,
 }
 
 /// Waits until the replicas have settled, then asks each for its state, its ledger and its client table. In order of
@@ -105,6 +107,8 @@ fn details(control: &Control, sequences: &[SequenceNumber], status: ReplicaRepor
     let ledger = digests.filter_map(|(sequence, digest)| Some((sequence.0, digest?))).collect();
     let clients: ClientsAnswer = control.ask(&Question::Clients)?;
     // A replica that catches up is still executing: its count must be of the same instant as its client table.
+    // What can not be had is unattributed, and no reason to give up the rest.
+    let samples = control.ask(&Question::Samples).ok();
     let status = ReplicaReport { executed_ops: clients.executed_ops, ..status };
-    Ok(Told { status, ledger, clients })
+    Ok(Told { status, ledger, clients, samples })
 }

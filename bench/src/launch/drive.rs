@@ -5,9 +5,10 @@ use std::process::Stdio;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
+use hippodrome_analysis::report::ThreadUse;
 use hippodrome_analysis::results::{LATENCY, LOAD};
 use hippodrome_analysis::series::Second;
-use hippodrome_engine::platform::cpu_us_of;
+use hippodrome_engine::platform::{ThreadCounters, cpu_us_of, threads_of};
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
 
 use super::Stop;
@@ -42,7 +43,7 @@ pub(super) struct Driven {
 }
 
 /// CPU time between the first and the last mark of the measured window.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct WindowCpu {
     /// Of all replicas, µs.
     pub(super) replicas_us: u64,
@@ -52,6 +53,12 @@ pub(super) struct WindowCpu {
     pub(super) operations: u64,
     /// Share that the host gave to others, percent.
     pub(super) steal_percent: f64,
+    /// For how much of the time the machine's cores did something, percent.
+    pub(super) busy_percent: f64,
+    /// Length of the time between the marks, s.
+    pub(super) seconds: f64,
+    /// The threads of each replica.
+    pub(super) threads: Vec<Vec<ThreadUse>>,
 }
 
 /// Runs the load to its end. A failing load generator is an outcome, not an error: the report will say so.
@@ -100,6 +107,7 @@ fn start(setup: &Setup) -> anyhow::Result<Process> {
         pair("retransmit-max", &load.retransmit_max);
         pair("timeout", &load.timeout);
         pair("transport", &setup.options.transport.transport);
+        pair("sample", &setup.sample_argument());
         if let Some(rate) = load.rate {
             pair("rate", &rate);
         }
@@ -151,9 +159,32 @@ fn read_report(setup: &Setup) -> Result<LoadReport, String> {
 /// CPU time so far of everybody.
 #[derive(Clone, Debug)]
 struct Mark {
+    at: Instant,
     replicas_us: Vec<u64>,
     clients_us: u64,
     machine: MachineTime,
+    /// The threads of each replica.
+    threads: Vec<Vec<ThreadCounters>>,
+}
+
+/// What the threads of each replica did between two marks. One that was not there before began within.
+#[allow(clippy::cast_precision_loss, reason = "times and counts of one run")]
+fn threads_between(begin: &Mark, end: &Mark) -> Vec<Vec<ThreadUse>> {
+    let seconds = end.at.duration_since(begin.at).as_secs_f64().max(1e-9);
+    let between = |before: &[ThreadCounters], thread: &ThreadCounters| {
+        let known = before.iter().find(|known| known.id == thread.id && known.name == thread.name);
+        let before = known.cloned().unwrap_or_default();
+        let percent = |now: u64, then: u64| now.saturating_sub(then) as f64 / 1e7 / seconds;
+        ThreadUse {
+            name: thread.name.clone(),
+            core: None,
+            cpu_percent: percent(thread.time.cpu_ns, before.time.cpu_ns),
+            wait_percent: percent(thread.time.wait_ns, before.time.wait_ns),
+            wakeups_per_s: thread.sleeps.saturating_sub(before.sleeps) as f64 / seconds,
+        }
+    };
+    let replicas = begin.threads.iter().zip(&end.threads);
+    replicas.map(|(before, now)| now.iter().map(|thread| between(before, thread)).collect()).collect()
 }
 
 /// Follows the load generator's progress lines.
@@ -172,8 +203,14 @@ struct Follower {
 
 impl Follower {
     fn new(fleet: &Fleet, process: &Process, timeline: Timeline) -> Self {
-        let nothing =
-            Mark { replicas_us: vec![0; fleet.members.len()], clients_us: 0, machine: MachineTime::default() };
+        let replicas = fleet.members.len();
+        let nothing = Mark {
+            at: Instant::now(),
+            replicas_us: vec![0; replicas],
+            clients_us: 0,
+            machine: MachineTime::default(),
+            threads: vec![Vec::new(); replicas],
+        };
         let begin = nothing.updated(fleet, process);
         Self {
             started: Instant::now(),
@@ -260,6 +297,9 @@ impl Follower {
             clients_us: self.end.clients_us.saturating_sub(self.begin.clients_us),
             operations: self.seconds.iter().filter(|second| second.measured).map(|second| second.operations).sum(),
             steal_percent: self.end.machine.steal_percent(self.begin.machine),
+            busy_percent: self.end.machine.busy_percent(self.begin.machine),
+            seconds: self.end.at.duration_since(self.begin.at).as_secs_f64(),
+            threads: threads_between(&self.begin, &self.end),
         }
     }
 }
@@ -268,7 +308,13 @@ impl Mark {
     /// The same now. Whoever is gone keeps what it had when it was last seen.
     fn updated(&self, fleet: &Fleet, process: &Process) -> Self {
         let replicas = fleet.members.iter().zip(&self.replicas_us);
+        let threads = fleet.members.iter().zip(&self.threads).map(|(member, last)| {
+            let now = if member.is_up() { threads_of(member.process.pid()) } else { Vec::new() };
+            if now.is_empty() { last.clone() } else { now }
+        });
         Self {
+            at: Instant::now(),
+            threads: threads.collect(),
             replicas_us: replicas.map(|(member, last)| member.cpu_us().unwrap_or(*last)).collect(),
             clients_us: cpu_us_of(process.pid()).unwrap_or(self.clients_us),
             machine: MachineTime::now(),

@@ -180,6 +180,7 @@ pub(super) fn start(setup: &Setup, id: usize, stdin: Stdio, extra: &[String]) ->
         command.args(["--snapshot-every", &options.replica.snapshot_every.to_string()]);
         command.args(["--transport", &options.transport.transport.to_string()]);
         command.args(setup.network_argument()).args(setup.metrics_argument(id));
+        command.args(["--sample", &setup.sample_argument()]);
         let byzantine = options.byzantine.as_ref().zip(u16::try_from(id).ok());
         if let Some(kinds) = byzantine.and_then(|(byzantine, id)| byzantine.of(id)) {
             command.args(["--byzantine", &kinds]);

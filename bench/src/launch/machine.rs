@@ -9,6 +9,7 @@ use crate::cli::{BUILD_PROFILE, GIT_COMMIT};
 /// The machine's CPU time so far, ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MachineTime {
+    idle: u64,
     steal: u64,
     total: u64,
 }
@@ -23,7 +24,7 @@ impl MachineTime {
         let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
         // user, nice, system, idle, iowait, irq, softirq, steal; guest time is part of user time.
         let ticks: Vec<u64> = line.split_whitespace().take(8).map(|field| field.parse().ok()).collect::<Option<_>>()?;
-        Some(Self { steal: *ticks.get(7)?, total: ticks.iter().sum() })
+        Some(Self { idle: ticks[3] + ticks[4], steal: *ticks.get(7)?, total: ticks.iter().sum() })
     }
 
     /// Share of the time since `earlier` that the host gave to others, percent.
@@ -31,6 +32,17 @@ impl MachineTime {
     pub(super) fn steal_percent(self, earlier: Self) -> f64 {
         let total = self.total.saturating_sub(earlier.total);
         if total == 0 { 0.0 } else { 100.0 * self.steal.saturating_sub(earlier.steal) as f64 / total as f64 }
+    }
+}
+
+impl MachineTime {
+    /// Share of the time since `earlier`, without what the host gave to others, that its cores did something, percent.
+    #[allow(clippy::cast_precision_loss, reason = "ticks of one run")]
+    pub(super) fn busy_percent(self, earlier: Self) -> f64 {
+        let since = |now: u64, then: u64| now.saturating_sub(then);
+        let own = since(self.total, earlier.total).saturating_sub(since(self.steal, earlier.steal));
+        let busy = own.saturating_sub(since(self.idle, earlier.idle));
+        if own == 0 { 0.0 } else { 100.0 * busy as f64 / own as f64 }
     }
 }
 
@@ -73,6 +85,9 @@ mod tests {
         let after = MachineTime::parse("cpu  150 0 150 750 0 0 0 150 5 5\n").unwrap();
         assert!((after.steal_percent(before) - 25.0).abs() < 1e-9);
         assert!(before.steal_percent(before).abs() < 1e-9);
+        // Of 150 ticks that were the machine's own 50 were idle.
+        assert!((after.busy_percent(before) - 200.0 / 3.0).abs() < 1e-9);
+        assert!(before.busy_percent(before).abs() < 1e-9);
         assert_eq!(MachineTime::parse("cpu  1 2 3\n"), None);
     }
 

@@ -1,8 +1,9 @@
 //! The launcher of `hippodrome run` and `stress`: a whole cluster and its load as processes on this machine.
 //!
-//! In the order of a run: [setup] (directory, keys, ports), [audience] (who is told how it goes), [fleet] (replicas: start, watch, stop), [drive] (the load
-//! generator, second by second) beside [hostile] clients, [collect] (what replicas say when it has ended), [assemble]
-//! (evidence, verdict, report). Beside the load [timeline] plays a scenario, by [faults] (what can be done to
+//! In the order of a run: [setup] (directory, keys, ports), [audience] (who is told how it goes), [fleet] (replicas:
+//! start, watch, stop), [drive] (the load generator, second by second) beside [hostile] clients, [collect] (what replicas
+//! say when it has ended), [attribute] (where the time of operations went), [assemble] (evidence, verdict, report).
+//! Beside the load [timeline] plays a scenario, by [faults] (what can be done to
 //! replicas), [links] (and to what is between them) and [watcher] (the replicas' views). They stand on [process]
 //! (children that never outlive us) and [machine] (what the kernel tells).
 
@@ -23,6 +24,7 @@ use crate::tui::Screen;
 use crate::{output, signals};
 
 mod assemble;
+mod attribute;
 mod audience;
 mod collect;
 mod drive;
@@ -114,8 +116,11 @@ pub(crate) fn play(
     fleet.await_starting(stop)?;
     let answers = collect::collect(&mut fleet, stop)?;
     fleet.stop(stop)?;
-    let report = assemble::report(&setup, scenario, &driven, &answers, &fleet);
+    let followed = attribute::followed(&setup, &answers);
+    fleet.notes.extend(followed.note.clone());
+    let report = assemble::report(&setup, scenario, &driven, (&answers, &followed), &fleet);
     write(&setup, &driven, &report)?;
+    attribute::write(&setup, &followed).context("attribution")?;
     if let Some(scenario) = scenario {
         write_scenario(&setup, scenario, &driven)?;
     }

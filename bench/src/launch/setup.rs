@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::hostile;
 use crate::cli::run::{RunArgs, RunOptions};
+use crate::cli::values::Sample;
 use crate::cluster::NewCluster;
 use crate::failure::Failure;
 
@@ -99,6 +100,14 @@ impl Setup {
         let first = self.metrics?;
         let port = usize::from(first.port()) + process;
         Some(format!("--metrics={}", SocketAddr::new(first.ip(), u16::try_from(port).ok()?)))
+    }
+
+    /// How a process is told which operations to follow.
+    pub(super) fn sample_argument(&self) -> String {
+        match self.options.sample_one_in() {
+            0 => Sample::Off.to_string(),
+            many => Sample::OneIn(many).to_string(),
+        }
     }
 
     /// Where a node's key lies: `replica-2.key`, `client-0.key`.

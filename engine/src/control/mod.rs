@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::emulation::Change;
+use crate::sampling::{ExecutionNote, ReplyNote, RequestNote};
 use crate::types::{NodeId, ReplicaId, SequenceNumber, View};
 
 pub mod server;
@@ -25,6 +26,8 @@ pub enum Question {
     },
     /// How often each client's operations were executed, answered with a [`ClientsAnswer`].
     Clients,
+    /// What was noted of the operations that are followed, answered with a [`SamplesAnswer`].
+    Samples,
     /// Change the emulation of the outgoing links, `{"ask":"network","to":[1,2],"block":true}`, or only tell about it,
     /// `{"ask":"network"}`. Answered with what is [in force](crate::emulation::InForce).
     Network(Change),
@@ -124,6 +127,23 @@ pub struct LedgerAnswer {
     /// For each sequence number asked for, the digest in hex, or `None` if it was not executed yet or is no longer
     /// kept.
     pub digests: Vec<Option<String>>,
+}
+
+/// What a replica noted of the operations that it followed. Times are ns since its clock began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SamplesAnswer {
+    /// Which boot of which machine the clock is of.
+    pub boot: String,
+    /// Where it began on that machine's monotonic clock, ns.
+    pub epoch_ns: u64,
+    /// One in so many operations is still followed; 0 if none is.
+    pub one_in: u64,
+    /// By verify stages.
+    pub requests: Vec<RequestNote>,
+    /// By the execute stage.
+    pub executions: Vec<ExecutionNote>,
+    /// By egress.
+    pub replies: Vec<ReplyNote>,
 }
 
 /// What was executed for each logical client, in order of their ids.

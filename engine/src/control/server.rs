@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::control::{LedgerAnswer, Question, ReplicaReport};
+use crate::control::{LedgerAnswer, Question, ReplicaReport, SamplesAnswer};
 use crate::limits::{CONTROL_CONNECTIONS_MAX, QUESTION_BYTES_MAX, QUESTION_SEQUENCES_MAX};
 use crate::pipeline::board::{Questions, SharedBoard};
+use crate::pipeline::clock::Clock;
 use crate::pipeline::network::LinkChanges;
 use crate::platform;
 
@@ -22,6 +23,8 @@ const IDLE: Duration = Duration::from_secs(60);
 pub struct Source {
     /// The stages' counters.
     pub board: SharedBoard,
+    /// The stages' clock.
+    pub clock: Clock,
     /// The execute stage.
     pub questions: Questions,
     /// The network.
@@ -111,6 +114,7 @@ fn answer(stream: &TcpStream, question: Question, source: &Source) -> std::io::R
             Some(clients) => say(stream, &clients),
             None => say(stream, &silent()),
         },
+        Question::Samples => say(stream, &samples(source)),
         Question::Network(change) => match source.links.make(change) {
             Some(Ok(in_force)) => say(stream, &in_force),
             Some(Err(error)) => say(stream, &Refusal { error: error.to_string() }),
@@ -130,6 +134,18 @@ fn status(source: &Source) -> ReplicaReport {
     report.cpu_us = platform::process_cpu_us();
     report.resident_bytes = platform::resident_bytes();
     report
+}
+
+fn samples(source: &Source) -> SamplesAnswer {
+    let notes = source.board.lock().notes.clone();
+    SamplesAnswer {
+        boot: platform::boot(),
+        epoch_ns: source.clock.epoch_ns(),
+        one_in: notes.sampling().many(),
+        requests: notes.requests.as_slice().to_vec(),
+        executions: notes.executions.as_slice().to_vec(),
+        replies: notes.replies.as_slice().to_vec(),
+    }
 }
 
 fn say(mut stream: &TcpStream, answer: &impl Serialize) -> std::io::Result<()> {

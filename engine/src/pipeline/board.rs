@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::control::{ClientsAnswer, ReplicaReport};
 use crate::pipeline::stage::Counts;
 use crate::ring::doorbell::Doorbell;
+use crate::sampling::ReplicaNotes;
 use crate::types::{Digest, SequenceNumber, View};
 
 /// What all stages have posted.
@@ -18,6 +19,8 @@ pub struct Board {
     pub report: ReplicaReport,
     /// What each stage refused or ignored so far.
     pub ignored_by_stage: BTreeMap<String, Counts>,
+    /// What was noted of operations that are followed.
+    pub notes: ReplicaNotes,
 }
 
 impl Board {

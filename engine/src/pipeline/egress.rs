@@ -16,7 +16,8 @@ use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::order::{Outbound, phase_histogram, phase_report};
 use crate::pipeline::stage::{Counts, Stage, count};
 use crate::requests::ReplyTable;
-use crate::types::{ClientId, NodeId, ReplicaId, Time, View};
+use crate::sampling::{Notes, ReplyNote, Sampling};
+use crate::types::{ClientId, NodeId, ReplicaId, Time, Timestamp, View};
 use crate::wire::{self, frame::spoil_last_byte};
 
 /// Where bytes go.
@@ -63,6 +64,7 @@ pub struct Egress {
     messages: u64,
     refused: Counts,
     byzantine: Vec<Kind>,
+    notes: Notes<ReplyNote>,
 }
 
 impl Egress {
@@ -87,7 +89,14 @@ impl Egress {
             messages: 0,
             refused: Counts::new(),
             byzantine: Vec::new(),
+            notes: Notes::default(),
         }
+    }
+
+    /// This stage, noting when the replies pass to operations that `sampling` follows.
+    #[must_use]
+    pub fn following(self, sampling: Sampling) -> Self {
+        Self { notes: Notes::of_stage(sampling), ..self }
     }
 
     /// This stage, spoiling proofs and replies as a replica that misbehaves in these ways does. Proofs can only be
@@ -130,11 +139,20 @@ impl Egress {
         if connections <= 1 {
             let first = answers.replies.clients.first().copied().unwrap_or_default();
             self.seal_replies(answers.node, first, answers.view, &answers.replies);
+        } else {
+            for part in split_by_connection(&answers.replies, &range, connections) {
+                self.seal_replies(answers.node, part.clients[0], answers.view, &part);
+            }
+        }
+        self.note(&answers.followed);
+    }
+
+    fn note(&mut self, followed: &[(ClientId, Timestamp)]) {
+        if followed.is_empty() {
             return;
         }
-        for part in split_by_connection(&answers.replies, &range, connections) {
-            self.seal_replies(answers.node, part.clients[0], answers.view, &part);
-        }
+        let sealed = self.clock.now();
+        followed.iter().for_each(|&(client, timestamp)| self.notes.push(ReplyNote { client, timestamp, sealed }));
     }
 
     fn seal_replies(&mut self, node: NodeId, client: ClientId, view: View, replies: &ReplyTable) {
@@ -247,6 +265,7 @@ impl Stage for Egress {
     }
 
     fn post(&mut self, board: &mut Board) {
+        board.notes.replies.take(&mut self.notes);
         board.report.messages_sent = self.messages;
         board.report.phases.insert("replied".into(), phase_report(&self.replied));
         board.post_ignored("egress", &self.refused);

@@ -13,9 +13,10 @@ use crate::pipeline::clock::Clock;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::order::{Feedback, Work, phase_histogram, phase_report};
 use crate::pipeline::stage::{Counts, Stage, count_many};
-use crate::protocol::Stamps;
+use crate::protocol::{Execution, Stamps};
 use crate::requests::ReplyTable;
-use crate::types::{NodeId, Time, View};
+use crate::sampling::{ExecutionNote, Notes, Sampling, take_answered};
+use crate::types::{ClientId, NodeId, Time, Timestamp, View};
 
 /// Replies of one batch to one client node, on their way to the egress stage.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Answers {
     pub executed: Time,
     /// The replies.
     pub replies: ReplyTable,
+    /// Those of these operations that are followed.
+    pub followed: Vec<(ClientId, Timestamp)>,
 }
 
 /// Most link items that one step takes.
@@ -45,6 +48,9 @@ pub struct Execute {
     queries: Queries<Query>,
     done: Vec<Done>,
     phases: Phases,
+    notes: Notes<ExecutionNote>,
+    /// Operations that are followed, of which the replies were not handed on yet.
+    followed: Vec<(ClientId, Timestamp)>,
 }
 
 /// Time between phases, ns.
@@ -90,7 +96,15 @@ impl Execute {
                 committed: phase_histogram(),
                 executed: phase_histogram(),
             },
+            notes: Notes::default(),
+            followed: Vec::new(),
         }
+    }
+
+    /// This stage, noting when the operations pass that `sampling` follows.
+    #[must_use]
+    pub fn following(self, sampling: Sampling) -> Self {
+        Self { notes: Notes::of_stage(sampling), ..self }
     }
 
     /// Does what is in hand, as long as replies are fewer than a step makes. Returns the bytes of the replies.
@@ -103,10 +117,7 @@ impl Execute {
             }
             let before = self.done.len();
             match item {
-                Work::Execute(execution) => {
-                    self.executor.execute(&execution, &mut self.done);
-                    self.phases.note(execution.stamps, self.clock.now());
-                }
+                Work::Execute(execution) => self.execute(&execution),
                 Work::Recall(view, table) => self.executor.recall(view, &table, &mut self.done),
                 Work::Keep(sequence) => self.executor.keep(sequence),
                 Work::Read(to, fetch) => {
@@ -128,6 +139,33 @@ impl Execute {
         bytes
     }
 
+    fn execute(&mut self, execution: &Execution) {
+        let sampling = self.notes.sampling();
+        let started = if sampling.is_on() { self.clock.now() } else { Time(0) };
+        self.executor.execute(execution, &mut self.done);
+        let executed = self.clock.now();
+        let Execution { sequence, view, batch, stamps } = execution;
+        self.phases.note(*stamps, executed);
+        let requests = &batch.requests;
+        sampling.find(&requests.clients, &requests.timestamps, |index| {
+            let (client, timestamp) = (requests.clients[index], requests.timestamps[index]);
+            let Stamps { pre_prepared, prepared, committed, durable, .. } = *stamps;
+            self.followed.push((client, timestamp));
+            self.notes.push(ExecutionNote {
+                client,
+                timestamp,
+                sequence: *sequence,
+                view: *view,
+                pre_prepared,
+                prepared,
+                committed,
+                durable,
+                started,
+                executed,
+            });
+        });
+    }
+
     fn hand_on(&mut self) {
         let executed = self.clock.now();
         let mut feedback = Vec::new();
@@ -135,12 +173,16 @@ impl Execute {
         let bytes = self.done.iter().map(Done::reply_bytes).sum();
         for done in self.done.drain(..) {
             match done {
-                Done::Replies { node, view, replies } => answers.push(Answers { node, view, executed, replies }),
+                Done::Replies { node, view, replies } => {
+                    let followed = take_answered(&mut self.followed, &replies);
+                    answers.push(Answers { node, view, executed, replies, followed });
+                }
                 Done::Executed(sequence) => feedback.push(Feedback::Executed(sequence)),
                 Done::Checkpoint(sequence, digest) => feedback.push(Feedback::Checkpoint(sequence, digest)),
                 Done::NotExecuted(table) => feedback.push(Feedback::NotExecuted(table)),
             }
         }
+        self.followed.clear(); // of what else there is nobody is answered
         if !feedback.is_empty() {
             self.feedback.send(feedback);
         }
@@ -207,6 +249,7 @@ impl Stage for Execute {
     }
 
     fn post(&mut self, board: &mut Board) {
+        board.notes.executions.take(&mut self.notes);
         let report = &mut board.report;
         let counters = self.executor.counters();
         report.executed_ops = counters.operations;
@@ -247,7 +290,6 @@ mod tests {
     use crate::auth::testing::table;
     use crate::execute::ExecutorConfig;
     use crate::limits::{REPLIES_UNDER_WAY_BYTES_MAX, RESULT_BYTES_MAX};
-    use crate::protocol::Execution;
     use crate::requests::Batch;
     use crate::ring::doorbell::Doorbell;
     use crate::ring::ring;

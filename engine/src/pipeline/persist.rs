@@ -178,8 +178,14 @@ impl Persist {
             self.writes.saturating_record(self.clock.now().since(before));
         }
         let any = !group.is_empty();
+        let durable = self.clock.now();
         let (mut work, mut outbound) = (Vec::new(), Vec::new());
-        for departure in group {
+        for mut departure in group {
+            for work in &mut departure.work {
+                if let Work::Execute(execution) = work {
+                    execution.stamps.durable = durable;
+                }
+            }
             let saves = self.truncation.on_work(&departure.work, &self.log);
             append(&mut work, departure.work);
             work.extend(saves);

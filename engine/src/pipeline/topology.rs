@@ -49,6 +49,7 @@ use crate::protocol::{Output, Protocol};
 use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
 use crate::ring::wait::Wait;
+use crate::sampling::Sampling;
 use crate::settings::TransportChoice;
 use crate::transport::{Transport, Waker, probe};
 use crate::types::{NodeId, ReplicaId};
@@ -106,6 +107,8 @@ pub struct Parts {
     pub persist: Option<PersistParts>,
     /// What the outgoing links do, if they are emulated.
     pub emulation: Option<OutgoingLinks>,
+    /// Which operations are followed.
+    pub sampling: Sampling,
 }
 
 /// The running threads.
@@ -229,7 +232,8 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
         let (keyring, validator) = (Arc::clone(&parts.keyring), parts.validator.clone());
         let (blame, credit, reached) = (blame.clone(), credit.clone(), reached.clone());
         let links = VerifyLinks { peers, clients, output, blame, credit, reached };
-        stages.insert(role, Box::new(Verify::new(index, keyring, validator, links)));
+        let verify = Verify::new(index, keyring, validator, links).following(parts.sampling, common.clock);
+        stages.insert(role, Box::new(verify));
     }
     let (work_in, work_out) = sleeps.link(Role::Execute, depth::WORK);
     let (feedback_in, feedback_out) = sleeps.link(Role::Order, depth::FEEDBACK);
@@ -253,11 +257,11 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
     stages.insert(Role::Order, Box::new(Order::new(parts.own, parts.protocol, parts.first, links)));
     let (queries_in, queries_out) = channel();
     let execute = Execute::new(parts.executor, common.clock, work_out, feedback_in, answers_in, queries_out);
-    stages.insert(Role::Execute, Box::new(execute));
+    stages.insert(Role::Execute, Box::new(execute.following(parts.sampling)));
     let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
     let routes = Routes::new(parts.keyring.nodes());
     let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, routes.clone(), links);
-    stages.insert(Role::Egress, Box::new(egress.tampering(parts.byzantine)));
+    stages.insert(Role::Egress, Box::new(egress.tampering(parts.byzantine).following(parts.sampling)));
     let (links, changes) = link_changes(sleeps.bell(Role::Network));
     let network = NetworkParts {
         keyring: parts.keyring,

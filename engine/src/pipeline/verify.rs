@@ -11,6 +11,7 @@ use crate::app::Validator;
 use crate::auth::{Check, Keyring, LinkClass, Part, Verifier};
 use crate::pipeline::blame::Blame;
 use crate::pipeline::board::{Board, Reached};
+use crate::pipeline::clock::Clock;
 use crate::pipeline::credit::Credit;
 use crate::pipeline::intake::{self, Frames, Source};
 use crate::pipeline::link::{Receiver, Sender};
@@ -20,6 +21,7 @@ use crate::pipeline::verify::origins::Origins;
 use crate::protocol::message::{PrePrepare, Signature, Verdict};
 use crate::protocol::{Authentic, Ignored, Input, Message};
 use crate::requests::{Proofs, RequestTable};
+use crate::sampling::{Notes, RequestNote, Sampling};
 use crate::types::{ClientId, NodeId, ReplicaId, SequenceNumber, Time, View};
 use crate::wire::{Decoded, Decoder, Frame, FrameKind};
 
@@ -73,6 +75,8 @@ pub struct Verify {
     good: Vec<bool>,
     good_requests: Vec<bool>,
     refused: Counts,
+    clock: Clock,
+    notes: Notes<RequestNote>,
 }
 
 impl Verify {
@@ -93,7 +97,15 @@ impl Verify {
             good: Vec::new(),
             good_requests: Vec::new(),
             refused: Counts::new(),
+            clock: Clock::start(),
+            notes: Notes::default(),
         }
+    }
+
+    /// This stage, noting by `clock` when the requests pass that `sampling` follows.
+    #[must_use]
+    pub fn following(self, sampling: Sampling, clock: Clock) -> Self {
+        Self { clock, notes: Notes::of_stage(sampling), ..self }
     }
 
     fn step_peers(&mut self, now: Time) -> bool {
@@ -117,8 +129,9 @@ impl Verify {
     }
 
     /// One slice of the work for clients.
-    fn step_clients(&mut self) -> bool {
+    fn step_clients(&mut self, now: Time) -> bool {
         let mut any = false;
+        self.clients.set_time(now);
         for _ in 0..CLIENT_ITEMS_PER_STEP {
             let Some(item) = self.links.clients.receive() else { break };
             any = true;
@@ -139,12 +152,29 @@ impl Verify {
         while let Some(done) = self.clients.pop_done() {
             received = received.min(done.received);
             self.links.credit.give_back(done.source.node(), done.credit);
+            self.note(&done);
             inputs.extend(self.input_of(done));
         }
         if !inputs.is_empty() {
             self.links.output.send(Verified { received, inputs });
         }
         true
+    }
+
+    /// Notes those requests that are followed and have proven themselves.
+    fn note(&mut self, done: &Pending) {
+        let table = &done.table;
+        self.notes.sampling().find(&table.clients, &table.timestamps, |index| {
+            if done.good[index] {
+                self.notes.push(RequestNote {
+                    client: table.clients[index],
+                    timestamp: table.timestamps[index],
+                    received: done.received,
+                    started: done.started,
+                    verified: self.clock.now(),
+                });
+            }
+        });
     }
 
     /// Which lane something came in makes no difference to what has to be proven.
@@ -346,7 +376,7 @@ impl Stage for Verify {
         let mut any = self.step_peers(now);
         // What peers said may have filled the link; clients wait for it, and peers never for clients.
         if !self.links.output.is_held() {
-            any |= self.step_clients();
+            any |= self.step_clients(now);
         }
         any
     }
@@ -364,6 +394,7 @@ impl Stage for Verify {
     }
 
     fn post(&mut self, board: &mut Board) {
+        board.notes.requests.take(&mut self.notes);
         board.post_ignored(&self.name, &self.refused);
     }
 }

@@ -119,6 +119,13 @@ impl ClientTable {
         (operation.complete).then_some(&operation.result)
     }
 
+    /// Whether `replica` is of the reply quorum of the last operation of `client`, which is complete.
+    #[must_use]
+    pub fn agreed(&self, client: ClientId, replica: ReplicaId) -> bool {
+        let operation = self.operations.get(client.0.wrapping_sub(self.first.0) as usize);
+        operation.is_some_and(|operation| operation.complete && operation.agreed >> replica.0 & 1 == 1)
+    }
+
     /// The timestamp of the operation that `client` waits for, if it waits for one.
     #[must_use]
     pub fn outstanding(&self, client: ClientId) -> Option<Timestamp> {
@@ -218,6 +225,7 @@ impl Operation {
     /// The result of the replicas in `agree` is the operation's. Whoever said otherwise was wrong.
     fn complete(&mut self, agree: u64, wrong: &mut [u64]) {
         self.complete = true;
+        self.agreed = agree;
         let contradict = self.answered & !agree;
         if contradict == 0 {
             return;

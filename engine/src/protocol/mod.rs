@@ -148,6 +148,8 @@ pub struct Stamps {
     pub prepared: Time,
     /// The batch was committed-local.
     pub committed: Time,
+    /// The votes on it were durable: told by the persist stage, 0 where there is none.
+    pub durable: Time,
 }
 
 /// A state that nobody goes back behind any more.

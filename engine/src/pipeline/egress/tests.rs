@@ -151,7 +151,13 @@ fn clients_get_wrong_results_or_wrong_proofs() {
             &[Kind::WrongReply],
             &[Kind::CorruptMac, Kind::WrongReply],
         ] {
-            let answers = Answers { node: CLIENT_NODE, view: View(0), executed: Time(0), replies: replies.clone() };
+            let answers = Answers {
+                node: CLIENT_NODE,
+                view: View(0),
+                executed: Time(0),
+                replies: replies.clone(),
+                followed: Vec::new(),
+            };
             let outgoing = sent(strategy, kinds, Vec::new(), vec![answers]);
             let [Outgoing { to: Destination::Client(CLIENT_NODE, ClientId(1)), bytes }] = &outgoing[..] else {
                 panic!("{outgoing:?}")

@@ -24,6 +24,8 @@ pub(super) struct Pending {
     pub(super) source: Source,
     /// When its frame was read.
     pub(super) received: Time,
+    /// When this stage took it.
+    pub(super) started: Time,
     pub(super) table: RequestTable,
     /// Of a forward: the peer's signature, where peers sign.
     pub(super) signature: Option<Signature>,
@@ -47,6 +49,7 @@ pub(super) struct Clients {
     taken: Vec<(usize, usize, Range<usize>)>,
     good: Vec<bool>,
     proven: Proven,
+    now: Time,
 }
 
 /// What a source may have checked in a slice.
@@ -67,14 +70,20 @@ impl Clients {
             taken: Vec::new(),
             good: Vec::new(),
             proven: Proven::default(),
+            now: Time(0),
         }
+    }
+
+    /// It is `now`: what is pushed from here on was taken then.
+    pub(super) const fn set_time(&mut self, now: Time) {
+        self.now = now;
     }
 
     pub(super) fn push(&mut self, source: Source, received: Time, table: RequestTable, signature: Option<Signature>) {
         let key = Proven::key(&table);
         let known = key.is_some_and(|key| self.proven.known.contains(&key));
         let good = if known { vec![true; table.len()] } else { Vec::new() };
-        self.tables.push_back(Pending { source, received, table, signature, good, credit: 0, key });
+        self.tables.push_back(Pending { source, received, started: self.now, table, signature, good, credit: 0, key });
     }
 
     pub(super) fn len(&self) -> usize {

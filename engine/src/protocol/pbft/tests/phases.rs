@@ -23,7 +23,8 @@ fn a_backup_prepares_commits_and_executes_at_quorums() {
         for sender in (0..quorum - 1).filter(|&sender| sender != 1) {
             assert_eq!(replica.hear(sender, commit(1, &batch)), [], "n = {n}, commit of {sender}");
         }
-        let stamps = Stamps { received: Time(10), pre_prepared: Time(10), prepared: Time(20), committed: Time(30) };
+        let (received, pre_prepared, prepared, committed) = (Time(10), Time(10), Time(20), Time(30));
+        let stamps = Stamps { received, pre_prepared, prepared, committed, durable: Time(0) };
         let execution = Execution { sequence: SequenceNumber(1), view: View(0), batch: Arc::clone(&batch), stamps };
         assert_eq!(replica.hear(quorum - 1, commit(1, &batch)), [Output::Execute(execution)], "n = {n}");
     }
