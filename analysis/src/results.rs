@@ -1,6 +1,7 @@
 //! The results directory: which files a run leaves behind. Whatever reads results reads only these.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -26,6 +27,18 @@ pub const SCENARIO: &str = "scenario.toml";
 /// What a scorecard is drawn from: operations in each 100 ms, views as replicas told them, faults, where the measured
 /// window begins and ends, and f. Times are seconds since the load began.
 pub const TIMELINE: &str = "timeline.json";
+/// What only the launcher of many runs knows of one of them: whether it could be played, and how long it took.
+pub const TRIAL: &str = "trial.json";
+/// Many runs: which of them there are to be, and in which order.
+pub const PLAN: &str = "plan.json";
+/// Many runs: what came of them.
+pub const SWEEP: &str = "sweep.json";
+/// A comparison of several runs of each of several settings: all of it, and as tables.
+pub const COMPARISON: &str = "comparison.json";
+/// The comparison as Markdown.
+pub const COMPARISON_MARKDOWN: &str = "comparison.md";
+/// The comparison as CSV.
+pub const COMPARISON_CSV: &str = "comparison.csv";
 /// The folder of every process's log.
 pub const LOGS: &str = "logs";
 
@@ -83,13 +96,20 @@ pub fn create(directory: &Path) -> Result<(), ResultsError> {
     std::fs::create_dir_all(&logs).map_err(ResultsError::file(&logs))
 }
 
-/// Writes one file of the directory.
+/// Writes one file of the directory, whole or not at all: whoever is killed meanwhile leaves the old one or none.
 ///
 /// # Errors
 /// Names the file that can not be written.
 pub fn write(directory: &Path, name: &str, content: &str) -> Result<(), ResultsError> {
     let path = directory.join(name);
-    std::fs::write(&path, content).map_err(ResultsError::file(&path))
+    let aside = directory.join(format!(".{name}.new"));
+    let written = File::create(&aside).and_then(|mut file| {
+        file.write_all(content.as_bytes())?;
+        // A name that survives a power failure must not lead to a file that did not.
+        file.sync_all()?;
+        std::fs::rename(&aside, &path)
+    });
+    written.map_err(ResultsError::file(&path))
 }
 
 /// The report as the text of `report.json`.

@@ -6,6 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use hippodrome_analysis::comparison::differences::Difference;
+use hippodrome_analysis::comparison::verdict::{Conclusion, Gate, Outcome};
+use hippodrome_analysis::comparison::{Compared, ComparedRun, Comparison, Ratio, Versus, figure, table};
 use hippodrome_analysis::report::{Fault, Replica, Report, Stage};
 use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::{results, series};
@@ -279,6 +282,9 @@ fn every_field_of_the_results_is_described() {
     fields(&timeline, &mut names);
     let columns = series::to_csv(&[]);
     names.extend(columns.trim().split(',').map(str::to_owned));
+    let (comparison, columns) = comparison();
+    fields(&comparison, &mut names);
+    names.extend(columns.iter().cloned());
     assert!(names.len() > 100, "only {} fields", names.len());
     assert_names_all("docs/results.md", names.iter().map(String::as_str));
     let page = read("docs/results.md");
@@ -293,8 +299,38 @@ fn every_field_of_the_results_is_described() {
     let listed: BTreeSet<&str> = timeline.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(first_column(own, "field"), listed, "docs/results.md: {}", results::TIMELINE);
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
+    let of_comparisons = [results::COMPARISON, results::COMPARISON_MARKDOWN, results::COMPARISON_CSV];
     let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS];
-    assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs));
+    assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs).chain(of_comparisons));
+}
+
+#[test]
+fn everything_in_a_comparison_is_described() {
+    let (comparison, columns) = comparison();
+    let page = read("docs/results.md");
+    let own = section(&page, results::COMPARISON);
+    assert_eq!(first_column(own, "column"), columns.iter().map(String::as_str).collect());
+    let mut names = BTreeSet::new();
+    fields(&comparison, &mut names);
+    names.extend(figure::Figure::ALL.map(|figure| figure.name().to_owned()));
+    let conclusions = Conclusion::ALL.map(|conclusion| serde_json::to_value(conclusion).unwrap());
+    let outcomes = [Outcome::Passed, Outcome::Inconclusive, Outcome::Slower];
+    let outcomes = outcomes.map(|outcome| serde_json::to_value(outcome).unwrap());
+    names.extend(conclusions.iter().chain(&outcomes).map(|name| name.as_str().unwrap().to_owned()));
+    let words: BTreeSet<&str> = quoted(own).into_iter().collect();
+    for name in &names {
+        assert!(words.contains(name.as_str()), "docs/results.md, {}, does not name `{name}`", results::COMPARISON);
+    }
+}
+
+/// A comparison with all of its fields, and the columns of its table.
+fn comparison() -> (Value, Vec<String>) {
+    let sides = vec![Compared { runs: vec![ComparedRun::default()], ..Compared::default() }];
+    let versus = vec![Versus { figures: vec![Ratio::default()], ..Versus::default() }];
+    let (differences, gate) = (vec![Difference::default()], Some(Gate::default()));
+    let comparison = Comparison { sides, versus, differences, gate, ..Comparison::default() };
+    let columns = table::COLUMNS.trim().split(',').map(str::to_owned).collect();
+    (serde_json::to_value(comparison).unwrap(), columns)
 }
 
 #[test]

@@ -27,6 +27,19 @@ pub enum Conclusion {
     Worse,
 }
 
+impl Conclusion {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Withheld,
+        Self::TooFewRuns,
+        Self::NoDifferenceFound,
+        Self::Equivalent,
+        Self::BelowMargin,
+        Self::Better,
+        Self::Worse,
+    ];
+}
+
 /// Whether a side is slower than the first by more than a limit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Gate {

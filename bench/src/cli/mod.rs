@@ -1,10 +1,11 @@
-//! What people type. One file for each command, [options] for what commands share, and [faulty] for who misbehaves.
+//! What people type. One file for each command, [options] for what commands share, [given] for those that make many runs, and [faulty] for who misbehaves.
 
 use clap::{Parser, Subcommand};
 
 use crate::failure::EXIT_CODES;
 
 pub(crate) mod faulty;
+pub(crate) mod given;
 pub(crate) mod keygen;
 pub(crate) mod load;
 pub(crate) mod options;
