@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::report::{Report, SCHEMA};
+use crate::sweep::{self, Sweep};
 
 /// The report.
 pub const REPORT: &str = "report.json";
@@ -39,6 +41,10 @@ pub const COMPARISON: &str = "comparison.json";
 pub const COMPARISON_MARKDOWN: &str = "comparison.md";
 /// The comparison as CSV.
 pub const COMPARISON_CSV: &str = "comparison.csv";
+/// Many runs: a row each.
+pub const SWEEP_CSV: &str = "sweep.csv";
+/// Many runs: a table for documents, a row each point.
+pub const SWEEP_MARKDOWN: &str = "sweep.md";
 /// The folder of every process's log.
 pub const LOGS: &str = "logs";
 
@@ -128,14 +134,26 @@ pub fn to_json(report: &Report) -> String {
 /// # Errors
 /// Names the file, and what is wrong with it: missing, no report, or of another schema.
 pub fn read_report(directory: &Path) -> Result<Report, ResultsError> {
-    let path = directory.join(REPORT);
-    let text = std::fs::read_to_string(&path).map_err(ResultsError::file(&path))?;
-    let content = |error: String| ResultsError::Content { path: path.clone(), error };
+    read_schema(&directory.join(REPORT), SCHEMA)
+}
+
+/// Reads a directory's `sweep.json`.
+///
+/// # Errors
+/// As [`read_report`].
+pub fn read_sweep(directory: &Path) -> Result<Sweep, ResultsError> {
+    read_schema(&directory.join(SWEEP), sweep::SCHEMA)
+}
+
+/// Reads a JSON file that names its schema.
+fn read_schema<T: DeserializeOwned>(path: &Path, schema: &str) -> Result<T, ResultsError> {
+    let text = std::fs::read_to_string(path).map_err(ResultsError::file(path))?;
+    let content = |error: String| ResultsError::Content { path: path.to_owned(), error };
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| content(error.to_string()))?;
     match value.get("schema").and_then(serde_json::Value::as_str) {
-        Some(SCHEMA) => {}
-        Some(other) => return Err(content(format!("schema '{other}' is not known to this version; known: {SCHEMA}"))),
-        None => return Err(content(format!("no report: it has no schema (expected {SCHEMA})"))),
+        Some(known) if known == schema => {}
+        Some(other) => return Err(content(format!("schema '{other}' is not known to this version; known: {schema}"))),
+        None => return Err(content(format!("no report: it has no schema (expected {schema})"))),
     }
     serde_json::from_value(value).map_err(|error| content(error.to_string()))
 }

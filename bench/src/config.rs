@@ -9,6 +9,7 @@ use clap::{Args as _, Parser as _};
 
 use crate::cli::run::{RunFile, RunOptions};
 use crate::cli::{Cli, Command};
+use crate::experiment::point::Setting;
 use crate::failure::Failure;
 
 /// The command line with the options of its `--config` file, if it has one, in front of its own: the later one of two
@@ -41,6 +42,21 @@ fn flags_of(path: &Path) -> Result<Vec<String>, Failure> {
     let flags = to_flags(&text).map_err(|error| Failure::Usage(error.context(name.to_string())))?;
     RunFile::try_parse_from(&flags).map_err(|error| Failure::Usage(anyhow!("{name}: {}", first_paragraph(&error))))?;
     Ok(flags)
+}
+
+/// A file's keys as settings, each one checked.
+///
+/// # Errors
+/// Names the file, the key, its value and what is allowed.
+pub(crate) fn settings_of(path: &Path) -> anyhow::Result<Vec<Setting>> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| name.to_string())?;
+    let read = || {
+        let table: toml::Table = text.parse()?;
+        table.iter().map(|(key, value)| Setting::new(key, &typed(key, value)?)).collect()
+    };
+    let settings: anyhow::Result<Vec<Setting>> = read();
+    settings.with_context(|| name.to_string())
 }
 
 /// The options that a table of a configuration file sets.

@@ -36,6 +36,7 @@ fn execute() -> Result<(), Failure> {
     match Cli::try_parse_from(arguments)?.command {
         Command::Run(arguments) => launch::run(&arguments),
         Command::Stress(arguments) => commands::stress::run(&arguments),
+        Command::Sweep(arguments) => commands::sweep::run(&arguments),
         Command::Replica(arguments) => commands::replica::run(arguments),
         Command::Load(arguments) => commands::load::run(arguments),
         Command::Keygen(arguments) => commands::keygen::run(&arguments),

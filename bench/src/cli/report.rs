@@ -6,18 +6,20 @@ use clap::Args;
 
 pub(crate) const EXAMPLES: &str = "\
 Example:
-  hippodrome report results/20260102-030405";
+  hippodrome report results/20260102-030405
+  hippodrome report results/auth-x-batch --json | jq '.points[].summary'";
 
-/// Print the results of a run again
+/// Print the results of a run, or of a sweep, again
 ///
-/// Prints a results directory again, reading only its files. The exit code is that of its verdict.
+/// Prints a results directory again, reading only its files. The exit code is that of its verdict; of a sweep's
+/// directory, 0 only if all of its runs were played and are VALID.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// The results directory
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
 
-    /// Print report.json instead of the summary
+    /// Print report.json (sweep.json) instead of the summary
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -8,6 +8,10 @@ use crate::output;
 
 /// Prints a results directory again.
 pub(crate) fn run(arguments: &ReportArgs) -> Result<(), Failure> {
+    if arguments.directory.join(results::SWEEP).exists() {
+        let sweep = results::read_sweep(&arguments.directory).map_err(Failure::usage)?;
+        return output::sweep(&sweep, &arguments.directory, arguments.json);
+    }
     let report = results::read_report(&arguments.directory).map_err(Failure::usage)?;
     output::verdict(&report, &arguments.directory.display().to_string(), arguments.json)
 }

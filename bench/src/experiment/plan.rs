@@ -40,15 +40,14 @@ impl Plan {
     /// Draws the order: each round runs every point once, in an order of its own.
     pub(crate) fn new(points: Vec<Point>, repeats: u32, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let mut slots = Vec::new();
+        let (mut slots, mut order) = (Vec::new(), 0);
         for repeat in 1..=repeats {
             let mut round: Vec<usize> = (0..points.len()).collect();
             round.shuffle(&mut random);
-            slots.extend(round.into_iter().zip((slots.len() as u32 + 1)..).map(|(point, order)| Slot {
-                order,
-                point,
-                repeat,
-            }));
+            for point in round {
+                order += 1;
+                slots.push(Slot { order, point, repeat });
+            }
         }
         Self { points, repeats, seed, slots }
     }

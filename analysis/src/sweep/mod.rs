@@ -1,5 +1,5 @@
 //! `sweep.json`: what came of many runs that differ in chosen settings. Names are fixed; fields may be added, never
-//! dropped.
+//! dropped. [text] shows it to people, [export] to spreadsheets and to documents.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::{Environment, Report};
 use crate::statistics;
+
+mod export;
+mod text;
+
+pub use export::{to_csv, to_markdown};
+pub use text::render;
 
 /// The schema that this crate writes, and the only one that it reads.
 pub const SCHEMA: &str = "hippodrome/sweep/1";
@@ -57,7 +63,7 @@ pub struct Varied {
 /// A combination of settings that was left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Excluded {
-    /// The settings: one for each varied key that matters.
+    /// Its value of each varied key.
     pub settings: BTreeMap<String, String>,
     /// Why.
     pub reason: String,
@@ -66,7 +72,7 @@ pub struct Excluded {
 /// One of the things that were compared.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Its value of each varied key; a key may be missing where points were listed one by one.
+    /// Its value of each varied key.
     pub settings: BTreeMap<String, String>,
     /// What else only this point has, and not because it is varied (fewer clients for slow strategies).
     pub adjusted: BTreeMap<String, String>,
@@ -162,6 +168,59 @@ pub struct Summary {
     pub failed: u32,
     /// Each of the [`Figures`] by its name; empty if no run is valid.
     pub figures: BTreeMap<String, Spread>,
+}
+
+impl State {
+    /// As in `sweep.json` and `sweep.csv`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// As people read it.
+    #[must_use]
+    pub const fn shown(self) -> &'static str {
+        match self {
+            Self::Valid => "VALID",
+            Self::Invalid => "INVALID",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+impl Sweep {
+    /// Whether all runs were played, and all are VALID.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.complete && self.runs().all(|(_, run)| run.state == State::Valid)
+    }
+
+    /// All runs with their points.
+    pub fn runs(&self) -> impl Iterator<Item = (&Point, &Run)> {
+        self.points.iter().flat_map(|point| point.runs.iter().map(move |run| (point, run)))
+    }
+
+    /// The point with these values of the varied keys, in their order.
+    #[must_use]
+    pub fn point(&self, values: &[&str]) -> Option<&Point> {
+        self.points.iter().find(|point| self.values(&point.settings).eq(values.iter().copied()))
+    }
+
+    /// The values of the varied keys, in their order.
+    fn values<'a>(&'a self, settings: &'a BTreeMap<String, String>) -> impl Iterator<Item = &'a str> {
+        self.varied.iter().map(|varied| settings.get(&varied.key).map_or("", String::as_str))
+    }
+
+    /// What people call a point: `auth=mac batch=fixed:10`.
+    #[must_use]
+    pub fn label(&self, settings: &BTreeMap<String, String>) -> String {
+        let pairs = self.varied.iter().zip(self.values(settings));
+        pairs.map(|(varied, value)| format!("{}={value}", varied.key)).collect::<Vec<_>>().join(" ")
+    }
 }
 
 impl Figures {
