@@ -4,7 +4,7 @@
 //! spent their time), [series] (operations second by second), [statistics] (intervals and drift), [scorecard] (how faults
 //! were borne), [audit] (the verdict: five points that a run must prove), [report] (`report.json`), [bottleneck] (what
 //! limited it), [results] (the directory that holds all files) and [summary] (a report as text for people). [sweep] is
-//! about many runs that differ in chosen settings.
+//! about many runs that differ in chosen settings, [comparison] about whether settings differ in speed.
 //!
 //! This crate knows nothing of the engine or the load generator: whatever it judges is handed to it as plain data, so
 //! that results of other machines, and of later versions, can be read without either.
@@ -12,6 +12,7 @@
 pub mod attribution;
 pub mod audit;
 pub mod bottleneck;
+pub mod comparison;
 pub mod latency;
 pub mod report;
 pub mod results;

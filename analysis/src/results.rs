@@ -39,6 +39,12 @@ pub const TRIAL: &str = "trial.json";
 pub const PLAN: &str = "plan.json";
 /// Many runs: what came of them.
 pub const SWEEP: &str = "sweep.json";
+/// A comparison of several runs of each of several settings: all of it, and as tables.
+pub const COMPARISON: &str = "comparison.json";
+/// The comparison as Markdown.
+pub const COMPARISON_MARKDOWN: &str = "comparison.md";
+/// The comparison as CSV.
+pub const COMPARISON_CSV: &str = "comparison.csv";
 /// Many runs: a row each.
 pub const SWEEP_CSV: &str = "sweep.csv";
 /// Many runs: a table for documents, a row each point.

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hippodrome_analysis::attribution::{Attribution, Part, PartShare, rows};
+use hippodrome_analysis::comparison::differences::Difference;
+use hippodrome_analysis::comparison::verdict::{Conclusion, Gate, Outcome};
+use hippodrome_analysis::comparison::{Compared, ComparedRun, Comparison, Ratio, Versus, figure, table};
 use hippodrome_analysis::report::{Fault, Replica, Report, Stage, ThreadUse};
 use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};
@@ -336,6 +339,9 @@ fn every_field_of_the_results_is_described() {
     for columns in [series::to_csv(&[]), rows::to_csv(&[]), sweep::to_csv(&Sweep::default())] {
         names.extend(columns.trim().split(',').map(str::to_owned));
     }
+    let (comparison, columns) = comparison();
+    fields(&comparison, &mut names);
+    names.extend(columns.iter().cloned());
     assert!(names.len() > 100, "only {} fields", names.len());
     assert_names_all("docs/results.md", names.iter().map(String::as_str));
     let page = read("docs/results.md");
@@ -364,8 +370,38 @@ fn every_field_of_the_results_is_described() {
     assert_names_all("docs/results.md", of_many_runs);
     assert_lists("docs/where-time-goes.md", "part", Part::ALL.iter().map(|part| part.name()));
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
+    let of_comparisons = [results::COMPARISON, results::COMPARISON_MARKDOWN, results::COMPARISON_CSV];
     let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::ATTRIBUTION];
-    assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs));
+    assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs).chain(of_comparisons));
+}
+
+#[test]
+fn everything_in_a_comparison_is_described() {
+    let (comparison, columns) = comparison();
+    let page = read("docs/results.md");
+    let own = section(&page, results::COMPARISON);
+    assert_eq!(first_column(own, "column"), columns.iter().map(String::as_str).collect());
+    let mut names = BTreeSet::new();
+    fields(&comparison, &mut names);
+    names.extend(figure::Figure::ALL.map(|figure| figure.name().to_owned()));
+    let conclusions = Conclusion::ALL.map(|conclusion| serde_json::to_value(conclusion).unwrap());
+    let outcomes = [Outcome::Passed, Outcome::Inconclusive, Outcome::Slower];
+    let outcomes = outcomes.map(|outcome| serde_json::to_value(outcome).unwrap());
+    names.extend(conclusions.iter().chain(&outcomes).map(|name| name.as_str().unwrap().to_owned()));
+    let words: BTreeSet<&str> = quoted(own).into_iter().collect();
+    for name in &names {
+        assert!(words.contains(name.as_str()), "docs/results.md, {}, does not name `{name}`", results::COMPARISON);
+    }
+}
+
+/// A comparison with all of its fields, and the columns of its table.
+fn comparison() -> (Value, Vec<String>) {
+    let sides = vec![Compared { runs: vec![ComparedRun::default()], ..Compared::default() }];
+    let versus = vec![Versus { figures: vec![Ratio::default()], ..Versus::default() }];
+    let (differences, gate) = (vec![Difference::default()], Some(Gate::default()));
+    let comparison = Comparison { sides, versus, differences, gate, ..Comparison::default() };
+    let columns = table::COLUMNS.trim().split(',').map(str::to_owned).collect();
+    (serde_json::to_value(comparison).unwrap(), columns)
 }
 
 #[test]

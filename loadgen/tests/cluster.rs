@@ -112,6 +112,7 @@ impl Cluster {
                 network: network.clone(),
                 machine_replicas: usize::from(n),
                 wrong_from: None,
+                burn_ns: 0,
                 byzantine: Vec::new(),
                 sampling: Sampling::OFF,
                 stop: Arc::clone(&stop),
