@@ -2,11 +2,13 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use hippodrome_analysis::page;
 use hippodrome_analysis::report::Report;
 use hippodrome_analysis::results::to_json;
 use hippodrome_analysis::series::Second;
 use hippodrome_analysis::summary::{Style, count, render, time};
 
+use crate::cli::run::RunOptions;
 use crate::failure::Failure;
 
 /// Writes to stdout. Whoever reads it may stop reading at any time: that is no error of ours.
@@ -33,6 +35,11 @@ pub(crate) fn report(report: &Report, place: &str, json: bool) {
 pub(crate) fn verdict(report: &Report, place: &str, json: bool) -> Result<(), Failure> {
     self::report(report, place, json);
     if report.verdict.valid { Ok(()) } else { Err(Failure::Invalid) }
+}
+
+/// What pages are made with. `files_at` is how a page gets to the files that it is made from.
+pub(crate) fn page_context(files_at: String) -> page::Context {
+    page::Context { defaults: RunOptions::defaults(), files_at }
 }
 
 /// Colour only where a terminal shows it and nobody said no (<https://no-color.org>).
