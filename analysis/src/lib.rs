@@ -3,7 +3,7 @@
 //! In the order in which a run meets them: [latency] (the interval log), [series] (operations second by second),
 //! [statistics] (intervals and drift), [scorecard] (how faults were borne), [audit] (the verdict: five points that a run
 //! must prove), [report] (`report.json`), [results] (the directory that holds all files), [summary] (a report
-//! as text for people) and [page] (as one HTML file with charts).
+//! as text for people) and [page] (as one HTML file with charts). [sweep] is about many runs that differ in chosen settings.
 //!
 //! This crate knows nothing of the engine or the load generator: whatever it judges is handed to it as plain data, so
 //! that results of other machines, and of later versions, can be read without either.
@@ -17,3 +17,4 @@ pub mod scorecard;
 pub mod series;
 pub mod statistics;
 pub mod summary;
+pub mod sweep;

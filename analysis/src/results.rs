@@ -1,12 +1,14 @@
 //! The results directory: which files a run leaves behind. Whatever reads results reads only these.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::report::{Report, SCHEMA};
+use crate::sweep::{self, Sweep};
 
 /// The report.
 pub const REPORT: &str = "report.json";
@@ -27,6 +29,16 @@ pub const SCENARIO: &str = "scenario.toml";
 /// What a scorecard is drawn from: operations in each 100 ms, views as replicas told them, faults, where the measured
 /// window begins and ends, and f. Times are seconds since the load began.
 pub const TIMELINE: &str = "timeline.json";
+/// What only the launcher of many runs knows of one of them: whether it could be played, and how long it took.
+pub const TRIAL: &str = "trial.json";
+/// Many runs: which of them there are to be, and in which order.
+pub const PLAN: &str = "plan.json";
+/// Many runs: what came of them.
+pub const SWEEP: &str = "sweep.json";
+/// Many runs: a row each.
+pub const SWEEP_CSV: &str = "sweep.csv";
+/// Many runs: a table for documents, a row each point.
+pub const SWEEP_MARKDOWN: &str = "sweep.md";
 /// The folder of every process's log.
 pub const LOGS: &str = "logs";
 /// The page for people, made from the other files.
@@ -86,13 +98,20 @@ pub fn create(directory: &Path) -> Result<(), ResultsError> {
     std::fs::create_dir_all(&logs).map_err(ResultsError::file(&logs))
 }
 
-/// Writes one file of the directory.
+/// Writes one file of the directory, whole or not at all: whoever is killed meanwhile leaves the old one or none.
 ///
 /// # Errors
 /// Names the file that can not be written.
 pub fn write(directory: &Path, name: &str, content: &str) -> Result<(), ResultsError> {
     let path = directory.join(name);
-    std::fs::write(&path, content).map_err(ResultsError::file(&path))
+    let aside = directory.join(format!(".{name}.new"));
+    let written = File::create(&aside).and_then(|mut file| {
+        file.write_all(content.as_bytes())?;
+        // A name that survives a power failure must not lead to a file that did not.
+        file.sync_all()?;
+        std::fs::rename(&aside, &path)
+    });
+    written.map_err(ResultsError::file(&path))
 }
 
 /// The report as the text of `report.json`.
@@ -111,14 +130,26 @@ pub fn to_json(report: &Report) -> String {
 /// # Errors
 /// Names the file, and what is wrong with it: missing, no report, or of another schema.
 pub fn read_report(directory: &Path) -> Result<Report, ResultsError> {
-    let path = directory.join(REPORT);
-    let text = std::fs::read_to_string(&path).map_err(ResultsError::file(&path))?;
-    let content = |error: String| ResultsError::Content { path: path.clone(), error };
+    read_schema(&directory.join(REPORT), SCHEMA)
+}
+
+/// Reads a directory's `sweep.json`.
+///
+/// # Errors
+/// As [`read_report`].
+pub fn read_sweep(directory: &Path) -> Result<Sweep, ResultsError> {
+    read_schema(&directory.join(SWEEP), sweep::SCHEMA)
+}
+
+/// Reads a JSON file that names its schema.
+fn read_schema<T: DeserializeOwned>(path: &Path, schema: &str) -> Result<T, ResultsError> {
+    let text = std::fs::read_to_string(path).map_err(ResultsError::file(path))?;
+    let content = |error: String| ResultsError::Content { path: path.to_owned(), error };
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| content(error.to_string()))?;
     match value.get("schema").and_then(serde_json::Value::as_str) {
-        Some(SCHEMA) => {}
-        Some(other) => return Err(content(format!("schema '{other}' is not known to this version; known: {SCHEMA}"))),
-        None => return Err(content(format!("no report: it has no schema (expected {SCHEMA})"))),
+        Some(known) if known == schema => {}
+        Some(other) => return Err(content(format!("schema '{other}' is not known to this version; known: {schema}"))),
+        None => return Err(content(format!("no report: it has no schema (expected {schema})"))),
     }
     serde_json::from_value(value).map_err(|error| content(error.to_string()))
 }

@@ -9,6 +9,7 @@ use clap::{Args as _, Parser as _};
 
 use crate::cli::run::{RunFile, RunOptions};
 use crate::cli::{Cli, Command};
+use crate::experiment::point::Setting;
 use crate::failure::Failure;
 
 /// The command line with the options of its `--config` file, if it has one, in front of its own: the later one of two
@@ -43,13 +44,61 @@ fn flags_of(path: &Path) -> Result<Vec<String>, Failure> {
     Ok(flags)
 }
 
+/// A file's keys as settings, each one checked.
+///
+/// # Errors
+/// Names the file, the key, its value and what is allowed.
+pub(crate) fn settings_of(path: &Path) -> anyhow::Result<Vec<Setting>> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| name.to_string())?;
+    let read = || {
+        let table: toml::Table = text.parse()?;
+        table.iter().map(|(key, value)| Setting::new(key, &typed(key, value)?)).collect()
+    };
+    let settings: anyhow::Result<Vec<Setting>> = read();
+    settings.with_context(|| name.to_string())
+}
+
 /// The options that a table of a configuration file sets.
 ///
 /// # Errors
 /// Names the key, its value and what is allowed.
 pub(crate) fn options_of(table: &toml::Table) -> anyhow::Result<RunOptions> {
-    let file = RunFile::try_parse_from(table_flags(table)?).map_err(|error| anyhow!(first_paragraph(&error)))?;
+    options_of_flags(table_flags(table)?)
+}
+
+/// The options that flags (`--clients=4`) make, defaults for the others; the later one of two wins.
+///
+/// # Errors
+/// Names the flag, its value and what is allowed.
+pub(crate) fn options_of_flags(flags: impl IntoIterator<Item = String>) -> anyhow::Result<RunOptions> {
+    let file = RunFile::try_parse_from(flags).map_err(|error| anyhow!(first_paragraph(&error)))?;
     Ok(file.options)
+}
+
+/// A key as flags are spelt, with hyphens.
+///
+/// # Errors
+/// Lists the keys if there is none of this name.
+pub(crate) fn known_key(key: &str) -> anyhow::Result<String> {
+    let (flag, allowed) = (key.replace('_', "-"), keys());
+    if allowed.contains(&flag) {
+        return Ok(flag);
+    }
+    Err(anyhow!("unknown key '{key}'; allowed: {}", allowed.join(", ")))
+}
+
+/// A value of a file as it would be typed behind a flag.
+///
+/// # Errors
+/// If it is neither a string nor a number.
+pub(crate) fn typed(key: &str, value: &toml::Value) -> anyhow::Result<String> {
+    match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Float(number) => Ok(number.to_string()),
+        other => Err(anyhow!("{key} = {other}: a {} is not allowed; allowed: a string or a number", other.type_str())),
+    }
 }
 
 /// `--key=value` for each key of a TOML document.
@@ -58,27 +107,7 @@ fn to_flags(text: &str) -> anyhow::Result<Vec<String>> {
 }
 
 fn table_flags(table: &toml::Table) -> anyhow::Result<Vec<String>> {
-    let allowed = keys();
-    let mut flags = Vec::new();
-    for (key, value) in table {
-        let flag = key.replace('_', "-");
-        if !allowed.contains(&flag) {
-            return Err(anyhow!("unknown key '{key}'; allowed: {}", allowed.join(", ")));
-        }
-        let value = match value {
-            toml::Value::String(text) => text.clone(),
-            toml::Value::Integer(number) => number.to_string(),
-            toml::Value::Float(number) => number.to_string(),
-            other => {
-                return Err(anyhow!(
-                    "{key} = {other}: a {} is not allowed; allowed: a string or a number",
-                    other.type_str()
-                ));
-            }
-        };
-        flags.push(format!("--{flag}={value}"));
-    }
-    Ok(flags)
+    table.iter().map(|(key, value)| Ok(format!("--{}={}", known_key(key)?, typed(key, value)?))).collect()
 }
 
 /// The names of all options that a file may set, as flags are spelt.

@@ -7,8 +7,8 @@ use crate::output::tell;
 /// Exit codes, as every `--help` lists them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; for run and report: the verdict is VALID; for stress: GREEN
-  1    run and report: the verdict is INVALID; stress: something is not GREEN
+  0    done; for run and report: the verdict is VALID; for stress: GREEN; for sweep: all runs are VALID
+  1    run and report: the verdict is INVALID; stress: something is not GREEN; sweep: not all runs are VALID
   2    usage: a flag, key, value, file or address can not be used (the message names it)
   3    something failed on the way (the message says what)
   130  interrupted by Ctrl-C or SIGTERM";

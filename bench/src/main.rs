@@ -2,7 +2,8 @@
 //!
 //! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a
 //! run meets them: [cli] (what people type), [config] (what they put in files instead), [cluster] (keys and the cluster
-//! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [commands] (everything else);
+//! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [experiment] (many
+//! runs under a plan), [commands] (everything else);
 //! [failure] says how any of them ends.
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ mod cli;
 mod cluster;
 mod commands;
 mod config;
+mod experiment;
 mod failure;
 mod launch;
 mod output;
@@ -34,6 +36,7 @@ fn execute() -> Result<(), Failure> {
     match Cli::try_parse_from(arguments)?.command {
         Command::Run(arguments) => launch::run(&arguments),
         Command::Stress(arguments) => commands::stress::run(&arguments),
+        Command::Sweep(arguments) => commands::sweep::run(&arguments),
         Command::Replica(arguments) => commands::replica::run(arguments),
         Command::Load(arguments) => commands::load::run(arguments),
         Command::Keygen(arguments) => commands::keygen::run(&arguments),

@@ -1,12 +1,15 @@
 //! Writing for people and for pipes.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 
+use anyhow::Context as _;
 use hippodrome_analysis::page;
 use hippodrome_analysis::report::Report;
-use hippodrome_analysis::results::to_json;
+use hippodrome_analysis::results::{self, to_json};
 use hippodrome_analysis::series::Second;
 use hippodrome_analysis::summary::{Style, count, render, time};
+use hippodrome_analysis::sweep::{self, Sweep};
 
 use crate::cli::run::RunOptions;
 use crate::failure::Failure;
@@ -40,6 +43,17 @@ pub(crate) fn verdict(report: &Report, place: &str, json: bool) -> Result<(), Fa
 /// What pages are made with. `files_at` is how a page gets to the files that it is made from.
 pub(crate) fn page_context(files_at: String) -> page::Context {
     page::Context { defaults: RunOptions::defaults(), files_at }
+}
+
+/// Prints a sweep, and fails unless it is complete and all of its runs are VALID.
+pub(crate) fn sweep(sweep: &Sweep, directory: &Path, json: bool) -> Result<(), Failure> {
+    if json {
+        let text = serde_json::to_string_pretty(sweep).context(results::SWEEP)?;
+        print(&format!("{text}\n"));
+    } else {
+        print(&sweep::render(sweep, &directory.display().to_string(), style()));
+    }
+    if sweep.is_valid() { Ok(()) } else { Err(Failure::Invalid) }
 }
 
 /// Colour only where a terminal shows it and nobody said no (<https://no-color.org>).

@@ -9,6 +9,8 @@ pub struct Document {
     pub kind: String,
     /// Its name.
     pub title: String,
+    /// Whether the figures may be used.
+    pub valid: bool,
     /// What may be concluded, in a word each.
     pub verdicts: Vec<Badge>,
     /// What speaks against it, in words.

@@ -1,10 +1,11 @@
-//! What people type. One file for each command, [options] for what commands share, and [faulty] for who misbehaves.
+//! What people type. One file for each command, [options] for what commands share, [given] for those that make many runs, and [faulty] for who misbehaves.
 
 use clap::{Parser, Subcommand};
 
 use crate::failure::EXIT_CODES;
 
 pub(crate) mod faulty;
+pub(crate) mod given;
 pub(crate) mod keygen;
 pub(crate) mod load;
 pub(crate) mod options;
@@ -13,6 +14,7 @@ pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod sim;
 pub(crate) mod stress;
+pub(crate) mod sweep;
 pub(crate) mod values;
 
 #[cfg(test)]
@@ -43,6 +45,7 @@ Examples:
   hippodrome run                              four replicas, closed loop, 10 s
   hippodrome run --rate 50000 --arrivals poisson --auth ed25519-batch
   hippodrome stress kill-backup               a fault under load, and a scorecard
+  hippodrome sweep auth-x-batch               many runs, interleaved, and which settings are best
   hippodrome sim --seeds 1000                 the same protocol in a simulator, under faults and lies
   hippodrome report results/20260102-030405   the same results again";
 
@@ -60,6 +63,8 @@ pub(crate) enum Command {
     Run(Box<run::RunArgs>),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", stress::EXAMPLES))]
     Stress(stress::StressArgs),
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", sweep::EXAMPLES))]
+    Sweep(Box<sweep::SweepArgs>),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", replica::EXAMPLES))]
     Replica(replica::ReplicaArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", load::EXAMPLES))]

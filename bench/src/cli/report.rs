@@ -9,19 +9,21 @@ Examples:
   hippodrome report results/20260102-030405
   hippodrome report results/20260102-030405 --html again.html
   hippodrome report results/20260102-030405 --markdown >> notes.md
-  hippodrome report results/20260102-030405 --svg figures";
+  hippodrome report results/20260102-030405 --svg figures
+  hippodrome report results/auth-x-batch --json | jq '.points[].summary'";
 
 /// Print results again, or make their page, tables and pictures anew
 ///
-/// Prints a results directory again, reading only its files. With --html or --svg it writes files instead, with
-/// --markdown, --csv or --json it prints another form. The exit code is that of its verdict.
+/// Takes the directory of a run or of a sweep, and reads only its files. With --html or --svg it writes files instead of
+/// printing the summary, with --markdown, --csv or --json it prints another form. The exit code is that of its verdict;
+/// of a sweep's directory, 0 only if all of its runs were played and are VALID.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// The results directory
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
 
-    /// Print report.json instead of the summary
+    /// Print report.json (sweep.json) instead of the summary
     #[arg(long, group = "form")]
     pub(crate) json: bool,
 
@@ -29,7 +31,7 @@ pub(crate) struct ReportArgs {
     #[arg(long, group = "form")]
     pub(crate) markdown: bool,
 
-    /// Print the figures as comma-separated values, a header and a row for each run
+    /// Print the figures as comma-separated values, a header, and a row for each run or point
     #[arg(long, group = "form")]
     pub(crate) csv: bool,
 

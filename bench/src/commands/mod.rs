@@ -10,6 +10,7 @@ pub(crate) mod replica;
 pub(crate) mod report;
 pub(crate) mod sim;
 pub(crate) mod stress;
+pub(crate) mod sweep;
 
 /// Ends this process when `parent` is no longer its parent: a launcher that was killed can not stop its children
 /// itself.

@@ -13,29 +13,39 @@ use crate::output;
 /// Prints a results directory again, or writes what else is asked for.
 pub(crate) fn run(arguments: &ReportArgs) -> Result<(), Failure> {
     let directory = &arguments.directory;
-    let report = results::read_report(directory).map_err(Failure::usage)?;
     let writes = arguments.html.is_some() || arguments.svg.is_some();
     if writes || arguments.markdown || arguments.csv {
-        let document = |files_at| page::read(directory, &output::page_context(files_at)).map_err(Failure::usage);
-        if let Some(file) = &arguments.html {
-            let document = document(way(file.parent().unwrap_or(Path::new("")), directory)?)?;
-            std::fs::write(file, page::html(&document)).with_context(|| file.display().to_string())?;
+        let is_valid = make(arguments)?;
+        if !arguments.json {
+            return if is_valid { Ok(()) } else { Err(Failure::Invalid) };
         }
-        let document = document(String::new())?;
-        if let Some(folder) = &arguments.svg {
-            draw(&document, folder)?;
-        }
-        if arguments.markdown {
-            output::print(&page::markdown(&document));
-        } else if arguments.csv {
-            output::print(&page::csv(&document));
-        } else if arguments.json {
-            output::report(&report, "", true);
-        }
-    } else {
-        output::report(&report, &directory.display().to_string(), arguments.json);
     }
-    if report.verdict.valid { Ok(()) } else { Err(Failure::Invalid) }
+    if directory.join(results::SWEEP).exists() {
+        let sweep = results::read_sweep(directory).map_err(Failure::usage)?;
+        return output::sweep(&sweep, directory, arguments.json);
+    }
+    let report = results::read_report(directory).map_err(Failure::usage)?;
+    output::verdict(&report, &directory.display().to_string(), arguments.json)
+}
+
+/// Writes and prints what is made of the page. Tells whether the figures may be used.
+fn make(arguments: &ReportArgs) -> Result<bool, Failure> {
+    let directory = &arguments.directory;
+    let document = |files_at| page::read(directory, &output::page_context(files_at)).map_err(Failure::usage);
+    if let Some(file) = &arguments.html {
+        let document = document(way(file.parent().unwrap_or(Path::new("")), directory)?)?;
+        std::fs::write(file, page::html(&document)).with_context(|| file.display().to_string())?;
+    }
+    let document = document(String::new())?;
+    if let Some(folder) = &arguments.svg {
+        draw(&document, folder)?;
+    }
+    if arguments.markdown {
+        output::print(&page::markdown(&document));
+    } else if arguments.csv {
+        output::print(&page::csv(&document));
+    }
+    Ok(document.valid)
 }
 
 /// Writes each chart into a folder.

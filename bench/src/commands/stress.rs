@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use crate::cli::run::RunArgs;
 use crate::cli::stress::StressArgs;
 use crate::failure::Failure;
-use crate::launch::{self, Played};
+use crate::launch::{self, Console, Played};
 use crate::output;
 use crate::scenario::{Scenario, shipped};
 
@@ -42,7 +43,7 @@ fn one(name: &str, arguments: &StressArgs) -> Result<(), Failure> {
     let scenario = if is_file { Scenario::read(&path) } else { shipped::text(name).and_then(Scenario::parse) };
     let scenario = scenario.map_err(Failure::Usage)?;
     let stop = launch::Stop::on_signals()?;
-    let Played { report, directory } = launch::play(&run_of(&scenario, arguments.out.clone()), Some(&scenario), &stop)?;
+    let Played { report, directory } = play_one(&scenario, arguments.out.clone(), &stop)?;
     output::report(&report, &directory.display().to_string(), arguments.json);
     if report.scorecard.is_some_and(|card| card.green) { Ok(()) } else { Err(Failure::NotGreen) }
 }
@@ -98,8 +99,12 @@ fn all(arguments: &StressArgs) -> Result<(), Failure> {
 fn play(text: &str, name: &str, out: &std::path::Path, stop: &launch::Stop) -> Result<Scorecard, Failure> {
     let scenario = Scenario::parse(text).map_err(Failure::Usage)?;
     output::tell(&format!("\n{name}: {}", scenario.description));
-    let Played { report, .. } = launch::play(&run_of(&scenario, Some(out.join(name))), Some(&scenario), stop)?;
+    let Played { report, .. } = play_one(&scenario, Some(out.join(name)), stop)?;
     report.scorecard.context("a scenario without a scorecard").map_err(Failure::Failed)
+}
+
+fn play_one(scenario: &Scenario, out: Option<PathBuf>, stop: &launch::Stop) -> Result<Played, Failure> {
+    launch::play(&run_of(scenario, out), Some(scenario), Rc::new(Console::default()), stop)
 }
 
 /// The run that a scenario happens to.

@@ -19,7 +19,6 @@ use super::timeline::{Story, Timeline, on_load_clock};
 use crate::cli::values::name;
 use crate::commands::load::second;
 use crate::failure::Failure;
-use crate::output::{ProgressTable, tell};
 use crate::scenario::Event;
 
 /// How long the load generator may take beyond the load itself and an operation's time-out: connecting, draining,
@@ -164,7 +163,6 @@ struct Follower {
     /// When the load began, s after `started`, going by the seconds that were told: they are late at times, never early.
     began_s: Option<f64>,
     timeline: Timeline,
-    progress: ProgressTable,
     seconds: Vec<Second>,
     /// At the end of the last second before the measured window.
     begin: Mark,
@@ -177,13 +175,11 @@ impl Follower {
         let nothing =
             Mark { replicas_us: vec![0; fleet.members.len()], clients_us: 0, machine: MachineTime::default() };
         let begin = nothing.updated(fleet, process);
-        let progress = ProgressTable::default();
         Self {
             started: Instant::now(),
             started_at: SystemTime::now(),
             began_s: None,
             timeline,
-            progress,
             seconds: Vec::new(),
             end: begin.clone(),
             begin,
@@ -222,14 +218,14 @@ impl Follower {
     fn on_line(&mut self, line: &str, fleet: &Fleet, process: &Process) {
         let Ok(sample) = serde_json::from_str::<SecondSample>(line) else {
             // Not progress: whatever it is, it is worth seeing.
-            tell(&format!("load: {line}"));
+            fleet.audience.happened(&format!("load: {line}"));
             return;
         };
         let second = second(&sample);
         #[allow(clippy::cast_precision_loss, reason = "seconds of one run")]
         let began_s = self.started.elapsed().as_secs_f64() - second.second as f64;
         self.began_s = Some(self.began_s.map_or(began_s, |known| known.min(began_s)));
-        tell(&self.progress.row(&second));
+        fleet.audience.second(&second);
         if second.measured {
             self.end = self.end.updated(fleet, process);
         } else if !self.seconds.iter().any(|second| second.measured) {

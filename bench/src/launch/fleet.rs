@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
+use std::rc::Rc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use hippodrome_engine::control::Question;
 use hippodrome_engine::platform::cpu_us_of;
 
 use super::Stop;
+use super::audience::Audience;
 use super::control::Control;
 use super::faults::Ordeal;
 use super::hostile::Hostiles;
@@ -18,7 +20,6 @@ use super::process::{Process, describe};
 use super::setup::Setup;
 use crate::commands::replica::Ready;
 use crate::failure::Failure;
-use crate::output::tell;
 
 /// Replicas that are not up after this time are given up.
 pub(super) const UP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -65,6 +66,8 @@ pub(super) struct Fleet {
     pub(super) failures: Vec<String>,
     /// Whether a scenario has done something to a replica: it may have a lot to catch up with.
     pub(super) disturbed: bool,
+    /// Who is told how the run goes.
+    pub(super) audience: Rc<dyn Audience>,
 }
 
 impl Fleet {
@@ -72,7 +75,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If a replica ends or is not up in time, with the end of its log.
-    pub(super) fn start(mut setup: Setup, stop: &Stop) -> Result<(Setup, Self), Failure> {
+    pub(super) fn start(mut setup: Setup, audience: Rc<dyn Audience>, stop: &Stop) -> Result<(Setup, Self), Failure> {
         let listeners = std::mem::take(&mut setup.listeners);
         let mut processes = Vec::new();
         for (id, listener) in listeners.into_iter().enumerate() {
@@ -94,7 +97,8 @@ impl Fleet {
             let (ordeal, links) = (Ordeal::default(), Wanted::default());
             members.push(Member { process, control, ended: None, byzantine, ordeal, links });
         }
-        Ok((setup, Self { members, faults, notes: Vec::new(), failures: Vec::new(), disturbed: false }))
+        let (notes, failures) = (Vec::new(), Vec::new());
+        Ok((setup, Self { members, faults, notes, failures, disturbed: false, audience }))
     }
 
     /// Ends the hostile clients and notes what they did.
@@ -112,7 +116,7 @@ impl Fleet {
             }
             if let Some(status) = member.process.ended() {
                 let how = describe(status);
-                tell(&format!("{at_s:>6.1} s  replica {id} ended: {how}; the run goes on"));
+                self.audience.happened(&format!("{at_s:>6.1} s  replica {id} ended: {how}; the run goes on"));
                 self.faults.push(Fault {
                     at_s,
                     kind: PROCESS_EXIT.into(),

@@ -35,7 +35,7 @@ impl MachineTime {
 }
 
 /// The machine and the build; transports and placement are the replicas' to tell.
-pub(super) fn environment() -> Environment {
+pub(crate) fn environment() -> Environment {
     let cpuinfo = read_to_string("/proc/cpuinfo").unwrap_or_default();
     let meminfo = read_to_string("/proc/meminfo").unwrap_or_default();
     let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

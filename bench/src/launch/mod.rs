@@ -1,12 +1,13 @@
 //! The launcher of `hippodrome run` and `stress`: a whole cluster and its load as processes on this machine.
 //!
-//! In the order of a run: [setup] (directory, keys, ports), [fleet] (replicas: start, watch, stop), [drive] (the load
+//! In the order of a run: [setup] (directory, keys, ports), [audience] (who is told how it goes), [fleet] (replicas: start, watch, stop), [drive] (the load
 //! generator, second by second) beside [hostile] clients, [collect] (what replicas say when it has ended), [assemble]
 //! (evidence, verdict, report). Beside the load [timeline] plays a scenario, by [faults] (what can be done to
 //! replicas), [links] (and to what is between them) and [watcher] (the replicas' views). They stand on [process]
 //! (children that never outlive us), [control] (asking a replica) and [machine] (what the kernel tells).
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,6 +22,7 @@ use crate::scenario::Scenario;
 use crate::{output, signals};
 
 mod assemble;
+mod audience;
 mod collect;
 mod control;
 mod drive;
@@ -34,7 +36,9 @@ mod setup;
 mod timeline;
 mod watcher;
 
-pub(crate) use setup::default_directory;
+pub(crate) use audience::{Audience, Console};
+pub(crate) use machine::environment;
+pub(crate) use setup::{check, default_directory};
 
 /// Set by Ctrl-C and SIGTERM; looked at wherever the launcher waits.
 #[derive(Clone)]
@@ -66,7 +70,7 @@ pub(crate) struct Played {
 
 /// Runs a cluster with its load, judges the outcome and writes the results directory.
 pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
-    let Played { report, directory } = play(arguments, None, &Stop::on_signals()?)?;
+    let Played { report, directory } = play(arguments, None, Rc::new(Console::default()), &Stop::on_signals()?)?;
     output::verdict(&report, &directory.display().to_string(), arguments.json)
 }
 
@@ -74,10 +78,15 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Whatever keeps the run from being played; what the cluster does wrong is in the report instead.
-pub(crate) fn play(arguments: &RunArgs, scenario: Option<&Scenario>, stop: &Stop) -> Result<Played, Failure> {
+pub(crate) fn play(
+    arguments: &RunArgs,
+    scenario: Option<&Scenario>,
+    audience: Rc<dyn Audience>,
+    stop: &Stop,
+) -> Result<Played, Failure> {
     let setup = setup::Setup::prepare(arguments)?;
-    output::tell(&format!("{} replicas, results in {}", setup.options.replicas, setup.directory.display()));
-    let (mut setup, mut fleet) = fleet::Fleet::start(setup, stop)?;
+    audience.begins(setup.options.replicas, &setup.directory);
+    let (mut setup, mut fleet) = fleet::Fleet::start(setup, audience, stop)?;
     let events = scenario.map(|scenario| scenario.events.as_slice());
     let hostiles = hostile::Hostiles::start(&setup, stop)?;
     let driven = drive::drive(&mut setup, &mut fleet, events, stop)?;

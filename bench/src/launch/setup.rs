@@ -43,16 +43,10 @@ impl Setup {
     /// # Errors
     /// Usage errors first, before anything is made.
     pub(super) fn prepare(arguments: &RunArgs) -> Result<Self, Failure> {
-        arguments.options.load.check()?;
+        check(&arguments.options, arguments.allow_too_many_faults)?;
         let options = arguments.options.clone().resolved();
-        let (connections, clients) = (options.load.connections, options.clients);
-        if connections > clients {
-            return Err(Failure::value("connections", connections, format!("at most --clients ({clients})")));
-        }
-        let hostile = options.hostile.iter().flat_map(|hostile| &hostile.0).map(|_| hostile::CLIENTS);
-        let shares: Vec<u32> = std::iter::once(options.clients).chain(hostile).collect();
+        let shares = shares(&options);
         let network = options.transport.network(usize::from(options.replicas) + shares.len())?;
-        check_byzantine(&options, arguments.allow_too_many_faults)?;
         let listeners: Vec<TcpListener> = (0..options.replicas)
             .map(|_| TcpListener::bind("127.0.0.1:0"))
             .collect::<std::io::Result<_>>()
@@ -129,6 +123,31 @@ impl Setup {
     pub(super) fn load_time(&self) -> Duration {
         self.options.load.warmup.0 + self.options.load.duration.0
     }
+}
+
+/// Checks how the options relate to each other: what can be known before anything is made.
+///
+/// # Errors
+/// Names the option, its value and what is allowed.
+pub(crate) fn check(options: &RunOptions, too_many_faults: bool) -> Result<(), Failure> {
+    options.load.check()?;
+    let (connections, clients) = (options.load.connections, options.clients);
+    if connections > clients {
+        return Err(Failure::value("connections", connections, format!("at most --clients ({clients})")));
+    }
+    let shares = shares(options);
+    options.transport.network(usize::from(options.replicas) + shares.len())?;
+    check_byzantine(options, too_many_faults)?;
+    // Ports that nobody binds: only the settings are looked at.
+    let addresses: Vec<SocketAddr> = (1..=options.replicas).map(|port| ([127, 0, 0, 1], port).into()).collect();
+    NewCluster::with_shares(options.cluster.settings(), &addresses, &shares).map_err(Failure::Usage)?;
+    Ok(())
+}
+
+/// How many logical clients each client node has: those of the load, then the hostile ones.
+fn shares(options: &RunOptions) -> Vec<u32> {
+    let hostile = options.hostile.iter().flat_map(|hostile| &hostile.0).map(|_| hostile::CLIENTS);
+    std::iter::once(options.clients).chain(hostile).collect()
 }
 
 /// At most f replicas of the cluster may be told to misbehave.

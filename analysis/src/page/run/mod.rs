@@ -44,6 +44,7 @@ pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, 
     let mut document = Document {
         kind: if report.scorecard.is_some() { "a run with faults" } else { "a run" }.to_owned(),
         title: title(report, directory),
+        valid: report.verdict.valid,
         verdicts: verdicts(report),
         reasons: reasons(report),
         sentence: sentence(report),
