@@ -3,8 +3,9 @@
 //! In the order in which a run meets them: [latency] (the interval log), [attribution] (where sampled operations
 //! spent their time), [series] (operations second by second), [statistics] (intervals and drift), [scorecard] (how faults
 //! were borne), [audit] (the verdict: five points that a run must prove), [report] (`report.json`), [bottleneck] (what
-//! limited it), [results] (the directory that holds all files) and [summary] (a report as text for people). [sweep] is
-//! about many runs that differ in chosen settings, [comparison] about whether settings differ in speed.
+//! limited it), [results] (the directory that holds all files), [summary] (a report as text for people) and [page] (as
+//! one HTML file with charts). [sweep] is about many runs that differ in chosen settings, [comparison] about whether
+//! settings differ in speed.
 //!
 //! This crate knows nothing of the engine or the load generator: whatever it judges is handed to it as plain data, so
 //! that results of other machines, and of later versions, can be read without either.
@@ -14,6 +15,7 @@ pub mod audit;
 pub mod bottleneck;
 pub mod comparison;
 pub mod latency;
+pub mod page;
 pub mod report;
 pub mod results;
 pub mod scorecard;

@@ -51,6 +51,8 @@ pub const SWEEP_CSV: &str = "sweep.csv";
 pub const SWEEP_MARKDOWN: &str = "sweep.md";
 /// The folder of every process's log.
 pub const LOGS: &str = "logs";
+/// The page for people, made from the other files.
+pub const PAGE: &str = "report.html";
 
 /// A results directory that can not be used.
 #[derive(Debug, Error)]
@@ -160,6 +162,23 @@ fn read_schema<T: DeserializeOwned>(path: &Path, schema: &str) -> Result<T, Resu
         None => return Err(content(format!("no report: it has no schema (expected {schema})"))),
     }
     serde_json::from_value(value).map_err(|error| content(error.to_string()))
+}
+
+/// The bytes of one file of a directory; nothing if there is none.
+pub(crate) fn read_if_there(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, ResultsError> {
+    let path = directory.join(name);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ResultsError::file(&path)(error)),
+    }
+}
+
+/// What a JSON file of a directory says; nothing if there is none.
+pub(crate) fn read_json_if_there<T: DeserializeOwned>(directory: &Path, name: &str) -> Result<Option<T>, ResultsError> {
+    let Some(bytes) = read_if_there(directory, name)? else { return Ok(None) };
+    let read = serde_json::from_slice(&bytes);
+    read.map(Some).map_err(|error| ResultsError::Content { path: directory.join(name), error: error.to_string() })
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ impl Style {
 }
 
 /// The phases in data-path order, each with what the time passes between; others follow by name.
-const PHASES: &[(&str, &str)] = &[
+pub(crate) const PHASES: &[(&str, &str)] = &[
     ("ingress_verify", "frame read to verified"),
     ("pre_prepare", "waiting for a batch"),
     ("prepared", "pre-prepare to prepared"),
@@ -51,12 +51,12 @@ const PHASES: &[(&str, &str)] = &[
 ];
 
 /// How long the log took to make a group durable: no gap between two phases, but within some of them.
-const LOG_WRITTEN: &str = "log_written";
+pub(crate) const LOG_WRITTEN: &str = "log_written";
 
 /// Reasons that every healthy run has: a quorum is complete before the last message of it arrives, and what was lost or
 /// only slow is sent again. Not `reply_withheld`: there somebody asked at once for more bytes of old replies than a
 /// table may hold, which honest clients come to only where many large replies were lost, and they wait longer for it.
-const USUAL_REASONS: &[&str] = &[
+pub(crate) const USUAL_REASONS: &[&str] = &[
     "already_committed",
     "below_low_watermark",
     "duplicate_pre_prepare",

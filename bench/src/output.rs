@@ -4,12 +4,14 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use hippodrome_analysis::page;
 use hippodrome_analysis::report::Report;
 use hippodrome_analysis::results::{self, to_json};
 use hippodrome_analysis::series::Second;
 use hippodrome_analysis::summary::{Style, count, render, time};
 use hippodrome_analysis::sweep::{self, Sweep};
 
+use crate::cli::run::RunOptions;
 use crate::failure::Failure;
 
 /// Writes to stdout. Whoever reads it may stop reading at any time: that is no error of ours.
@@ -36,6 +38,11 @@ pub(crate) fn report(report: &Report, place: &str, json: bool) {
 pub(crate) fn verdict(report: &Report, place: &str, json: bool) -> Result<(), Failure> {
     self::report(report, place, json);
     if report.verdict.valid { Ok(()) } else { Err(Failure::Invalid) }
+}
+
+/// What pages are made with. `files_at` is how a page gets to the files that it is made from.
+pub(crate) fn page_context(files_at: String) -> page::Context {
+    page::Context { defaults: RunOptions::defaults(), files_at }
 }
 
 /// Prints a sweep, and fails unless it is complete and all of its runs are VALID.

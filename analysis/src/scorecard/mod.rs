@@ -20,6 +20,7 @@ mod table;
 mod tests;
 
 pub use expect::{Expectations, Judged};
+pub(crate) use table::{HEAD, rows};
 pub use table::{overview, table};
 
 /// Length of a window, s.

@@ -13,8 +13,16 @@ pub fn table(card: &Scorecard) -> Vec<String> {
     if card.faults.is_empty() {
         return vec![without_faults(card).to_owned()];
     }
-    let head = ["at", "fault", "noticed", "standstill", "back to 95 %", "dip", "lost", "p99", "view changes"];
-    aligned(&head, card.faults.iter().map(|score| row(card, score)).collect())
+    aligned(&HEAD, rows(card))
+}
+
+/// Headings of a scorecard's table.
+pub(crate) const HEAD: [&str; 9] =
+    ["at", "fault", "noticed", "standstill", "back to 95 %", "dip", "lost", "p99", "view changes"];
+
+/// The cells of a scorecard's table, a row for each fault.
+pub(crate) fn rows(card: &Scorecard) -> Vec<Vec<String>> {
+    card.faults.iter().map(|score| row(card, score)).collect()
 }
 
 /// Many scorecards as one table, a line each: the scenario, how it ended, and the worst of each figure over its faults.

@@ -147,6 +147,12 @@ impl RunOptions {
         self.load.seed.get_or_insert_with(|| rand::random::<u64>() >> 1);
         self
     }
+
+    /// The options of a run for which none are given, as `config` of `report.json` has them.
+    pub(crate) fn defaults() -> serde_json::Value {
+        let file = RunFile::try_parse_from::<_, &str>([]).expect("no option is required");
+        serde_json::to_value(&file.options).unwrap_or_default()
+    }
 }
 
 /// A configuration file, read as if its keys were flags.
