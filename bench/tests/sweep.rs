@@ -173,6 +173,36 @@ fn ctrl_c_ends_a_sweep_and_says_how_to_go_on() {
     assert_eq!(sweep_json(directory.path())["runs_done"], 0);
 }
 
+/// Whoever builds anew while a sweep is under way changes nothing about its runs, and its results are not mixed with those
+/// of another binary later.
+#[test]
+fn a_sweep_is_of_one_binary() {
+    let _track = track();
+    let directory = tempfile::tempdir().unwrap();
+    let binary = directory.path().join("hippodrome");
+    let original = fs::read(env!("CARGO_BIN_EXE_hippodrome")).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_hippodrome"), &binary).unwrap();
+    let mut command = Command::new(&binary);
+    command.args(SMALL).current_dir(directory.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut sweep = Guard(command.spawn().unwrap());
+    let stderr = Captured::of(sweep.0.stderr.take().unwrap());
+    wait_for("the first run", || {
+        assert!(sweep.is_alive(), "{}", stderr.text());
+        stderr.text().contains("1/4  ").then_some(())
+    });
+    fs::remove_file(&binary).unwrap();
+    let code = sweep.wait("a sweep without its file").code();
+    assert_eq!(code, Some(i32::from(cfg!(debug_assertions))), "{}", stderr.text());
+    assert_eq!(complaints(&sweep_json(directory.path())), Vec::<String>::new());
+    // Bytes behind its end change nothing about what a binary does.
+    fs::copy(env!("CARGO_BIN_EXE_hippodrome"), &binary).unwrap();
+    fs::write(&binary, [&original[..], b"anew"].concat()).unwrap();
+    let again = Command::new(&binary).args(SMALL).current_dir(directory.path()).output().unwrap();
+    let (code, _, refusal) = outcome(&again);
+    assert_eq!(code, Some(2), "{refusal}");
+    assert!(refusal.contains("build.binary: ") && refusal.lines().count() == 2, "{refusal}");
+}
+
 /// Sixty-four replicas have no room among the descriptors that a process may have here: that is told, and the other
 /// point runs.
 #[test]
