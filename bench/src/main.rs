@@ -2,7 +2,8 @@
 //!
 //! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a
 //! run meets them: [cli] (what people type), [config] (what they put in files instead), [cluster] (keys and the cluster
-//! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [commands] (everything else);
+//! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [roofline] (what the
+//! machine needs at least), [commands] (everything else);
 //! [failure] says how any of them ends.
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ mod config;
 mod failure;
 mod launch;
 mod output;
+mod roofline;
 mod scenario;
 mod signals;
 
@@ -38,6 +40,7 @@ fn execute() -> Result<(), Failure> {
         Command::Load(arguments) => commands::load::run(arguments),
         Command::Keygen(arguments) => commands::keygen::run(&arguments),
         Command::Report(arguments) => commands::report::run(&arguments),
+        Command::Roofline(arguments) => commands::roofline::run(&arguments),
         Command::Sim(arguments) => commands::sim::run(&arguments),
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use hippodrome_analysis::attribution::{Attribution, Part, PartShare, rows};
 use hippodrome_analysis::report::{Fault, Replica, Report, Stage, ThreadUse};
+use hippodrome_analysis::roofline::{COMPONENTS, Component, Efficiency, SWITCH};
 use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::{results, series};
 use hippodrome_engine::byzantine;
@@ -273,6 +274,7 @@ fn every_field_of_the_results_is_described() {
         attribution: Some(Attribution { parts: vec![PartShare::default()], ..Attribution::default() }),
         faults: vec![Fault::default()],
         scorecard: Some(Scorecard { faults: vec![Score::default()], ..Scorecard::default() }),
+        efficiency: Some(Efficiency { components: vec![Component::default()], ..Efficiency::default() }),
         ..Report::default()
     };
     let load = LoadReport { seconds: vec![SecondSample::default()], ..LoadReport::default() };
@@ -300,8 +302,10 @@ fn every_field_of_the_results_is_described() {
     let listed: BTreeSet<&str> = timeline.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(first_column(own, "field"), listed, "docs/results.md: {}", results::TIMELINE);
     assert_lists("docs/where-time-goes.md", "part", Part::ALL.iter().map(|part| part.name()));
+    assert_lists("docs/roofline.md", "component", COMPONENTS.into_iter().chain([SWITCH]));
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
-    let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::ATTRIBUTION];
+    let of_some_runs =
+        [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::ATTRIBUTION, results::SAMPLES];
     assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs));
 }
 
