@@ -3,9 +3,9 @@
 //! In the order in which a run meets them: [latency] (the interval log), [attribution] (where sampled operations
 //! spent their time), [series] (operations second by second), [statistics] (intervals and drift), [scorecard] (how faults
 //! were borne), [audit] (the verdict: five points that a run must prove), [report] (`report.json`), [bottleneck] (what
-//! limited it), [results] (the directory that holds all files), [summary] (a report as text for people) and [page] (as
-//! one HTML file with charts). [sweep] is about many runs that differ in chosen settings, [comparison] about whether
-//! settings differ in speed.
+//! limited it), [roofline] (what the machine needs at least), [results] (the directory that holds all files), [summary]
+//! (a report as text for people) and [page] (as one HTML file with charts). [sweep] is about many runs that differ in
+//! chosen settings, [comparison] about whether settings differ in speed.
 //!
 //! This crate knows nothing of the engine or the load generator: whatever it judges is handed to it as plain data, so
 //! that results of other machines, and of later versions, can be read without either.
@@ -18,6 +18,7 @@ pub mod latency;
 pub mod page;
 pub mod report;
 pub mod results;
+pub mod roofline;
 pub mod scorecard;
 pub mod series;
 pub mod statistics;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attribution::Attribution;
 use crate::bottleneck::Bottleneck;
+use crate::roofline::Efficiency;
 use crate::scorecard::Scorecard;
 
 /// The schema that this crate writes, and the only one that it reads.
@@ -46,6 +47,9 @@ pub struct Report {
     /// What limited the run.
     #[serde(default)]
     pub bottleneck: Bottleneck,
+    /// How near it came to what the machine needs at least; `null` where that was not measured.
+    #[serde(default)]
+    pub efficiency: Option<Efficiency>,
     /// What the verdict on correctness rests on.
     #[serde(default)]
     pub audit: Audit,

@@ -151,6 +151,10 @@ impl Page {
         let (total, replicas, clients) = (c.us_per_op_total, c.us_per_op_replicas, c.us_per_op_clients);
         self.line("CPU", format_args!("{total:.2} µs/op: replicas {replicas:.2}, clients {clients:.2}"));
         self.line("", format_args!("{:.1} % stolen by the host", c.steal_percent));
+        if let Some(told) = &report.efficiency {
+            let (floor, percent) = (told.floor_us_per_op, told.percent);
+            self.line("", format_args!("{percent:.0} % of it, {floor:.3} µs/op, is the least that this machine needs"));
+        }
     }
 
     fn generator(&mut self, report: &Report) {
@@ -412,6 +416,7 @@ mod tests {
     use super::*;
     use crate::attribution::{Attribution, Group, PartShare};
     use crate::results::read_report;
+    use crate::roofline::Efficiency;
 
     /// The golden results directory beside this crate's sources.
     fn golden(name: &str) -> (Report, String) {
@@ -500,6 +505,8 @@ mod tests {
             ..Attribution::default()
         });
         report.bottleneck.sentence = "nothing is saturated".into();
+        let (floor_us_per_op, percent) = (4.875, 25.0);
+        report.efficiency = Some(Efficiency { floor_us_per_op, percent, ..Efficiency::default() });
         let text = render(&report, "results/golden", Style::Plain);
         let expected = "
 Where time   one in 1,024 operations followed, 12,345; at p99.9: the mean of the 13 slowest
@@ -509,6 +516,10 @@ goes                                          at p50       at p99.9
              the whole                      2.00 ms 100%    4.00 ms 100%
 Stages ";
         assert!(text.contains(expected), "{text}");
+        assert!(
+            text.contains("\n             25 % of it, 4.875 µs/op, is the least that this machine needs\n"),
+            "{text}"
+        );
         assert!(text.contains("\nBottleneck   nothing is saturated\n"), "{text}");
     }
 

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use hippodrome_analysis::results::CLUSTER;
-use hippodrome_engine::auth::NodeKey;
+use hippodrome_engine::auth::{Keyring, NodeKey};
 use hippodrome_engine::settings::{ClusterFile, ClusterSettings, Node, Role};
 use hippodrome_engine::types::NodeId;
 
@@ -47,6 +48,15 @@ impl NewCluster {
         let keys = (0..count).map(|_| NodeKey::generate()).collect::<Result<Vec<_>, _>>()?;
         let file = ClusterFile::new(settings, addresses, shares, |id| keys[usize::from(id.0)].public_hex())?;
         Ok(Self { file, keys })
+    }
+
+    /// The keyring of each node, in order of their ids.
+    ///
+    /// # Errors
+    /// If keys do not fit the file: never, they were made for it.
+    pub(crate) fn keyrings(&self) -> anyhow::Result<Vec<Arc<Keyring>>> {
+        let nodes = self.file.nodes.iter().zip(&self.keys);
+        nodes.map(|(node, key)| Ok(Keyring::new(&self.file, node.id, key)?)).collect()
     }
 
     /// Where each file of the cluster lies in `directory`: the cluster file, then the key of each node.

@@ -3,8 +3,8 @@
 //! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a
 //! run meets them: [cli] (what people type), [config] (what they put in files instead), [cluster] (keys and the cluster
 //! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [tui] (a run as a dashboard),
-//! [experiment] (many runs under a plan), [commands] (everything else); [control] asks a replica, [metrics] tells
-//! Prometheus, [failure] says how any of them ends.
+//! [experiment] (many runs under a plan), [roofline] (what the machine needs at least), [commands] (everything else);
+//! [control] asks a replica, [metrics] tells Prometheus, [failure] says how any of them ends.
 
 use std::process::ExitCode;
 
@@ -23,6 +23,7 @@ mod failure;
 mod launch;
 mod metrics;
 mod output;
+mod roofline;
 mod scenario;
 mod signals;
 mod tui;
@@ -44,6 +45,7 @@ fn execute() -> Result<(), Failure> {
         Command::Load(arguments) => commands::load::run(arguments),
         Command::Keygen(arguments) => commands::keygen::run(&arguments),
         Command::Report(arguments) => commands::report::run(&arguments),
+        Command::Roofline(arguments) => commands::roofline::run(&arguments),
         Command::Sim(arguments) => commands::sim::run(&arguments),
     }
 }

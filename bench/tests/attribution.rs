@@ -97,8 +97,6 @@ fn a_replica_that_is_stopped_leaves_only_its_own_answers_unattributed() {
     run.wait_for_seconds(2);
     let stopped = run.replica(3).unwrap();
     signal("-STOP", stopped.pid);
-    run.wait();
-    signal("-CONT", stopped.pid);
     let run = run.finish();
     expect_shares(&run.report["attribution"]);
     let (mut of_stopped, mut of_others) = (0, 0);

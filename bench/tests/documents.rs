@@ -11,6 +11,7 @@ use hippodrome_analysis::comparison::differences::Difference;
 use hippodrome_analysis::comparison::verdict::{Conclusion, Gate, Outcome};
 use hippodrome_analysis::comparison::{Compared, ComparedRun, Comparison, Ratio, Versus, figure, table};
 use hippodrome_analysis::report::{Fault, Replica, Report, Stage, ThreadUse};
+use hippodrome_analysis::roofline::{COMPONENTS, Component, Efficiency, SWITCH};
 use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};
 use hippodrome_analysis::{results, series};
@@ -325,6 +326,7 @@ fn every_field_of_the_results_is_described() {
         attribution: Some(Attribution { parts: vec![PartShare::default()], ..Attribution::default() }),
         faults: vec![Fault::default()],
         scorecard: Some(Scorecard { faults: vec![Score::default()], ..Scorecard::default() }),
+        efficiency: Some(Efficiency { components: vec![Component::default()], ..Efficiency::default() }),
         ..Report::default()
     };
     let load = LoadReport { seconds: vec![SecondSample::default()], ..LoadReport::default() };
@@ -369,9 +371,11 @@ fn every_field_of_the_results_is_described() {
     let of_many_runs = [results::SWEEP, results::SWEEP_CSV, results::SWEEP_MARKDOWN, results::PLAN, results::TRIAL];
     assert_names_all("docs/results.md", of_many_runs);
     assert_lists("docs/where-time-goes.md", "part", Part::ALL.iter().map(|part| part.name()));
+    assert_lists("docs/roofline.md", "component", COMPONENTS.into_iter().chain([SWITCH]));
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
     let of_comparisons = [results::COMPARISON, results::COMPARISON_MARKDOWN, results::COMPARISON_CSV];
-    let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::ATTRIBUTION];
+    let of_some_runs =
+        [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::ATTRIBUTION, results::SAMPLES];
     assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs).chain(of_comparisons));
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod load;
 pub(crate) mod options;
 pub(crate) mod replica;
 pub(crate) mod report;
+pub(crate) mod roofline;
 pub(crate) mod run;
 pub(crate) mod sim;
 pub(crate) mod stress;
@@ -73,6 +74,8 @@ pub(crate) enum Command {
     Keygen(keygen::KeygenArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", report::EXAMPLES))]
     Report(report::ReportArgs),
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", roofline::EXAMPLES))]
+    Roofline(Box<roofline::RooflineArgs>),
     #[command(after_long_help = sim::EXAMPLES)]
     Sim(sim::SimArgs),
 }

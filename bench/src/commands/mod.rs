@@ -12,6 +12,7 @@ pub(crate) mod keygen;
 pub(crate) mod load;
 pub(crate) mod replica;
 pub(crate) mod report;
+pub(crate) mod roofline;
 pub(crate) mod sim;
 pub(crate) mod stress;
 pub(crate) mod sweep;

@@ -86,6 +86,7 @@ pub(super) fn report(
         batches: primary.map(batches).unwrap_or_default(),
         attribution: followed.attribution.clone(),
         bottleneck: Bottleneck::default(),
+        efficiency: None,
         audit,
         scorecard,
     };

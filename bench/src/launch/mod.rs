@@ -21,7 +21,7 @@ use crate::cli::run::RunArgs;
 use crate::failure::Failure;
 use crate::scenario::Scenario;
 use crate::tui::Screen;
-use crate::{output, signals};
+use crate::{output, roofline, signals};
 
 mod assemble;
 mod attribute;
@@ -118,7 +118,15 @@ pub(crate) fn play(
     fleet.stop(stop)?;
     let followed = attribute::followed(&setup, &answers);
     fleet.notes.extend(followed.note.clone());
-    let report = assemble::report(&setup, scenario, &driven, (&answers, &followed), &fleet);
+    let mut report = assemble::report(&setup, scenario, &driven, (&answers, &followed), &fleet);
+    if scenario.is_none() {
+        match roofline::of_run(&setup.options, &report) {
+            Ok(efficiency) => report.efficiency = efficiency,
+            Err(error) => {
+                report.audit.notes.push(format!("the floor of this machine could not be measured: {error:#}"))
+            }
+        }
+    }
     write(&setup, &driven, &report)?;
     attribute::write(&setup, &followed).context("attribution")?;
     if let Some(scenario) = scenario {

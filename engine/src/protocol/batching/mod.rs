@@ -11,7 +11,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use crate::limits::OPERATIONS_BYTES_MAX;
 use crate::settings::options::{OptionError, text_serde};
 use crate::types::{SequenceNumber, Time};

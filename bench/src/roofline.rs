@@ -1,0 +1,331 @@
+//! What the things cost on this machine that no implementation of the protocol can do without, for the settings of a run.
+//!
+//! Each cost is the least of several repetitions: what a thread's clock counts is never too little, and too much whenever
+//! something interferes. Authentication is the engine's own, over whole frames; sockets are TCP over loopback, both ends in
+//! one thread, so that nobody waits.
+
+use std::hint::black_box;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use hippodrome_analysis::report::Report;
+use hippodrome_analysis::roofline::{Costs, Efficiency, FrameBytes, Shape, efficiency};
+use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, Keyring, LinkClass, Part, Sealer, Verifier};
+use hippodrome_engine::limits::REQUESTS_MAX;
+use hippodrome_engine::platform;
+use hippodrome_engine::protocol::Message;
+use hippodrome_engine::protocol::message::{Checkpoint, PrePrepare, Vote};
+use hippodrome_engine::requests::{Batch, ReplyTable, RequestTable};
+use hippodrome_engine::settings::{Batching, Strategy};
+use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
+use hippodrome_engine::wire;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::cli::run::RunOptions;
+use crate::cli::values::App;
+use crate::cluster::NewCluster;
+
+/// Repetitions of a measurement, of which the least counts.
+const REPETITIONS: usize = 5;
+/// About how long one measurement takes with all of its repetitions.
+const MEASURE: Duration = Duration::from_millis(20);
+/// Bytes of the small and the large write whose difference is what a byte costs.
+const SMALL: usize = 64;
+const LARGE: usize = 32 << 10;
+/// Most requests that are signed one by one for a measurement: each costs the same.
+const SIGNED_SINGLY_MAX: usize = 128;
+
+/// What a batch of so many requests looks like under these options, and what its parts cost here.
+///
+/// # Errors
+/// If keys or sockets can not be made.
+pub(crate) fn measure(options: &RunOptions, batch: f64) -> anyhow::Result<(Shape, Costs)> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded")]
+    let requests = (batch.round() as usize).clamp(1, REQUESTS_MAX);
+    let nodes = Nodes::new(options)?;
+    let requests = match nodes.client().strategy(LinkClass::ClientToReplica) {
+        Strategy::Ed25519 => requests.min(SIGNED_SINGLY_MAX),
+        Strategy::None | Strategy::Mac | Strategy::Ed25519Batch => requests,
+    };
+    let sample = Sample::new(options, &nodes, requests);
+    let shape = Shape {
+        replicas: u64::from(options.replicas),
+        faulty: nodes.client().quorums().f() as u64,
+        batch,
+        checkpoint_interval: options.cluster.checkpoint_interval,
+        in_flight: in_flight(options, batch),
+        cores: platform::cores().len().max(1) as u64,
+        request_proofs: match nodes.client().strategy(LinkClass::ClientToReplica) {
+            Strategy::None => 0,
+            Strategy::Mac => u64::from(options.replicas),
+            Strategy::Ed25519 | Strategy::Ed25519Batch => 1,
+        },
+        shared_message_proofs: Sealer::new(Arc::clone(nodes.client())).same_for_all(LinkClass::ReplicaToReplica),
+        bytes: sample.bytes(options, &nodes, batch / real(requests)),
+    };
+    let mut costs = Costs { copy_byte: copy_byte(), switch: switch(), ..Costs::default() };
+    sample.authentication(&nodes, &mut costs);
+    (costs.send_receive, costs.send_receive_byte) = send_receive()?;
+    Ok((shape, costs))
+}
+
+/// How near a run came to the floor; `None` if it did nothing.
+///
+/// # Errors
+/// As [`measure`].
+pub(crate) fn of_run(options: &RunOptions, report: &Report) -> anyhow::Result<Option<Efficiency>> {
+    let (batch, achieved) = (report.batches.mean_requests, report.cpu.us_per_op_total);
+    if batch <= 0.0 || achieved <= 0.0 {
+        return Ok(None);
+    }
+    let (shape, costs) = measure(options, batch)?;
+    Ok(efficiency(&shape, &costs, achieved))
+}
+
+/// Most batches that can be under way: what batching allows, the window, and what the clients can have outstanding.
+#[allow(clippy::cast_precision_loss, reason = "at most a window")]
+fn in_flight(options: &RunOptions, batch: f64) -> f64 {
+    let allowed = match options.replica.batch {
+        Batching::Adaptive { in_flight, .. } => in_flight.min(options.cluster.window),
+        Batching::None | Batching::Fixed { .. } | Batching::Time { .. } => options.cluster.window,
+    };
+    (allowed as f64).min(f64::from(options.clients) / batch.max(1.0)).max(1.0)
+}
+
+/// A cluster's keys: those of each replica, and the client's at the end.
+struct Nodes {
+    keyrings: Vec<Arc<Keyring>>,
+}
+
+impl Nodes {
+    fn new(options: &RunOptions) -> anyhow::Result<Self> {
+        let addresses: Vec<_> = (0..options.replicas).map(|id| ([127, 0, 0, 1], 10_000 + id).into()).collect();
+        let clients = u32::try_from(REQUESTS_MAX).context("clients")?;
+        let new = NewCluster::with_shares(options.cluster.settings(), &addresses, &[clients])?;
+        Ok(Self { keyrings: new.keyrings()? })
+    }
+
+    fn client(&self) -> &Arc<Keyring> {
+        &self.keyrings[self.keyrings.len() - 1]
+    }
+}
+
+/// One batch with all that belongs to it.
+struct Sample {
+    table: RequestTable,
+    block: AuthBlock,
+    replies: ReplyTable,
+}
+
+impl Sample {
+    fn new(options: &RunOptions, nodes: &Nodes, requests: usize) -> Self {
+        // What a workload's operations and results are made of differs from one to the next: of those the least is taken.
+        let (request_bytes, reply_bytes) = match options.cluster.app {
+            App::Null => (options.load.request_bytes.0, options.cluster.reply_bytes.0),
+            App::Kv => (0, 0),
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "a batch is bounded")]
+        let ends = |bytes: u64| (1..=requests as u64).map(|end| (end * bytes) as u32).collect::<Vec<u32>>();
+        #[allow(clippy::cast_possible_truncation, reason = "a batch is bounded")]
+        let zeros = |bytes: u64| vec![7; requests * bytes as usize];
+        let clients: Vec<ClientId> = (0..).map(ClientId).take(requests).collect();
+        let timestamps = vec![Timestamp(1); requests];
+        let mut table = RequestTable {
+            clients: clients.clone(),
+            timestamps: timestamps.clone(),
+            operation_ends: ends(request_bytes),
+            operations: zeros(request_bytes).into(),
+            ..RequestTable::empty()
+        };
+        Digester::default().digest(&mut table);
+        table.proofs = Sealer::new(Arc::clone(nodes.client())).seal_requests(&table);
+        let cluster = nodes.client().cluster();
+        let digest = Digest([3; 32]);
+        let block = AuthBlock::message(BlockKind::Commit, cluster, ReplicaId(1), View(0), SequenceNumber(1), &digest);
+        let (result_ends, results) = (ends(reply_bytes), zeros(reply_bytes).into());
+        Self { table, block, replies: ReplyTable { clients, timestamps, result_ends, results } }
+    }
+
+    /// Bytes of its frames; `scale` is by how much a batch is larger than this one.
+    fn bytes(&self, options: &RunOptions, nodes: &Nodes, scale: f64) -> FrameBytes {
+        let sealer = Sealer::new(Arc::clone(&nodes.keyrings[0]));
+        let encoded = |message: &Message| real(wire::encode_message(message, ReplicaId(1), &sealer).len());
+        let (view, sequence, digest) = (View(0), SequenceNumber(1), Digest([3; 32]));
+        let batch = Batch::new(self.table.clone());
+        let client = NodeId(options.replicas);
+        let replies = wire::encode_replies(&self.replies, view, client, &sealer);
+        FrameBytes {
+            requests: scale * real(wire::encode_requests(&self.table, client).len()),
+            pre_prepare: scale * encoded(&Message::PrePrepare(PrePrepare { view, sequence, batch })),
+            vote: encoded(&Message::Commit(Vote { view, sequence, digest })),
+            replies: scale * replies.iter().map(|frame| real(frame.len())).sum::<f64>(),
+            checkpoint: encoded(&Message::Checkpoint(Checkpoint { sequence, digest })),
+        }
+    }
+
+    fn authentication(&self, nodes: &Nodes, costs: &mut Costs) {
+        let requests = real(self.table.len());
+        let mut table = self.table.clone();
+        let mut digester = Digester::default();
+        costs.digest = least(|| digester.digest(black_box(&mut table))) / requests;
+
+        let mut client = Sealer::new(Arc::clone(nodes.client()));
+        let mut replica = Verifier::new(Arc::clone(&nodes.keyrings[0]));
+        let strategy = nodes.client().strategy(LinkClass::ClientToReplica);
+        let columns = if strategy == Strategy::Mac { real(nodes.keyrings.len() - 1) } else { 1.0 };
+        costs.make_request_proof = least(|| client.seal_requests(black_box(&table))) / requests / columns;
+        let mut good = Vec::new();
+        let check = least(|| replica.verify_requests(&[Part::whole(black_box(&table), 0)], &mut good)) / requests;
+        // A tag is checked by making it anew: what the checks besides cost might be done in another way.
+        costs.check_request_proof = if strategy == Strategy::Mac { check.min(costs.make_request_proof) } else { check };
+
+        let client_node = nodes.client().own().0;
+        (costs.make_message_proof, costs.check_message_proof) =
+            self.message_proofs(nodes, LinkClass::ReplicaToReplica, (1, 0));
+        (costs.make_reply_proof, costs.check_reply_proof) =
+            self.message_proofs(nodes, LinkClass::ReplicaToClient, (0, client_node));
+    }
+
+    /// What one proof of a message costs to make at node `from` and to check at node `to`. Several are checked at a time
+    /// where signatures are verified in batches, as many as a large cluster's votes.
+    fn message_proofs(&self, nodes: &Nodes, class: LinkClass, (from, to): (u16, u16)) -> (f64, f64) {
+        const TOGETHER: usize = 64;
+        let sealer = Sealer::new(Arc::clone(&nodes.keyrings[usize::from(from)]));
+        let mut proof = Vec::new();
+        let make = least(|| {
+            proof.clear();
+            sealer.seal(class, NodeId(to), black_box(&self.block), &mut proof);
+        });
+        let mut verifier = Verifier::new(Arc::clone(&nodes.keyrings[usize::from(to)]));
+        let checks = vec![Check { signer: NodeId(from), block: self.block, proof: &proof }; TOGETHER];
+        let mut good = Vec::new();
+        let check = least(|| verifier.verify(class, black_box(&checks), &mut good)) / real(TOGETHER);
+        // Tags for one receiver can be made side by side, as they are checked.
+        let is_tag = nodes.client().strategy(class) == Strategy::Mac;
+        (if is_tag { make.min(check) } else { make }, check)
+    }
+}
+
+/// The smallest send and its receive, and what each byte adds, ns.
+fn send_receive() -> anyhow::Result<(f64, f64)> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("loopback")?;
+    let mut sender = TcpStream::connect(listener.local_addr()?).context("loopback")?;
+    let (mut receiver, _) = listener.accept().context("loopback")?;
+    sender.set_nodelay(true)?;
+    let (sent, mut received) = (vec![7; LARGE], vec![0; LARGE]);
+    let mut failed = None;
+    let mut cost = |bytes: usize| {
+        least(|| {
+            let moved = sender.write_all(&sent[..bytes]).and_then(|()| receiver.read_exact(&mut received[..bytes]));
+            failed = failed.take().or(moved.err());
+        })
+    };
+    let (small, large) = (cost(SMALL), cost(LARGE));
+    if let Some(error) = failed {
+        return Err(error).context("loopback");
+    }
+    let byte = ((large - small) / real(LARGE - SMALL)).max(0.0);
+    Ok(((small - byte * real(SMALL)).max(0.0), byte))
+}
+
+/// One byte copied from one buffer to another that the caches hold, ns.
+fn copy_byte() -> f64 {
+    let (from, mut to) = (vec![7_u8; LARGE], vec![0_u8; LARGE]);
+    least(|| black_box(&mut to).copy_from_slice(black_box(&from))) / real(LARGE)
+}
+
+/// One thread giving its core to another, ns; 0 where two can not be put on one core.
+fn switch() -> f64 {
+    const SWITCHES: u32 = 2000;
+    let Some(core) = core_affinity::get_core_ids().and_then(|cores| cores.first().copied()) else { return 0.0 };
+    let turn = move || {
+        let pinned = core_affinity::set_for_current(core);
+        let before = thread_ns();
+        (0..SWITCHES).for_each(|_| std::thread::yield_now());
+        pinned.then(|| (thread_ns() - before) / f64::from(SWITCHES))
+    };
+    let pair = || {
+        let threads = [std::thread::spawn(turn), std::thread::spawn(turn)];
+        let costs = threads.map(|thread| thread.join().ok().flatten());
+        costs.into_iter().collect::<Option<Vec<f64>>>().map(|costs| costs.into_iter().fold(f64::INFINITY, f64::min))
+    };
+    let least = (0..REPETITIONS).filter_map(|_| pair()).fold(f64::INFINITY, f64::min);
+    if least.is_finite() { least } else { 0.0 }
+}
+
+/// The least CPU time of one call, ns.
+fn least<T>(mut call: impl FnMut() -> T) -> f64 {
+    let started = Instant::now();
+    black_box(call());
+    let once = started.elapsed().max(Duration::from_nanos(1));
+    #[allow(clippy::cast_possible_truncation, reason = "at most as many as nanoseconds in MEASURE")]
+    let calls = ((MEASURE.as_nanos() / once.as_nanos()) as u32 / u32::try_from(REPETITIONS).unwrap_or(1)).max(1);
+    let repetition = |_| {
+        let before = thread_ns();
+        for _ in 0..calls {
+            black_box(call());
+        }
+        (thread_ns() - before) / f64::from(calls)
+    };
+    (0..REPETITIONS).map(repetition).fold(f64::INFINITY, f64::min).max(0.0)
+}
+
+/// CPU time of this thread so far, ns.
+#[allow(clippy::cast_precision_loss, reason = "less than a day")]
+fn thread_ns() -> f64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    now.tv_sec as f64 * 1e9 + now.tv_nsec as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "bytes and requests of a batch")]
+fn real(count: usize) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use hippodrome_analysis::roofline::{COMPONENTS, compose};
+
+    use super::*;
+    use crate::cli::run::RunFile;
+
+    fn options(flags: &[&str]) -> RunOptions {
+        RunFile::try_parse_from(flags).unwrap().options
+    }
+
+    /// Everything costs something here, and what a batch looks like is what its frames are.
+    #[test]
+    fn every_strategy_has_costs_and_bytes() {
+        for (auth, proofs, request_bytes) in [("none", 0, 0.0), ("mac", 4, 64.0), ("hybrid", 1, 64.0)] {
+            let (shape, costs) = measure(&options(&["--auth", auth, "--request-bytes", "100"]), 20.0).unwrap();
+            assert_eq!((shape.replicas, shape.faulty, shape.request_proofs), (4, 1, proofs), "{auth}");
+            // Client, timestamp and length, the operation, its proofs; and at most 64 bytes around all of them.
+            let least = 20.0 * (16.0 + 100.0 + request_bytes);
+            assert!((least..least + 64.0).contains(&shape.bytes.requests), "{auth}: {:?}", shape.bytes);
+            let components = compose(&shape, &costs);
+            for component in &components {
+                let free = auth == "none" && component.name.contains("proof");
+                assert!(free || component.name == "switch" || component.us_per_op > 0.0, "{auth}: {component:?}");
+            }
+            let named = components.iter().filter(|component| COMPONENTS.contains(&component.name.as_str())).count();
+            assert_eq!(named, if auth == "none" { 8 } else { 10 }, "{auth}");
+        }
+    }
+
+    #[test]
+    fn batches_under_way_are_bounded_by_batching_window_and_clients() {
+        for (flags, batch, expected) in [
+            (&["--batch", "adaptive:512,4"][..], 100.0, 4.0),
+            (&["--batch", "fixed:10"], 10.0, 256.0),
+            (&["--batch", "fixed:10", "--clients", "50"], 10.0, 5.0),
+            (&["--clients", "1"], 1.0, 1.0),
+        ] {
+            let found = in_flight(&options(flags), batch);
+            assert!((found - expected).abs() < 1e-9, "{flags:?}: {found}");
+        }
+    }
+}
