@@ -39,5 +39,11 @@ fn execute() -> Result<(), Failure> {
         Command::Keygen(arguments) => commands::keygen::run(&arguments),
         Command::Report(arguments) => commands::report::run(&arguments),
         Command::Sim(arguments) => commands::sim::run(&arguments),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments),
+        Command::Completions(arguments) => {
+            commands::completions::run(&arguments);
+            Ok(())
+        }
+        Command::Man(arguments) => commands::man::run(&arguments),
     }
 }

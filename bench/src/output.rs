@@ -1,6 +1,7 @@
 //! Writing for people and for pipes.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hippodrome_analysis::report::Report;
 use hippodrome_analysis::results::to_json;
@@ -18,6 +19,22 @@ pub(crate) fn print(text: &str) {
 /// Says something on stderr, whether or not somebody still listens there.
 pub(crate) fn tell(text: &str) {
     hippodrome_engine::platform::log(text);
+}
+
+/// Whether progress is left out.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Leaves progress out from now on (`--quiet`).
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Tells how it goes, in a line on stderr that stays as it is: no cursor is moved, so that files and pipes get what
+/// terminals get. Not where it was asked to be quiet.
+pub(crate) fn progress(text: &str) {
+    if !QUIET.load(Ordering::Relaxed) {
+        tell(text);
+    }
 }
 
 /// Prints a report, as JSON or as a summary.

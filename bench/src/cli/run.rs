@@ -47,6 +47,10 @@ pub(crate) struct RunArgs {
     #[arg(long, help_heading = "Results")]
     pub(crate) json: bool,
 
+    /// Leave progress out: nothing on stderr but errors
+    #[arg(long, short, help_heading = "Results")]
+    pub(crate) quiet: bool,
+
     /// Let more than f replicas misbehave: the run will be INVALID, whatever comes of it
     #[arg(long, help_heading = "Faults")]
     pub(crate) allow_too_many_faults: bool,

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use crate::output;
 
+pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod keygen;
 pub(crate) mod load;
+pub(crate) mod man;
 pub(crate) mod replica;
 pub(crate) mod report;
 pub(crate) mod sim;

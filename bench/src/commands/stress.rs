@@ -18,6 +18,9 @@ use crate::scenario::{Scenario, shipped};
 
 /// Plays one scenario or all, or lists them.
 pub(crate) fn run(arguments: &StressArgs) -> Result<(), Failure> {
+    if arguments.quiet {
+        output::be_quiet();
+    }
     match &arguments.scenario {
         _ if arguments.list => list(),
         None => all(arguments),
@@ -97,7 +100,7 @@ fn all(arguments: &StressArgs) -> Result<(), Failure> {
 
 fn play(text: &str, name: &str, out: &std::path::Path, stop: &launch::Stop) -> Result<Scorecard, Failure> {
     let scenario = Scenario::parse(text).map_err(Failure::Usage)?;
-    output::tell(&format!("\n{name}: {}", scenario.description));
+    output::progress(&format!("\n{name}: {}", scenario.description));
     let Played { report, .. } = launch::play(&run_of(&scenario, Some(out.join(name))), Some(&scenario), stop)?;
     report.scorecard.context("a scenario without a scorecard").map_err(Failure::Failed)
 }
@@ -105,7 +108,7 @@ fn play(text: &str, name: &str, out: &std::path::Path, stop: &launch::Stop) -> R
 /// The run that a scenario happens to.
 fn run_of(scenario: &Scenario, out: Option<PathBuf>) -> RunArgs {
     let allow_too_many_faults = scenario.beyond_f;
-    RunArgs { options: scenario.options.clone(), out, json: false, config: None, allow_too_many_faults }
+    RunArgs { options: scenario.options.clone(), out, json: false, quiet: false, config: None, allow_too_many_faults }
 }
 
 fn outcome((scenario, outcome): (String, Result<Scorecard, String>)) -> Outcome {

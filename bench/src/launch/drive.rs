@@ -19,7 +19,7 @@ use super::timeline::{Story, Timeline, on_load_clock};
 use crate::cli::values::name;
 use crate::commands::load::second;
 use crate::failure::Failure;
-use crate::output::{ProgressTable, tell};
+use crate::output::{self, ProgressTable, tell};
 use crate::scenario::Event;
 
 /// How long the load generator may take beyond the load itself and an operation's time-out: connecting, draining,
@@ -229,7 +229,7 @@ impl Follower {
         #[allow(clippy::cast_precision_loss, reason = "seconds of one run")]
         let began_s = self.started.elapsed().as_secs_f64() - second.second as f64;
         self.began_s = Some(self.began_s.map_or(began_s, |known| known.min(began_s)));
-        tell(&self.progress.row(&second));
+        output::progress(&self.progress.row(&second));
         if second.measured {
             self.end = self.end.updated(fleet, process);
         } else if !self.seconds.iter().any(|second| second.measured) {

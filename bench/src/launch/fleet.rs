@@ -18,7 +18,7 @@ use super::process::{Process, describe};
 use super::setup::Setup;
 use crate::commands::replica::Ready;
 use crate::failure::Failure;
-use crate::output::tell;
+use crate::output;
 
 /// Replicas that are not up after this time are given up.
 pub(super) const UP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -112,7 +112,7 @@ impl Fleet {
             }
             if let Some(status) = member.process.ended() {
                 let how = describe(status);
-                tell(&format!("{at_s:>6.1} s  replica {id} ended: {how}; the run goes on"));
+                output::progress(&format!("{at_s:>6.1} s  replica {id} ended: {how}; the run goes on"));
                 self.faults.push(Fault {
                     at_s,
                     kind: PROCESS_EXIT.into(),

@@ -34,6 +34,7 @@ mod setup;
 mod timeline;
 mod watcher;
 
+pub(crate) use machine::{MachineTime, kibibytes};
 pub(crate) use setup::default_directory;
 
 /// Set by Ctrl-C and SIGTERM; looked at wherever the launcher waits.
@@ -66,6 +67,9 @@ pub(crate) struct Played {
 
 /// Runs a cluster with its load, judges the outcome and writes the results directory.
 pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
+    if arguments.quiet {
+        output::be_quiet();
+    }
     let Played { report, directory } = play(arguments, None, &Stop::on_signals()?)?;
     output::verdict(&report, &directory.display().to_string(), arguments.json)
 }
@@ -76,7 +80,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
 /// Whatever keeps the run from being played; what the cluster does wrong is in the report instead.
 pub(crate) fn play(arguments: &RunArgs, scenario: Option<&Scenario>, stop: &Stop) -> Result<Played, Failure> {
     let setup = setup::Setup::prepare(arguments)?;
-    output::tell(&format!("{} replicas, results in {}", setup.options.replicas, setup.directory.display()));
+    output::progress(&format!("{} replicas, results in {}", setup.options.replicas, setup.directory.display()));
     let (mut setup, mut fleet) = fleet::Fleet::start(setup, stop)?;
     let events = scenario.map(|scenario| scenario.events.as_slice());
     let hostiles = hostile::Hostiles::start(&setup, stop)?;

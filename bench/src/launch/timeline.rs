@@ -12,7 +12,7 @@ use super::fleet::Fleet;
 use super::links::Wish;
 use super::setup::Setup;
 use super::watcher::Watcher;
-use crate::output::tell;
+use crate::output;
 use crate::scenario::{Action, Event, Links, Target, Whom};
 
 /// How often replicas are asked for their views, s.
@@ -276,7 +276,7 @@ fn note(
     fleet: &mut Fleet,
 ) {
     let kind = event.action.kind();
-    tell(&told(scenario_s, kind, &replicas, detail));
+    output::progress(&told(scenario_s, kind, &replicas, detail));
     let whom: Vec<Option<u16>> =
         if replicas.is_empty() { vec![None] } else { replicas.iter().copied().map(Some).collect() };
     fleet.faults.extend(whom.into_iter().map(|replica| Fault {
