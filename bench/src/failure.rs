@@ -4,11 +4,14 @@ use std::process::ExitCode;
 
 use crate::output::tell;
 
-/// Exit codes, as every `--help` lists them.
+/// Exit codes, as every `--help` and docs/command-line.md list them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; run and report: the verdict is VALID; stress: GREEN; sweep: all runs are VALID
-  1    run and report: the verdict is INVALID; stress: not GREEN; sweep: not all runs are VALID
+  0    done; run and report: the verdict is VALID; stress: GREEN; sweep: all runs are VALID; doctor:
+       nothing is BAD; sim: nothing was violated, or, with --mutants, every planted bug was found
+  1    run and report: the verdict is INVALID; stress: something is not GREEN; sweep: not all runs are
+       VALID; doctor: something is BAD; sim: something was violated, or a planted bug was not found
+       by a checker that is there for it
   2    usage: a flag, key, value, file or address can not be used (the message names it)
   3    something failed on the way (the message says what)
   130  interrupted by Ctrl-C or SIGTERM";
@@ -26,6 +29,8 @@ pub(crate) enum Failure {
     Invalid,
     /// A scenario is not GREEN; what was not met has been printed.
     NotGreen,
+    /// The doctor found that runs can not be made here; what it is has been printed.
+    Unfit,
     /// Interrupted by a signal.
     Interrupted,
 }
@@ -48,6 +53,7 @@ impl Failure {
             Self::Usage(error) | Self::Failed(error) => format!("{error:#}"),
             Self::Invalid => "the verdict is INVALID".to_owned(),
             Self::NotGreen => "not everything was as the scenario expects".to_owned(),
+            Self::Unfit => "runs can not be made here".to_owned(),
             Self::Interrupted => "interrupted".to_owned(),
         }
     }
@@ -67,7 +73,7 @@ impl Failure {
                 tell(&format!("error: {error:#}"));
                 3
             }
-            Self::Invalid | Self::NotGreen => 1,
+            Self::Invalid | Self::NotGreen | Self::Unfit => 1,
             Self::Interrupted => {
                 tell("interrupted");
                 130

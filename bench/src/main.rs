@@ -47,5 +47,11 @@ fn execute() -> Result<(), Failure> {
         Command::Report(arguments) => commands::report::run(&arguments),
         Command::Roofline(arguments) => commands::roofline::run(&arguments),
         Command::Sim(arguments) => commands::sim::run(&arguments),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments),
+        Command::Completions(arguments) => {
+            commands::completions::run(&arguments);
+            Ok(())
+        }
+        Command::Man(arguments) => commands::man::run(&arguments),
     }
 }

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hippodrome_analysis::report::Report;
 use hippodrome_analysis::roofline::{Costs, Efficiency, FrameBytes, Shape, efficiency};
+use hippodrome_engine::auth::strategies::Reach;
 use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, Keyring, LinkClass, Part, Sealer, Verifier};
 use hippodrome_engine::limits::REQUESTS_MAX;
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Message;
 use hippodrome_engine::protocol::message::{Checkpoint, PrePrepare, Vote};
 use hippodrome_engine::requests::{Batch, ReplyTable, RequestTable};
-use hippodrome_engine::settings::{Batching, Strategy};
 use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 use hippodrome_engine::wire;
 use rustix::time::{ClockId, clock_gettime};
@@ -35,8 +35,6 @@ const MEASURE: Duration = Duration::from_millis(20);
 /// Bytes of the small and the large write whose difference is what a byte costs.
 const SMALL: usize = 64;
 const LARGE: usize = 32 << 10;
-/// Most requests that are signed one by one for a measurement: each costs the same.
-const SIGNED_SINGLY_MAX: usize = 128;
 
 /// What a batch of so many requests looks like under these options, and what its parts cost here.
 ///
@@ -46,10 +44,6 @@ pub(crate) fn measure(options: &RunOptions, batch: f64) -> anyhow::Result<(Shape
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded")]
     let requests = (batch.round() as usize).clamp(1, REQUESTS_MAX);
     let nodes = Nodes::new(options)?;
-    let requests = match nodes.client().strategy(LinkClass::ClientToReplica) {
-        Strategy::Ed25519 => requests.min(SIGNED_SINGLY_MAX),
-        Strategy::None | Strategy::Mac | Strategy::Ed25519Batch => requests,
-    };
     let sample = Sample::new(options, &nodes, requests);
     let shape = Shape {
         replicas: u64::from(options.replicas),
@@ -58,10 +52,10 @@ pub(crate) fn measure(options: &RunOptions, batch: f64) -> anyhow::Result<(Shape
         checkpoint_interval: options.cluster.checkpoint_interval,
         in_flight: in_flight(options, batch),
         cores: platform::cores().len().max(1) as u64,
-        request_proofs: match nodes.client().strategy(LinkClass::ClientToReplica) {
-            Strategy::None => 0,
-            Strategy::Mac => u64::from(options.replicas),
-            Strategy::Ed25519 | Strategy::Ed25519Batch => 1,
+        request_proofs: match nodes.client().strategy(LinkClass::ClientToReplica).about().reach {
+            Reach::Nobody => 0,
+            Reach::Receiver => u64::from(options.replicas),
+            Reach::Everybody => 1,
         },
         shared_message_proofs: Sealer::new(Arc::clone(nodes.client())).same_for_all(LinkClass::ReplicaToReplica),
         bytes: sample.bytes(options, &nodes, batch / real(requests)),
@@ -88,10 +82,7 @@ pub(crate) fn of_run(options: &RunOptions, report: &Report) -> anyhow::Result<Op
 /// Most batches that can be under way: what batching allows, the window, and what the clients can have outstanding.
 #[allow(clippy::cast_precision_loss, reason = "at most a window")]
 fn in_flight(options: &RunOptions, batch: f64) -> f64 {
-    let allowed = match options.replica.batch {
-        Batching::Adaptive { in_flight, .. } => in_flight.min(options.cluster.window),
-        Batching::None | Batching::Fixed { .. } | Batching::Time { .. } => options.cluster.window,
-    };
+    let allowed = options.replica.batch.in_flight_max().min(options.cluster.window);
     (allowed as f64).min(f64::from(options.clients) / batch.max(1.0)).max(1.0)
 }
 
@@ -175,12 +166,13 @@ impl Sample {
         let mut client = Sealer::new(Arc::clone(nodes.client()));
         let mut replica = Verifier::new(Arc::clone(&nodes.keyrings[0]));
         let strategy = nodes.client().strategy(LinkClass::ClientToReplica);
-        let columns = if strategy == Strategy::Mac { real(nodes.keyrings.len() - 1) } else { 1.0 };
+        let columns = if strategy.is_for_receiver() { real(nodes.keyrings.len() - 1) } else { 1.0 };
         costs.make_request_proof = least(|| client.seal_requests(black_box(&table))) / requests / columns;
         let mut good = Vec::new();
         let check = least(|| replica.verify_requests(&[Part::whole(black_box(&table), 0)], &mut good)) / requests;
         // A tag is checked by making it anew: what the checks besides cost might be done in another way.
-        costs.check_request_proof = if strategy == Strategy::Mac { check.min(costs.make_request_proof) } else { check };
+        costs.check_request_proof =
+            if strategy.is_for_receiver() { check.min(costs.make_request_proof) } else { check };
 
         let client_node = nodes.client().own().0;
         (costs.make_message_proof, costs.check_message_proof) =
@@ -204,7 +196,7 @@ impl Sample {
         let mut good = Vec::new();
         let check = least(|| verifier.verify(class, black_box(&checks), &mut good)) / real(TOGETHER);
         // Tags for one receiver can be made side by side, as they are checked.
-        let is_tag = nodes.client().strategy(class) == Strategy::Mac;
+        let is_tag = nodes.client().strategy(class).is_for_receiver();
         (if is_tag { make.min(check) } else { make }, check)
     }
 }

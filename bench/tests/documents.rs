@@ -305,6 +305,33 @@ fn every_batching_strategy_has_a_row_and_a_section() {
     }
 }
 
+/// One list of exit codes: on a page, and in the help of the binary and of all its commands.
+#[test]
+fn exit_codes_are_the_same_everywhere() {
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let listed = |text: &str| words(text.split_once("Exit codes:").expect("exit codes").1);
+    let page = read("docs/command-line.md");
+    let expected = listed(block_lines(&page).collect::<Vec<_>>().join("\n").split("\nhippodrome ").next().unwrap());
+    for code in ["0", "1", "2", "3", "130"] {
+        assert!(expected.iter().any(|word| word == code), "{expected:?}");
+    }
+    let commands = commands();
+    for arguments in std::iter::once(vec![]).chain(commands.keys().map(|name| vec![name.as_str()])) {
+        assert_eq!(listed(&help(&arguments)), expected, "{arguments:?} --help");
+    }
+}
+
+#[test]
+fn every_check_of_the_doctor_is_described() {
+    let output = Command::new(env!("CARGO_BIN_EXE_hippodrome")).args(["doctor", "--json", "--out", "/tmp"]).output();
+    let findings: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    let checks = findings["checks"].as_array().unwrap();
+    assert_lists("docs/command-line.md", "check", checks.iter().map(|check| check["name"].as_str().unwrap()));
+    let mut names = BTreeSet::new();
+    fields(&findings, &mut names);
+    assert_names_all("docs/command-line.md", names.iter().map(String::as_str));
+}
+
 /// The example of a batching strategy is compiled and tested: what CONTRIBUTING.md shows is that very file.
 #[test]
 fn the_example_in_contributing_is_the_code_that_is_tested() {

@@ -4,10 +4,13 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::EXIT_CODES;
 
+pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod faulty;
 pub(crate) mod given;
 pub(crate) mod keygen;
 pub(crate) mod load;
+pub(crate) mod man;
 pub(crate) mod options;
 pub(crate) mod replica;
 pub(crate) mod report;
@@ -35,7 +38,7 @@ pub(crate) const BUILD_PROFILE: &str = if cfg!(debug_assertions) { "debug" } els
 /// `hippodrome run` does all of it on this machine. For several machines: `keygen` once, then `replica` on each, then
 /// `load`.
 #[derive(Debug, Parser)]
-#[command(name = "hippodrome", version, long_version = LONG_VERSION, after_long_help = EXAMPLES)]
+#[command(name = "hippodrome", version, long_version = LONG_VERSION, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -76,6 +79,12 @@ pub(crate) enum Command {
     Report(report::ReportArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", roofline::EXAMPLES))]
     Roofline(Box<roofline::RooflineArgs>),
-    #[command(after_long_help = sim::EXAMPLES)]
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", sim::EXAMPLES))]
     Sim(sim::SimArgs),
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", doctor::EXAMPLES))]
+    Doctor(doctor::DoctorArgs),
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", completions::EXAMPLES))]
+    Completions(completions::CompletionsArgs),
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", man::EXAMPLES))]
+    Man(man::ManArgs),
 }

@@ -48,11 +48,15 @@ pub(crate) struct RunArgs {
     #[arg(long, help_heading = "Results")]
     pub(crate) json: bool,
 
+    /// Leave progress out: nothing on stderr but errors
+    #[arg(long, short, help_heading = "Results")]
+    pub(crate) quiet: bool,
+
     /// Show a dashboard on the terminal while it runs, and the summary after it; q stops the run
     ///
     /// Throughput and latency second by second, each replica's view, sequence numbers and use of the machine, stages and
     /// queues, and what happened. Needs a terminal. See docs/monitoring.md.
-    #[arg(long, help_heading = "Results", conflicts_with = "json")]
+    #[arg(long, help_heading = "Results", conflicts_with_all = ["json", "quiet"])]
     pub(crate) tui: bool,
 
     /// Serve metrics for Prometheus while it runs: replica 0 at this address, each other process a port further

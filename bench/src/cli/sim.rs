@@ -19,14 +19,7 @@ Of each failure up to the third, two files are written to the directory of --out
   seed-N.json   the shrunk plan: what fails, as small as it was possible to make it
   seed-N.txt    what happens in it, a line for each event; its end is printed as well
 A plan may be edited by hand. A line of a trace has the simulated time, who it happens to (r0 to r9 are replicas, r0a
-and r0b twins, c0 and so on clients, ** the world), and what happens.
-
-Exit codes:
-  0    nothing was violated; with --mutants: every planted bug was found
-  1    something was violated; with --mutants: a planted bug was not found by a checker that is there for it
-  2    usage: a flag, value or plan can not be used (the message names it)
-  3    something failed on the way (the message says what)
-  130  interrupted by Ctrl-C or SIGTERM: the verdict on the seeds that were run is printed";
+and r0b twins, c0 and so on clients, ** the world), and what happens.";
 
 /// Simulate clusters under faults and check that they stay correct
 ///

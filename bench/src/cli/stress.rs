@@ -59,6 +59,10 @@ pub(crate) struct StressArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
+    /// Leave progress out: nothing on stderr but errors
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+
     /// Print report.json on stdout, with --all the list of scorecards, and nothing else there
     #[arg(long)]
     pub(crate) json: bool,

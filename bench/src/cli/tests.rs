@@ -136,6 +136,10 @@ fn help_of_every_command_tells_examples_and_exit_codes() {
         ("load", "all logical clients of one client node"),
         ("keygen", "Never overwrites"),
         ("report", "reading only its files"),
+        ("sim", "the replica's own code under simulated time"),
+        ("doctor", "changes nothing"),
+        ("completions", "completes commands and options in a shell"),
+        ("man", "one for each command"),
     ] {
         let (kind, text) = error(&[command, "--help"]);
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -8,8 +8,11 @@ use crate::cli::values::Sample;
 use crate::failure::Failure;
 use crate::output;
 
+pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod keygen;
 pub(crate) mod load;
+pub(crate) mod man;
 pub(crate) mod replica;
 pub(crate) mod report;
 pub(crate) mod roofline;

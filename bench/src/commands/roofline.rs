@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &RooflineArgs) -> Result<(), Failure> {
 fn of_settings(arguments: &RooflineArgs) -> Result<(), Failure> {
     let options = &arguments.options;
     #[allow(clippy::cast_precision_loss, reason = "at most 4096")]
-    let most = options.replica.batch.size().min(options.clients as usize) as f64;
+    let most = options.replica.batch.requests_max().min(options.clients as usize) as f64;
     let (shape, costs) = roofline::measure(options, arguments.requests.unwrap_or(most))?;
     let components = compose(&shape, &costs);
     if arguments.json {

@@ -1,8 +1,7 @@
 //! `hippodrome stress`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::rc::Rc;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -13,7 +12,7 @@ use serde::Serialize;
 use crate::cli::run::RunArgs;
 use crate::cli::stress::StressArgs;
 use crate::failure::Failure;
-use crate::launch::{self, Console, Played};
+use crate::launch::{self, Played};
 use crate::output;
 use crate::scenario::{Scenario, shipped};
 
@@ -43,7 +42,7 @@ fn one(name: &str, arguments: &StressArgs) -> Result<(), Failure> {
     let scenario = if is_file { Scenario::read(&path) } else { shipped::text(name).and_then(Scenario::parse) };
     let scenario = scenario.map_err(Failure::Usage)?;
     let stop = launch::Stop::on_signals()?;
-    let Played { report, directory } = play_one(&scenario, arguments.out.clone(), &stop)?;
+    let Played { report, directory } = play_one(&scenario, arguments.out.clone(), arguments.quiet, &stop)?;
     output::report(&report, &directory.display().to_string(), arguments.json);
     if report.scorecard.is_some_and(|card| card.green) { Ok(()) } else { Err(Failure::NotGreen) }
 }
@@ -72,7 +71,7 @@ fn all(arguments: &StressArgs) -> Result<(), Failure> {
         let (name, skip) = (shipped.title.name, shipped.title.skip);
         let outcome = match skip {
             Some(why) => Err(why),
-            None => match play(shipped.text, &name, &out, &stop) {
+            None => match play(shipped.text, &name, &out, arguments.quiet, &stop) {
                 Err(Failure::Interrupted) => return Err(Failure::Interrupted),
                 Err(failure) => {
                     green = false;
@@ -96,15 +95,17 @@ fn all(arguments: &StressArgs) -> Result<(), Failure> {
     if green { Ok(()) } else { Err(Failure::NotGreen) }
 }
 
-fn play(text: &str, name: &str, out: &std::path::Path, stop: &launch::Stop) -> Result<Scorecard, Failure> {
+fn play(text: &str, name: &str, out: &Path, quiet: bool, stop: &launch::Stop) -> Result<Scorecard, Failure> {
     let scenario = Scenario::parse(text).map_err(Failure::Usage)?;
-    output::tell(&format!("\n{name}: {}", scenario.description));
-    let Played { report, .. } = play_one(&scenario, Some(out.join(name)), stop)?;
+    if !quiet {
+        output::tell(&format!("\n{name}: {}", scenario.description));
+    }
+    let Played { report, .. } = play_one(&scenario, Some(out.join(name)), quiet, stop)?;
     report.scorecard.context("a scenario without a scorecard").map_err(Failure::Failed)
 }
 
-fn play_one(scenario: &Scenario, out: Option<PathBuf>, stop: &launch::Stop) -> Result<Played, Failure> {
-    launch::play(&run_of(scenario, out), Some(scenario), Rc::new(Console::default()), stop)
+fn play_one(scenario: &Scenario, out: Option<PathBuf>, quiet: bool, stop: &launch::Stop) -> Result<Played, Failure> {
+    launch::play(&run_of(scenario, out), Some(scenario), launch::console(quiet), stop)
 }
 
 /// The run that a scenario happens to.
@@ -114,6 +115,7 @@ fn run_of(scenario: &Scenario, out: Option<PathBuf>) -> RunArgs {
         options: scenario.options.clone(),
         out,
         json: false,
+        quiet: false,
         tui: false,
         metrics: None,
         config: None,

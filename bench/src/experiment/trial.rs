@@ -54,6 +54,7 @@ pub(crate) fn run(
         options: options.clone(),
         out,
         json: false,
+        quiet: false,
         tui: false,
         metrics: None,
         config: None,

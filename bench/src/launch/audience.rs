@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 
 use hippodrome_analysis::series::Second;
 
@@ -29,6 +30,24 @@ pub(crate) struct Console {
     table: RefCell<ProgressTable>,
 }
 
+/// Tells nothing.
+#[derive(Debug)]
+pub(crate) struct Silent;
+
+/// Who tells how a run goes where nobody else does: the console, or with `--quiet` nobody.
+pub(crate) fn console(quiet: bool) -> Rc<dyn Audience> {
+    if quiet { Rc::new(Silent) } else { Rc::new(Console::default()) }
+}
+
+impl Audience for Silent {
+    fn begins(&self, _: u16, _: &Path) {}
+
+    fn second(&self, _: &Second) {}
+
+    fn happened(&self, _: &str) {}
+}
+
+/// Lines stay as they are: no cursor is moved, so that files and pipes get what terminals get.
 impl Audience for Console {
     fn begins(&self, replicas: u16, directory: &Path) {
         tell(&format!("{replicas} replicas, results in {}", directory.display()));

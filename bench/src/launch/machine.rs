@@ -8,15 +8,15 @@ use crate::cli::{BUILD_PROFILE, GIT_COMMIT};
 
 /// The machine's CPU time so far, ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct MachineTime {
-    idle: u64,
+pub(crate) struct MachineTime {
     steal: u64,
+    idle: u64,
     total: u64,
 }
 
 impl MachineTime {
     /// Until now; zero where the kernel does not tell.
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         read_to_string("/proc/stat").ok().and_then(|text| Self::parse(&text)).unwrap_or_default()
     }
 
@@ -24,26 +24,25 @@ impl MachineTime {
         let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
         // user, nice, system, idle, iowait, irq, softirq, steal; guest time is part of user time.
         let ticks: Vec<u64> = line.split_whitespace().take(8).map(|field| field.parse().ok()).collect::<Option<_>>()?;
-        Some(Self { idle: ticks[3] + ticks[4], steal: *ticks.get(7)?, total: ticks.iter().sum() })
+        Some(Self { steal: *ticks.get(7)?, idle: ticks.get(3)? + ticks.get(4)?, total: ticks.iter().sum() })
     }
 
     /// Share of the time since `earlier` that the host gave to others, percent.
-    #[allow(clippy::cast_precision_loss, reason = "ticks of one run")]
-    pub(super) fn steal_percent(self, earlier: Self) -> f64 {
-        let total = self.total.saturating_sub(earlier.total);
-        if total == 0 { 0.0 } else { 100.0 * self.steal.saturating_sub(earlier.steal) as f64 / total as f64 }
+    pub(crate) fn steal_percent(self, earlier: Self) -> f64 {
+        percent(self.steal.saturating_sub(earlier.steal), self.total.saturating_sub(earlier.total))
+    }
+
+    /// Share of the time since `earlier`, without what the host gave to others, that its cores did something, percent.
+    pub(crate) fn busy_percent(self, earlier: Self) -> f64 {
+        let since = |now: u64, then: u64| now.saturating_sub(then);
+        let own = since(self.total, earlier.total).saturating_sub(since(self.steal, earlier.steal));
+        percent(own.saturating_sub(since(self.idle, earlier.idle)), own)
     }
 }
 
-impl MachineTime {
-    /// Share of the time since `earlier`, without what the host gave to others, that its cores did something, percent.
-    #[allow(clippy::cast_precision_loss, reason = "ticks of one run")]
-    pub(super) fn busy_percent(self, earlier: Self) -> f64 {
-        let since = |now: u64, then: u64| now.saturating_sub(then);
-        let own = since(self.total, earlier.total).saturating_sub(since(self.steal, earlier.steal));
-        let busy = own.saturating_sub(since(self.idle, earlier.idle));
-        if own == 0 { 0.0 } else { 100.0 * busy as f64 / own as f64 }
-    }
+#[allow(clippy::cast_precision_loss, reason = "ticks of one run")]
+fn percent(part: u64, of: u64) -> f64 {
+    if of == 0 { 0.0 } else { 100.0 * part as f64 / of as f64 }
 }
 
 /// The machine and the build; transports and placement are the replicas' to tell.
@@ -71,7 +70,8 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.trim())
 }
 
-fn kibibytes(text: &str, name: &str) -> Option<u64> {
+/// The value of a `name: value kB` line.
+pub(crate) fn kibibytes(text: &str, name: &str) -> Option<u64> {
     field(text, name)?.strip_suffix(" kB")?.parse().ok()
 }
 

@@ -38,8 +38,8 @@ mod setup;
 mod timeline;
 mod watcher;
 
-pub(crate) use audience::{Audience, Console};
-pub(crate) use machine::environment;
+pub(crate) use audience::{Audience, console};
+pub(crate) use machine::{MachineTime, environment, kibibytes};
 pub(crate) use setup::{check, default_directory};
 
 /// Set by Ctrl-C and SIGTERM; looked at wherever the launcher waits.
@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let Played { report, directory } = if arguments.tui {
         on_screen(arguments, &stop)?
     } else {
-        play(arguments, None, Rc::new(Console::default()), &stop)?
+        play(arguments, None, console(arguments.quiet), &stop)?
     };
     output::verdict(&report, &directory.display().to_string(), arguments.json)
 }

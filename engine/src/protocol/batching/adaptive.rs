@@ -45,6 +45,10 @@ impl Policy for Adaptive {
         self.requests
     }
 
+    fn in_flight_max(&self) -> u64 {
+        self.in_flight
+    }
+
     fn hold(&self) -> Duration {
         Duration::ZERO
     }

@@ -103,6 +103,10 @@ impl Policy for LatencyTarget {
         self.requests_max
     }
 
+    fn in_flight_max(&self) -> u64 {
+        self.in_flight
+    }
+
     fn hold(&self) -> Duration {
         Duration::ZERO
     }

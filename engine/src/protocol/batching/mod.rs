@@ -70,6 +70,11 @@ pub trait Policy: fmt::Debug + fmt::Display + Fresh + Send + Sync {
     /// Most requests that it ever lets into a batch, at most [`REQUESTS_MAX`](crate::limits::REQUESTS_MAX).
     fn requests_max(&self) -> usize;
 
+    /// Most batches that it ever lets be between proposal and execution; the window bounds them too.
+    fn in_flight_max(&self) -> u64 {
+        u64::MAX
+    }
+
     /// The longest that it keeps the oldest request waiting while no batch is in flight. While one is, a policy may
     /// wait for its execution. So nothing waits for ever as long as batches are executed.
     fn hold(&self) -> Duration;
@@ -177,6 +182,18 @@ impl Batching {
     #[must_use]
     pub fn policy(&self) -> Box<dyn Policy> {
         self.0.fresh()
+    }
+
+    /// Most requests in a batch.
+    #[must_use]
+    pub fn requests_max(&self) -> usize {
+        self.0.requests_max()
+    }
+
+    /// Most batches between proposal and execution, the window apart.
+    #[must_use]
+    pub fn in_flight_max(&self) -> u64 {
+        self.0.in_flight_max()
     }
 
     /// A policy that is in no registry.

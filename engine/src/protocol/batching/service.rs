@@ -36,18 +36,26 @@ pub(super) struct Service {
     pub(super) request_ns: u64,
     /// On the network, in all.
     pub(super) network_ns: u64,
+    /// Of so many batches one stops the first stage for that long; of none if 0.
+    pub(super) hiccup: (u64, u64),
     free: [u64; 3],
+    batches: u64,
 }
 
 impl Service {
     pub(super) const fn new(batch_ns: u64, request_ns: u64, network_ns: u64) -> Self {
-        Self { batch_ns, request_ns, network_ns, free: [0; 3] }
+        Self { batch_ns, request_ns, network_ns, hiccup: (0, 0), free: [0; 3], batches: 0 }
     }
 
     /// When a batch that is proposed now will have been executed. In order.
     fn execute(&mut self, now: u64, requests: usize) -> u64 {
         let work = self.batch_ns + self.request_ns * requests as u64;
         let mut at = now + self.network_ns;
+        self.batches += 1;
+        let (every, stop_ns) = self.hiccup;
+        if every > 0 && self.batches.is_multiple_of(every) {
+            self.free[0] = self.free[0].max(at) + stop_ns;
+        }
         for free in &mut self.free {
             at = at.max(*free) + work;
             *free = at;
@@ -69,6 +77,8 @@ pub(super) struct Model {
     next: u64,
     /// When each request was executed, and how long it was here.
     executed: Vec<(u64, u64)>,
+    /// When each batch was executed, and how many requests it had.
+    sizes: Vec<(u64, usize)>,
 }
 
 impl Model {
@@ -82,6 +92,7 @@ impl Model {
             in_flight: VecDeque::new(),
             next: 1,
             executed: Vec::new(),
+            sizes: Vec::new(),
         }
     }
 
@@ -168,6 +179,7 @@ impl Model {
             arrived: Time(requests[0]),
             proposed: Time(proposed),
         });
+        self.sizes.push((at, requests.len()));
         self.executed.extend(requests.iter().map(|arrived| (at, at - arrived)));
         requests.len()
     }
@@ -183,6 +195,13 @@ impl Model {
     /// Requests executed in `period`.
     pub(super) fn completed(&self, period: &Range<u64>) -> usize {
         self.executed.iter().filter(|(at, _)| period.contains(at)).count()
+    }
+
+    /// The largest batch of each part of `period` that is so long.
+    pub(super) fn largest(&self, period: &Range<u64>, part_ns: u64) -> Vec<usize> {
+        let parts = (period.start..period.end).step_by(usize::try_from(part_ns).expect("a short time"));
+        let within = |part: u64| self.sizes.iter().filter(move |(at, _)| (part..part + part_ns).contains(at));
+        parts.map(|part| within(part).map(|&(_, size)| size).max().unwrap_or(0)).collect()
     }
 
     pub(super) fn waiting(&self) -> usize {

@@ -54,6 +54,29 @@ fn it_makes_use_of_what_the_target_allows() {
     assert!((1.8..=2.5).contains(&p99), "{p99} ms");
 }
 
+/// Where the load stays the same, so do batches: the controller rests, instead of going up and down for ever.
+#[test]
+fn it_comes_to_rest() {
+    let mut model = model("latency-target:2500us", SERVICE);
+    model.run(BURSTS, 10 * SECOND);
+    let after = model.run(BURSTS, 10 * SECOND);
+    let largest = model.largest(&after, SECOND / 10);
+    let (least, most) = (*largest.iter().min().unwrap(), *largest.iter().max().unwrap());
+    assert!(least > 64 && most <= least + least / 4, "from {least} to {most} requests");
+}
+
+/// A machine that stops for a moment now and then, as real ones do, is not mistaken for batches that are too large.
+#[test]
+fn hiccups_do_not_make_batches_small() {
+    let hiccups = Service { hiccup: (400, 5 * MILLISECOND), ..SERVICE };
+    let mut model = model("latency-target:2500us", hiccups);
+    model.run(BURSTS, 10 * SECOND);
+    let after = model.run(BURSTS, 10 * SECOND);
+    let mut largest = model.largest(&after, SECOND / 10);
+    largest.sort_unstable();
+    assert!(largest[largest.len() / 2] > 64, "{largest:?}");
+}
+
 #[test]
 fn under_overload_it_goes_for_throughput() {
     for target in ["10us", "1ms", "5ms"] {
