@@ -4,7 +4,7 @@
 //! [statistics] (intervals and drift), [scorecard] (how faults were borne), [audit] (the verdict: five points that a run
 //! must prove), [report] (`report.json`), [results] (the directory that holds all files) and [summary] (a report as
 //! text for people). [sweep] is about many runs that differ in chosen settings, [comparison] about whether settings
-//! differ in speed.
+//! differ in speed, [search] about the highest rate that meets latency objectives.
 //!
 //! This crate knows nothing of the engine or the load generator: whatever it judges is handed to it as plain data, so
 //! that results of other machines, and of later versions, can be read without either.
@@ -15,6 +15,7 @@ pub mod latency;
 pub mod report;
 pub mod results;
 pub mod scorecard;
+pub mod search;
 pub mod series;
 pub mod statistics;
 pub mod summary;

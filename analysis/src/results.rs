@@ -45,6 +45,8 @@ pub const COMPARISON_CSV: &str = "comparison.csv";
 pub const SWEEP_CSV: &str = "sweep.csv";
 /// Many runs: a table for documents, a row each point.
 pub const SWEEP_MARKDOWN: &str = "sweep.md";
+/// A search for the highest rate.
+pub const SEARCH: &str = "search.json";
 /// The folder of every process's log.
 pub const LOGS: &str = "logs";
 
