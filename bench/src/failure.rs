@@ -4,15 +4,13 @@ use std::process::ExitCode;
 
 use crate::output::tell;
 
-/// Exit codes, as every `--help` lists them.
+/// Exit codes, as `--help` lists them; compare and search, which have more, list their own.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; for run and report: the verdict is VALID; for stress: GREEN; for sweep: all runs are VALID
-  1    run and report: the verdict is INVALID; stress: something is not GREEN; sweep: not all runs are VALID;
-       compare: a side is slower than it may be; search: no rate meets the objectives
+  0    done; run and report: the verdict is VALID; stress: GREEN; sweep: all runs are VALID
+  1    run and report: the verdict is INVALID; stress: not GREEN; sweep: not all runs are VALID
   2    usage: a flag, key, value, file or address can not be used (the message names it)
   3    something failed on the way (the message says what)
-  4    compare and search: inconclusive (their --help says when)
   130  interrupted by Ctrl-C or SIGTERM";
 
 /// Why a command ended.

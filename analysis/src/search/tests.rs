@@ -48,16 +48,17 @@ fn hunted(cluster: &mut Cluster, base: f64, limit_s: f64, runs: u32) -> (Found, 
     }
 }
 
-/// Over a wide range of capacities and objectives, and of calibrations that were off.
+/// Objectives that are met up to 95, 90, 80 and 70 % of the capacity, and calibrations that were off by up to 60 %. In
+/// most trials, at least 19 of 20, what was found lies within 10 % of the truth.
 #[test]
 fn the_same_rate_is_found_again_despite_noise() {
-    for (noise, worst) in [((0.0, 0.0), 0), ((0.01, 0.1), 0), ((0.03, 0.2), 20)] {
+    for (noise, worst) in [((0.0, 0.0), 0), ((0.01, 0.05), 4), ((0.02, 0.1), 20)] {
         let mut far = 0;
         let mut most = 0;
         for trial in 0..400 {
             let random = Xoshiro256PlusPlus::seed_from_u64(trial);
             let mut cluster = Cluster { random, capacity: 100_000.0, noise };
-            let limit_s = 100.0_f64.ln() / (100_000.0 * [0.1, 0.3, 0.5, 0.9][usize::try_from(trial).unwrap() % 4]);
+            let limit_s = 100.0_f64.ln() / (100_000.0 * [0.05, 0.1, 0.2, 0.3][usize::try_from(trial).unwrap() % 4]);
             let base = 100_000.0 * (0.6 + cluster.random.random::<f64>());
             let truth = cluster.truth(limit_s);
             let (found, runs) = hunted(&mut cluster, base, limit_s, 5);
