@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use crate::output::tell;
 
-/// Exit codes, as every `--help` lists them.
+/// Exit codes, as `--help` lists them; compare and search, which have more, list their own.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; for run and report: the verdict is VALID; for stress: GREEN; for sweep: all runs are VALID
-  1    run and report: the verdict is INVALID; stress: something is not GREEN; sweep: not all runs are VALID
+  0    done; run and report: the verdict is VALID; stress: GREEN; sweep: all runs are VALID
+  1    run and report: the verdict is INVALID; stress: not GREEN; sweep: not all runs are VALID
   2    usage: a flag, key, value, file or address can not be used (the message names it)
   3    something failed on the way (the message says what)
   130  interrupted by Ctrl-C or SIGTERM";
@@ -26,6 +26,12 @@ pub(crate) enum Failure {
     Invalid,
     /// A scenario is not GREEN; what was not met has been printed.
     NotGreen,
+    /// A side is slower than it may be; by how much has been printed.
+    Slower,
+    /// No rate meets the objectives; which were tried has been printed.
+    Missed,
+    /// No conclusion may be drawn; why has been printed.
+    Inconclusive,
     /// Interrupted by a signal.
     Interrupted,
 }
@@ -48,6 +54,9 @@ impl Failure {
             Self::Usage(error) | Self::Failed(error) => format!("{error:#}"),
             Self::Invalid => "the verdict is INVALID".to_owned(),
             Self::NotGreen => "not everything was as the scenario expects".to_owned(),
+            Self::Slower => "a side is slower than it may be".to_owned(),
+            Self::Missed => "no rate meets the objectives".to_owned(),
+            Self::Inconclusive => "inconclusive".to_owned(),
             Self::Interrupted => "interrupted".to_owned(),
         }
     }
@@ -67,7 +76,8 @@ impl Failure {
                 tell(&format!("error: {error:#}"));
                 3
             }
-            Self::Invalid | Self::NotGreen => 1,
+            Self::Invalid | Self::NotGreen | Self::Slower | Self::Missed => 1,
+            Self::Inconclusive => 4,
             Self::Interrupted => {
                 tell("interrupted");
                 130

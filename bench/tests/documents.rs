@@ -6,8 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use hippodrome_analysis::comparison::differences::Difference;
+use hippodrome_analysis::comparison::verdict::{Conclusion, Gate, Outcome};
+use hippodrome_analysis::comparison::{Compared, ComparedRun, Comparison, Ratio, Versus, figure, table};
 use hippodrome_analysis::report::{Fault, Replica, Report, Stage};
 use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
+use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};
 use hippodrome_analysis::{results, series};
 use hippodrome_engine::byzantine;
 use hippodrome_engine::protocol::planted::Planted;
@@ -257,8 +261,23 @@ fn pages_name_everything_that_they_are_about() {
     for field in &fields_of_plans {
         assert!(words.contains(field.as_str()), "docs/simulator.md does not name {field}, a field of plans");
     }
+    let experiments = files("bench/experiments", ".toml");
+    assert_lists("docs/experiments.md", "name", experiments.iter().map(|name| name.trim_end_matches(".toml")));
     let scenarios = files("bench/scenarios", ".toml");
     assert_names_all("docs/scenarios.md", scenarios.iter().map(|name| name.trim_end_matches(".toml")));
+}
+
+/// A sweep with one of everything.
+fn sweep_with_all() -> Sweep {
+    let run = Run { figures: Some(Figures::default()), ..Run::default() };
+    let figures = BTreeMap::from([("ops_per_s".to_owned(), Spread::default())]);
+    let summary = Summary { figures, ..Summary::default() };
+    Sweep {
+        varied: vec![Varied::default()],
+        excluded: vec![Excluded::default()],
+        points: vec![Point { runs: vec![run], summary, ..Point::default() }],
+        ..Sweep::default()
+    }
 }
 
 #[test]
@@ -277,8 +296,13 @@ fn every_field_of_the_results_is_described() {
         Timeline { views: vec![ViewSample::default()], faults: vec![Injected::default()], ..Timeline::default() };
     let timeline = serde_json::to_value(timeline).unwrap();
     fields(&timeline, &mut names);
+    fields(&serde_json::to_value(sweep_with_all()).unwrap(), &mut names);
+    names.extend(sweep::to_csv(&Sweep::default()).trim().split(',').map(str::to_owned));
     let columns = series::to_csv(&[]);
     names.extend(columns.trim().split(',').map(str::to_owned));
+    let (comparison, columns) = comparison();
+    fields(&comparison, &mut names);
+    names.extend(columns.iter().cloned());
     assert!(names.len() > 100, "only {} fields", names.len());
     assert_names_all("docs/results.md", names.iter().map(String::as_str));
     let page = read("docs/results.md");
@@ -292,9 +316,67 @@ fn every_field_of_the_results_is_described() {
     let own = section(&page, results::TIMELINE);
     let listed: BTreeSet<&str> = timeline.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(first_column(own, "field"), listed, "docs/results.md: {}", results::TIMELINE);
+    let swept = serde_json::to_value(sweep_with_all()).unwrap();
+    let mut of_sweeps = BTreeSet::new();
+    fields(&swept, &mut of_sweeps);
+    let own: BTreeSet<&str> = quoted(section(&page, results::SWEEP)).into_iter().collect();
+    // What its environment holds is said of reports.
+    for part in swept["environment"].as_object().unwrap().keys() {
+        of_sweeps.remove(part);
+    }
+    for field in &of_sweeps {
+        assert!(own.contains(field.as_str()), "docs/results.md: {} does not name `{field}`", results::SWEEP);
+    }
+    let of_many_runs = [results::SWEEP, results::SWEEP_CSV, results::SWEEP_MARKDOWN, results::PLAN, results::TRIAL];
+    assert_names_all("docs/results.md", of_many_runs);
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
+    let of_comparisons = [results::COMPARISON, results::COMPARISON_MARKDOWN, results::COMPARISON_CSV];
     let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS];
-    assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs));
+    assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs).chain(of_comparisons));
+}
+
+#[test]
+fn everything_in_a_comparison_is_described() {
+    let (comparison, columns) = comparison();
+    let page = read("docs/results.md");
+    let own = section(&page, results::COMPARISON);
+    assert_eq!(first_column(own, "column"), columns.iter().map(String::as_str).collect());
+    let mut names = BTreeSet::new();
+    fields(&comparison, &mut names);
+    names.extend(figure::Figure::ALL.map(|figure| figure.name().to_owned()));
+    let conclusions = Conclusion::ALL.map(|conclusion| serde_json::to_value(conclusion).unwrap());
+    let outcomes = [Outcome::Passed, Outcome::Inconclusive, Outcome::Slower];
+    let outcomes = outcomes.map(|outcome| serde_json::to_value(outcome).unwrap());
+    names.extend(conclusions.iter().chain(&outcomes).map(|name| name.as_str().unwrap().to_owned()));
+    let words: BTreeSet<&str> = quoted(own).into_iter().collect();
+    for name in &names {
+        assert!(words.contains(name.as_str()), "docs/results.md, {}, does not name `{name}`", results::COMPARISON);
+    }
+}
+
+/// A comparison with all of its fields, and the columns of its table.
+fn comparison() -> (Value, Vec<String>) {
+    let sides = vec![Compared { runs: vec![ComparedRun::default()], ..Compared::default() }];
+    let versus = vec![Versus { figures: vec![Ratio::default()], ..Versus::default() }];
+    let (differences, gate) = (vec![Difference::default()], Some(Gate::default()));
+    let comparison = Comparison { sides, versus, differences, gate, ..Comparison::default() };
+    let columns = table::COLUMNS.trim().split(',').map(str::to_owned).collect();
+    (serde_json::to_value(comparison).unwrap(), columns)
+}
+
+#[test]
+fn experiments_have_as_many_runs_as_their_page_says() {
+    let page = read("docs/experiments.md");
+    for name in files("bench/experiments", ".toml").iter().map(|name| name.trim_end_matches(".toml")) {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_hippodrome")).args(["sweep", name, "--dry-run"]).output().unwrap();
+        assert!(output.status.success(), "{name}");
+        let told = String::from_utf8(output.stdout).unwrap();
+        let (runs, _) = told.lines().last().and_then(|line| line.split_once(" runs, about ")).unwrap();
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap();
+        let cells: Vec<&str> = row.split(" | ").collect();
+        assert_eq!(cells[cells.len() - 2], runs, "docs/experiments.md: runs of {name}");
+    }
 }
 
 #[test]

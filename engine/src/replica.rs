@@ -72,6 +72,8 @@ pub struct ReplicaOptions {
     pub machine_replicas: usize,
     /// For tests of the audit: from this operation on, this replica computes wrongly.
     pub wrong_from: Option<u64>,
+    /// A handicap: CPU time that it burns for each executed operation, ns; 0 for none.
+    pub burn_ns: u64,
     /// How it misbehaves on purpose; empty for a correct replica.
     pub byzantine: Vec<Kind>,
     /// Set to stop.
@@ -224,8 +226,8 @@ fn parts(
     failure: &Failure,
 ) -> Result<(Parts, Option<Arc<Directory>>), ReplicaError> {
     let storage_options = storage_options(&options)?;
-    let ReplicaOptions { cluster, key, id, listener, batching, transport, wrong_from, byzantine, network, .. } =
-        options;
+    let handicap = (options.wrong_from, options.burn_ns);
+    let ReplicaOptions { cluster, key, id, listener, batching, transport, byzantine, network, .. } = options;
     let quorums = cluster.quorums();
     if usize::from(id.0) >= quorums.n() {
         return Err(ReplicaError::UnknownReplica { id, n: quorums.n() });
@@ -238,7 +240,7 @@ fn parts(
         client_nodes: client_nodes.clone(),
         checkpoint_interval: settings.checkpoint_interval,
     };
-    let mut executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
+    let mut executor = Executor::new(executor_config, application(&cluster, handicap)?);
     let identity = Identity { fingerprint: cluster.fingerprint(), replica: id };
     let remembered = match &storage_options {
         Some(options) => remember(options, identity, &mut executor, settings, common, failure)?,
@@ -401,11 +403,16 @@ fn validator(settings: &ClusterSettings) -> Result<Validator, ReplicaError> {
     app::validator(settings).ok_or_else(|| ReplicaError::UnknownApplication(settings.application.clone()))
 }
 
-fn application(cluster: &ClusterFile, wrong_from: Option<u64>) -> Result<Box<dyn Application>, ReplicaError> {
+/// The application of the cluster, wrong from some operation on or with CPU time to burn, if that is asked.
+fn application(
+    cluster: &ClusterFile,
+    (wrong_from, burn_ns): (Option<u64>, u64),
+) -> Result<Box<dyn Application>, ReplicaError> {
     let settings = &cluster.settings;
     let inner = app::open(settings).ok_or_else(|| ReplicaError::UnknownApplication(settings.application.clone()))?;
-    Ok(match wrong_from {
+    let inner = match wrong_from {
         Some(from) => Box::new(app::faulty::Wrong::new(inner, from)),
         None => inner,
-    })
+    };
+    Ok(if burn_ns > 0 { Box::new(app::burning::Burning::new(inner, burn_ns)) } else { inner })
 }

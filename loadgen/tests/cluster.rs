@@ -111,6 +111,7 @@ impl Cluster {
                 network: network.clone(),
                 machine_replicas: usize::from(n),
                 wrong_from: None,
+                burn_ns: 0,
                 byzantine: Vec::new(),
                 stop: Arc::clone(&stop),
             };

@@ -292,3 +292,6 @@ impl Summary {
         Self { valid: count(State::Valid), invalid: count(State::Invalid), failed: count(State::Failed), figures }
     }
 }
+
+#[cfg(test)]
+mod tests;

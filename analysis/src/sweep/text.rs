@@ -7,11 +7,17 @@ use super::export::{adjusted, one_line};
 use super::{Point, Spread, State, Summary, Sweep, Varied};
 use crate::summary::{Style, count, time};
 
+/// How a figure is written.
+type Write = fn(f64) -> String;
+
+/// Points that runs do not tell from the best one, so many are named.
+const CLOSE_TOLD: usize = 3;
+
 /// A figure that is shown, and which of two values is the better one.
 struct Shown {
     name: &'static str,
     heading: &'static str,
-    write: fn(f64) -> String,
+    write: Write,
     /// Whether more is better; otherwise less is.
     more: bool,
 }
@@ -64,7 +70,8 @@ fn head(text: &mut String, sweep: &Sweep, style: Style) {
     line("Experiment", &sweep.description);
     line("Question", &sweep.question);
     let (points, repeats, seed) = (sweep.points.len(), sweep.repeats, sweep.seed);
-    line("Plan", &format!("{points} points, {repeats} runs of each, interleaved in random order (seed {seed})"));
+    let plural = if repeats == 1 { "run" } else { "runs" };
+    line("Plan", &format!("{points} points, {repeats} {plural} of each, interleaved in random order (seed {seed})"));
     let environment = &sweep.environment;
     if !environment.cpu.is_empty() {
         let (cpu, cores, kernel) = (&environment.cpu, environment.cores, &environment.kernel);
@@ -103,7 +110,7 @@ fn combinations(varied: &[Varied]) -> Vec<Vec<&str>> {
 
 /// A row each point: median (lowest to highest) of each figure.
 fn list(text: &mut String, sweep: &Sweep, style: Style) {
-    let columns: [(&str, &str, fn(f64) -> String); 5] = [
+    let columns: [(&str, &str, Write); 5] = [
         ("ops_per_s", "ops/s", count),
         ("p50_us", "p50", time),
         ("p99_us", "p99", time),
@@ -192,7 +199,7 @@ fn best(text: &mut String, sweep: &Sweep, style: Style) {
             others.iter().filter(|(_, other)| overlaps(other)).map(|(p, _)| sweep.label(&p.settings)).collect();
         let close = match close.as_slice() {
             [] => String::new(),
-            [few @ ..] if few.len() <= 3 => format!("; its runs overlap with those of {}", few.join(", ")),
+            few if few.len() <= CLOSE_TOLD => format!("; its runs overlap with those of {}", few.join(", ")),
             many => format!("; its runs overlap with those of {} other points", many.len()),
         };
         lines.push(format!("  {label:<10} {}: {range}{close}", sweep.label(&first.settings)));

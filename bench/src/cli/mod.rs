@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::EXIT_CODES;
 
+pub(crate) mod compare;
 pub(crate) mod faulty;
 pub(crate) mod given;
 pub(crate) mod keygen;
@@ -12,6 +13,7 @@ pub(crate) mod options;
 pub(crate) mod replica;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod search;
 pub(crate) mod sim;
 pub(crate) mod stress;
 pub(crate) mod sweep;
@@ -65,6 +67,10 @@ pub(crate) enum Command {
     Stress(stress::StressArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", sweep::EXAMPLES))]
     Sweep(Box<sweep::SweepArgs>),
+    #[command(after_long_help = compare::EXAMPLES)]
+    Compare(Box<compare::CompareArgs>),
+    #[command(after_long_help = search::EXAMPLES)]
+    Search(Box<search::SearchArgs>),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", replica::EXAMPLES))]
     Replica(replica::ReplicaArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", load::EXAMPLES))]

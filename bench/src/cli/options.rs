@@ -152,6 +152,13 @@ pub(crate) struct ReplicaTuning {
     /// wal: write the state and truncate the log behind it after so much log, 1MiB to 1TiB
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size_between(SNAPSHOT_EVERY_BYTES_MIN as usize, SNAPSHOT_EVERY_BYTES_MAX as usize))]
     pub(crate) snapshot_every: Size,
+
+    /// A handicap: burn so much CPU time for each executed operation, ns, 1 to 1000000
+    ///
+    /// In every replica, so that a difference of known size can be planted and `hippodrome compare` be tested by it.
+    #[arg(long, value_name = "NS", value_parser = whole::<u64>(1, 1_000_000))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) burn_ns: Option<u64>,
 }
 
 /// What moves the bytes of a process, and over what network it is to seem.

@@ -11,10 +11,10 @@ use crate::experiment::file::REPEATS_MAX;
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   hippodrome sweep --list                        the experiments that come with the binary
-  hippodrome sweep auth-x-batch --dry-run        what one of them would run, and how long that takes
+  hippodrome sweep auth-x-batch --dry-run        what one of them would run, and for how long
   hippodrome sweep auth-x-batch --out results/auth
   hippodrome sweep --vary auth=mac,ed25519-batch --vary batch=1,10,100,1000
-  hippodrome sweep --vary 'batch=adaptive:512,4|time:100,2ms' --clients 2000 --duration 5s --repeats 5
+  hippodrome sweep --vary 'batch=adaptive:512,4|time:100,2ms' --clients 2000 --repeats 5
   hippodrome sweep auth-x-batch --vary auth=mac,none --replicas 7
   hippodrome sweep my.toml --json | jq '.points[].summary.figures.ops_per_s.median'
 
@@ -39,11 +39,12 @@ An experiment is a TOML file:
   set = { clients = 500 }
 The command line wins over the file.";
 
-/// Run every combination of chosen settings several times, interleaved, and tell what is best
+/// Run all combinations of chosen settings, interleaved, and tell which are best
 ///
-/// Makes a run of `hippodrome run` for each combination of the values of --vary, as many times as --repeats says. Each
-/// round runs every combination once, in an order of its own drawn by chance, so that a machine that drifts favours
-/// none. All other options are those of `hippodrome run` and hold for all of them.
+/// Makes a run as `hippodrome run` does for each combination of the values of --vary, or for each that an experiment
+/// asks for, as many times as --repeats says. Each round runs every combination once, in an order of its own drawn by
+/// chance, so that a machine that drifts favours none. All other options are those of `hippodrome run` and hold for all
+/// runs.
 ///
 /// Prints the median of each figure over the VALID runs with the lowest and the highest, the best combinations by
 /// throughput, by p99 and by CPU time, and every run that is not VALID with its reasons. Results are written anew after

@@ -74,6 +74,7 @@ fn unknown_and_missing_flags_are_named() {
         (&["keygen", "--out", "x"], "--listen"),
         (&["report"], "<DIR>"),
         (&["stress"], "<SCENARIO|--all|--list>"),
+        (&["sweep"], "<EXPERIMENT|--vary KEY=VALUE,..|--list>"),
     ] {
         let (kind, text) = error(arguments);
         assert_eq!(kind, ErrorKind::MissingRequiredArgument);
@@ -109,6 +110,7 @@ fn help_of_every_command_tells_examples_and_exit_codes() {
     for (command, about) in [
         ("run", "A run is INVALID (exit code 1) unless"),
         ("stress", "A scenario is GREEN if it was played as it is written, the run is VALID"),
+        ("sweep", "Each round runs every combination once, in an order of its own drawn by chance"),
         ("replica", "Runs one replica of a cluster"),
         ("load", "all logical clients of one client node"),
         ("keygen", "Never overwrites"),

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use crate::output;
 
+pub(crate) mod compare;
 pub(crate) mod keygen;
 pub(crate) mod load;
 pub(crate) mod replica;
 pub(crate) mod report;
+pub(crate) mod search;
 pub(crate) mod sim;
 pub(crate) mod stress;
 pub(crate) mod sweep;

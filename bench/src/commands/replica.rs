@@ -69,6 +69,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         network,
         machine_replicas,
         wrong_from: arguments.wrong_from,
+        burn_ns: arguments.tuning.burn_ns.unwrap_or(0),
         byzantine: arguments.byzantine,
         stop,
     };

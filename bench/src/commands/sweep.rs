@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use hippodrome_analysis::results;
 use hippodrome_analysis::sweep::{self, Figures, Run, Summary, Sweep};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cli::sweep::SweepArgs;
 use crate::experiment::file::{Experiment, resolved_base, vary_arguments};
 use crate::experiment::journal::Journal;
-use crate::experiment::plan::{Plan, Slot};
+use crate::experiment::plan::{Plan, Slot, circumstances};
 use crate::experiment::progress::{Overhead, Progress};
 use crate::experiment::shipped;
 use crate::experiment::trial::Trial;
@@ -84,6 +84,8 @@ struct Sweeping {
     plan: Plan,
     /// What all points have in common, resolved.
     base: Value,
+    /// The binary and the machine.
+    circumstances: Map<String, Value>,
 }
 
 impl Sweeping {
@@ -96,14 +98,14 @@ impl Sweeping {
         // TOML's integers have a sign.
         let seed = arguments.order_seed.or(begun).unwrap_or_else(|| rand::random::<u64>() >> 1);
         let base = resolved_base(&experiment).map_err(Failure::Usage)?;
-        let sweeping = Self { plan: Plan::new(points, experiment.repeats, seed), experiment, base };
+        let plan = Plan::new(points, experiment.repeats, seed);
+        let sweeping = Self { plan, experiment, base, circumstances: circumstances()? };
         journal.check(&sweeping.document())?;
         Ok(sweeping)
     }
 
     /// `plan.json`: what must be the same for a sweep to go on.
     fn document(&self) -> Value {
-        let environment = environment();
         let adjusted = self.plan.points.iter().map(|point| {
             let set = point.adjusted.iter().map(|setting| (setting.key.clone(), setting.value.clone().into()));
             (point.label(), Value::Object(set.collect()))
@@ -112,12 +114,8 @@ impl Sweeping {
             "schema": "hippodrome/plan/1",
             "command": "sweep",
             "name": self.experiment.name,
-            "build": {
-                "version": environment.version,
-                "git_commit": environment.git_commit,
-                "build_profile": environment.build_profile,
-            },
-            "machine": { "cpu": environment.cpu, "cores": environment.cores, "kernel": environment.kernel },
+            "build": self.circumstances["build"],
+            "machine": self.circumstances["machine"],
             "base": self.base,
             "points": Value::Object(adjusted.collect()),
             "repeats": self.plan.repeats,
@@ -141,14 +139,13 @@ impl Sweeping {
             }
         }
         let (all, done) = (self.plan.slots.len(), self.plan.slots.len() - to_play.len());
-        let (points, repeats) = (self.plan.points.len(), self.plan.repeats);
         let place = journal.directory().display();
         let before = if done == 0 { String::new() } else { format!(", {done} of them done before") };
         let loads: Vec<f64> = to_play.iter().map(|slot| self.plan.points[slot.point].load_s()).collect();
         let progress = Rc::new(Progress::new(&loads, done, overhead));
         output::tell(&format!(
-            "{}: {points} points, {repeats} runs of each: {all} runs{before}; about {}; results in {place}",
-            self.experiment.name,
+            "{}: {all} runs{before}; about {}; results in {place}",
+            self.size(),
             whole(progress.left())
         ));
         write(journal.directory(), &outcome)?;
@@ -222,6 +219,13 @@ impl Sweeping {
         }
     }
 
+    /// `auth-x-batch: 20 points, 3 runs of each`.
+    fn size(&self) -> String {
+        let (points, repeats) = (self.plan.points.len(), self.plan.repeats);
+        let runs = if repeats == 1 { "run" } else { "runs" };
+        format!("{}: {points} points, {repeats} {runs} of each", self.experiment.name)
+    }
+
     /// What would run, in which order, how long it takes, what is done.
     fn foretell(&self, journal: &Journal, out: Option<&Path>) -> String {
         let (mut rows, mut overhead) = (String::new(), Overhead::default());
@@ -249,25 +253,21 @@ impl Sweeping {
         #[allow(clippy::cast_precision_loss, reason = "no sweep has 2^53 runs")]
         let all_s = load_s + one_s * all as f64;
         let place = out.map_or_else(|| "a new directory".to_owned(), |out| out.display().to_string());
-        let (points, repeats, seed) = (self.plan.points.len(), self.plan.repeats, self.plan.seed);
+        let seed = self.plan.seed;
         let seed = match journal.plan() {
             Ok(Some(_)) => format!("seed {seed}"),
             _ => format!("for example with seed {seed}: --order-seed chooses it"),
         };
-        let mut text =
-            format!("{}: {points} points, {repeats} runs of each, in this order ({seed}):\n", self.experiment.name);
+        let mut text = format!("{}, in this order ({seed}):\n", self.size());
         text.push_str(&rows);
         for excluded in self.experiment.excluded() {
             let settings: Vec<String> = excluded.settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let _ = writeln!(text, "left out: {}: {}", settings.join(" "), excluded.reason);
         }
-        let basis = "load, and {one} beyond it each";
-        let one = format!("{one_s:.1} s");
         let _ = writeln!(
             text,
-            "{all} runs, about {} in all ({}); {left} to run, about {}; results in {place}",
+            "{all} runs, about {} in all (the load, and {one_s:.1} s beyond it each); {left} to run, about {}; results in {place}",
             whole(Duration::from_secs_f64(all_s)),
-            basis.replace("{one}", &one),
             whole(Duration::from_secs_f64(left_s + one_s * f64::from(left)))
         );
         text

@@ -448,3 +448,6 @@ pub(crate) fn resolved_base(experiment: &Experiment) -> anyhow::Result<serde_jso
     }
     Ok(base)
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,6 +111,10 @@ impl Journal {
         let Some(there) = self.plan()? else { return Ok(()) };
         let mut differences = Vec::new();
         compare("", &there, plan, &mut differences);
+        // Whatever differs also makes other runs: that is only worth telling if it is all.
+        if differences.iter().any(|difference| !difference.starts_with("runs")) {
+            differences.retain(|difference| !difference.starts_with("runs"));
+        }
         if differences.is_empty() {
             return Ok(());
         }
@@ -169,12 +173,24 @@ impl Journal {
         audience: Rc<dyn Audience>,
         stop: &Stop,
     ) -> Result<Trial, Failure> {
+        self.play_by(name, |directory| trial::run(options, directory, audience, stop))
+    }
+
+    /// The same, by whoever makes the run in its directory.
+    ///
+    /// # Errors
+    /// If interrupted, or nothing can be written.
+    pub(crate) fn play_by(
+        &self,
+        name: &str,
+        make: impl FnOnce(&Path) -> Result<Trial, Failure>,
+    ) -> Result<Trial, Failure> {
         assert!(self.lock.is_some(), "only who has locked an experiment plays its runs");
         if let Some(trial) = self.done(name) {
             return Ok(trial);
         }
         self.set_aside(name)?;
-        trial::run(options, &self.run_directory(name), audience, stop)
+        make(&self.run_directory(name))
     }
 
     /// Moves what is left of a run out of the way.
@@ -210,6 +226,11 @@ fn compare(path: &str, there: &Value, here: &Value, differences: &mut Vec<String
             }
         }
         (there, here) if there == here => {}
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            for (index, (old, new)) in old.iter().zip(new).enumerate() {
+                compare(&format!("{path}[{index}]"), old, new, differences);
+            }
+        }
         (there, here) => differences.push(format!("{path}: {} there, {} now", short(there), short(here))),
     }
 }
@@ -269,7 +290,7 @@ mod tests {
         journal.begin(&plan).unwrap();
         journal.begin(&plan).unwrap();
         assert_eq!(journal.plan().unwrap(), Some(plan.clone()));
-        let other = json!({"repeats": 5, "base": {"clients": 4000, "zipf": 0.5}, "runs": ["a", "b"]});
+        let other = json!({"repeats": 5, "base": {"clients": 4000, "zipf": 0.5}, "runs": ["a", "b", "c"]});
         let error = words(journal.begin(&other));
         for part in [
             "another plan was begun there",
@@ -280,9 +301,11 @@ mod tests {
             assert!(error.contains(part), "'{error}' lacks '{part}'");
         }
         assert!(!error.contains("clients") && !error.contains("runs"), "{error}");
+        let order = json!({"repeats": 3, "base": {"clients": 4000, "app": "kv"}, "runs": ["b", "a"]});
+        assert!(words(journal.check(&order)).ends_with("\n  runs[0]: a there, b now\n  runs[1]: b there, a now"));
         assert_eq!(journal.plan().unwrap(), Some(plan), "it is as it was");
         let many: Value = (0..9).map(|n| (n.to_string(), json!(n))).collect::<serde_json::Map<_, _>>().into();
-        assert!(words(journal.check(&many)).ends_with("and 8 more"));
+        assert!(words(journal.check(&many)).ends_with("and 7 more"));
     }
 
     #[test]

@@ -5,12 +5,35 @@
 //! same other one (a randomised complete block design; Box, Hunter and Hunter, "Statistics for Experimenters", 2005,
 //! chapter 4).
 
+use std::fs::File;
+
+use anyhow::Context as _;
+use hippodrome_analysis::report::Environment;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
+use serde_json::{Map, Value, json};
 
 use super::point::Point;
 use crate::cli::run::RunOptions;
+use crate::launch::environment;
+
+/// What must not change between the runs of a plan, whatever it compares: the binary, and the machine.
+///
+/// # Errors
+/// If the binary can not be read.
+pub(crate) fn circumstances() -> anyhow::Result<Map<String, Value>> {
+    let Environment { version, git_commit, build_profile, cpu, cores, kernel, .. } = environment();
+    let mut hasher = blake3::Hasher::new();
+    // A tree may have changed since its last commit.
+    std::io::copy(&mut File::open("/proc/self/exe").context("this binary")?, &mut hasher).context("this binary")?;
+    let binary = hasher.finalize().to_hex();
+    let build = json!({
+        "version": version, "git_commit": git_commit, "build_profile": build_profile, "binary": binary.as_str(),
+    });
+    let machine = json!({ "cpu": cpu, "cores": cores, "kernel": kernel });
+    Ok(Map::from_iter([("build".to_owned(), build), ("machine".to_owned(), machine)]))
+}
 
 /// One run of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -142,6 +142,12 @@ impl Audience for Progress {
     fn begins(&self, _replicas: u16, _directory: &Path) {}
 
     fn second(&self, second: &Second) {
+        // What is left over when the load has ended is no rate.
+        #[allow(clippy::cast_precision_loss, reason = "seconds of one run")]
+        let ended = second.second as f64 > self.under_way.borrow().load_s;
+        if ended {
+            return self.show("");
+        }
         #[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
         let operations = count(second.operations as f64);
         self.show(&format!("{} s  {operations} ops/s", second.second));

@@ -177,6 +177,9 @@ pub(super) fn start(setup: &Setup, id: usize, stdin: Stdio, extra: &[String]) ->
         command.arg("--data").arg(setup.data_path(&name));
         command.args(["--durability", options.replica.durability.name()]);
         command.args(["--snapshot-every", &options.replica.snapshot_every.to_string()]);
+        if let Some(ns) = options.replica.burn_ns {
+            command.args(["--burn-ns", &ns.to_string()]);
+        }
         command.args(["--transport", &options.transport.transport.to_string()]);
         command.args(setup.network_argument());
         let byzantine = options.byzantine.as_ref().zip(u16::try_from(id).ok());

@@ -13,6 +13,8 @@ use std::sync::mpsc::{Receiver, channel};
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 
+/// The file that this process runs, also after another one has taken its name: many runs in a row outlive a rebuild.
+const THIS_BINARY: &str = "/proc/self/exe";
 /// Lines of a log that error messages quote.
 const TAIL_LINES: usize = 8;
 
@@ -38,7 +40,8 @@ impl Process {
         arguments: impl FnOnce(&mut Command),
     ) -> anyhow::Result<Self> {
         let file = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
-        let mut command = Command::new(std::env::current_exe().context("path of this binary")?);
+        let mut command = Command::new(THIS_BINARY);
+        command.arg0("hippodrome");
         arguments(&mut command);
         // A process group of its own: a terminal's Ctrl-C reaches the launcher alone, which then ends its children.
         command.process_group(0).stdin(stdin).stdout(Stdio::piped()).stderr(file);

@@ -1,7 +1,8 @@
 //! Applications: what the replicated state machine does with an operation.
 //!
 //! Shipped: [null] (a result of a fixed size, as in the 0/0, 4/0 and 0/4 micro-benchmarks of Castro & Liskov) and [kv]
-//! (a key-value store for YCSB-style mixes). [faulty] wraps another one and computes wrongly, for tests of the audit.
+//! (a key-value store for YCSB-style mixes). [faulty] wraps another one and computes wrongly, for tests of the audit; [burning]
+//! wraps one and takes longer, so that comparisons can be tested.
 //! [mod@validator] tells other stages than the executor's what an application refuses.
 
 use thiserror::Error;
@@ -9,6 +10,7 @@ use thiserror::Error;
 use crate::settings::ClusterSettings;
 use crate::types::Digest;
 
+pub mod burning;
 pub mod faulty;
 pub mod kv;
 pub mod null;
