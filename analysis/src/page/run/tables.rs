@@ -26,6 +26,10 @@ const FILES: &[(&str, &str)] = &[
     (results::SWEEP, "all points and runs, for programs"),
     (results::SWEEP_CSV, "a row for each run"),
     (results::SWEEP_MARKDOWN, "a table for documents"),
+    (results::COMPARISON, "the comparison, for programs"),
+    (results::COMPARISON_CSV, "a row for each ratio"),
+    (results::COMPARISON_MARKDOWN, "the same for documents"),
+    (results::SEARCH, "the search, for programs"),
     (results::PLAN, "which runs there are to be, and in which order"),
     (results::LOGS, "what every process said"),
 ];
