@@ -31,6 +31,9 @@ pub enum LatencyError {
     },
 }
 
+/// Latencies in ns.
+pub type Latencies = Histogram<u64>;
+
 /// The latencies of one interval of a log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interval {

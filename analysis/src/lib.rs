@@ -4,8 +4,9 @@
 //! spent their time), [series] (operations second by second), [statistics] (intervals and drift), [scorecard] (how faults
 //! were borne), [audit] (the verdict: five points that a run must prove), [report] (`report.json`), [bottleneck] (what
 //! limited it), [roofline] (what the machine needs at least), [results] (the directory that holds all files), [summary]
-//! (a report as text for people) and [page] (as one HTML file with charts). [sweep] is about many runs that differ in
-//! chosen settings, [comparison] about whether settings differ in speed.
+//! (a report as text for people) and [page] (results as one HTML file with charts). [sweep] is about many runs that
+//! differ in chosen settings, [comparison] about whether settings differ in speed, [search] about the highest rate that
+//! meets latency objectives.
 //!
 //! This crate knows nothing of the engine or the load generator: whatever it judges is handed to it as plain data, so
 //! that results of other machines, and of later versions, can be read without either.
@@ -20,6 +21,7 @@ pub mod report;
 pub mod results;
 pub mod roofline;
 pub mod scorecard;
+pub mod search;
 pub mod series;
 pub mod statistics;
 pub mod summary;

@@ -339,6 +339,9 @@ impl Page {
         let e = &report.environment;
         self.line("Machine", format_args!("{}, {} cores, Linux {}", e.cpu, e.cores, e.kernel));
         self.line("Build", format_args!("{} {}, commit {}", e.version, e.build_profile, e.git_commit));
+        if let Some(ns) = report.config.get("burn_ns").and_then(serde_json::Value::as_u64) {
+            self.line("Handicap", format_args!("each replica burns {ns} ns of CPU time for each operation"));
+        }
         for (label, text) in [("Transport", &e.transport), ("Placement", &e.placement), ("Emulated", &e.network)] {
             if !text.is_empty() {
                 self.line(label, format_args!("{text}"));

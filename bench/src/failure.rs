@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::output::tell;
 
-/// Exit codes, as every `--help` and docs/command-line.md list them.
+/// Exit codes, as every `--help` and docs/command-line.md list them; compare and search, which have more, list their own.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done; run and report: the verdict is VALID; stress: GREEN; sweep: all runs are VALID; doctor:
@@ -31,6 +31,12 @@ pub(crate) enum Failure {
     NotGreen,
     /// The doctor found that runs can not be made here; what it is has been printed.
     Unfit,
+    /// A side is slower than it may be; by how much has been printed.
+    Slower,
+    /// No rate meets the objectives; which were tried has been printed.
+    Missed,
+    /// No conclusion may be drawn; why has been printed.
+    Inconclusive,
     /// Interrupted by a signal.
     Interrupted,
 }
@@ -54,6 +60,9 @@ impl Failure {
             Self::Invalid => "the verdict is INVALID".to_owned(),
             Self::NotGreen => "not everything was as the scenario expects".to_owned(),
             Self::Unfit => "runs can not be made here".to_owned(),
+            Self::Slower => "a side is slower than it may be".to_owned(),
+            Self::Missed => "no rate meets the objectives".to_owned(),
+            Self::Inconclusive => "inconclusive".to_owned(),
             Self::Interrupted => "interrupted".to_owned(),
         }
     }
@@ -73,7 +82,8 @@ impl Failure {
                 tell(&format!("error: {error:#}"));
                 3
             }
-            Self::Invalid | Self::NotGreen | Self::Unfit => 1,
+            Self::Invalid | Self::NotGreen | Self::Slower | Self::Missed | Self::Unfit => 1,
+            Self::Inconclusive => 4,
             Self::Interrupted => {
                 tell("interrupted");
                 130

@@ -41,6 +41,8 @@ fn execute() -> Result<(), Failure> {
         Command::Run(arguments) => launch::run(&arguments),
         Command::Stress(arguments) => commands::stress::run(&arguments),
         Command::Sweep(arguments) => commands::sweep::run(&arguments),
+        Command::Compare(arguments) => commands::compare::run(&arguments),
+        Command::Search(arguments) => commands::search::run(&arguments),
         Command::Replica(arguments) => commands::replica::run(arguments),
         Command::Load(arguments) => commands::load::run(arguments),
         Command::Keygen(arguments) => commands::keygen::run(&arguments),

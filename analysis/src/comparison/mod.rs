@@ -66,13 +66,21 @@ pub struct Question {
     pub headline: Option<Figure>,
     /// Whether INVALID runs count.
     pub include_invalid: bool,
+    /// Runs that could not be played, in words: like INVALID ones they stand against a conclusion.
+    pub failed: Vec<String>,
     /// By how many percent no side may be slower than the first.
     pub fail_if_slower_percent: Option<f64>,
 }
 
 impl Default for Question {
     fn default() -> Self {
-        Self { margin_percent: MARGIN_PERCENT, headline: None, include_invalid: false, fail_if_slower_percent: None }
+        Self {
+            margin_percent: MARGIN_PERCENT,
+            headline: None,
+            include_invalid: false,
+            failed: Vec::new(),
+            fail_if_slower_percent: None,
+        }
     }
 }
 
@@ -175,7 +183,10 @@ pub fn compare(sides: &[Side], question: &Question) -> Comparison {
     let arranged = rounds::arrange(sides);
     let sides = &arranged.sides;
     let headline = question.headline.unwrap_or_else(|| figure::headline(sides));
-    let withheld = verdict::withheld(sides, question.include_invalid);
+    let mut withheld = verdict::withheld(sides, question.include_invalid);
+    let mut notes = differences::notes(&arranged, question.include_invalid);
+    // Rounds without them are no longer those that the order was drawn for.
+    if question.include_invalid { &mut notes } else { &mut withheld }.extend(question.failed.iter().cloned());
     let may_conclude = withheld.is_empty();
     let others =
         (1..sides.len()).map(|other| versus(&arranged, other, headline, question.margin_percent, may_conclude));
@@ -190,7 +201,7 @@ pub fn compare(sides: &[Side], question: &Question) -> Comparison {
         sides: sides.iter().enumerate().map(|(index, side)| compared(index, side, arranged.rounds)).collect(),
         versus,
         differences: differences::between(sides),
-        notes: differences::notes(&arranged, question.include_invalid),
+        notes,
         withheld,
         gate,
     }

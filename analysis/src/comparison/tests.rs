@@ -234,6 +234,17 @@ fn invalid_runs_are_never_dropped_in_silence() {
 }
 
 #[test]
+fn runs_that_could_not_be_played_stand_against_a_conclusion() {
+    let sides = interleaved(&[100.0; 8], &[120.0; 8]);
+    let failed = vec!["x/003-b-r1 (a run of B) could not be played: no port".to_owned()];
+    let question = Question { failed: failed.clone(), ..Question::default() };
+    let comparison = compare(&sides, &question);
+    assert_eq!((&comparison.withheld, conclusion(&sides, &question).0), (&failed, Conclusion::Withheld));
+    let comparison = compare(&sides, &Question { include_invalid: true, ..question });
+    assert!(comparison.withheld.is_empty() && comparison.notes.contains(&failed[0]), "{comparison:?}");
+}
+
+#[test]
 fn what_differs_besides_is_said() {
     let mut sides = interleaved(&[100.0; 8], &[100.0; 8]);
     assert!(compare(&sides, &Question::default()).differences.is_empty(), "seeds do not count");

@@ -1,7 +1,7 @@
 //! Results as pages for people: one HTML file that opens anywhere, and Markdown, CSV and SVG files of the same.
 //!
-//! [document] says what is on a page apart from how it looks; [run] makes one from the files of a run, with charts made
-//! of [option]s for Apache ECharts. [html] and [text] write it down; [svg] draws its charts without a
+//! [document] says what is on a page apart from how it looks; [run] makes one from the files of a run, [sweep],
+//! [comparison] and [search] from those of many runs, with charts made of [option]s for Apache ECharts and of the figures that are [shown] for many runs. [html] and [text] write it down; [svg] draws its charts without a
 //! browser. Nothing but result files goes in, and the page loads nothing: its code, style and figures are within it.
 
 use std::path::Path;
@@ -10,11 +10,15 @@ use serde_json::Value;
 
 use crate::results::{self, ResultsError};
 
+mod comparison;
 pub mod document;
 mod html;
 mod option;
 mod run;
+mod search;
+mod shown;
 mod svg;
+mod sweep;
 mod text;
 
 pub use html::html;
@@ -42,6 +46,15 @@ pub struct Context {
 /// # Errors
 /// Names the file that is missing or can not be read.
 pub fn read(directory: &Path, context: &Context) -> Result<Document, ResultsError> {
+    if directory.join(results::SWEEP).exists() {
+        return sweep::document(directory, context);
+    }
+    if directory.join(results::COMPARISON).exists() {
+        return comparison::document(directory, context);
+    }
+    if directory.join(results::SEARCH).exists() {
+        return search::document(directory, context);
+    }
     run::document(directory, context)
 }
 

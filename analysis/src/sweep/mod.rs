@@ -211,7 +211,7 @@ impl Sweep {
     }
 
     /// The values of the varied keys, in their order.
-    fn values<'a>(&'a self, settings: &'a BTreeMap<String, String>) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn values<'a>(&'a self, settings: &'a BTreeMap<String, String>) -> impl Iterator<Item = &'a str> {
         self.varied.iter().map(|varied| settings.get(&varied.key).map_or("", String::as_str))
     }
 

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::EXIT_CODES;
 
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod faulty;
@@ -16,6 +17,7 @@ pub(crate) mod replica;
 pub(crate) mod report;
 pub(crate) mod roofline;
 pub(crate) mod run;
+pub(crate) mod search;
 pub(crate) mod sim;
 pub(crate) mod stress;
 pub(crate) mod sweep;
@@ -69,6 +71,10 @@ pub(crate) enum Command {
     Stress(stress::StressArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", sweep::EXAMPLES))]
     Sweep(Box<sweep::SweepArgs>),
+    #[command(after_long_help = compare::EXAMPLES)]
+    Compare(Box<compare::CompareArgs>),
+    #[command(after_long_help = search::EXAMPLES)]
+    Search(Box<search::SearchArgs>),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", replica::EXAMPLES))]
     Replica(replica::ReplicaArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", load::EXAMPLES))]

@@ -252,6 +252,14 @@ pub(crate) fn real(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, String> +
     }
 }
 
+/// Reads a percentage between `min` and `max`: `5%` or `5`.
+pub(crate) fn percent(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, String> + Clone {
+    move |text| {
+        let value = real(min, max)(text.trim_end_matches('%').trim_end());
+        value.map_err(|_| format!("allowed: {min}% to {max}%, for example 5%"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,6 +306,11 @@ mod tests {
 
     #[test]
     fn numbers_are_bounded_and_finite() {
+        let read = percent(0.0, 50.0);
+        assert!((read("5%").unwrap() - 5.0).abs() < 1e-9 && (read("2.5").unwrap() - 2.5).abs() < 1e-9);
+        for text in ["-1%", "51%", "%", "x%"] {
+            assert!(read(text).unwrap_err().contains("0% to 50%"), "{text}");
+        }
         let read = real(0.0, 2.0);
         assert!((read("0.99").unwrap() - 0.99).abs() < f64::EPSILON);
         assert!((real(1.0, 1e9)("1_000_000").unwrap() - 1e6).abs() < 1e-6);

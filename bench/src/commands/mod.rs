@@ -8,6 +8,7 @@ use crate::cli::values::Sample;
 use crate::failure::Failure;
 use crate::output;
 
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod keygen;
@@ -16,6 +17,7 @@ pub(crate) mod man;
 pub(crate) mod replica;
 pub(crate) mod report;
 pub(crate) mod roofline;
+pub(crate) mod search;
 pub(crate) mod sim;
 pub(crate) mod stress;
 pub(crate) mod sweep;

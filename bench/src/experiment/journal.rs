@@ -173,12 +173,24 @@ impl Journal {
         audience: Rc<dyn Audience>,
         stop: &Stop,
     ) -> Result<Trial, Failure> {
+        self.play_by(name, |directory| trial::run(options, directory, audience, stop))
+    }
+
+    /// The same, by whoever makes the run in its directory.
+    ///
+    /// # Errors
+    /// If interrupted, or nothing can be written.
+    pub(crate) fn play_by(
+        &self,
+        name: &str,
+        make: impl FnOnce(&Path) -> Result<Trial, Failure>,
+    ) -> Result<Trial, Failure> {
         assert!(self.lock.is_some(), "only who has locked an experiment plays its runs");
         if let Some(trial) = self.done(name) {
             return Ok(trial);
         }
         self.set_aside(name)?;
-        trial::run(options, &self.run_directory(name), audience, stop)
+        make(&self.run_directory(name))
     }
 
     /// Moves what is left of a run out of the way.

@@ -3,9 +3,10 @@
 //! In the order in which an experiment meets them: [file] (what is varied, as people write it), [shipped] (those that
 //! come with the binary), [point] (settings that become the options of a run), [plan] (which run comes when), [journal]
 //! (the directory of an experiment, which is the truth about what is done), [trial] (one run and what came of it),
-//! [progress] (what a person sees meanwhile).
+//! [foreign] (the same by another build), [progress] (what a person sees meanwhile).
 
 pub(crate) mod file;
+pub(crate) mod foreign;
 pub(crate) mod journal;
 pub(crate) mod plan;
 pub(crate) mod point;

@@ -62,12 +62,25 @@ pub(crate) fn run(
     };
     let trial = match launch::play(&arguments, None, audience, stop) {
         Err(Failure::Interrupted) => return Err(Failure::Interrupted),
-        Err(failure) => Trial { state: State::Failed, reasons: vec![failure.words()], report: None, wall_s: None },
+        Err(failure) => failed(failure.words()),
         Ok(Played { report, .. }) => judged(report),
     };
+    finish(trial, directory, started)
+}
+
+/// What came of a run that could not be played.
+pub(super) fn failed(why: String) -> Trial {
+    Trial { state: State::Failed, reasons: vec![why], report: None, wall_s: None }
+}
+
+/// Tidies up after a run, and writes down what its report does not tell.
+///
+/// # Errors
+/// If nothing can be written.
+pub(super) fn finish(trial: Trial, directory: &Path, started: Instant) -> Result<Trial, Failure> {
     let wall_s = started.elapsed().as_secs_f64();
-    if trial.state == State::Valid {
-        for id in 0..options.replicas {
+    if let Some(report) = trial.report.as_ref().filter(|_| trial.state == State::Valid) {
+        for id in 0..report.replicas.len() {
             // What is not there need not be removed; what can not be is only in the way.
             let _ = std::fs::remove_dir_all(directory.join(format!("replica-{id}")));
         }

@@ -62,7 +62,7 @@ impl Stop {
 
     /// # Errors
     /// If the run has been interrupted. Children are killed as their guards are dropped on the way out.
-    fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&self) -> Result<(), Failure> {
         if self.0.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }
     }
 }

@@ -19,6 +19,8 @@ use crate::{latency, scorecard};
 mod charts;
 mod tables;
 
+pub(super) use tables::{environment, files, settings};
+
 /// What the files of a run say. Only `report.json` must be there: of runs made by hand, or of old ones, others may be
 /// missing, and the page is shorter then.
 struct Run {
@@ -70,9 +72,9 @@ pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, 
     document.sections.push(tables::generator(report));
     document.sections.push(tables::audit(report));
     document.sections.push(tables::replicas(report));
-    document.sections.push(tables::settings(&report.config, &context.defaults));
-    document.sections.push(tables::environment(report));
-    document.sections.push(tables::files(directory, context));
+    document.sections.push(settings(&report.config, &context.defaults));
+    document.sections.push(environment(&report.environment, Some(report.cpu.steal_percent)));
+    document.sections.push(files(directory, context));
     document.sections.retain(|section| !section.blocks.is_empty());
     Ok(document)
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::Context;
 use super::super::document::{Block, Cell, Section, Table};
 use super::{Run, scorecard_table, setting};
-use crate::report::Report;
+use crate::report::{Environment, Report};
 use crate::results;
 use crate::summary::{USUAL_REASONS, count, time};
 
@@ -23,6 +23,14 @@ const FILES: &[(&str, &str)] = &[
     (results::SCENARIO, "the scenario that was played"),
     (results::CLUSTER, "the cluster file, without secret keys"),
     (results::NETWORK, "the network that was emulated"),
+    (results::SWEEP, "all points and runs, for programs"),
+    (results::SWEEP_CSV, "a row for each run"),
+    (results::SWEEP_MARKDOWN, "a table for documents"),
+    (results::COMPARISON, "the comparison, for programs"),
+    (results::COMPARISON_CSV, "a row for each ratio"),
+    (results::COMPARISON_MARKDOWN, "the same for documents"),
+    (results::SEARCH, "the search, for programs"),
+    (results::PLAN, "which runs there are to be, and in which order"),
     (results::LOGS, "what every process said"),
 ];
 
@@ -222,8 +230,7 @@ pub(in crate::page) fn settings(config: &Value, defaults: &Value) -> Section {
 }
 
 /// Machine, build, transport and placement.
-pub(super) fn environment(report: &Report) -> Section {
-    let e = &report.environment;
+pub(in crate::page) fn environment(e: &Environment, steal_percent: Option<f64>) -> Section {
     #[allow(clippy::cast_precision_loss, reason = "shown in GB")]
     let memory = Cell::number(e.memory_bytes as f64 / 1e9, |gb| format!("{gb:.1} GB"));
     let mut rows = vec![
@@ -231,7 +238,7 @@ pub(super) fn environment(report: &Report) -> Section {
         ("cores", Cell::whole(e.cores as u64)),
         ("memory", memory),
         ("kernel", Cell::text(e.kernel.clone())),
-        ("stolen by the host", Cell::percent(report.cpu.steal_percent)),
+        ("stolen by the host", Cell::percent(steal_percent)),
         ("version", Cell::text(e.version.clone())),
         ("build", Cell::text(e.build_profile.clone())),
         ("commit", Cell::text(e.git_commit.clone())),
@@ -246,7 +253,7 @@ pub(super) fn environment(report: &Report) -> Section {
 }
 
 /// Links to the files that the page is made from.
-pub(super) fn files(directory: &Path, context: &Context) -> Section {
+pub(in crate::page) fn files(directory: &Path, context: &Context) -> Section {
     let there = FILES.iter().filter(|(name, _)| directory.join(name).exists());
     let links = there.map(|(name, holds)| {
         let folder = if *name == results::LOGS { "/" } else { "" };

@@ -1,0 +1,165 @@
+//! `search.json`: the highest rate at which a cluster meets latency objectives.
+//!
+//! [objective] judges one run, [hunt] decides which rate comes next and when the search is over, [curve] finds the knee of
+//! the curve of latency over throughput.
+
+use serde::{Deserialize, Serialize};
+
+use crate::comparison::figure::Values;
+use crate::report::{Environment, Report};
+use crate::summary::{count, time};
+
+pub mod curve;
+pub mod hunt;
+pub mod objective;
+
+#[cfg(test)]
+mod tests;
+
+use curve::Knee;
+use hunt::{Found, Phase};
+use objective::Objective;
+
+/// The schema of `search.json`.
+pub const SCHEMA: &str = "hippodrome/search/1";
+
+/// The whole of `search.json`. It is written anew after each run: one that is not `complete` was interrupted, or is under
+/// way.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Search {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// What was asked of every run.
+    pub objectives: Vec<Objective>,
+    /// How far rates lie apart, percent.
+    pub resolution_percent: f64,
+    /// How many runs make sure of a rate.
+    pub confirmations: u32,
+    /// The options that all runs have, named as in `config.toml`.
+    pub base: serde_json::Value,
+    /// Where the first run took place.
+    pub environment: Environment,
+    /// What a closed loop completed, operations a second: around it the search looks.
+    pub calibration_ops_per_s: Option<f64>,
+    /// Whether all runs were made.
+    pub complete: bool,
+    /// Where the limit lies.
+    pub found: Found,
+    /// The same in words.
+    pub statement: String,
+    /// The knee of the curve, if it lies within.
+    pub knee: Option<Knee>,
+    /// Every run, in the order in which they were made, the calibration's first.
+    pub runs: Vec<Run>,
+}
+
+/// One run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its place among all runs, from 1.
+    pub order: u32,
+    /// Its results directory, relative to the one that holds `search.json`.
+    pub directory: String,
+    /// Why it was made; `null` for the calibration.
+    pub phase: Option<Phase>,
+    /// The rate that was asked for, operations a second; `null` for the calibration, which is a closed loop.
+    pub rate: Option<f64>,
+    /// Whether it met all objectives; `null` for the calibration.
+    pub met: Option<bool>,
+    /// Why not, in words.
+    pub reasons: Vec<String>,
+    /// Its figures.
+    pub values: Values,
+    /// Its mean latency, µs.
+    pub mean_us: f64,
+    /// Throughput over mean latency, operations a second for each second.
+    pub power: f64,
+}
+
+impl Run {
+    /// What a report says of it.
+    #[must_use]
+    pub fn new(order: u32, directory: String, asked: Option<(f64, Phase)>, report: &Report) -> Self {
+        let mean_us = report.latency_us.mean;
+        Self {
+            order,
+            directory,
+            phase: asked.map(|(_, phase)| phase),
+            rate: asked.map(|(rate, _)| rate),
+            values: Values::of(report),
+            mean_us,
+            power: curve::power(report.throughput.ops_per_s, mean_us),
+            ..Self::default()
+        }
+    }
+}
+
+impl Search {
+    /// Draws the conclusions from the runs so far and from where the hunt is.
+    pub fn conclude(&mut self, found: Found) {
+        self.found = found;
+        self.statement = self.state();
+        let open = self.runs.iter().filter(|run| run.rate.is_some());
+        self.knee = curve::knee(&open.map(|run| (run.values.ops_per_s, run.mean_us)).collect::<Vec<_>>());
+    }
+
+    /// What was found, in words.
+    fn state(&self) -> String {
+        let objectives = self.objectives.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        let sure = |confirmed: hunt::Confirmed| format!("{} of {} runs", confirmed.met, confirmed.runs);
+        match (self.found.confirmed, self.found.refuted) {
+            (Some(low), Some(high)) => format!(
+                "{objectives}: the highest rate lies between {} ops/s (met by {}) and {} ops/s (met by {})",
+                count(low.rate),
+                sure(low),
+                count(high.rate),
+                sure(high)
+            ),
+            (Some(low), None) => format!(
+                "{objectives}: {} ops/s are met ({}), and nothing higher was tried: it is far above what a closed loop reaches",
+                count(low.rate),
+                sure(low)
+            ),
+            (None, Some(high)) => {
+                format!("{objectives}: no rate meets that: not even {} ops/s (met by {})", count(high.rate), sure(high))
+            }
+            (None, None) => format!("{objectives}: nothing is known yet"),
+        }
+    }
+}
+
+/// For people who read it in a terminal.
+#[must_use]
+pub fn text(search: &Search) -> String {
+    let mut lines = vec![search.statement.clone(), String::new()];
+    let mut runs: Vec<&Run> = search.runs.iter().filter(|run| run.rate.is_some()).collect();
+    runs.sort_by(|a, b| a.rate.unwrap_or(0.0).total_cmp(&b.rate.unwrap_or(0.0)).then(a.order.cmp(&b.order)));
+    lines.push(format!(
+        "{:>14} {:>14} {:>9} {:>9} {:>9} {:>9}  {:<12}",
+        "rate, ops/s", "completed", "mean", "p50", "p99", "p99.9", "objectives"
+    ));
+    for run in runs {
+        let Values { ops_per_s, p50_us, p99_us, p99_9_us, .. } = run.values;
+        let met = match run.met {
+            Some(true) => "met".to_owned(),
+            _ => format!("missed: {}", run.reasons.first().map_or("", String::as_str)),
+        };
+        let [mean, p50, p99, p999] = [run.mean_us, p50_us, p99_us, p99_9_us].map(time);
+        let (rate, completed) = (count(run.rate.unwrap_or(0.0)), count(ops_per_s));
+        lines.push(format!("{rate:>14} {completed:>14} {mean:>9} {p50:>9} {p99:>9} {p999:>9}  {met}"));
+    }
+    lines.push(String::new());
+    lines.push(match search.knee {
+        Some(knee) => format!(
+            "Knee         {} ops/s with a mean latency of {}: the most throughput for its latency (Kleinrock's power)",
+            count(knee.ops_per_s),
+            time(knee.mean_us)
+        ),
+        None => "Knee         it does not lie within the rates that were tried".to_owned(),
+    });
+    if let Some(rate) = search.calibration_ops_per_s {
+        lines.push(format!("Closed loop  {} ops/s", count(rate)));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
