@@ -15,9 +15,11 @@ use hippodrome_analysis::roofline::{COMPONENTS, Component, Efficiency, SWITCH};
 use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};
 use hippodrome_analysis::{results, series};
+use hippodrome_engine::auth::strategies::{About, Reach, Strategy};
 use hippodrome_engine::byzantine;
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 use hippodrome_engine::protocol::planted::Planted;
+use hippodrome_engine::settings::Authentication;
 use hippodrome_loadgen::hostile;
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
 use hippodrome_sim::check::Checker;
@@ -340,6 +342,30 @@ fn the_example_in_contributing_is_the_code_that_is_tested() {
     assert!(page.contains(&format!("```rust\n{example}```\n")), "CONTRIBUTING.md and half.rs differ");
     let line = "    #[cfg(test)] half, // the example of CONTRIBUTING.md\n";
     assert!(page.contains(line) && read("engine/src/protocol/batching/mod.rs").contains(line));
+}
+
+#[test]
+fn every_authentication_strategy_is_described_as_it_describes_itself() {
+    let page = read("docs/strategies.md");
+    let described = section(&page, "Authentication");
+    let names: BTreeSet<&str> = Strategy::all().map(Strategy::name).collect();
+    assert_eq!(first_column(described, "strategy"), names, "docs/strategies.md: tables of each strategy");
+    for strategy in Strategy::all() {
+        let About { name, summary, keys, proof_bytes, reach, .. } = strategy.about();
+        let whom = match reach {
+            Reach::Nobody => "nobody",
+            Reach::Receiver => "its receiver",
+            Reach::Everybody => "everybody",
+        };
+        let row = format!("\n| `{name}` | {summary} | {proof_bytes} | {whom} | {keys} |\n");
+        assert!(described.contains(&row), "docs/strategies.md lacks the row {row}");
+        assert_eq!(described.matches(&format!("\n| `{name}` |")).count(), 2, "{name}: what it is and what it costs");
+    }
+    assert_names_all("docs/wire.md", names);
+    assert_names_all(
+        "docs/strategies.md",
+        Authentication::presets().chain(Strategy::all().flat_map(|s| s.about().aliases).copied()),
+    );
 }
 
 #[test]

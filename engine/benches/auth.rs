@@ -1,9 +1,10 @@
-//! What authentication costs: tags alone and side by side, signatures alone and in batches, digests of requests.
+//! What authentication costs under every registered strategy: messages and requests, alone and many at a time, good and
+//! spoiled; and digests of requests.
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, LinkClass, Part, Sealer, Verifier};
+use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, LinkClass, Part, Sealer, Strategy, Verifier};
 use hippodrome_engine::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
 mod common;
@@ -34,57 +35,53 @@ fn digests(c: &mut Criterion) {
 
 fn seal(c: &mut Criterion) {
     let mut group = c.benchmark_group("seal");
-    for strategy in ["mac", "ed25519"] {
-        let sealer = Sealer::new(keyring(strategy, 1));
+    for strategy in Strategy::all() {
+        let sealer = Sealer::new(keyring(strategy.name(), 1));
         let block = blocks(sealer.keyring().cluster(), 1)[0];
         let mut proof = Vec::new();
+        group.throughput(Throughput::Elements(1));
         group.bench_function(format!("{strategy}/message"), |b| {
             b.iter(|| {
                 proof.clear();
                 sealer.seal(LinkClass::ReplicaToReplica, NodeId(2), black_box(&block), &mut proof);
             });
         });
-    }
-    let mut sealer = Sealer::new(keyring("mac", 4));
-    for size in SIZES {
-        let table = table(size, 16);
-        group.throughput(Throughput::Elements(size as u64));
-        group.bench_function(BenchmarkId::new("mac/requests for 4 replicas", size), |b| {
-            b.iter(|| sealer.seal_requests(black_box(&table)));
-        });
+        let mut sealer = Sealer::new(keyring(strategy.name(), 4));
+        for size in SIZES {
+            let table = table(size, 16);
+            group.throughput(Throughput::Elements(size as u64));
+            group.bench_function(BenchmarkId::new(format!("{strategy}/requests for 4 replicas"), size), |b| {
+                b.iter(|| sealer.seal_requests(black_box(&table)));
+            });
+        }
     }
 }
 
 fn verify(c: &mut Criterion) {
     let mut group = c.benchmark_group("verify");
-    for strategy in ["mac", "ed25519", "ed25519-batch"] {
-        for size in SIZES.into_iter().filter(|size| strategy != "ed25519" || *size == 1) {
-            let sealer = Sealer::new(keyring(strategy, 1));
-            let mut verifier = Verifier::new(keyring(strategy, 2));
-            let blocks = blocks(sealer.keyring().cluster(), size);
-            let mut proofs = vec![Vec::new(); size];
-            for (block, proof) in blocks.iter().zip(&mut proofs) {
-                sealer.seal(LinkClass::ReplicaToReplica, NodeId(2), block, proof);
-            }
-            let checks: Vec<_> =
-                blocks.iter().zip(&proofs).map(|(&block, proof)| Check { signer: NodeId(1), block, proof }).collect();
-            let mut good = Vec::new();
-            group.throughput(Throughput::Elements(size as u64));
-            group.bench_function(BenchmarkId::new(strategy, size), |b| {
-                b.iter(|| verifier.verify(LinkClass::ReplicaToReplica, black_box(&checks), &mut good));
-            });
-            assert!(good.iter().all(|good| *good));
+    for (strategy, size) in Strategy::all().flat_map(|strategy| SIZES.map(|size| (strategy, size))) {
+        let sealer = Sealer::new(keyring(strategy.name(), 1));
+        let mut verifier = Verifier::new(keyring(strategy.name(), 2));
+        let blocks = blocks(sealer.keyring().cluster(), size);
+        let mut proofs = vec![Vec::new(); size];
+        for (block, proof) in blocks.iter().zip(&mut proofs) {
+            sealer.seal(LinkClass::ReplicaToReplica, NodeId(2), block, proof);
         }
-    }
-    for size in [100, 1000] {
-        let mut table = table(size, 16);
-        table.proofs = Sealer::new(keyring("mac", 4)).seal_requests(&table);
-        let mut verifier = Verifier::new(keyring("mac", 2));
+        let checks: Vec<_> =
+            blocks.iter().zip(&proofs).map(|(&block, proof)| Check { signer: NodeId(1), block, proof }).collect();
         let mut good = Vec::new();
         group.throughput(Throughput::Elements(size as u64));
-        group.bench_function(BenchmarkId::new("mac/requests", size), |b| {
+        group.bench_function(BenchmarkId::new(format!("{strategy}/messages"), size), |b| {
+            b.iter(|| verifier.verify(LinkClass::ReplicaToReplica, black_box(&checks), &mut good));
+        });
+        assert!(good.iter().all(|good| *good));
+
+        let mut table = table(size, 16);
+        table.proofs = Sealer::new(keyring(strategy.name(), 4)).seal_requests(&table);
+        group.bench_function(BenchmarkId::new(format!("{strategy}/requests"), size), |b| {
             b.iter(|| verifier.verify_requests(black_box(&[Part::whole(&table, 0)]), &mut good));
         });
+        assert!(good.iter().all(|good| *good));
     }
 }
 
@@ -92,29 +89,31 @@ fn verify(c: &mut Criterion) {
 fn spoiled(c: &mut Criterion) {
     let mut group = c.benchmark_group("verify spoiled");
     group.sample_size(10);
-    let sealer = Sealer::new(keyring("ed25519-batch", 1));
-    for bad in [1, 32, 1024] {
-        let blocks = blocks(sealer.keyring().cluster(), 1024);
-        let mut proofs = vec![Vec::new(); 1024];
-        for (index, (block, proof)) in blocks.iter().zip(&mut proofs).enumerate() {
-            sealer.seal(LinkClass::ReplicaToReplica, NodeId(2), block, proof);
-            proof[40] ^= u8::from(index % (1024 / bad) == 0);
+    for strategy in Strategy::all().filter(|strategy| strategy.is_heavy()) {
+        let sealer = Sealer::new(keyring(strategy.name(), 1));
+        for bad in [1, 32, 1024] {
+            let blocks = blocks(sealer.keyring().cluster(), 1024);
+            let mut proofs = vec![Vec::new(); 1024];
+            for (index, (block, proof)) in blocks.iter().zip(&mut proofs).enumerate() {
+                sealer.seal(LinkClass::ReplicaToReplica, NodeId(2), block, proof);
+                proof[40] ^= u8::from(index % (1024 / bad) == 0);
+            }
+            group.throughput(Throughput::Elements(1024));
+            group.bench_function(BenchmarkId::new(format!("{strategy} of 1024, bad"), bad), |b| {
+                b.iter_batched(
+                    || Verifier::new(keyring(strategy.name(), 2)),
+                    |mut verifier| {
+                        let checks: Vec<_> = blocks
+                            .iter()
+                            .zip(&proofs)
+                            .map(|(&block, proof)| Check { signer: NodeId(1), block, proof })
+                            .collect();
+                        verifier.verify(LinkClass::ReplicaToReplica, &checks, &mut Vec::new());
+                    },
+                    BatchSize::SmallInput,
+                );
+            });
         }
-        group.throughput(Throughput::Elements(1024));
-        group.bench_function(BenchmarkId::new("ed25519-batch of 1024, bad", bad), |b| {
-            b.iter_batched(
-                || Verifier::new(keyring("ed25519-batch", 2)),
-                |mut verifier| {
-                    let checks: Vec<_> = blocks
-                        .iter()
-                        .zip(&proofs)
-                        .map(|(&block, proof)| Check { signer: NodeId(1), block, proof })
-                        .collect();
-                    verifier.verify(LinkClass::ReplicaToReplica, &checks, &mut Vec::new());
-                },
-                BatchSize::SmallInput,
-            );
-        });
     }
 }
 

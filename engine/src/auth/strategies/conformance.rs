@@ -348,3 +348,13 @@ fn secrets_are_not_shown() {
         }
     }
 }
+
+/// The worked example is what these tests run.
+#[test]
+fn contributing_shows_the_example_as_it_is() {
+    let document = include_str!("../../../../CONTRIBUTING.md");
+    assert!(document.contains(&format!("```rust\n{}```\n", include_str!("mac_siphash.rs"))), "not mac_siphash.rs");
+    let registered = include_str!("mod.rs").lines().map(str::trim).find(|line| line.ends_with("mac_siphash,"));
+    assert_eq!(registered, Some("#[cfg(test)] mac_siphash,"));
+    assert!(Strategy::named("mac-siphash").is_some(), "and so it is tested");
+}
