@@ -143,6 +143,12 @@ races! {
         "time:50,2ms tokio-uring --replicas 7",
         "adaptive epoll --placement pipelined --request-bytes 64KiB --reply-bytes 0",
     ],
+    signatures_on_hash_trees: "ed25519-merkle" [
+        "none tokio-uring --connections 3 --load-threads 2",
+        "fixed:10 epoll --placement pipelined --app kv --workload a",
+        "time:50,2ms tokio-uring --replicas 5 --request-bytes 1KiB --reply-bytes 0",
+        "adaptive epoll --placement CORES",
+    ],
     signed_requests_and_macs: "hybrid" [
         "none tokio-uring --placement fused --request-bytes 64KiB --reply-bytes 0",
         "fixed:10 epoll --app kv --workload f --connections 3 --load-threads 2",

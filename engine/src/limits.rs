@@ -43,7 +43,7 @@ pub const REPLIES_PER_STEP_BYTES: usize = REPLIES_BYTES_MAX;
 /// Bytes of a BLAKE3 tag: 128 bits.
 pub const TAG_BYTES: usize = 16;
 /// Most bytes of one proof under any strategy.
-pub const PROOF_BYTES_MAX: usize = SIGNATURE_BYTES;
+pub const PROOF_BYTES_MAX: usize = 320;
 /// The same where each receiver needs a proof of its own, so that a request has one for each replica.
 pub const RECEIVER_PROOF_BYTES_MAX: usize = 32;
 /// Bytes of an Ed25519 signature.

@@ -254,7 +254,7 @@ mod tests {
     fn errors_name_option_value_and_what_is_allowed() {
         let error = "sha1".parse::<Authentication>().unwrap_err().to_string();
         let allowed = "none, mac (or mac-blake3), mac-hmac-sha256, mac-gmac, ed25519, ed25519-batch, \
-                       ed25519-zip215-batch, mac-siphash, hybrid"; // mac-siphash is registered in these tests alone
+                       ed25519-zip215-batch, ed25519-merkle, mac-siphash, hybrid"; // mac-siphash is registered in these tests alone
         assert_eq!(error, format!("auth: 'sha1' is not allowed; allowed: {allowed}"));
         let error = "hybrid".parse::<Strategy>().unwrap_err();
         assert_eq!((error.option, format!("{}, hybrid", error.allowed)), ("authentication", allowed.to_owned()));

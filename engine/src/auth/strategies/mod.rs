@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ register! {
     ed25519,
     ed25519_batch,
     ed25519_zip215_batch,
+    ed25519_merkle,
     #[cfg(test)] mac_siphash,
 }
 
@@ -129,6 +131,19 @@ pub enum Shares<'a> {
     OfSigners,
     /// Claims follow each other part by part, and each part is the business of another party.
     OfParts(&'a [Part<'a>]),
+}
+
+/// Of each combined check, in order, which claims belong to which of its parts.
+fn batches<'a>(parts: &'a [Part<'_>]) -> impl Iterator<Item = Vec<Range<usize>>> + use<'a> {
+    let mut start = 0;
+    parts.chunk_by(|a, b| a.batch == b.batch).map(move |batch| {
+        let own = |part: &Part<'_>| {
+            let own = start..start + part.range.len();
+            start = own.end;
+            own
+        };
+        batch.iter().map(own).collect()
+    })
 }
 
 /// A registered strategy: how one class of links proves who sent what. Two are equal if their names are.

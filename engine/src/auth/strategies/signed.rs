@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ed25519_dalek::Signer as _;
 
 use super::by_signer::BySigner;
-use super::{About, Definition, Judge, Seal, Shares};
+use super::{About, Definition, Judge, Seal, Shares, batches};
 use crate::auth::signature::{Effort, Rule, SignatureBatch};
 use crate::auth::{AuthBlock, Check, Keyring};
 use crate::limits::SIGNATURE_BYTES;
@@ -134,14 +134,8 @@ impl<R: Rule> Judge for InBatches<R> {
                 self.order = order;
             }
             Shares::OfParts(parts) => {
-                let mut start = 0;
-                for batch in parts.chunk_by(|a, b| a.batch == b.batch) {
-                    let ranges = batch.iter().map(|part| {
-                        let own = start..start + part.range.len();
-                        start = own.end;
-                        own
-                    });
-                    self.judge_batch(checks, ranges, good);
+                for ranges in batches(parts) {
+                    self.judge_batch(checks, ranges.into_iter(), good);
                 }
             }
         }
