@@ -11,7 +11,7 @@ use hippodrome_engine::auth::Keyring;
 use hippodrome_engine::emulation::{Change, Emulator, OutgoingLinks};
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::protocol::client::ClientTable;
-use hippodrome_engine::settings::TransportChoice;
+use hippodrome_engine::settings::{Dissemination, TransportChoice};
 use hippodrome_engine::transport::{Waker, probe};
 use hippodrome_engine::types::ClientId;
 
@@ -45,6 +45,7 @@ pub(crate) struct LoadThread {
     pub(crate) workload: Box<dyn Workload>,
     pub(crate) seed: u64,
     pub(crate) retransmission: Retransmission,
+    pub(crate) dissemination: Dissemination,
     pub(crate) transport: TransportChoice,
     pub(crate) emulation: Option<OutgoingLinks>,
     pub(crate) changes: Receiver<Change>,
@@ -95,6 +96,7 @@ impl LoadThread {
             pacing,
             timetable,
             retransmission: self.retransmission,
+            dissemination: self.dissemination,
             seconds: self.seconds,
             stop: self.stop,
         });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hippodrome_engine::byzantine::Kind;
-use hippodrome_engine::settings::options::Batching;
+use hippodrome_engine::settings::options::{Batching, Dissemination};
 
 use super::{Clients, Disk, Fault, Faulty, Hostile, HostileKind, Network, Plan, What};
 use crate::random::Random;
@@ -29,6 +29,7 @@ impl Plan {
             window,
             checkpoint_interval,
             batching: batching(random),
+            dissemination: Random::new(seed, "dissemination", 0).pick(Dissemination::ALL),
             status_interval_ns: random.range(10, 40) * MS,
             view_timeout_ns,
             view_timeout_max_ns: view_timeout_ns * random.pick(&[4, 8, 16]),

@@ -2,8 +2,8 @@
 //! checkpoints, view changes, state transfer, recovery from a log, and repair of whatever gets lost.
 //!
 //! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
-//! `vouched` (requests that only backups can prove), `backup` (the three phases, at every replica), `checkpoint` (states
-//! that are shared, and the low watermark), `repair` (the status exchange), `transfer` (the state itself, for whoever is
+//! `vouched` (requests that only backups can prove), `bodies` and `announced` (requests that clients send to everybody,
+//! and pre-prepares by their digests), `backup` (the three phases, at every replica), `checkpoint` (states that are shared, and the low watermark), `repair` (the status exchange), `transfer` (the state itself, for whoever is
 //! beyond repair). They work on the `log`, a ring of `slot`s whose phases follow one table of `transitions`; `votes`
 //! counts them, `early` keeps messages that are one window ahead, and `gathering` the chunks of a state.
 //!
@@ -11,8 +11,10 @@
 //! `views` (the view change), `decision` (what a new view starts from, a pure function), `past` (what was voted for in
 //! earlier views). `recovery` goes on from what a replica made durable.
 
+mod announced;
 mod backup;
 mod batching;
+mod bodies;
 mod checkpoint;
 mod decision;
 mod early;
@@ -37,7 +39,9 @@ mod tests;
 use std::ops::Range;
 use std::sync::Arc;
 
+use announced::Announced;
 use batching::Queue;
+use bodies::Bodies;
 use checkpoint::Checkpoints;
 use early::Early;
 use log::Log;
@@ -55,7 +59,7 @@ use crate::protocol::planted::Planted;
 use crate::protocol::{Authentic, Ignored, Input, Message, Output, Position, Protocol, Timer};
 use crate::quorum::Quorums;
 use crate::requests::RequestTable;
-use crate::settings::options::Batching;
+use crate::settings::options::{Batching, Dissemination};
 use crate::types::{ReplicaId, SequenceNumber, Time, View};
 
 /// What one replica needs to know of its cluster.
@@ -72,6 +76,8 @@ pub struct Config {
     pub checkpoint_interval: u64,
     /// When the primary closes a batch.
     pub batching: Batching,
+    /// Whether clients send requests to all replicas, and pre-prepares carry digests.
+    pub dissemination: Dissemination,
     /// How many logical clients the cluster has, numbered densely from 0.
     pub clients: u32,
     /// Which of them share one principal (a client node with its key), each a contiguous range. What a client's faults
@@ -118,6 +124,10 @@ pub struct Pbft {
     admission: Admission,
     /// Primary: requests that prove themselves to backups only.
     vouched: Vouched,
+    /// Requests that clients sent to everybody, until they are executed.
+    bodies: Bodies,
+    /// Backup: what was assigned by digests and lacks bodies.
+    announced: Announced,
     /// Primary: what waits for a batch.
     queue: Queue,
     /// Primary: the next sequence number to assign.
@@ -174,6 +184,8 @@ impl Pbft {
             diverged: false,
             admission: Admission::new(config.clients),
             vouched: Vouched::new(n),
+            bodies: Bodies::new(if config.dissemination == Dissemination::Digest { config.clients } else { 0 }),
+            announced: Announced::new(config.status_interval_ns),
             queue: Queue::new(config.batching),
             next: SequenceNumber(1),
             batch_timer: None,
@@ -213,7 +225,9 @@ impl Pbft {
             return Err(Ignored::UnknownSender);
         }
         match &authentic.message {
-            Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_) => self.on_phase_message(authentic, turn),
+            Message::PrePrepare(_) | Message::DigestPrePrepare(_) | Message::Prepare(_) | Message::Commit(_) => {
+                self.on_phase_message(authentic, turn)
+            }
             Message::Checkpoint(message) => self.on_checkpoint(sender, *message, authentic.signature, turn),
             Message::Status(status) => self.on_status(sender, status, turn),
             Message::Forward(table) => self.on_forward(sender, table, &authentic.requests, turn),
@@ -229,7 +243,9 @@ impl Pbft {
 
     /// Requests straight from clients. A backup asks its executor first: a reply may have been lost.
     fn on_requests(&mut self, table: Arc<RequestTable>, turn: &mut Turn<'_>) {
-        if self.leads() {
+        if self.sends_digests() {
+            self.on_disseminated(table, turn);
+        } else if self.leads() {
             self.on_requests_at_primary(table, turn);
         } else if !table.is_empty() {
             turn.outputs.push(Output::Recall(table));
@@ -298,6 +314,10 @@ impl Protocol for Pbft {
             }
             Input::Timer(Timer::Status) => {
                 self.on_status_timer(turn);
+                Ok(())
+            }
+            Input::Timer(Timer::Bodies) => {
+                self.on_bodies_timer(turn);
                 Ok(())
             }
             Input::Executed(sequence) => self.on_executed(sequence, turn),

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use hippodrome_engine::auth::Digester;
 use hippodrome_engine::limits::STATUS_SLOTS_MAX;
 use hippodrome_engine::protocol::message::{
-    Body, Checkpoint, FetchState, PrePrepare, SlotStatus, StateChunk, Status, Verdict, ViewChange, Vote,
+    Body, Checkpoint, DigestPrePrepare, FetchState, PrePrepare, SlotStatus, StateChunk, Status, Verdict, ViewChange,
+    Vote,
 };
 use hippodrome_engine::protocol::{Message, Position};
-use hippodrome_engine::requests::{Batch, RequestTable};
+use hippodrome_engine::requests::{Batch, Manifest, RequestTable};
 use hippodrome_engine::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp, View};
 
 /// How many states there are to lie about.
@@ -161,7 +162,7 @@ impl<'a> Draw<'a> {
         let sequence = self.sequence(committed.0.saturating_add(1));
         let vote = Vote { view, sequence, digest };
         let batch = Arc::clone(&batches[usize::from(self.byte()) % batches.len()]);
-        Some(match self.byte() % 12 {
+        Some(match self.byte() % 13 {
             0 => pre_prepare(view, sequence, batch),
             1 => Message::Prepare(vote),
             2 => Message::Commit(vote),
@@ -176,6 +177,10 @@ impl<'a> Draw<'a> {
                 let (index, count) = (self.byte().into(), self.byte().into());
                 Message::StateChunk(StateChunk { sequence, index, count, bytes: self.bytes() })
             }
+            12 => {
+                let manifest = Arc::new(Manifest::of(&batch));
+                Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest })
+            }
             _ => return None,
         })
     }
@@ -189,6 +194,7 @@ impl<'a> Draw<'a> {
                 pre_prepared: flags & 1 != 0,
                 prepared: flags & 2 != 0,
                 committed: flags & 4 != 0,
+                announced: flags & 0x40 != 0,
                 prepares: prepares.into(),
                 commits: u64::from(commits) << (flags & 0x38),
             }

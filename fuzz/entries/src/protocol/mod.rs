@@ -22,6 +22,7 @@ use hippodrome_engine::protocol::{
 };
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::{Batch, RequestTable};
+use hippodrome_engine::settings::Dissemination;
 use hippodrome_engine::types::{Digest, ReplicaId, SequenceNumber, Time, View};
 
 /// Replicas.
@@ -91,6 +92,7 @@ impl World {
             window: WINDOW,
             checkpoint_interval: INTERVAL,
             batching: batching[usize::from(draw.byte()) % batching.len()].parse().expect("a strategy"),
+            dissemination: Dissemination::ALL[usize::from(draw.byte()) % Dissemination::ALL.len()],
             clients: CLIENTS,
             principals: Arc::new([0..2, 2..4]),
             status_interval_ns: MILLISECOND,
@@ -407,16 +409,23 @@ impl World {
         match (message, to) {
             (Message::FetchState(fetch), Some(to)) => self.fetches.push_back((to, *fetch)),
             (Message::PrePrepare(said), _) => {
-                self.proposals.push_back(Vote { view: said.view, sequence: said.sequence, digest: said.batch.digest });
-                while self.proposals.len() > PROPOSALS_MAX {
-                    self.proposals.pop_front();
-                }
+                self.proposed(Vote { view: said.view, sequence: said.sequence, digest: said.batch.digest });
+            }
+            (Message::DigestPrePrepare(said), _) => {
+                self.proposed(Vote { view: said.view, sequence: said.sequence, digest: said.manifest.digest() });
             }
             (Message::ViewChange(signed), _) if signed.content.replica == self.config.own => {
                 let signed = Signed { signature: Some([9; 64]), ..signed.clone() };
                 self.changes.insert(self.config.own, signed);
             }
             _ => {}
+        }
+    }
+
+    fn proposed(&mut self, vote: Vote) {
+        self.proposals.push_back(vote);
+        while self.proposals.len() > PROPOSALS_MAX {
+            self.proposals.pop_front();
         }
     }
 }
