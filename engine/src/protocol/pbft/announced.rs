@@ -91,7 +91,7 @@ impl Pbft {
         let Some(first) = table.clients.first() else { return };
         let principal = principal_of(&self.config.principals, *first);
         let table = table.unchunked();
-        let (again, any_new) = self.bodies.keep(&table, principal);
+        let (again, any_new) = self.bodies.keep(&table, principal, turn.now);
         if self.leads() {
             self.on_requests_at_primary(table, turn);
         } else if again.len() == table.len() {

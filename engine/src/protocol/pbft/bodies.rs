@@ -3,7 +3,7 @@
 //!
 //! Requests stay in the tables that they came in. Of each client the newest two are kept: a correct client asks for one
 //! operation at a time, and the one before may still be under way here. They go when they are executed, or for want of
-//! room: the oldest table of whoever takes most. So a client node can take its own share only, and what is missing is
+//! room: a client node can take its own share only, and whoever takes most makes room for others. What is missing is
 //! fetched like anything that got lost.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::limits::{HELD_BYTES_MAX, HELD_NODE_BYTES_MAX, OPERATIONS_BYTES_MAX};
 use crate::requests::{Batch, Manifest, RequestTable, TableBuilder};
-use crate::types::{ClientId, Digest, Timestamp};
+use crate::types::{ClientId, Digest, Time, Timestamp};
 
 /// The bodies that are here.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct Bodies {
     bytes: usize,
     node_bytes_max: usize,
     bytes_max: usize,
+    /// What has waited for longer makes room for others of its principal.
+    stale_ns: u64,
 }
 
 /// What is known of one client.
@@ -57,6 +59,7 @@ struct Held {
     live: u32,
     bytes: usize,
     age: (u32, u64),
+    since: Time,
 }
 
 /// What became of the bodies of a manifest.
@@ -71,8 +74,9 @@ pub(super) enum Pairing {
 }
 
 impl Bodies {
-    /// Nothing is here yet of `clients` logical clients.
-    pub(super) fn new(clients: u32) -> Self {
+    /// Nothing is here yet of `clients` logical clients. What a client node has no room for displaces what has waited for
+    /// longer than `stale_ns`.
+    pub(super) fn new(clients: u32, stale_ns: u64) -> Self {
         Self {
             clients: vec![Known::default(); clients as usize],
             tables: Vec::new(),
@@ -83,51 +87,58 @@ impl Bodies {
             bytes: 0,
             node_bytes_max: HELD_NODE_BYTES_MAX,
             bytes_max: HELD_BYTES_MAX,
+            stale_ns,
         }
     }
 
     /// Takes in what is new of a table of `principal`. Returns which of its requests, or newer ones of their clients, were
     /// heard of before, and whether any was kept.
-    pub(super) fn keep(&mut self, table: &Arc<RequestTable>, principal: u32) -> (Vec<usize>, bool) {
+    pub(super) fn keep(&mut self, table: &Arc<RequestTable>, principal: u32, now: Time) -> (Vec<usize>, bool) {
+        let (again, fresh) = self.sort(table);
+        if fresh.is_empty() || !self.make_room(principal, table.bytes(), now) {
+            return (again, false);
+        }
         let number = self.free.pop().unwrap_or_else(|| {
             self.tables.push(None);
             u32::try_from(self.tables.len() - 1).expect("fewer tables than bytes of them")
         });
-        let (mut again, mut live) = (Vec::new(), 0);
-        let mut displaced = Vec::new();
+        let (mut live, mut displaced) = (0, Vec::new());
+        for index in fresh {
+            let (client, timestamp) = (table.clients[index as usize], table.timestamps[index as usize]);
+            let known = &mut self.clients[client.0 as usize];
+            if known.holds(timestamp) {
+                continue;
+            }
+            live += 1;
+            let place = Place { timestamp, table: number, index };
+            displaced.extend(known.older().replace(place).map(|place| place.table));
+        }
+        let (bytes, age) = (table.bytes(), (principal, self.arrivals));
+        self.arrivals += 1;
+        self.tables[number as usize] = Some(Held { table: Arc::clone(table), live, bytes, age, since: now });
+        self.by_age.insert(age, number);
+        self.bytes += bytes;
+        *self.by_principal.entry(principal).or_default() += bytes;
+        displaced.into_iter().for_each(|table| self.release(table));
+        (again, true)
+    }
+
+    /// Which requests of a table were heard of before, or newer ones of their clients, and which are to be kept.
+    fn sort(&mut self, table: &RequestTable) -> (Vec<usize>, Vec<u32>) {
+        let (mut again, mut fresh) = (Vec::new(), Vec::new());
         for (index, (client, &timestamp)) in (0..).zip(table.clients.iter().zip(&table.timestamps)) {
             let Some(known) = self.clients.get_mut(client.0 as usize) else { continue };
             if timestamp <= known.newest {
                 again.push(index as usize);
-                // What had to make room is welcome back.
+                // What found no room, or had to make it, is welcome when it comes again.
                 if timestamp < known.newest || timestamp <= known.executed || known.holds(timestamp) {
                     continue;
                 }
             }
             known.newest = timestamp;
-            live += 1;
-            let [first, second] = &mut known.held;
-            // The older one of the two makes room.
-            let older = match (&first, &second) {
-                (Some(one), Some(other)) if one.timestamp > other.timestamp => second,
-                (Some(_), None) => second,
-                _ => first,
-            };
-            displaced.extend(older.replace(Place { timestamp, table: number, index }).map(|place| place.table));
+            fresh.push(index);
         }
-        if live == 0 {
-            self.free.push(number);
-            return (again, false);
-        }
-        let (bytes, age) = (table.bytes(), (principal, self.arrivals));
-        self.arrivals += 1;
-        self.tables[number as usize] = Some(Held { table: Arc::clone(table), live, bytes, age });
-        self.by_age.insert(age, number);
-        self.bytes += bytes;
-        *self.by_principal.entry(principal).or_default() += bytes;
-        displaced.into_iter().for_each(|table| self.release(table));
-        self.make_room(principal);
-        (again, true)
+        (again, fresh)
     }
 
     /// Nothing up to this timestamp of a client is of use any more.
@@ -248,22 +259,41 @@ impl Bodies {
         Some(table)
     }
 
-    /// Forgets the oldest tables of `principal` until it has no more than its share, and of whoever has most until all have
-    /// no more than there is.
-    fn make_room(&mut self, principal: u32) {
-        while self.by_principal.get(&principal).is_some_and(|bytes| *bytes > self.node_bytes_max) {
+    /// Makes room for a table of `principal`, within its share and in all. What others have more of goes first. Of its own
+    /// only what has waited for long goes: what came last is what the primary proposes last. False if there is no room.
+    fn make_room(&mut self, principal: u32, bytes: usize, now: Time) -> bool {
+        loop {
+            let own = self.by_principal.get(&principal).copied().unwrap_or_default() + bytes;
+            let largest = self.by_principal.iter().max_by_key(|(_, bytes)| **bytes);
+            let larger = largest.filter(|(_, bytes)| **bytes > own).map(|(principal, _)| *principal);
+            match larger {
+                _ if own > self.node_bytes_max => {}
+                _ if self.bytes + bytes <= self.bytes_max => return true,
+                Some(larger) => {
+                    self.evict_oldest(larger);
+                    continue;
+                }
+                None => {}
+            }
+            if !self.has_stale(principal, now) {
+                return false;
+            }
             self.evict_oldest(principal);
-        }
-        while self.bytes > self.bytes_max {
-            let largest = self.by_principal.iter().max_by_key(|(_, bytes)| **bytes).map(|(principal, _)| *principal);
-            let Some(largest) = largest else { return };
-            self.evict_oldest(largest);
         }
     }
 
+    /// Whether the oldest table of a principal has waited for so long that it will hardly be proposed any more.
+    fn has_stale(&self, principal: u32, now: Time) -> bool {
+        let oldest = self.oldest(principal).and_then(|number| self.tables[number as usize].as_ref());
+        oldest.is_some_and(|held| now.since(held.since) >= self.stale_ns)
+    }
+
+    fn oldest(&self, principal: u32) -> Option<u32> {
+        self.by_age.range((principal, 0)..=(principal, u64::MAX)).next().map(|(_, number)| *number)
+    }
+
     fn evict_oldest(&mut self, principal: u32) {
-        let oldest = self.by_age.range((principal, 0)..=(principal, u64::MAX)).next();
-        let Some(&number) = oldest.map(|(_, number)| number) else { return };
+        let Some(number) = self.oldest(principal) else { return };
         let Some(table) = self.forget(number) else { return };
         for client in &table.clients {
             if let Some(known) = self.clients.get_mut(client.0 as usize) {
@@ -278,6 +308,16 @@ impl Bodies {
 impl Known {
     fn holds(&self, timestamp: Timestamp) -> bool {
         self.held.iter().flatten().any(|place| place.timestamp == timestamp)
+    }
+
+    /// The place of the older one of the two, or one that is free.
+    const fn older(&mut self) -> &mut Option<Place> {
+        let [first, second] = &mut self.held;
+        match (&first, &second) {
+            (Some(one), Some(other)) if one.timestamp.0 > other.timestamp.0 => second,
+            (Some(_), None) => second,
+            _ => first,
+        }
     }
 }
 

@@ -184,7 +184,10 @@ impl Pbft {
             diverged: false,
             admission: Admission::new(config.clients),
             vouched: Vouched::new(n),
-            bodies: Bodies::new(if config.dissemination == Dissemination::Digest { config.clients } else { 0 }),
+            bodies: Bodies::new(
+                if config.dissemination == Dissemination::Digest { config.clients } else { 0 },
+                config.view_timeout_ns,
+            ),
             announced: Announced::new(config.status_interval_ns),
             queue: Queue::new(config.batching),
             next: SequenceNumber(1),

@@ -43,6 +43,10 @@ pub(super) fn pre_prepare(view: View, sequence: SequenceNumber, batch: Arc<Batch
     Message::PrePrepare(PrePrepare { view, sequence, batch })
 }
 
+pub(super) fn digest_pre_prepare(view: View, sequence: SequenceNumber, batch: Arc<Batch>) -> Message {
+    Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest: Arc::new(Manifest::of(&batch)) })
+}
+
 pub(super) fn body(sequence: SequenceNumber, batch: Arc<Batch>) -> Message {
     Message::Body(Body { sequence, batch })
 }
@@ -162,7 +166,11 @@ impl<'a> Draw<'a> {
         let sequence = self.sequence(committed.0.saturating_add(1));
         let vote = Vote { view, sequence, digest };
         let batch = Arc::clone(&batches[usize::from(self.byte()) % batches.len()]);
-        Some(match self.byte() % 13 {
+        let kind = self.byte();
+        if (240..252).contains(&kind) {
+            return Some(digest_pre_prepare(view, sequence, batch));
+        }
+        Some(match kind % 12 {
             0 => pre_prepare(view, sequence, batch),
             1 => Message::Prepare(vote),
             2 => Message::Commit(vote),
@@ -176,10 +184,6 @@ impl<'a> Draw<'a> {
             10 => {
                 let (index, count) = (self.byte().into(), self.byte().into());
                 Message::StateChunk(StateChunk { sequence, index, count, bytes: self.bytes() })
-            }
-            12 => {
-                let manifest = Arc::new(Manifest::of(&batch));
-                Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest })
             }
             _ => return None,
         })

@@ -86,13 +86,14 @@ struct World {
 impl World {
     fn new(draw: &mut Draw<'_>) -> Self {
         let batching = ["none", "fixed:2", "time:2,1ms", "adaptive:4,2", "adaptive"];
+        let who = draw.byte();
         let config = Config {
             quorums: Quorums::new(usize::from(N)).expect("four replicas"),
-            own: ReplicaId(u16::from(draw.byte()) % N),
+            own: ReplicaId(u16::from(who) % N),
             window: WINDOW,
             checkpoint_interval: INTERVAL,
             batching: batching[usize::from(draw.byte()) % batching.len()].parse().expect("a strategy"),
-            dissemination: Dissemination::ALL[usize::from(draw.byte()) % Dissemination::ALL.len()],
+            dissemination: if who < 128 { Dissemination::Inline } else { Dissemination::Digest },
             clients: CLIENTS,
             principals: Arc::new([0..2, 2..4]),
             status_interval_ns: MILLISECOND,
@@ -203,7 +204,9 @@ impl World {
         } else {
             let batch = Arc::clone(&self.batches[usize::from(draw.byte()) % self.batches.len()]);
             let digest = batch.digest;
-            self.hear(primary, draw::pre_prepare(view, sequence, batch), draw);
+            let by_digests = self.config.dissemination == Dissemination::Digest && who & (1 << 6) != 0;
+            let propose = if by_digests { draw::digest_pre_prepare } else { draw::pre_prepare };
+            self.hear(primary, propose(view, sequence, batch), draw);
             digest
         };
         let vote = Vote { view, sequence, digest };

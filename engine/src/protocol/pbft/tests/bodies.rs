@@ -2,6 +2,11 @@ use super::*;
 use crate::protocol::pbft::tests::{sized_table, table};
 
 const PRINCIPAL: u32 = 0;
+const STALE_NS: u64 = 1000;
+
+fn new(clients: u32) -> Bodies {
+    Bodies::new(clients, STALE_NS)
+}
 
 fn manifest(requests: &[(u32, u64)]) -> Manifest {
     Manifest::of(&Batch::new(table(requests).as_ref().clone()))
@@ -13,12 +18,12 @@ fn pair(bodies: &Bodies, requests: &[(u32, u64)]) -> Pairing {
 }
 
 fn keep(bodies: &mut Bodies, requests: &[(u32, u64)]) -> (Vec<usize>, bool) {
-    bodies.keep(&table(requests), PRINCIPAL)
+    bodies.keep(&table(requests), PRINCIPAL, Time(0))
 }
 
 #[test]
 fn a_batch_is_gathered_from_the_tables_that_clients_sent() {
-    let mut bodies = Bodies::new(10);
+    let mut bodies = new(10);
     assert_eq!(keep(&mut bodies, &[(1, 1), (2, 1), (3, 1)]), (vec![], true));
     assert_eq!(keep(&mut bodies, &[(4, 1)]), (vec![], true));
     let whole = [(1, 1), (2, 1), (3, 1)];
@@ -33,7 +38,7 @@ fn a_batch_is_gathered_from_the_tables_that_clients_sent() {
 
 #[test]
 fn the_digest_decides_whatever_client_and_timestamp_are() {
-    let mut bodies = Bodies::new(10);
+    let mut bodies = new(10);
     keep(&mut bodies, &[(1, 1)]);
     let told =
         |client, timestamp| Manifest::new(vec![ClientId(client)], vec![Timestamp(timestamp)], vec![Digest([9; 32])]);
@@ -45,7 +50,7 @@ fn the_digest_decides_whatever_client_and_timestamp_are() {
 
 #[test]
 fn the_search_goes_on_where_it_stopped_and_back_to_what_has_gone_meanwhile() {
-    let mut bodies = Bodies::new(10);
+    let mut bodies = new(10);
     let manifest = manifest(&[(1, 1), (2, 1), (3, 1)]);
     let mut found = 0;
     keep(&mut bodies, &[(1, 1), (3, 1)]);
@@ -58,7 +63,7 @@ fn the_search_goes_on_where_it_stopped_and_back_to_what_has_gone_meanwhile() {
 
 #[test]
 fn two_requests_of_a_client_are_kept_until_they_are_executed() {
-    let mut bodies = Bodies::new(10);
+    let mut bodies = new(10);
     for timestamp in 1..=3 {
         assert_eq!(keep(&mut bodies, &[(1, timestamp)]), (vec![], true));
     }
@@ -74,36 +79,50 @@ fn two_requests_of_a_client_are_kept_until_they_are_executed() {
 }
 
 #[test]
-fn each_client_node_has_its_share_and_the_largest_makes_room_for_all() {
-    let mut bodies = Bodies::new(100);
+fn each_client_node_has_its_share_and_the_largest_makes_room_for_others() {
+    let mut bodies = new(100);
     let bytes = sized_table(&[(0, 1)], 1000).bytes();
     (bodies.node_bytes_max, bodies.bytes_max) = (3 * bytes, 5 * bytes);
-    let keep = |bodies: &mut Bodies, client: u32, principal| {
-        assert_eq!(bodies.keep(&sized_table(&[(client, 1)], 1000), principal), (vec![], true));
-        assert!(bodies.bytes <= bodies.bytes_max && bodies.by_principal.values().all(|bytes| *bytes <= 3000 + 300));
+    let keep = |bodies: &mut Bodies, client: u32, principal, now| {
+        let (again, kept) = bodies.keep(&sized_table(&[(client, 1)], 1000), principal, Time(now));
+        assert!(again.is_empty());
+        assert!(bodies.bytes <= bodies.bytes_max && bodies.by_principal.values().all(|held| *held <= 3 * bytes));
+        kept
     };
-    for client in 0..5 {
-        keep(&mut bodies, client, 0);
-    }
     let held = |bodies: &Bodies| {
         (0..100u32).filter(|client| pair(bodies, &[(*client, 1)]) != Pairing::Missing).collect::<Vec<_>>()
     };
-    assert_eq!(held(&bodies), [2, 3, 4], "the oldest go");
-    keep(&mut bodies, 50, 50);
-    keep(&mut bodies, 51, 50);
-    keep(&mut bodies, 60, 60);
-    assert_eq!(held(&bodies), [3, 4, 50, 51, 60], "of whoever has most");
-    // What had to make room is welcome when it comes again, and counts as such.
-    assert_eq!(bodies.keep(&sized_table(&[(0, 1), (3, 1)], 400), 0), (vec![0, 1], true));
-    assert_eq!(held(&bodies), [0, 4, 50, 51, 60]);
+    assert_eq!([0, 1, 2, 3].map(|client| keep(&mut bodies, client, 0, 0)), [true, true, true, false]);
+    assert_eq!(held(&bodies), [0, 1, 2], "what came first is proposed first");
+    assert_eq!([50, 51, 60].map(|client| keep(&mut bodies, client, client / 10 * 10, 0)), [true; 3]);
+    assert_eq!(held(&bodies), [1, 2, 50, 51, 60], "whoever has most makes room");
+    assert!(!keep(&mut bodies, 52, 50, STALE_NS - 1), "but not for somebody who would have more then");
+    assert!(keep(&mut bodies, 53, 50, STALE_NS));
+    assert_eq!(held(&bodies), [1, 2, 51, 53, 60], "what has waited for long makes room");
+    // What had to make room, and what found none, is welcome when it comes again, and counts as such.
+    bodies.note_executed(ClientId(1), Timestamp(1));
+    let table = sized_table(&[(0, 1), (2, 1), (3, 1)], 100);
+    assert_eq!(bodies.keep(&table, 0, Time(STALE_NS)), (vec![0, 1, 2], true));
+    assert_eq!(held(&bodies), [0, 2, 3, 51, 53, 60]);
+}
+
+#[test]
+fn a_request_that_is_twice_in_a_table_is_kept_once() {
+    let mut bodies = new(10);
+    assert_eq!(keep(&mut bodies, &[(1, 1), (1, 1), (1, 2)]), (vec![1], true));
+    for timestamp in [1, 2] {
+        assert!(bodies.bytes > 0 && matches!(pair(&bodies, &[(1, timestamp)]), Pairing::Complete(_)));
+        bodies.note_executed(ClientId(1), Timestamp(timestamp));
+    }
+    assert_eq!(bodies.bytes, 0);
 }
 
 #[test]
 fn more_operations_than_a_batch_may_have_are_no_batch() {
-    let mut bodies = Bodies::new(10);
+    let mut bodies = new(10);
     let half = OPERATIONS_BYTES_MAX / 2;
     for client in 0..3 {
-        bodies.keep(&sized_table(&[(client, 1)], half), PRINCIPAL);
+        bodies.keep(&sized_table(&[(client, 1)], half), PRINCIPAL, Time(0));
     }
     assert!(matches!(pair(&bodies, &[(0, 1), (1, 1)]), Pairing::Complete(_)));
     assert_eq!(pair(&bodies, &[(0, 1), (1, 1), (2, 1)]), Pairing::TooLong);
@@ -111,9 +130,9 @@ fn more_operations_than_a_batch_may_have_are_no_batch() {
 
 #[test]
 fn the_newest_request_of_each_client_is_told_oldest_first() {
-    let mut bodies = Bodies::new(10);
+    let mut bodies = new(10);
     keep(&mut bodies, &[(1, 1), (2, 1)]);
-    bodies.keep(&table(&[(7, 1)]), 7);
+    bodies.keep(&table(&[(7, 1)]), 7, Time(0));
     keep(&mut bodies, &[(1, 2), (3, 1)]);
     bodies.note_executed(ClientId(3), Timestamp(1));
     let told = |bodies: &Bodies| {
