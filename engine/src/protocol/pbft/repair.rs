@@ -233,7 +233,7 @@ impl Pbft {
     /// The primary's pre-prepares as a whole, where the peer lacks bodies of what it has by digests: each once, so that no
     /// peer gets more than if pre-prepares always carried them. True if any was sent, and the peer has enough for now.
     fn send_announced(&mut self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) -> bool {
-        if !self.leads() || status.view != self.view {
+        if !self.sends_digests() || !self.leads() || status.view != self.view {
             return false;
         }
         let mut answer = Answer { to, body_bytes: 0, votes: true };
