@@ -1,5 +1,6 @@
-//! Races in which clients send their requests to all replicas and pre-prepares carry digests (`--dissemination digest`),
-//! in real processes: with every kind of proof, when the primary is killed, and among faulty replicas and clients.
+//! Races in which clients send their requests to all replicas and pre-prepares carry digests (`--dissemination
+//! digest`), in real processes: with every kind of proof, when the primary is killed, and among faulty replicas and
+//! clients.
 
 use serde_json::Value;
 

@@ -367,8 +367,8 @@ fn kinds() -> impl Iterator<Item = Kind> {
     Kind::ALL.iter().copied().filter(|kind| !kind.acts_outside_protocol())
 }
 
-/// Runs a cluster whose first primaries, or last backups, are faulty, with each way of sending requests; the lowest of the
-/// highest views that were reached.
+/// Runs a cluster whose first primaries, or last backups, are faulty, with each way of sending requests; the lowest of
+/// the highest views that were reached.
 fn survive(n: usize, faulty: &BTreeMap<usize, Vec<Kind>>, seed: u64, loss_percent: u64) -> View {
     let views = Dissemination::ALL.iter().map(|how| survive_with(n, faulty, *how, seed, loss_percent));
     views.min().unwrap()

@@ -84,7 +84,8 @@ named_option! {
     Dissemination, "dissemination" {
         /// Clients send them to the primary, whose pre-prepares carry them whole.
         Inline = "inline",
-        /// Clients send them to all replicas; pre-prepares carry their digests (Castro & Liskov, TOCS'02, section 5.1.5).
+        /// Clients send them to all replicas; pre-prepares carry their digests (Castro & Liskov, TOCS'02, section
+        /// 5.1.5).
         Digest = "digest",
     }
 }

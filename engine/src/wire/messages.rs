@@ -3,7 +3,7 @@
 //! | kind | body before the proof |
 //! |---|---|
 //! | pre-prepare | view (8), sequence number (8), table |
-//! | pre-prepare by digests | view (8), sequence number (8), count (4), clients (4 each), timestamps (8 each), digests (32 each) |
+//! | pre-prepare by digests | view (8), sequence number (8), count (4), clients (4), timestamps (8), digests (32) |
 //! | prepare, commit, committed | view (8), sequence number (8), batch digest (32) |
 //! | checkpoint | sequence number (8), state digest (32) |
 //! | status | view (8), active (1), view-changes (8), stable (8), committed (8), count of slots (4), slots |

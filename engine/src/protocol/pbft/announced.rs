@@ -1,11 +1,11 @@
 //! Pre-prepares by digests: paired with the bodies that clients have sent, and with those that have to be fetched
 //! (Castro & Liskov, TOCS'02, section 5.1.5).
 //!
-//! A backup prepares a batch only when it has all of its bodies, so whatever is prepared has bodies at the same replicas
-//! as where pre-prepares carry them: view changes and repairs need to know nothing of this. Bodies that do not come from
-//! their clients soon are asked for by a status message, once; the primary answers by the pre-prepare as a whole, as it
-//! would have sent it otherwise. What gets lost then, or what a faulty primary keeps to itself, the status exchange
-//! brings (see `repair`), from whoever has it.
+//! A backup prepares a batch only when it has all of its bodies, so whatever is prepared has bodies at the same
+//! replicas as where pre-prepares carry them: view changes and repairs need to know nothing of this. Bodies that do not
+//! come from their clients soon are asked for by a status message, once; the primary answers by the pre-prepare as a
+//! whole, as it would have sent it otherwise. What gets lost then, or what a faulty primary keeps to itself, the status
+//! exchange brings (see `repair`), from whoever has it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,8 +85,8 @@ impl Pbft {
         self.config.dissemination == Dissemination::Digest
     }
 
-    /// Keeps requests that a client has sent to all replicas. Those that come again are for the executor to answer, or for
-    /// this replica to see to that they are ordered: the first time says nothing, since everybody gets them.
+    /// Keeps requests that a client has sent to all replicas. Those that come again are for the executor to answer, or
+    /// for this replica to see to that they are ordered: the first time says nothing, since everybody gets them.
     pub(super) fn on_disseminated(&mut self, table: Arc<RequestTable>, turn: &mut Turn<'_>) {
         let Some(first) = table.clients.first() else { return };
         let principal = principal_of(&self.config.principals, *first);

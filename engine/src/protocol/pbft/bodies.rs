@@ -74,8 +74,8 @@ pub(super) enum Pairing {
 }
 
 impl Bodies {
-    /// Nothing is here yet of `clients` logical clients. What a client node has no room for displaces what has waited for
-    /// longer than `stale_ns`.
+    /// Nothing is here yet of `clients` logical clients. What a client node has no room for displaces what has waited
+    /// for longer than `stale_ns`.
     pub(super) fn new(clients: u32, stale_ns: u64) -> Self {
         Self {
             clients: vec![Known::default(); clients as usize],
@@ -91,8 +91,8 @@ impl Bodies {
         }
     }
 
-    /// Takes in what is new of a table of `principal`. Returns which of its requests, or newer ones of their clients, were
-    /// heard of before, and whether any was kept.
+    /// Takes in what is new of a table of `principal`. Returns which of its requests, or newer ones of their clients,
+    /// were heard of before, and whether any was kept.
     pub(super) fn keep(&mut self, table: &Arc<RequestTable>, principal: u32, now: Time) -> (Vec<usize>, bool) {
         let (again, fresh) = self.sort(table);
         if fresh.is_empty() || !self.make_room(principal, table.bytes(), now) {
@@ -153,8 +153,8 @@ impl Bodies {
         gone.into_iter().flatten().for_each(|table| self.release(table));
     }
 
-    /// Looks for the bodies of a manifest from request `found` on, all before it having been found earlier, and moves that
-    /// on to the first one that is missing.
+    /// Looks for the bodies of a manifest from request `found` on, all before it having been found earlier, and moves
+    /// that on to the first one that is missing.
     pub(super) fn pair(&self, manifest: &Manifest, found: &mut usize, by_timestamp: bool) -> Pairing {
         let place = |index: usize| self.place(manifest, index, by_timestamp);
         while *found < manifest.len() {
@@ -259,8 +259,9 @@ impl Bodies {
         Some(table)
     }
 
-    /// Makes room for a table of `principal`, within its share and in all. What others have more of goes first. Of its own
-    /// only what has waited for long goes: what came last is what the primary proposes last. False if there is no room.
+    /// Makes room for a table of `principal`, within its share and in all. What others have more of goes first. Of its
+    /// own only what has waited for long goes: what came last is what the primary proposes last. False if there is no
+    /// room.
     fn make_room(&mut self, principal: u32, bytes: usize, now: Time) -> bool {
         loop {
             let own = self.by_principal.get(&principal).copied().unwrap_or_default() + bytes;

@@ -3,9 +3,10 @@
 //!
 //! In data-path order: `batching` (requests that wait, and when they leave), `primary` (admission and proposals),
 //! `vouched` (requests that only backups can prove), `bodies` and `announced` (requests that clients send to everybody,
-//! and pre-prepares by their digests), `backup` (the three phases, at every replica), `checkpoint` (states that are shared, and the low watermark), `repair` (the status exchange), `transfer` (the state itself, for whoever is
-//! beyond repair). They work on the `log`, a ring of `slot`s whose phases follow one table of `transitions`; `votes`
-//! counts them, `early` keeps messages that are one window ahead, and `gathering` the chunks of a state.
+//! and pre-prepares by their digests), `backup` (the three phases, at every replica), `checkpoint` (states that are
+//! shared, and the low watermark), `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond
+//! repair). They work on the `log`, a ring of `slot`s whose phases follow one table of `transitions`; `votes` counts
+//! them, `early` keeps messages that are one window ahead, and `gathering` the chunks of a state.
 //!
 //! What replaces a primary: `suspicion` (when it has had its time), `slowness` (whether it is late all the same),
 //! `views` (the view change), `decision` (what a new view starts from, a pure function), `past` (what was voted for in

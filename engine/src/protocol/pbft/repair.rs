@@ -230,8 +230,9 @@ impl Pbft {
         }
     }
 
-    /// The primary's pre-prepares as a whole, where the peer lacks bodies of what it has by digests: each once, so that no
-    /// peer gets more than if pre-prepares always carried them. True if any was sent, and the peer has enough for now.
+    /// The primary's pre-prepares as a whole, where the peer lacks bodies of what it has by digests: each once, so that
+    /// no peer gets more than if pre-prepares always carried them. True if any was sent, and the peer has enough for
+    /// now.
     fn send_announced(&mut self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) -> bool {
         if !self.sends_digests() || !self.leads() || status.view != self.view {
             return false;

@@ -1,7 +1,7 @@
 //! Lists of inputs against lists of outputs, then whole clusters under a hostile network.
 //!
-//! `phases`, `primary`, `checkpoints`, `repair`, `transfer`, `views`, `suspicion`, `recovery` and `dissemination` drive one
-//! replica by hand; `properties` runs seeds of a `cluster`, `standstill` scripts faulty replicas of one.
+//! `phases`, `primary`, `checkpoints`, `repair`, `transfer`, `views`, `suspicion`, `recovery` and `dissemination` drive
+//! one replica by hand; `properties` runs seeds of a `cluster`, `standstill` scripts faulty replicas of one.
 
 mod checkpoints;
 mod cluster;
