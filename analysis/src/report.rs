@@ -312,6 +312,9 @@ pub struct Generator {
     /// backups time the primary.
     #[serde(default)]
     pub probes: u64,
+    /// Bytes of requests that it sent over the whole run, to all replicas together.
+    #[serde(default)]
+    pub bytes_sent: u64,
     /// Frames that never left it, over the whole run, by reason: `no_connection`, `queue_full` (the replica had not
     /// taken what was sent before), `emulated_loss`, `emulated_block`, `emulated_link_full`. Reasons without any are
     /// left out.

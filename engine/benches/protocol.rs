@@ -15,6 +15,7 @@ use hippodrome_engine::protocol::pbft::{Config, Pbft};
 use hippodrome_engine::protocol::{Authentic, Input, Output, Protocol, Reply};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::{Proofs, RequestTable};
+use hippodrome_engine::settings::options::Dissemination;
 use hippodrome_engine::types::{ClientId, Digest, ReplicaId, Time, Timestamp, View};
 
 const N: u16 = 4;
@@ -38,6 +39,7 @@ impl Round {
                 window: 2 * INTERVAL,
                 checkpoint_interval: INTERVAL,
                 batching: format!("adaptive:{requests},8").parse().expect("a strategy"),
+                dissemination: Dissemination::Inline,
                 clients: 1024,
                 principals: Arc::default(),
                 status_interval_ns: 50_000_000,

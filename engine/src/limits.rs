@@ -97,6 +97,10 @@ pub const STATE_CHUNKS_MAX: u32 = 1 << 20;
 pub const SNAPSHOTS_KEPT_MAX: usize = 2;
 /// Most bytes of tables whose requests a backup waits for, to see whether the primary orders them.
 pub const PENDING_BYTES_MAX: usize = WAITING_BYTES_MAX;
+/// Most bytes of tables that one client node has sent to all replicas and that are kept for pre-prepares by digests.
+pub const HELD_NODE_BYTES_MAX: usize = WAITING_BYTES_MAX;
+/// Most bytes of such tables of all client nodes.
+pub const HELD_BYTES_MAX: usize = 4 * HELD_NODE_BYTES_MAX;
 
 /// Bytes of a segment of a write-ahead log after which the next one is begun.
 pub const LOG_SEGMENT_BYTES_MAX: u64 = 64 << 20;
@@ -204,6 +208,10 @@ const _: () = {
     assert!(EARLY_BYTES_MAX >= OPERATIONS_BYTES_MAX && HISTORY_BYTES_MAX >= OPERATIONS_BYTES_MAX);
     assert!(EARLY_MESSAGES_MAX >= REPLICAS_MAX);
     assert!(BODIES_BYTES_MAX >= ANSWER_BYTES_MAX);
+    // The newest table of a client node is never the one that goes, nor do others' while one alone has too much.
+    assert!(HELD_NODE_BYTES_MAX >= 2 * FRAME_BODY_BYTES_MAX && HELD_BYTES_MAX >= 2 * HELD_NODE_BYTES_MAX);
+    // A full table without bodies, in a message.
+    assert!(REQUESTS_MAX * (4 + 8 + 32) + SIGNATURE_BYTES + 1024 <= FRAME_BODY_BYTES_MAX);
     // More batches can not be in flight than the window has sequence numbers. A replica one window behind finds what it
     // misses, and its ledger can be compared.
     assert!(IN_FLIGHT_MAX <= WINDOW_MAX);

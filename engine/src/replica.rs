@@ -296,6 +296,7 @@ fn config(cluster: &ClusterFile, own: ReplicaId, batching: Batching) -> Config {
         window: settings.window,
         checkpoint_interval: settings.checkpoint_interval,
         batching,
+        dissemination: settings.dissemination,
         clients: cluster.clients(),
         principals: cluster.client_nodes().map(|(_, clients)| clients).collect(),
         status_interval_ns: nanos(STATUS_INTERVAL),

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use crate::limits::{OPERATIONS_BYTES_MAX, READ_CHUNK_BYTES, REQUESTS_MAX};
 use crate::types::{ClientId, Digest, Timestamp};
 
+/// A table keeps at most so many times its own size of the chunk that it was read in.
+const CHUNK_SHARE: usize = 4;
+
 /// What proves, request by request, that its client sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proofs {
@@ -111,6 +114,21 @@ impl RequestTable {
         self.len() * 64 + self.operations.len() + proofs
     }
 
+    /// This table in memory of its own, if it is so small that it would keep more of a transport's chunk than it needs.
+    #[must_use]
+    pub fn unchunked(mut self: Arc<Self>) -> Arc<Self> {
+        if self.bytes() * CHUNK_SHARE >= READ_CHUNK_BYTES {
+            return self;
+        }
+        let table = Arc::make_mut(&mut self);
+        table.operations = Bytes::copy_from_slice(&table.operations);
+        match &mut table.proofs {
+            Proofs::None => {}
+            Proofs::Tags { bytes, .. } | Proofs::Signatures(bytes) => *bytes = Bytes::copy_from_slice(bytes),
+        }
+        self
+    }
+
     /// The requests at `indices`, in that order, with their digests and proofs.
     #[must_use]
     pub fn select(&self, indices: &[usize]) -> Self {
@@ -190,6 +208,19 @@ impl TableBuilder {
         self.proof_bytes = each;
     }
 
+    /// Appends request `index` of `table` without its proof. Then none in this builder may have one.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    pub fn push_unproven(&mut self, table: &RequestTable, index: usize) {
+        self.clients.push(table.clients[index]);
+        self.timestamps.push(table.timestamps[index]);
+        self.operations.extend_from_slice(table.operation(index));
+        #[allow(clippy::cast_possible_truncation, reason = "tables are bounded by OPERATIONS_BYTES_MAX")]
+        self.operation_ends.push(self.operations.len() as u32);
+        self.digests.push(table.digests[index]);
+    }
+
     /// The table of what was pushed; the builder is empty again.
     ///
     /// # Panics
@@ -220,6 +251,98 @@ impl TableBuilder {
     }
 }
 
+/// The digest of a batch of requests with these digests.
+fn digest_of(requests: &[Digest]) -> Digest {
+    // One long input takes the hasher's wide path; many short updates do not.
+    let mut digests = Vec::with_capacity(size_of_val(requests));
+    for digest in requests {
+        digests.extend_from_slice(&digest.0);
+    }
+    blake3::hash(&digests).into()
+}
+
+/// A batch by its requests' digests alone: what a pre-prepare carries where clients send the bodies to all replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    digest: Digest,
+    clients: Vec<ClientId>,
+    timestamps: Vec<Timestamp>,
+    digests: Vec<Digest>,
+}
+
+impl Manifest {
+    /// Of requests in columns of the same length: who asked, each client's own counter, each request's digest. The
+    /// batch's digest is computed.
+    ///
+    /// # Panics
+    /// If the columns differ in length: whoever decodes one reads as many of each.
+    #[must_use]
+    pub fn new(clients: Vec<ClientId>, timestamps: Vec<Timestamp>, digests: Vec<Digest>) -> Self {
+        assert!(clients.len() == timestamps.len() && clients.len() == digests.len(), "columns of different lengths");
+        Self { digest: digest_of(&digests), clients, timestamps, digests }
+    }
+
+    /// That of a batch.
+    #[must_use]
+    pub fn of(batch: &Batch) -> Self {
+        let RequestTable { clients, timestamps, digests, .. } = &batch.requests;
+        let (clients, timestamps, digests) = (clients.clone(), timestamps.clone(), digests.clone());
+        Self { digest: batch.digest, clients, timestamps, digests }
+    }
+
+    /// How many requests there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// The batch's digest.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Who asked. Only a hint where to look: what a request is, its digest tells.
+    #[must_use]
+    pub fn clients(&self) -> &[ClientId] {
+        &self.clients
+    }
+
+    /// Each client's own counter, a hint as well.
+    #[must_use]
+    pub fn timestamps(&self) -> &[Timestamp] {
+        &self.timestamps
+    }
+
+    /// Each request's digest.
+    #[must_use]
+    pub fn digests(&self) -> &[Digest] {
+        &self.digests
+    }
+
+    /// Bytes that it keeps in memory.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.len() * (size_of::<ClientId>() + size_of::<Timestamp>() + size_of::<Digest>())
+    }
+
+    /// The batch, once its bodies are here.
+    ///
+    /// # Panics
+    /// If `requests` are not those of this manifest: whoever gathers them goes by their digests.
+    #[must_use]
+    pub(crate) fn complete(&self, requests: RequestTable) -> Arc<Batch> {
+        assert_eq!(requests.len(), self.len(), "a body for each request");
+        Arc::new(Batch { digest: self.digest, requests })
+    }
+}
+
 /// What one sequence number orders: a table of requests and its digest. A null request is a batch without requests.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch {
@@ -237,12 +360,7 @@ impl Batch {
     #[must_use]
     pub fn new(requests: RequestTable) -> Arc<Self> {
         assert_eq!(requests.digests.len(), requests.len(), "digests are computed before a batch is made");
-        // One long input takes the hasher's wide path; many short updates do not.
-        let mut digests = Vec::with_capacity(requests.len() * size_of::<Digest>());
-        for digest in &requests.digests {
-            digests.extend_from_slice(&digest.0);
-        }
-        Arc::new(Self { digest: blake3::hash(&digests).into(), requests })
+        Arc::new(Self { digest: digest_of(&requests.digests), requests })
     }
 
     /// The null request: executed as a no-op (Castro & Liskov, OSDI'99, section 4.4).

@@ -13,6 +13,7 @@ use hippodrome_engine::protocol::pbft::{Config, Pbft};
 use hippodrome_engine::protocol::{Input, Message, Output, Protocol as _, Timer};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::{Proofs, RequestTable};
+use hippodrome_engine::settings::Dissemination;
 use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
 const N: u16 = 4;
@@ -63,6 +64,7 @@ impl Cluster {
                 window: 4 * INTERVAL,
                 checkpoint_interval: INTERVAL,
                 batching: "none".parse().unwrap(),
+                dissemination: Dissemination::Inline,
                 clients: CLIENTS,
                 principals: Arc::default(),
                 status_interval_ns: STATUS_NS,

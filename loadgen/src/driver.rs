@@ -14,6 +14,7 @@ use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Reply;
 use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome};
 use hippodrome_engine::sampling::{Notes, OperationNote, Sampling};
+use hippodrome_engine::settings::Dissemination;
 use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp};
 use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind};
 
@@ -85,6 +86,7 @@ pub(crate) struct ThreadSummary {
     pub(crate) wrong_results: u64,
     pub(crate) busy_percent: f64,
     pub(crate) wait_percent: f64,
+    pub(crate) bytes_sent: u64,
     pub(crate) dropped: DroppedFrames,
     pub(crate) completed: Vec<u64>,
     pub(crate) begun: Vec<u64>,
@@ -128,6 +130,7 @@ pub(crate) struct DriverParts {
     pub(crate) timetable: Timetable,
     pub(crate) retransmission: Retransmission,
     pub(crate) sampling: Sampling,
+    pub(crate) dissemination: Dissemination,
     pub(crate) seconds: Sender<ThreadSecond>,
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -283,7 +286,12 @@ impl Driver {
         self.parts.table.begin(id, timestamp);
         self.retries.on_sent(now, client, timestamp.0);
         self.followed.on_begun(id, timestamp, now);
-        self.enqueue(client, Recipients::Primary);
+        self.enqueue(client, self.first_recipients());
+    }
+
+    /// To whom an operation goes at first.
+    const fn first_recipients(&self) -> Recipients {
+        ClientTable::send_to(self.parts.dissemination, 0)
     }
 
     /// Puts a client's operation into the outbox of its connection, which is sent when full.
@@ -301,7 +309,7 @@ impl Driver {
     fn flush(&mut self) {
         for index in 0..self.parts.owned.len() {
             #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
-            self.flush_one(index as u32, Recipients::Primary);
+            self.flush_one(index as u32, self.first_recipients());
         }
     }
 
@@ -346,8 +354,9 @@ impl Driver {
         }
         // New operations leave first: what follows may go to other recipients.
         self.flush();
+        let dissemination = self.parts.dissemination;
         for recipients in [Recipients::Primary, Recipients::All] {
-            for retry in due.iter().filter(|retry| ClientTable::retransmit_to(retry.attempt) == recipients) {
+            for retry in due.iter().filter(|retry| ClientTable::send_to(dissemination, retry.attempt) == recipients) {
                 self.enqueue(retry.client, recipients);
             }
             for index in 0..self.parts.owned.len() {
@@ -365,7 +374,7 @@ impl Driver {
         let slots = &self.slots;
         let probe = self.retries.take_probe(now, |client, timestamp| slots[client as usize].waits_for(timestamp));
         let Some(client) = probe else { return };
-        // New operations leave first, to the primary alone.
+        // New operations leave first: they may go to the primary alone.
         self.flush();
         self.followed.on_sent_again(ClientId(self.parts.clients.start + client));
         self.enqueue(client, Recipients::All);
@@ -500,6 +509,7 @@ impl Driver {
         }
         summary.unanswered = self.slots.iter().filter(|slot| slot.outstanding).count() as u64;
         summary.wrong_replies = self.parts.table.wrong().to_vec();
+        summary.bytes_sent = self.parts.links.bytes_sent;
         summary.dropped = self.parts.links.dropped();
         summary.completed = self.slots.iter().map(|slot| slot.completed).collect();
         summary.begun = self.slots.iter().map(|slot| slot.timestamp).collect();

@@ -309,6 +309,7 @@ impl<'a> Setup<'a> {
                 seed: self.options.seed,
                 retransmission: self.options.retransmission,
                 sampling: self.options.sampling,
+                dissemination: self.options.cluster.settings.dissemination,
                 transport: self.options.transport,
                 emulation: self.emulation(),
                 changes: self.options.changes.as_ref().map_or_else(|| channel().1, |changes| changes.subscribe()),
@@ -424,6 +425,7 @@ impl<'a> Setup<'a> {
             report.wait_percent = report.wait_percent.max(summary.wait_percent);
             let busy_or_waiting = summary.busy_percent + summary.wait_percent;
             report.busy_or_waiting_percent = report.busy_or_waiting_percent.max(busy_or_waiting);
+            report.bytes_sent += summary.bytes_sent;
             report.dropped.add(&summary.dropped);
             report.completed.extend(summary.completed);
             report.begun.extend(summary.begun);

@@ -56,6 +56,8 @@ pub(crate) struct Links {
     events: Vec<Event>,
     no_connection: u64,
     queue_full: u64,
+    /// Bytes of frames that were handed to connections.
+    pub(crate) bytes_sent: u64,
 }
 
 impl Links {
@@ -85,7 +87,7 @@ impl Links {
         let alarm = |emulator| Ok::<_, std::io::Error>((emulator, Alarm::start(transport.waker())?));
         let emulated = emulator.map(alarm).transpose()?;
         let (ingress, events) = (Ingress::new(keyring), Vec::new());
-        let (no_connection, queue_full) = (0, 0);
+        let (no_connection, queue_full, bytes_sent) = (0, 0, 0);
         Ok(Self {
             transport,
             clock,
@@ -98,6 +100,7 @@ impl Links {
             events,
             no_connection,
             queue_full,
+            bytes_sent,
         })
     }
 
@@ -125,7 +128,10 @@ impl Links {
         match link.and_then(|link| link.connection) {
             None => self.no_connection += 1,
             Some(connection) if self.transport.queued_bytes(connection) > PEER_QUEUE_BYTES_MAX => self.queue_full += 1,
-            Some(connection) => self.transport.send(connection, bytes),
+            Some(connection) => {
+                self.bytes_sent += bytes.len() as u64;
+                self.transport.send(connection, bytes);
+            }
         }
     }
 

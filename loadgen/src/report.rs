@@ -140,6 +140,9 @@ pub struct LoadReport {
     /// Highest share of the measured window that any one of its threads was on a CPU or ready to run, percent.
     #[serde(default)]
     pub busy_or_waiting_percent: f64,
+    /// Bytes of requests sent over the whole run, to all replicas together.
+    #[serde(default)]
+    pub bytes_sent: u64,
     /// Frames that never left.
     #[serde(default)]
     pub dropped: DroppedFrames,

@@ -12,7 +12,7 @@ use hippodrome_engine::emulation::{Change, Emulator, OutgoingLinks};
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::protocol::client::ClientTable;
 use hippodrome_engine::sampling::Sampling;
-use hippodrome_engine::settings::TransportChoice;
+use hippodrome_engine::settings::{Dissemination, TransportChoice};
 use hippodrome_engine::transport::{Waker, probe};
 use hippodrome_engine::types::ClientId;
 
@@ -47,6 +47,7 @@ pub(crate) struct LoadThread {
     pub(crate) seed: u64,
     pub(crate) retransmission: Retransmission,
     pub(crate) sampling: Sampling,
+    pub(crate) dissemination: Dissemination,
     pub(crate) transport: TransportChoice,
     pub(crate) emulation: Option<OutgoingLinks>,
     pub(crate) changes: Receiver<Change>,
@@ -98,6 +99,7 @@ impl LoadThread {
             timetable,
             retransmission: self.retransmission,
             sampling: self.sampling,
+            dissemination: self.dissemination,
             seconds: self.seconds,
             stop: self.stop,
         });

@@ -15,7 +15,8 @@ use hippodrome_engine::limits::{SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX};
 use hippodrome_engine::replica::{self, ReplicaError, ReplicaOptions};
 use hippodrome_engine::sampling::Sampling;
 use hippodrome_engine::settings::{
-    Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice,
+    Batching, ClusterFile, ClusterSettings, Dissemination, Durability, OnCorruptLog, Placement, TransportChoice,
+    WaitChoice,
 };
 use hippodrome_engine::types::{NodeId, ReplicaId};
 use hippodrome_loadgen::generator::{self, LoadOptions, Mode, Retransmission, WorkloadKind, WorkloadOptions};
@@ -170,7 +171,13 @@ impl Drop for Cluster {
     }
 }
 
-fn race(name: &str, settings: ClusterSettings, placement: &Placement, transport: TransportChoice, mode: Mode) {
+fn race(
+    name: &str,
+    settings: ClusterSettings,
+    placement: &Placement,
+    transport: TransportChoice,
+    mode: Mode,
+) -> LoadReport {
     let workload = match settings.application.as_str() {
         "kv" => WorkloadOptions::Kv { kind: WorkloadKind::A, zipf: 0.99, value_bytes: 100 },
         _ => WorkloadOptions::Null { request_bytes: 16 },
@@ -184,6 +191,31 @@ fn race(name: &str, settings: ClusterSettings, placement: &Placement, transport:
     assert_eq!(report.completed, report.begun, "every operation that was begun was answered");
     assert_eq!(report.per_100ms.iter().sum::<u64>(), report.completed.iter().sum::<u64>(), "every tenth is kept");
     assert_eq!(report.completed.len(), CLIENTS as usize);
+    report
+}
+
+fn digests() -> ClusterSettings {
+    ClusterSettings { dissemination: Dissemination::Digest, ..ClusterSettings::default() }
+}
+
+/// A request of 16 bytes with its columns and the tags for four replicas.
+const REQUEST_BYTES: u64 = 16 + 16 + 4 * 16;
+
+#[test]
+fn requests_go_to_the_primary_or_to_all_and_their_bytes_are_counted() {
+    for (settings, copies) in [(ClusterSettings::default(), 1), (digests(), 4)] {
+        let report = race("copies", settings, &Placement::Auto, TransportChoice::Epoll, Mode::Constant(2000.0));
+        let once = report.begun.iter().sum::<u64>() * REQUEST_BYTES;
+        assert!(report.bytes_sent >= copies * once, "{copies} copies of {once}: {report:?}");
+        // Some may be sent again, and frames have heads.
+        assert!(copies == 4 || report.bytes_sent < 4 * once, "{copies} copies of {once}: {report:?}");
+    }
+}
+
+#[test]
+fn signed_requests_that_went_to_all_are_answered() {
+    let settings = ClusterSettings { authentication: "ed25519-batch".parse().unwrap(), ..digests() };
+    race("digests", settings, &Placement::Pipelined, TransportChoice::Auto, Mode::Closed);
 }
 
 #[test]
@@ -214,9 +246,14 @@ fn signed_requests_and_messages_are_answered() {
 }
 
 /// Something goes on beside the load, until it ends.
-fn race_while(name: &str, transport: TransportChoice, disturb: impl Fn(&Cluster, u32) + Sync) {
+fn race_while(
+    name: &str,
+    settings: ClusterSettings,
+    transport: TransportChoice,
+    disturb: impl Fn(&Cluster, u32) + Sync,
+) {
     let hlog = tempfile::Builder::new().prefix(name).suffix(".hlog").tempfile().unwrap();
-    let cluster = Cluster::start(4, ClusterSettings::default(), &Placement::Auto, transport);
+    let cluster = Cluster::start(4, settings, &Placement::Auto, transport);
     let done = AtomicBool::new(false);
     let report = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -240,7 +277,7 @@ fn race_while(name: &str, transport: TransportChoice, disturb: impl Fn(&Cluster,
 
 #[test]
 fn strangers_who_talk_nonsense_disturb_nobody() {
-    race_while("strangers", TransportChoice::Epoll, |cluster, _| {
+    race_while("strangers", ClusterSettings::default(), TransportChoice::Epoll, |cluster, _| {
         for proxy in &cluster.proxies {
             for _ in 0..10 {
                 let mut stream = TcpStream::connect(proxy.address).unwrap();
@@ -254,8 +291,11 @@ fn strangers_who_talk_nonsense_disturb_nobody() {
 
 #[test]
 fn broken_connections_are_made_again_and_what_they_lost_is_repaired() {
-    for transport in [TransportChoice::Epoll, TransportChoice::Auto] {
-        race_while("broken", transport, |cluster, round| {
+    let inline = ClusterSettings::default;
+    for (settings, transport) in
+        [(inline(), TransportChoice::Epoll), (inline(), TransportChoice::Auto), (digests(), TransportChoice::Epoll)]
+    {
+        race_while("broken", settings, transport, |cluster, round| {
             // One replica after the other, the primary too, and all at once in between.
             match round % 5 {
                 4 => cluster.proxies.iter().for_each(Proxy::break_all),

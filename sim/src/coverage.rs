@@ -43,6 +43,10 @@ pub struct Coverage {
     pub reassigning_views: u64,
     /// Null requests that were executed, each counted once.
     pub null_requests: u64,
+    /// Batches that honest primaries proposed by digests.
+    pub by_digests: u64,
+    /// Those that honest primaries sent whole to a replica that lacked some of their requests.
+    pub supplied: u64,
     /// How often replicas took over a state.
     pub states_installed: u64,
     /// Those states that came in more than one chunk.

@@ -44,6 +44,10 @@ pub struct Found {
     pub reassigning: u64,
     /// Those in which something prepared went through two view changes in a row.
     pub prepared_twice: u64,
+    /// Those in which batches were proposed by digests.
+    pub by_digests: u64,
+    /// Those in which a replica lacked requests of such a batch and was sent them.
+    pub supplied: u64,
     /// Those in which a replica took over a state.
     pub transfers: u64,
     /// Those in which it did so chunk by chunk.
@@ -84,6 +88,8 @@ impl Found {
             (&mut self.view_changes, met.changed_view()),
             (&mut self.reassigning, met.reassigning_views > 0),
             (&mut self.prepared_twice, met.prepared_told_again > 0),
+            (&mut self.by_digests, met.by_digests > 0),
+            (&mut self.supplied, met.supplied > 0),
             (&mut self.transfers, met.states_installed > 0),
             (&mut self.chunked, met.states_of_chunks > 0),
             (&mut self.ahead, met.went_ahead > 0),
@@ -118,6 +124,8 @@ impl Found {
             (&mut total.prepared_told_again, met.prepared_told_again),
             (&mut total.reassigning_views, met.reassigning_views),
             (&mut total.null_requests, met.null_requests),
+            (&mut total.by_digests, met.by_digests),
+            (&mut total.supplied, met.supplied),
             (&mut total.states_installed, met.states_installed),
             (&mut total.states_of_chunks, met.states_of_chunks),
             (&mut total.went_ahead, met.went_ahead),

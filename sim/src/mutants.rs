@@ -37,6 +37,8 @@ pub const fn expected(planted: Planted) -> &'static [Checker] {
         }
         // Stale votes make wrong certificates, and stand in the way of right ones for good.
         Planted::StaleCertificate => &[Checker::Certificates, Checker::Agreement, Checker::Liveness],
+        // Replicas execute different operations under one digest.
+        Planted::BodyByTimestamp => &[Checker::Agreement],
         Planted::CheckpointLie => &[Checker::Agreement],
         Planted::SignatureRules => &[Checker::Verdicts],
         Planted::VoteBeforeDurable | Planted::RecoveredUnsynced => {

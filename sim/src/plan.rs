@@ -10,7 +10,7 @@ use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::execute::SNAPSHOT_CHUNK_BYTES;
 use hippodrome_engine::limits::HISTORY_BATCHES_MAX;
 use hippodrome_engine::quorum::Quorums;
-use hippodrome_engine::settings::options::Batching;
+use hippodrome_engine::settings::options::{Batching, Dissemination};
 use serde::{Deserialize, Serialize};
 
 mod draw;
@@ -33,6 +33,8 @@ pub struct Plan {
     pub checkpoint_interval: u64,
     /// When the primary closes a batch.
     pub batching: Batching,
+    /// Whether clients send requests to the primary or to all.
+    pub dissemination: Dissemination,
     /// How often replicas tell where they stand.
     pub status_interval_ns: u64,
     /// How long a primary may take.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use hippodrome_engine::protocol::Message;
 use hippodrome_engine::requests::RequestTable;
-use hippodrome_engine::types::Digest;
+use hippodrome_engine::types::{ClientId, Digest, Timestamp};
 
 /// Lines kept of one run, at most; the newest count.
 const LINES_MAX: usize = 200_000;
@@ -60,6 +60,11 @@ pub(crate) fn describe(message: &Message) -> String {
             let (view, sequence, digest) = (message.view, message.sequence, short(&message.batch.digest));
             format!("pre-prepare v{view} s{sequence} {digest} {}", requests(&message.batch.requests))
         }
+        Message::DigestPrePrepare(message) => {
+            let (view, sequence, manifest) = (message.view, message.sequence, &message.manifest);
+            let requests = named(manifest.clients(), manifest.timestamps());
+            format!("pre-prepare by digests v{view} s{sequence} {} {requests}", short(&manifest.digest()))
+        }
         Message::Prepare(vote) => format!("prepare v{} s{} {}", vote.view, vote.sequence, short(&vote.digest)),
         Message::Commit(vote) => format!("commit v{} s{} {}", vote.view, vote.sequence, short(&vote.digest)),
         Message::Committed(vote) => format!("committed v{} s{} {}", vote.view, vote.sequence, short(&vote.digest)),
@@ -96,8 +101,11 @@ pub(crate) fn describe(message: &Message) -> String {
 
 /// The requests of a table: client and timestamp of each.
 pub(crate) fn requests(table: &RequestTable) -> String {
-    let requests =
-        table.clients.iter().zip(&table.timestamps).map(|(client, timestamp)| format!("c{client}t{timestamp}"));
+    named(&table.clients, &table.timestamps)
+}
+
+fn named(clients: &[ClientId], timestamps: &[Timestamp]) -> String {
+    let requests = clients.iter().zip(timestamps).map(|(client, timestamp)| format!("c{client}t{timestamp}"));
     format!("[{}]", requests.collect::<Vec<_>>().join(" "))
 }
 

@@ -15,7 +15,8 @@ use hippodrome_engine::limits::{
     SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX, VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use hippodrome_engine::settings::{
-    Authentication, Batching, ClusterSettings, Durability, Placement, Strategy, TransportChoice, WaitChoice,
+    Authentication, Batching, ClusterSettings, Dissemination, Durability, Placement, Strategy, TransportChoice,
+    WaitChoice,
 };
 use hippodrome_loadgen::generator::Mode;
 use serde::Serialize;
@@ -47,6 +48,13 @@ pub(crate) struct ClusterOptions {
     #[arg(long, value_name = "STRATEGY", help = strategies_help("Replies only"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth_replies: Option<Strategy>,
+
+    /// How requests get to the replicas: inline, or digest
+    ///
+    /// `inline`: clients send them to the primary, whose pre-prepares carry them to the backups. `digest`: clients send
+    /// them to all replicas at once, and pre-prepares carry their digests.
+    #[arg(long, value_name = "HOW", default_value_t = Dissemination::Inline)]
+    pub(crate) dissemination: Dissemination,
 
     /// Watermark window L: sequence numbers past the stable checkpoint that may be in use, at least twice the
     /// checkpoint interval, at most 4096
@@ -115,6 +123,7 @@ impl ClusterOptions {
         ClusterSettings {
             protocol: "pbft".into(),
             authentication: self.authentication(),
+            dissemination: self.dissemination,
             window: self.window,
             checkpoint_interval: self.checkpoint_interval,
             view_timeout_ms: u64::try_from(self.view_timeout.0.as_millis()).unwrap_or(VIEW_TIMEOUT_MS_MAX),

@@ -221,6 +221,8 @@ fn met(found: &Found) -> String {
         ("a view change", found.view_changes),
         ("  a new view that assigns batches again", found.reassigning),
         ("  prepared state through two of them in a row", found.prepared_twice),
+        ("batches proposed by digests", found.by_digests),
+        ("  of which a replica lacked requests", found.supplied),
         ("a state transfer", found.transfers),
         ("  a state of several chunks", found.chunked),
         ("  a log that went ahead of the state", found.ahead),
@@ -291,6 +293,12 @@ fn totals(total: &Coverage) -> String {
         many(total.null_requests),
         many(total.prepared_told),
         many(total.prepared_told_again),
+    );
+    let _ = writeln!(
+        text,
+        "  dissemination: {} batches proposed by digests, {} sent whole to replicas that lacked requests",
+        many(total.by_digests),
+        many(total.supplied),
     );
     let _ = writeln!(
         text,

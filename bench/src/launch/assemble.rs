@@ -340,6 +340,7 @@ fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
         unsent: load.unsent,
         retransmissions: load.retransmissions,
         probes: load.probes,
+        bytes_sent: load.bytes_sent,
         dropped: load.dropped.by_reason().into_iter().filter(|(_, count)| *count > 0).collect(),
         timeouts: load.timeouts,
         unanswered: load.unanswered,

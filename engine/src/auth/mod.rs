@@ -89,6 +89,8 @@ pub enum BlockKind {
     FetchState = 14,
     /// A chunk of a snapshot.
     StateChunk = 15,
+    /// A pre-prepare by digests.
+    DigestPrePrepare = 16,
 }
 
 /// The 64 bytes that a MAC or a signature covers: kind, version, sender, view, sequence number, cluster, digest. MACs

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use super::{Byzantine, Letter, To};
-use crate::protocol::message::{Checkpoint, NewView, PrePrepare, Signed, ViewChange, Vote};
+use crate::protocol::message::{Checkpoint, DigestPrePrepare, NewView, PrePrepare, Signed, ViewChange, Vote};
 use crate::protocol::{Input, Message};
-use crate::requests::Batch;
+use crate::requests::{Batch, Manifest};
 use crate::types::{ReplicaId, SequenceNumber};
 
 impl Byzantine {
@@ -15,6 +15,7 @@ impl Byzantine {
     pub(super) fn equivocate(&mut self, letter: Letter, out: &mut Vec<Letter>) {
         match &*letter.message {
             Message::PrePrepare(proposal) => self.propose_two(letter.to, proposal, out),
+            Message::DigestPrePrepare(proposal) => self.announce_two(letter.to, proposal, out),
             Message::Prepare(vote) => self.vote_for_two(&letter, *vote, Message::Prepare, out),
             Message::Commit(vote) => self.vote_for_two(&letter, *vote, Message::Commit, out),
             Message::Committed(vote) => self.vote_for_two(&letter, *vote, Message::Committed, out),
@@ -45,14 +46,35 @@ impl Byzantine {
         }
     }
 
+    /// The same by digests, of which everybody may have the bodies.
+    fn announce_two(&mut self, to: To, proposal: &DigestPrePrepare, out: &mut Vec<Letter>) {
+        let DigestPrePrepare { view, sequence, manifest } = proposal;
+        let other = Arc::new(other_manifest(*sequence, manifest));
+        self.memory.assign(*view, *sequence, [manifest.digest(), other.digest()]);
+        for receiver in self.receivers(to) {
+            let shown = if in_second_half(*sequence, receiver, self.n) { &other } else { manifest };
+            let (view, sequence, digest) = (*view, *sequence, shown.digest());
+            let manifest = Arc::clone(shown);
+            out.push(Letter::to(receiver, Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest })));
+            out.push(Letter::to(receiver, Message::Commit(Vote { view, sequence, digest })));
+        }
+    }
+
     /// As backup: works out what the other half was told, as another equivocator at the primary would have chosen it.
     pub(super) fn note_proposal(&mut self, input: &Input) {
         let Input::Message(authentic) = input else { return };
-        let Message::PrePrepare(PrePrepare { view, sequence, batch }) = &authentic.message else { return };
-        let other = alternative(*sequence, batch).digest;
-        let second = in_second_half(*sequence, self.own, self.n);
-        let digests = if second { [other, batch.digest] } else { [batch.digest, other] };
-        self.memory.assign(*view, *sequence, digests);
+        let (view, sequence, told, other) = match &authentic.message {
+            Message::PrePrepare(PrePrepare { view, sequence, batch }) => {
+                (*view, *sequence, batch.digest, alternative(*sequence, batch).digest)
+            }
+            Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest }) => {
+                (*view, *sequence, manifest.digest(), other_manifest(*sequence, manifest).digest())
+            }
+            _ => return,
+        };
+        let second = in_second_half(sequence, self.own, self.n);
+        let digests = if second { [other, told] } else { [told, other] };
+        self.memory.assign(view, sequence, digests);
     }
 
     fn vote_for_two(&self, letter: &Letter, vote: Vote, message: fn(Vote) -> Message, out: &mut Vec<Letter>) {
@@ -96,16 +118,34 @@ fn in_second_half(sequence: SequenceNumber, replica: ReplicaId, n: usize) -> boo
 /// What the second half is told at a sequence number: the requests in reverse, all but the last, or none. Never the
 /// same as `batch`.
 fn alternative(sequence: SequenceNumber, batch: &Batch) -> Arc<Batch> {
-    let len = batch.requests.len();
-    let indices: Vec<usize> = match sequence.0 % 4 {
+    let other = Batch::new(batch.requests.select(&other_order(sequence, batch.requests.len())));
+    // One client's request twice, or a null request: there is nothing to reverse or to leave out.
+    if other.digest == batch.digest { repeated(batch) } else { other }
+}
+
+/// The same of a batch that is told by its digests.
+fn other_manifest(sequence: SequenceNumber, manifest: &Manifest) -> Manifest {
+    let select = |indices: &[usize]| {
+        let clients = indices.iter().map(|&index| manifest.clients()[index]).collect();
+        let timestamps = indices.iter().map(|&index| manifest.timestamps()[index]).collect();
+        Manifest::new(clients, timestamps, indices.iter().map(|&index| manifest.digests()[index]).collect())
+    };
+    let len = manifest.len();
+    let other = select(&other_order(sequence, len));
+    if other.digest() != manifest.digest() {
+        return other;
+    }
+    select(&(0..len).chain((len > 0).then_some(0)).collect::<Vec<_>>())
+}
+
+/// Which of `len` requests the second half is told of, in what order.
+fn other_order(sequence: SequenceNumber, len: usize) -> Vec<usize> {
+    match sequence.0 % 4 {
         _ if len < 2 => Vec::new(),
         0 => (0..len - 1).collect(),
         1 => Vec::new(),
         _ => (0..len).rev().collect(),
-    };
-    let other = Batch::new(batch.requests.select(&indices));
-    // One client's request twice, or a null request: there is nothing to reverse or to leave out.
-    if other.digest == batch.digest { repeated(batch) } else { other }
+    }
 }
 
 /// The first request once more at the end; of a null request nothing but itself can be made.

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use super::{Byzantine, Letter, To};
 use crate::limits::STATE_CHUNK_BYTES_MAX;
 use crate::protocol::Message;
-use crate::protocol::message::{Checkpoint, FetchState, PrePrepare, Signed, StateChunk, Status, ViewChange, Vote};
+use crate::protocol::message::{
+    Checkpoint, DigestPrePrepare, FetchState, PrePrepare, Signed, StateChunk, Status, ViewChange, Vote,
+};
 use crate::quorum::Quorums;
 use crate::types::{ReplicaId, SequenceNumber};
 
@@ -37,7 +39,8 @@ impl Byzantine {
     /// Shows a batch to those only whose votes are needed, and now and then to one less; sends no body.
     pub(super) fn withhold(&mut self, letter: Letter, out: &mut Vec<Letter>) {
         match &*letter.message {
-            Message::PrePrepare(PrePrepare { sequence, .. }) => {
+            Message::PrePrepare(PrePrepare { sequence, .. })
+            | Message::DigestPrePrepare(DigestPrePrepare { sequence, .. }) => {
                 let sequence = *sequence;
                 out.extend(
                     self.receivers(letter.to)

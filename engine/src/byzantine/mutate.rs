@@ -1,14 +1,17 @@
 //! Messages with any field changed, within what can be put on the wire, and the tricks of some other kinds at random.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Byzantine, Kind, Letter, To};
 use crate::limits::{CHECKPOINTS_MAX, REPLICAS_MAX, STATE_CHUNK_BYTES_MAX, STATUS_SLOTS_MAX, WINDOW_MAX};
 use crate::protocol::Message;
 use crate::protocol::message::{
-    Body, Checkpoint, FetchState, NewView, PrePrepare, Signed, SlotStatus, StateChunk, Status, ViewChange, Vote,
+    Body, Checkpoint, DigestPrePrepare, FetchState, NewView, PrePrepare, Signed, SlotStatus, StateChunk, Status,
+    ViewChange, Vote,
 };
-use crate::requests::Batch;
+use crate::requests::{Batch, Manifest};
 use crate::types::{Digest, ReplicaId, SequenceNumber, View};
 
 /// The kinds whose tricks are borrowed.
@@ -48,6 +51,7 @@ impl Byzantine {
     fn changed(&mut self, message: &Message) -> Message {
         match message {
             Message::PrePrepare(told) => Message::PrePrepare(self.changed_pre_prepare(told)),
+            Message::DigestPrePrepare(told) => Message::DigestPrePrepare(self.changed_digests(told)),
             Message::Prepare(vote) => {
                 let vote = self.changed_vote(*vote);
                 if self.random.once_in(4) { Message::Commit(vote) } else { Message::Prepare(vote) }
@@ -128,6 +132,29 @@ impl Byzantine {
         }
     }
 
+    fn changed_digests(&mut self, told: &DigestPrePrepare) -> DigestPrePrepare {
+        let (mut clients, mut timestamps, mut digests) =
+            (told.manifest.clients().to_vec(), told.manifest.timestamps().to_vec(), told.manifest.digests().to_vec());
+        let at = self.random.index(clients.len().max(1));
+        match self.random.below(5) {
+            0 => return DigestPrePrepare { view: self.twisted_view(told.view), ..told.clone() },
+            1 => return DigestPrePrepare { sequence: self.twisted(told.sequence), ..told.clone() },
+            2 => (clients, timestamps, digests) = (Vec::new(), Vec::new(), Vec::new()),
+            3 => {
+                // Where to look is wrong, what is meant is not.
+                if let Some(timestamp) = timestamps.get_mut(at) {
+                    timestamp.0 = self.random.twist(timestamp.0);
+                }
+            }
+            _ => {
+                if let Some(digest) = digests.get(at).copied() {
+                    digests[at] = self.twisted_digest(digest);
+                }
+            }
+        }
+        DigestPrePrepare { manifest: Arc::new(Manifest::new(clients, timestamps, digests)), ..told.clone() }
+    }
+
     fn changed_status(&mut self, told: &Status) -> Status {
         let mut lie = told.clone();
         match self.random.below(7) {
@@ -151,6 +178,7 @@ impl Byzantine {
             pre_prepared: bits & 1 != 0,
             prepared: bits & 2 != 0,
             committed: bits & 4 != 0,
+            announced: bits & 8 != 0,
             prepares: self.random.next(),
             commits: self.random.next(),
         }

@@ -6,9 +6,10 @@ use super::{Byzantine, Letter, To};
 use crate::limits::STATUS_SLOTS_MAX;
 use crate::protocol::Message;
 use crate::protocol::message::{
-    Body, Checkpoint, FetchState, NewView, PrePrepare, Signed, SlotStatus, StateChunk, Status, ViewChange, Vote,
+    Body, Checkpoint, DigestPrePrepare, FetchState, NewView, PrePrepare, Signed, SlotStatus, StateChunk, Status,
+    ViewChange, Vote,
 };
-use crate::requests::Batch;
+use crate::requests::{Batch, Manifest};
 use crate::types::{ReplicaId, SequenceNumber, View};
 
 /// Most messages of other views, and repeated ones, in answer to one input.
@@ -128,7 +129,7 @@ impl Byzantine {
             };
         }
         let vote = Vote { view, sequence, digest: self.random.digest() };
-        match self.random.below(11) {
+        match self.random.below(12) {
             0 => Message::Prepare(vote),
             1 => Message::Commit(vote),
             2 => Message::Committed(vote),
@@ -144,6 +145,10 @@ impl Byzantine {
                 Some(requests) => Message::Forward(Arc::clone(requests)),
                 None => Message::StateWanted(sequence),
             },
+            10 => {
+                let manifest = Arc::new(Manifest::of(&self.some_batch()));
+                Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest })
+            }
             9 => Message::PrePrepare(PrePrepare { view, sequence, batch: self.some_batch() }),
             _ => Message::Body(Body { sequence, batch: self.some_batch() }),
         }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::auth::{Keyring, LinkClass};
-use crate::limits::{INTAKE_BYTES_MAX, QUANTUM, QUANTUM_SIGNED, REQUEST_COLUMNS_BYTES};
+use crate::limits::{INTAKE_BYTES_MAX, QUANTUM, QUANTUM_SIGNED, READ_CHUNK_BYTES, REQUEST_COLUMNS_BYTES};
 use crate::pipeline::blame::SUSPECT_FRACTION;
 use crate::types::{NodeId, ReplicaId, Time};
 use crate::wire::{Frame, FrameKind};
@@ -33,7 +33,7 @@ impl Source {
         let replica = ReplicaId(frame.sender.0);
         match frame.kind {
             _ if usize::from(frame.sender.0) >= replicas => Self::Client(frame.sender),
-            FrameKind::PrePrepare => Self::PrePrepares(replica),
+            FrameKind::PrePrepare | FrameKind::DigestPrePrepare => Self::PrePrepares(replica),
             FrameKind::Forward => Self::Forwards(replica),
             _ => Self::Peer(replica),
         }
@@ -198,7 +198,12 @@ impl Intake {
     /// Checks of requests that a frame may ask for.
     fn cost(&self, frame: &Frame) -> u32 {
         let [from_client, in_pre_prepare] = self.request_bytes;
-        let request_bytes = if frame.kind == FrameKind::PrePrepare { in_pre_prepare } else { from_client };
+        let request_bytes = match frame.kind {
+            FrameKind::PrePrepare => in_pre_prepare,
+            // No request in it is checked.
+            FrameKind::DigestPrePrepare => READ_CHUNK_BYTES,
+            _ => from_client,
+        };
         u32::try_from(1 + frame.body.len() / request_bytes).unwrap_or(u32::MAX)
     }
 }

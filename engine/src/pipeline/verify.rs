@@ -184,7 +184,9 @@ impl Verify {
                 (Source::Client(node), FrameKind::Requests) => self.parse_requests(received, node, frame),
                 (Source::Client(_), _) => Err("unexpected_kind"),
                 (_, FrameKind::Forward) => self.parse_forward(received, frame),
-                (_, FrameKind::PrePrepare) => self.refuse_early(&frame).and_then(|()| self.parse_message(frame)),
+                (_, FrameKind::PrePrepare | FrameKind::DigestPrePrepare) => {
+                    self.refuse_early(&frame).and_then(|()| self.parse_message(frame))
+                }
                 _ => self.parse_message(frame),
             };
             if let Err(reason) = outcome {

@@ -6,6 +6,7 @@
 
 use crate::protocol::Reply;
 use crate::quorum::Quorums;
+use crate::settings::options::Dissemination;
 use crate::types::{ClientId, ReplicaId, Timestamp, View};
 
 /// What a reply did.
@@ -142,8 +143,11 @@ impl ClientTable {
 
     /// To whom the request goes when it is sent for the time number `attempt`, counted from 0.
     #[must_use]
-    pub const fn retransmit_to(attempt: u32) -> Recipients {
-        if attempt == 0 { Recipients::Primary } else { Recipients::All }
+    pub const fn send_to(dissemination: Dissemination, attempt: u32) -> Recipients {
+        match (dissemination, attempt) {
+            (Dissemination::Inline, 0) => Recipients::Primary,
+            (Dissemination::Inline | Dissemination::Digest, _) => Recipients::All,
+        }
     }
 
     /// How long after sending number `attempt`, counted from 0, the request is sent again: `first_ns`, doubling up to
@@ -327,9 +331,9 @@ mod tests {
 
     #[test]
     fn retransmissions_go_to_all_and_back_off() {
-        assert_eq!((ClientTable::retransmit_to(0), ClientTable::retransmit_to(1), ClientTable::retransmit_to(9)), {
-            (Recipients::Primary, Recipients::All, Recipients::All)
-        });
+        let to = |dissemination| [0, 1, 9].map(|attempt| ClientTable::send_to(dissemination, attempt));
+        assert_eq!(to(Dissemination::Inline), [Recipients::Primary, Recipients::All, Recipients::All]);
+        assert_eq!(to(Dissemination::Digest), [Recipients::All; 3]);
         let waits = |attempt| ClientTable::retransmit_after_ns(attempt, 250, 8000);
         assert_eq!((waits(0), waits(2), waits(5), waits(u32::MAX)), (250, 1000, 8000, 8000));
         assert_eq!(ClientTable::retransmit_after_ns(40, u64::MAX / 2, u64::MAX), u64::MAX);

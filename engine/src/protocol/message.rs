@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::requests::{Batch, RequestTable};
+use crate::requests::{Batch, Manifest, RequestTable};
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, View};
 
 /// An Ed25519 signature, kept where a certificate must convince others.
@@ -51,6 +51,8 @@ impl Verdict {
 pub enum Message {
     /// The primary assigns a sequence number to a batch.
     PrePrepare(PrePrepare),
+    /// The same by digests, where clients send their requests to all replicas.
+    DigestPrePrepare(DigestPrePrepare),
     /// A backup agrees to the assignment.
     Prepare(Vote),
     /// A replica has prepared the batch.
@@ -191,6 +193,18 @@ pub struct PrePrepare {
     pub batch: Arc<Batch>,
 }
 
+/// The primary's assignment without the requests' bodies, which clients send to all replicas (Castro & Liskov, TOCS'02,
+/// section 5.1.5). Says of the batch what a [`PrePrepare`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestPrePrepare {
+    /// The primary's view.
+    pub view: View,
+    /// The assigned sequence number.
+    pub sequence: SequenceNumber,
+    /// The batch by its requests' digests.
+    pub manifest: Arc<Manifest>,
+}
+
 /// A vote of a phase for one digest at one position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vote {
@@ -235,6 +249,8 @@ pub struct Status {
 pub struct SlotStatus {
     /// It accepted the pre-prepare.
     pub pre_prepared: bool,
+    /// It has the assignment by digests, and lacks bodies.
+    pub announced: bool,
     /// It is prepared.
     pub prepared: bool,
     /// It is committed-local (and waits for a gap before it).

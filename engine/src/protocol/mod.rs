@@ -170,6 +170,8 @@ pub enum Timer {
     Batch,
     /// Tell the others where this replica stands.
     Status,
+    /// Bodies of what was assigned by digests have been waited for long enough.
+    Bodies,
     /// The primary has had its time (Castro & Liskov, OSDI'99, section 4.4).
     View,
     /// A faulty replica's own plans. No correct one sets it.
@@ -237,6 +239,8 @@ named_enum! {
         UnwantedState = "unwanted_state",
         /// A snapshot asked for too often, out of reach, or not at a checkpoint.
         StateRefused = "state_refused",
+        /// A pre-prepare by digests in a cluster whose clients do not send requests to all replicas.
+        UnexpectedDigests = "unexpected_digests",
         /// A vote asked of a replica that does not vote, because it forgot its earlier ones.
         NotVoting = "not_voting",
     }

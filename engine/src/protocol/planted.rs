@@ -33,6 +33,8 @@ named_enum! {
         VoteBeforeDurable = "vote-before-durable",
         /// What outlived its process in the page cache is taken for durable when the log is read again.
         RecoveredUnsynced = "recovered-unsynced",
+        /// A body is taken for the one that was announced because its client and timestamp are the same.
+        BodyByTimestamp = "body-by-timestamp",
         /// The view timer is never started, so a faulty primary stays.
         TimerForgotten = "timer-forgotten",
     }

@@ -15,7 +15,7 @@ use crate::limits::{
     VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use crate::quorum::Quorums;
-use crate::settings::options::Authentication;
+use crate::settings::options::{Authentication, Dissemination};
 use crate::types::{ClientId, NodeId};
 
 /// What is wrong with a cluster file.
@@ -101,6 +101,9 @@ pub struct ClusterSettings {
     pub protocol: String,
     /// Who proves what to whom.
     pub authentication: Authentication,
+    /// How requests get to the replicas.
+    #[serde(default = "inline")]
+    pub dissemination: Dissemination,
     /// The watermark window L: how many sequence numbers past the stable checkpoint may be in use. At least twice the
     /// checkpoint interval.
     pub window: u64,
@@ -118,11 +121,17 @@ pub struct ClusterSettings {
     pub value_bytes: u64,
 }
 
+/// What a cluster file means that does not say how requests get to the replicas.
+const fn inline() -> Dissemination {
+    Dissemination::Inline
+}
+
 impl Default for ClusterSettings {
     fn default() -> Self {
         Self {
             protocol: "pbft".into(),
             authentication: Authentication::all(Strategy::MAC),
+            dissemination: Dissemination::Inline,
             window: 256,
             checkpoint_interval: 128,
             view_timeout_ms: 1000,
@@ -348,6 +357,7 @@ impl ClusterFile {
             ("n".into(), quorums.n().to_string()),
             ("f".into(), quorums.f().to_string()),
             ("authentication".into(), s.authentication.to_string()),
+            ("dissemination".into(), s.dissemination.to_string()),
             ("window".into(), s.window.to_string()),
             ("checkpoint_interval".into(), s.checkpoint_interval.to_string()),
             ("view_timeout_ms".into(), s.view_timeout_ms.to_string()),

@@ -66,6 +66,17 @@ macro_rules! named_option {
 pub(crate) use {named_option, text_serde};
 
 named_option! {
+    /// How requests get to the replicas.
+    Dissemination, "dissemination" {
+        /// Clients send them to the primary, whose pre-prepares carry them whole.
+        Inline = "inline",
+        /// Clients send them to all replicas; pre-prepares carry their digests (Castro & Liskov, TOCS'02, section
+        /// 5.1.5).
+        Digest = "digest",
+    }
+}
+
+named_option! {
     /// Which backend moves the bytes.
     TransportChoice, "transport" {
         /// `tokio-uring` if a probe shows that it works, else `epoll`.

@@ -67,7 +67,8 @@ impl Decoder {
         match &decoded.message {
             Message::PrePrepare(message) => self.check_for_receiver(&message.batch.requests)?,
             Message::Forward(table) => self.check_for_everybody(table)?,
-            Message::Prepare(_)
+            Message::DigestPrePrepare(_)
+            | Message::Prepare(_)
             | Message::Commit(_)
             | Message::Committed(_)
             | Message::Checkpoint(_)

@@ -21,7 +21,7 @@ use crate::types::NodeId;
 /// "HP": the first thing that a stream of something else gets wrong.
 pub const MAGIC: u16 = u16::from_le_bytes(*b"HP");
 /// Version of all layouts of this folder.
-pub const WIRE_VERSION: u8 = 3;
+pub const WIRE_VERSION: u8 = 4;
 /// Bytes of the header that the checksum covers.
 const CHECKED_BYTES: usize = 12;
 
@@ -104,6 +104,8 @@ frame_kinds! {
     FetchState = 43,
     /// A chunk of a snapshot.
     StateChunk = 44,
+    /// A pre-prepare by digests.
+    DigestPrePrepare = 45,
 }
 
 /// One frame out of a stream.

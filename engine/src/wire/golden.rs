@@ -15,10 +15,10 @@ use crate::auth::Sealer;
 use crate::auth::testing::{cluster, keyring, table};
 use crate::limits::FRAME_BODY_BYTES_MAX;
 use crate::protocol::message::{
-    Body, Checkpoint, FetchState, Message, NewView, PrePrepare, Signed, SlotStatus, StateChunk, Status, ViewChange,
-    Vote,
+    Body, Checkpoint, DigestPrePrepare, FetchState, Message, NewView, PrePrepare, Signed, SlotStatus, StateChunk,
+    Status, ViewChange, Vote,
 };
-use crate::requests::{Batch, ReplyTable, RequestTable};
+use crate::requests::{Batch, Manifest, ReplyTable, RequestTable};
 use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
 /// Two requests of node 4's clients, sealed.
@@ -63,11 +63,18 @@ fn frames() -> BTreeMap<String, Bytes> {
     frames
 }
 
-fn messages(requests: RequestTable) -> [(&'static str, Message); 13] {
+fn messages(requests: RequestTable) -> [(&'static str, Message); 14] {
     let (view, sequence) = (View(5), SequenceNumber(77));
     let batch = Batch::new(requests.clone());
     let vote = Vote { view, sequence, digest: batch.digest };
-    let slot = SlotStatus { pre_prepared: true, prepared: true, committed: false, prepares: 0b1101, commits: 0b0010 };
+    let slot = SlotStatus {
+        pre_prepared: true,
+        prepared: true,
+        committed: false,
+        announced: false,
+        prepares: 0b1101,
+        commits: 0b0010,
+    };
     let status = Status {
         view,
         active: true,
@@ -91,7 +98,9 @@ fn messages(requests: RequestTable) -> [(&'static str, Message); 13] {
     let new_view = NewView { view, view_changes: named.to_vec() };
     let bytes = Bytes::from_static(b"state");
     let chunk = StateChunk { sequence: SequenceNumber(256), index: 3, count: 4, bytes };
+    let manifest = Arc::new(Manifest::of(&batch));
     [
+        ("digest-pre-prepare", Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest })),
         ("pre-prepare", Message::PrePrepare(PrePrepare { view, sequence, batch: batch.clone() })),
         ("prepare", Message::Prepare(vote)),
         ("commit", Message::Commit(vote)),
@@ -160,6 +169,7 @@ fn the_layout_document_shows_the_golden_bytes_and_names_every_kind() {
     for name in [
         "requests-mac",
         "pre-prepare-mac",
+        "digest-pre-prepare-mac",
         "prepare-mac",
         "status-none",
         "replies-mac",

@@ -3,6 +3,7 @@
 //! | kind | body before the proof |
 //! |---|---|
 //! | pre-prepare | view (8), sequence number (8), table |
+//! | pre-prepare by digests | view (8), sequence number (8), count (4), clients (4), timestamps (8), digests (32) |
 //! | prepare, commit, committed | view (8), sequence number (8), batch digest (32) |
 //! | checkpoint | sequence number (8), state digest (32) |
 //! | status | view (8), active (1), view-changes (8), stable (8), committed (8), count of slots (4), slots |
@@ -23,18 +24,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::{FrameKind, SharedFrame};
-use super::reader::{DecodeError, Reader};
+use super::reader::{DecodeError, Reader, put_column};
 use super::requests::{self, ProofColumns, bytes_before_proofs, decode_table, encode_before_proofs};
 use super::views::{
     Origin, decode_new_view, decode_view_change, encode_new_view, encode_view_change, new_view_block, view_change_block,
 };
 use crate::auth::{AuthBlock, BlockKind, Digester, LinkClass, Sealer, Strategy};
-use crate::limits::{STATE_CHUNK_BYTES_MAX, STATUS_SLOTS_MAX};
+use crate::limits::{REQUESTS_MAX, STATE_CHUNK_BYTES_MAX, STATUS_SLOTS_MAX};
 use crate::protocol::message::{
-    Body, Checkpoint, FetchState, Message, PrePrepare, SlotStatus, StateChunk, Status, Vote,
+    Body, Checkpoint, DigestPrePrepare, FetchState, Message, PrePrepare, SlotStatus, StateChunk, Status, Vote,
 };
-use crate::requests::{Batch, Proofs, RequestTable};
-use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
+use crate::requests::{Batch, Manifest, Proofs, RequestTable};
+use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
 /// Bytes of a slot of a status message.
 const SLOT_BYTES: usize = 8 + 8 + 1;
@@ -44,6 +45,7 @@ const SUSPECTS: u8 = 1 << 1;
 const PRE_PREPARED: u8 = 1;
 const PREPARED: u8 = 1 << 1;
 const COMMITTED: u8 = 1 << 2;
+const ANNOUNCED: u8 = 1 << 3;
 
 /// A decoded message, not yet authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +97,7 @@ pub(super) fn decode_message(
             sequence: SequenceNumber(reader.u64()?),
             batch: Batch::new(decode_table(&mut reader, Some(requests), digester)?),
         }),
+        FrameKind::DigestPrePrepare => Message::DigestPrePrepare(decode_by_digests(&mut reader)?),
         FrameKind::Prepare => Message::Prepare(decode_vote(&mut reader)?),
         FrameKind::Commit => Message::Commit(decode_vote(&mut reader)?),
         FrameKind::Committed => Message::Committed(decode_vote(&mut reader)?),
@@ -133,6 +136,18 @@ pub(super) fn decode_message(
     Ok(Decoded { message, block, proof, origin })
 }
 
+fn decode_by_digests(reader: &mut Reader) -> Result<DigestPrePrepare, DecodeError> {
+    let (view, sequence) = (View(reader.u64()?), SequenceNumber(reader.u64()?));
+    let count = reader.u32()? as usize;
+    if count > REQUESTS_MAX {
+        return Err(DecodeError::TooManyRequests);
+    }
+    let clients = reader.column(count, |bytes| ClientId(u32::from_le_bytes(bytes)))?;
+    let timestamps = reader.column(count, |bytes| Timestamp(u64::from_le_bytes(bytes)))?;
+    let digests = reader.column(count, Digest)?;
+    Ok(DigestPrePrepare { view, sequence, manifest: Arc::new(Manifest::new(clients, timestamps, digests)) })
+}
+
 fn decode_vote(reader: &mut Reader) -> Result<Vote, DecodeError> {
     Ok(Vote { view: View(reader.u64()?), sequence: SequenceNumber(reader.u64()?), digest: reader.digest()? })
 }
@@ -166,11 +181,12 @@ fn decode_status(reader: &mut Reader) -> Result<Status, DecodeError> {
     let mut slots = Vec::with_capacity(count);
     for _ in 0..count {
         let (prepares, commits, flags) = (reader.u64()?, reader.u64()?, reader.u8()?);
-        if flags & !(PRE_PREPARED | PREPARED | COMMITTED) != 0 {
+        if flags & !(PRE_PREPARED | PREPARED | COMMITTED | ANNOUNCED) != 0 {
             return Err(DecodeError::UnknownFlags);
         }
         slots.push(SlotStatus {
             pre_prepared: flags & PRE_PREPARED != 0,
+            announced: flags & ANNOUNCED != 0,
             prepared: flags & PREPARED != 0,
             committed: flags & COMMITTED != 0,
             prepares,
@@ -226,6 +242,7 @@ impl<'a> Outgoing<'a> {
         assert!(usize::from(own.0) < sealer.keyring().quorums().n(), "replicas send messages");
         let (kind, proven) = match message {
             Message::PrePrepare(m) => (FrameKind::PrePrepare, Some((&m.batch.requests, ProofsFor::Receiver))),
+            Message::DigestPrePrepare(_) => (FrameKind::DigestPrePrepare, None),
             Message::Prepare(_) => (FrameKind::Prepare, None),
             Message::Commit(_) => (FrameKind::Commit, None),
             Message::Checkpoint(_) => (FrameKind::Checkpoint, None),
@@ -298,6 +315,17 @@ fn encode_before_tail(message: &Message, sealer: &Sealer) -> Vec<u8> {
             out.extend_from_slice(&sequence.0.to_le_bytes());
             encode_before_proofs(&mut out, &batch.requests, ProofColumns::Of(ReplicaId(0)));
         }
+        Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest }) => {
+            assert!(manifest.len() <= REQUESTS_MAX, "batches are bounded");
+            out.reserve(20 + manifest.bytes());
+            out.extend_from_slice(&view.0.to_le_bytes());
+            out.extend_from_slice(&sequence.0.to_le_bytes());
+            #[allow(clippy::cast_possible_truncation, reason = "checked above")]
+            out.extend_from_slice(&(manifest.len() as u32).to_le_bytes());
+            put_column(&mut out, manifest.clients(), |client| client.0.to_le_bytes());
+            put_column(&mut out, manifest.timestamps(), |timestamp| timestamp.0.to_le_bytes());
+            put_column(&mut out, manifest.digests(), |digest| digest.0);
+        }
         Message::Prepare(vote) | Message::Commit(vote) | Message::Committed(vote) => {
             out.reserve(48);
             out.extend_from_slice(&vote.view.0.to_le_bytes());
@@ -357,7 +385,12 @@ fn encode_status(out: &mut Vec<u8>, status: &Status) {
     for slot in &status.slots {
         out.extend_from_slice(&slot.prepares.to_le_bytes());
         out.extend_from_slice(&slot.commits.to_le_bytes());
-        let flags = [(slot.pre_prepared, PRE_PREPARED), (slot.prepared, PREPARED), (slot.committed, COMMITTED)];
+        let flags = [
+            (slot.pre_prepared, PRE_PREPARED),
+            (slot.prepared, PREPARED),
+            (slot.committed, COMMITTED),
+            (slot.announced, ANNOUNCED),
+        ];
         out.push(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
     }
 }
@@ -367,6 +400,9 @@ fn block(message: &Message, cluster: [u8; 8], sender: ReplicaId, status: impl Fn
     let zero = SequenceNumber(0);
     let (kind, view, sequence, digest) = match message {
         Message::PrePrepare(m) => (BlockKind::PrePrepare, m.view, m.sequence, m.batch.digest),
+        Message::DigestPrePrepare(m) => {
+            (BlockKind::DigestPrePrepare, m.view, m.sequence, digest_of_manifest(&m.manifest))
+        }
         Message::Prepare(vote) => (BlockKind::Prepare, vote.view, vote.sequence, vote.digest),
         Message::Commit(vote) => (BlockKind::Commit, vote.view, vote.sequence, vote.digest),
         Message::Committed(vote) => (BlockKind::Committed, vote.view, vote.sequence, vote.digest),
@@ -389,6 +425,15 @@ fn digest_of_numbers(numbers: &[u32]) -> Digest {
     for number in numbers {
         hasher.update(&number.to_le_bytes());
     }
+    hasher.finalize().into()
+}
+
+/// The batch's digest covers the requests' digests.
+fn digest_of_manifest(manifest: &Manifest) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    let clients: Vec<[u8; 4]> = manifest.clients().iter().map(|client| client.0.to_le_bytes()).collect();
+    let timestamps: Vec<[u8; 8]> = manifest.timestamps().iter().map(|timestamp| timestamp.0.to_le_bytes()).collect();
+    hasher.update(&manifest.digest().0).update(clients.as_flattened()).update(timestamps.as_flattened());
     hasher.finalize().into()
 }
 

@@ -185,6 +185,7 @@ fn bounded(message: &Message, body_bytes: usize) {
         Message::PrePrepare(message) => {
             assert!(REQUEST_COLUMNS_BYTES * message.batch.requests.clients.capacity() <= body_bytes + 16);
         }
+        Message::DigestPrePrepare(message) => assert!(message.manifest.bytes() <= body_bytes),
         _ => {}
     }
 }

@@ -21,10 +21,11 @@ const SEED_BYTES_MAX: usize = 4096;
 
 /// Golden frames that become seeds: one of each kind without proofs, and three with signatures, for where these are is
 /// the same in all others. A `committed` has the body of a `commit`.
-const GOLDEN_FRAMES: [&str; 17] = [
+const GOLDEN_FRAMES: [&str; 18] = [
     "body-none",
     "checkpoint-none",
     "commit-none",
+    "digest-pre-prepare-none",
     "fetch-state-none",
     "forward-none",
     "new-view-none",
@@ -198,6 +199,20 @@ fn protocols() -> Vec<(&'static str, String, Vec<u8>)> {
     let list = [
         ("backup", [&[1, 4], &window[..], &window].concat()),
         ("primary", [&[0, 0], &[0, 1, 0, 0].repeat(4)[..], &decide.repeat(6), &window].concat()),
+        // Requests of two clients, then proposals by digests, and late ones; bodies are waited for, and asked for.
+        (
+            "by-digests",
+            [
+                &[0x81, 4, 0, 1, 0, 0, 0, 1, 1, 0][..],
+                &[1, 0x40, 0, 1, 4, 1, 0x40, 0, 2, 4, 1, 0x40, 0, 3, 4],
+                &wait.repeat(2),
+                &[0, 2, 2, 0, 3, 0, 0, 1, 0, 64, 5],
+                change,
+                &[1, 0x40, 0, 1, 5],
+                &window,
+            ]
+            .concat(),
+        ),
         ("view-changes", [&[3, 1], decide, change, decide, change, change, &window].concat()),
         ("restart", [&[2, 3], &window[..], decide, &[12, 0], decide, change, &[12, 0], &window].concat()),
         (

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hippodrome_engine::protocol::Message;
-use hippodrome_engine::protocol::message::{ViewChange, Vote};
+use hippodrome_engine::protocol::message::{DigestPrePrepare, PrePrepare, ViewChange, Vote};
 use hippodrome_engine::types::{Digest, ReplicaId, SequenceNumber, View};
 
 use super::{Checker, Checks};
@@ -29,14 +29,13 @@ impl Checks {
     /// A correct replica says something to another one. `primary` is that of the message's view.
     pub(crate) fn said(&mut self, who: ReplicaId, message: &Message, primary: impl Fn(View) -> ReplicaId) {
         match message {
-            Message::PrePrepare(message) => {
-                let vote = Vote { view: message.view, sequence: message.sequence, digest: message.batch.digest };
-                if primary(message.view) != who {
-                    self.fail(Checker::Consistency, || {
-                        format!("r{who} proposes in view {}, which is not its", message.view)
-                    });
-                }
-                self.voted(who, "pre-prepare", vote);
+            Message::PrePrepare(PrePrepare { view, sequence, batch }) => {
+                let vote = Vote { view: *view, sequence: *sequence, digest: batch.digest };
+                self.proposed(who, vote, primary(*view));
+            }
+            Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest }) => {
+                let vote = Vote { view: *view, sequence: *sequence, digest: manifest.digest() };
+                self.proposed(who, vote, primary(*view));
             }
             Message::Prepare(vote) => {
                 if primary(vote.view) == who {
@@ -89,10 +88,18 @@ impl Checks {
         }
     }
 
+    /// A correct replica assigns a batch, whole or by digests.
+    fn proposed(&mut self, who: ReplicaId, vote: Vote, primary: ReplicaId) {
+        if primary != who {
+            self.fail(Checker::Consistency, || format!("r{who} proposes in view {}, which is not its", vote.view));
+        }
+        self.voted(who, "pre-prepare", vote);
+    }
+
     /// A replica that forgot all of its votes says something: it must not vote.
     pub(crate) fn said_blankly(&mut self, who: ReplicaId, message: &Message) {
         let votes = match message {
-            Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_) => true,
+            Message::PrePrepare(_) | Message::DigestPrePrepare(_) | Message::Prepare(_) | Message::Commit(_) => true,
             // What it said in an earlier life comes back to it, and may be passed on.
             Message::ViewChange(signed) => signed.content.replica == who && signed.signature.is_none(),
             Message::NewView(signed) => signed.signature.is_none(),

@@ -2,6 +2,7 @@
 
 use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
+use hippodrome_engine::settings::options::Dissemination;
 
 use super::{Clients, Disk, Fault, Faulty, Hostile, HostileKind, Network, Plan, What};
 use crate::random::Random;
@@ -27,6 +28,7 @@ impl Plan {
             window,
             checkpoint_interval,
             batching: batching(seed),
+            dissemination: Random::new(seed, "dissemination", 0).pick(Dissemination::ALL),
             status_interval_ns: random.range(10, 40) * MS,
             view_timeout_ns,
             view_timeout_max_ns: view_timeout_ns * random.pick(&[4, 8, 16]),

@@ -112,13 +112,14 @@ impl World<'_> {
             return;
         }
         let request = Arc::clone(&self.clients.clients[id.0 as usize].request);
-        let to: Vec<ReplicaId> = match ClientTable::retransmit_to(attempt) {
+        let to: Vec<ReplicaId> = match ClientTable::send_to(self.plan.dissemination, attempt) {
             Recipients::Primary => vec![self.clients.table.primary()],
             Recipients::All => (0..).take(self.plan.replicas).map(ReplicaId).collect(),
         };
         let name = format!("c{id}");
         self.trace.line(&name, || match attempt {
-            0 => format!("asks r{}: {}", to[0], requests(&request)),
+            0 if to.len() == 1 => format!("asks r{}: {}", to[0], requests(&request)),
+            0 => format!("asks all: {}", requests(&request)),
             _ => format!("asks all again: {}", requests(&request)),
         });
         for to in to {

@@ -53,6 +53,7 @@ impl World<'_> {
         let replica = &self.replicas[at];
         let (sequence, digest, commits) = match message {
             Message::PrePrepare(message) => (message.sequence, message.batch.digest, false),
+            Message::DigestPrePrepare(message) => (message.sequence, message.manifest.digest(), false),
             Message::Prepare(Vote { sequence, digest, .. }) => (*sequence, *digest, false),
             Message::Commit(Vote { sequence, digest, .. }) => (*sequence, *digest, true),
             _ => return,

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::protocol::{Input, Message, Output, Position, Record};
 use hippodrome_engine::quorum::Quorums;
+use hippodrome_engine::settings::Dissemination;
 use hippodrome_engine::types::{ReplicaId, SequenceNumber, View};
 
 mod act;
@@ -308,11 +309,15 @@ impl<'a> World<'a> {
         for output in outputs {
             match output {
                 Output::Persist(Record::Committed(sequence, _)) => self.checks.decided(replica.id, *sequence),
-                Output::Broadcast(message) | Output::Send(_, message) => {
-                    if let Message::Commit(vote) = &**message {
-                        self.checks.is_going_to_commit(replica.id, vote);
+                Output::Broadcast(message) | Output::Send(_, message) => match &**message {
+                    Message::Commit(vote) => self.checks.is_going_to_commit(replica.id, vote),
+                    Message::DigestPrePrepare(_) => self.coverage.by_digests += 1,
+                    Message::PrePrepare(message) if !message.batch.is_null() => {
+                        let whole = self.plan.dissemination == Dissemination::Digest;
+                        self.coverage.supplied += u64::from(whole);
                     }
-                }
+                    _ => {}
+                },
                 _ => {}
             }
         }

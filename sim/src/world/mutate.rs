@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use hippodrome_engine::protocol::Message;
 use hippodrome_engine::protocol::message::{
-    Body, Checkpoint, NewView, PrePrepare, Signed, SlotStatus, Status, ViewChange, Vote,
+    Body, Checkpoint, DigestPrePrepare, NewView, PrePrepare, Signed, SlotStatus, Status, ViewChange, Vote,
 };
-use hippodrome_engine::requests::{Batch, RequestTable};
+use hippodrome_engine::requests::{Batch, Manifest, RequestTable};
 use hippodrome_engine::types::{Digest, ReplicaId, SequenceNumber, View};
 
 use crate::plan::Plan;
@@ -31,7 +31,23 @@ pub(super) struct Mutator {
     /// The replicas that get to see the second face.
     second: u64,
     /// At a position, in place of a digest, another one.
-    faces: BTreeMap<(View, SequenceNumber), (Digest, Arc<Batch>)>,
+    faces: BTreeMap<(View, SequenceNumber), (Digest, Face)>,
+}
+
+/// What is proposed to those who get to see the second face.
+enum Face {
+    Batch(Arc<Batch>),
+    /// By digests.
+    Manifest(Arc<Manifest>),
+}
+
+impl Face {
+    fn digest(&self) -> Digest {
+        match self {
+            Self::Batch(batch) => batch.digest,
+            Self::Manifest(manifest) => manifest.digest(),
+        }
+    }
 }
 
 impl Mutator {
@@ -78,39 +94,96 @@ impl Mutator {
 
     /// Shows the second face to those who get to see that one.
     fn turn_face(&mut self, messages: &mut Vec<Message>, to: ReplicaId) {
-        if let Message::PrePrepare(message) = &messages[0] {
-            let at = (message.view, message.sequence);
-            if !self.faces.contains_key(&at) {
-                if self.faces.len() == FACES {
-                    self.faces.pop_first();
-                }
-                let other = self.other_batch(&message.batch);
-                self.faces.insert(at, (message.batch.digest, other));
-            }
-        }
+        self.make_face(&messages[0]);
         let at = match &messages[0] {
             Message::PrePrepare(message) => (message.view, message.sequence),
+            Message::DigestPrePrepare(message) => (message.view, message.sequence),
             Message::Prepare(vote) | Message::Commit(vote) | Message::Committed(vote) => (vote.view, vote.sequence),
             _ => return,
         };
         let Some((first, other)) = self.faces.get(&at) else { return };
         let second = self.second & 1 << to.0 != 0;
-        match &mut messages[0] {
-            Message::PrePrepare(message) => {
-                if second {
+        let mut proposed = None;
+        match (&mut messages[0], other) {
+            (Message::PrePrepare(message), other) => {
+                if let (true, Face::Batch(other)) = (second, other) {
                     message.batch = Arc::clone(other);
                 }
-                // Its own votes for what it tells this one: the prepare of a primary among them, which must not count.
-                let vote = Vote { view: at.0, sequence: at.1, digest: message.batch.digest };
-                messages.extend([Message::Prepare(vote), Message::Commit(vote)]);
+                proposed = Some(message.batch.digest);
             }
-            Message::Prepare(vote) | Message::Commit(vote) | Message::Committed(vote)
+            (Message::DigestPrePrepare(message), other) => {
+                if let (true, Face::Manifest(other)) = (second, other) {
+                    message.manifest = Arc::clone(other);
+                }
+                proposed = Some(message.manifest.digest());
+            }
+            (Message::Prepare(vote) | Message::Commit(vote) | Message::Committed(vote), other)
                 if second && vote.digest == *first =>
             {
-                vote.digest = other.digest;
+                vote.digest = other.digest();
             }
             _ => {}
         }
+        // Its own votes for what it tells this one: the prepare of a primary among them, which must not count.
+        if let Some(digest) = proposed {
+            let vote = Vote { view: at.0, sequence: at.1, digest };
+            messages.extend([Message::Prepare(vote), Message::Commit(vote)]);
+        }
+    }
+
+    /// Decides on the second face of a proposal.
+    fn make_face(&mut self, message: &Message) {
+        let at = match message {
+            Message::PrePrepare(message) => (message.view, message.sequence),
+            Message::DigestPrePrepare(message) => (message.view, message.sequence),
+            _ => return,
+        };
+        if self.faces.contains_key(&at) {
+            return;
+        }
+        let face = match message {
+            Message::PrePrepare(message) => (message.batch.digest, Face::Batch(self.other_batch(&message.batch))),
+            Message::DigestPrePrepare(message) => {
+                (message.manifest.digest(), Face::Manifest(self.other_manifest(&message.manifest)))
+            }
+            _ => return,
+        };
+        if self.faces.len() == FACES {
+            self.faces.pop_first();
+        }
+        self.faces.insert(at, face);
+    }
+
+    /// The same by digests: of requests that were made or not, under their clients or others.
+    fn other_manifest(&mut self, manifest: &Manifest) -> Arc<Manifest> {
+        let (mut clients, mut timestamps, mut digests) =
+            (manifest.clients().to_vec(), manifest.timestamps().to_vec(), manifest.digests().to_vec());
+        match self.random.below(6) {
+            0 => (clients, timestamps, digests) = (Vec::new(), Vec::new(), Vec::new()),
+            1 => {
+                clients.reverse();
+                timestamps.reverse();
+                digests.reverse();
+            }
+            2 => {
+                clients.extend_from_within(..);
+                timestamps.extend_from_within(..);
+                digests.extend_from_within(..);
+            }
+            3 if !digests.is_empty() => digests[0].0[0] ^= 1,
+            4 if !timestamps.is_empty() => timestamps[0].0 = timestamps[0].0.wrapping_add(1),
+            _ => {
+                let earlier = self.memory.iter().filter_map(|message| match message {
+                    Message::DigestPrePrepare(message) => Some(Arc::clone(&message.manifest)),
+                    _ => None,
+                });
+                let earlier: Vec<Arc<Manifest>> = earlier.collect();
+                if !earlier.is_empty() {
+                    return Arc::clone(&earlier[self.random.index(earlier.len())]);
+                }
+            }
+        }
+        Arc::new(Manifest::new(clients, timestamps, digests))
     }
 
     /// Another batch that a primary might propose: of requests that were really made, mostly.
@@ -154,6 +227,9 @@ impl Mutator {
             Message::PrePrepare(PrePrepare { view, sequence, batch }) => {
                 Vote { view: *view, sequence: *sequence, digest: batch.digest }
             }
+            Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest }) => {
+                Vote { view: *view, sequence: *sequence, digest: manifest.digest() }
+            }
             _ => return None,
         };
         Some(match self.random.below(3) {
@@ -173,6 +249,14 @@ impl Mutator {
                     _ => altered.batch = self.other_batch(&message.batch),
                 }
                 Message::PrePrepare(altered)
+            }
+            Message::DigestPrePrepare(mut message) => {
+                match self.random.below(3) {
+                    0 => message.view = self.other_view(message.view),
+                    1 => message.sequence = self.other_sequence(message.sequence),
+                    _ => message.manifest = self.other_manifest(&message.manifest),
+                }
+                Message::DigestPrePrepare(message)
             }
             Message::Prepare(vote) => Message::Prepare(self.other_vote(vote)),
             Message::Commit(vote) => Message::Commit(self.other_vote(vote)),
@@ -222,6 +306,7 @@ impl Mutator {
             .iter()
             .filter_map(|message| match message {
                 Message::PrePrepare(message) => Some(message.batch.digest),
+                Message::DigestPrePrepare(message) => Some(message.manifest.digest()),
                 Message::Prepare(vote) | Message::Commit(vote) => Some(vote.digest),
                 Message::Checkpoint(checkpoint) => Some(checkpoint.digest),
                 _ => None,

@@ -222,6 +222,7 @@ fn config(plan: &Plan, planted: Option<Planted>, own: ReplicaId, voting: bool) -
         window: plan.window,
         checkpoint_interval: plan.checkpoint_interval,
         batching: plan.batching.clone(),
+        dissemination: plan.dissemination,
         clients: client_count(plan),
         principals: std::iter::once(0..correct).chain(hostile).collect(),
         status_interval_ns: plan.status_interval_ns,

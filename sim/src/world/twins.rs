@@ -54,6 +54,9 @@ impl Twins {
     pub(super) fn contradict(&mut self, own: ReplicaId, message: &Message) -> bool {
         let (what, view, sequence, digest) = match message {
             Message::PrePrepare(message) => ("pre-prepare", message.view, message.sequence, message.batch.digest),
+            Message::DigestPrePrepare(message) => {
+                ("pre-prepare", message.view, message.sequence, message.manifest.digest())
+            }
             Message::Prepare(Vote { view, sequence, digest }) => ("prepare", *view, *sequence, *digest),
             Message::Commit(Vote { view, sequence, digest }) => ("commit", *view, *sequence, *digest),
             Message::ViewChange(signed) if signed.content.replica == own => {

@@ -20,6 +20,7 @@ impl Pbft {
         let Authentic { sender, message, signature, requests } = &authentic;
         let (view, sequence) = match message {
             Message::PrePrepare(message) => (message.view, message.sequence),
+            Message::DigestPrePrepare(message) => (message.view, message.sequence),
             Message::Prepare(vote) | Message::Commit(vote) => (vote.view, vote.sequence),
             _ => unreachable!("step passes on pre-prepares, prepares and commits only"),
         };
@@ -28,7 +29,9 @@ impl Pbft {
         }
         let from_primary = *sender == self.config.quorums.primary(view);
         match message {
-            Message::PrePrepare(_) if !from_primary => return Err(Ignored::NotFromPrimary),
+            Message::PrePrepare(_) | Message::DigestPrePrepare(_) if !from_primary => {
+                return Err(Ignored::NotFromPrimary);
+            }
             Message::Prepare(_) if from_primary && !self.config.has(Planted::PrimaryPrepares) => {
                 return Err(Ignored::PrepareFromPrimary);
             }
@@ -50,6 +53,7 @@ impl Pbft {
         }
         match message {
             Message::PrePrepare(message) => self.on_pre_prepare(message, requests, turn),
+            Message::DigestPrePrepare(message) => self.on_digest_pre_prepare(message, turn),
             Message::Prepare(vote) => self.on_vote(|slot| &mut slot.prepares, *sender, *vote, *signature, turn),
             Message::Commit(vote) => self.on_vote(|slot| &mut slot.commits, *sender, *vote, *signature, turn),
             _ => Ok(()),
@@ -73,6 +77,14 @@ impl Pbft {
             }
             if slot.reproposed && slot.phase == Phase::Idle {
                 self.take_assigned_body(sequence, Arc::clone(batch), turn);
+                self.progress(sequence, turn);
+                return Ok(());
+            }
+            if slot.is_announced() {
+                if !authentic && batch.requests.proofs != Proofs::None {
+                    slot.unproven.clone_from(&verdict.unproven);
+                }
+                self.take_announced_body(sequence, batch, authentic, turn);
                 self.progress(sequence, turn);
                 return Ok(());
             }
@@ -129,9 +141,11 @@ impl Pbft {
         let digest = slot.pre_prepared.expect("accept is called with a pre-prepare");
         slot.unproven.clear();
         slot.enter(Event::Accept, turn.now);
+        self.announced.settle(sequence);
         if !votes {
             return;
         }
+        let slot = self.log.slot_mut(sequence);
         if durable {
             let batch = Arc::clone(slot.batch.as_ref().expect("accept is called with a body"));
             turn.outputs.push(Output::Persist(Record::PrePrepared(PrePrepare { view, sequence, batch })));
@@ -207,6 +221,8 @@ impl Pbft {
         let slot = self.log.slot_mut(sequence);
         let by_claims = slot.claims.count(digest) > 0;
         slot.enter(Event::Decide, turn.now);
+        self.announced.settle(sequence);
+        let slot = self.log.slot_mut(sequence);
         // Votes that were not cast on the way are cast now, silently: only a replica that stays behind is ever sent
         // them (see `repair`). They bind nothing new, since the decision stands: Q − f correct replicas have prepared
         // it. A vote that was cast stays as it is, whatever it was for.
@@ -252,6 +268,11 @@ impl Pbft {
             self.log.committed = sequence;
             let principals = &self.config.principals;
             self.suspicion.note_committed(sequence, &batch, |client| principal_of(principals, client), turn.now);
+            if self.sends_digests() {
+                for (client, timestamp) in batch.requests.clients.iter().zip(&batch.requests.timestamps) {
+                    self.bodies.note_executed(*client, *timestamp);
+                }
+            }
             if !is_in_state {
                 turn.outputs.push(Output::Execute(Execution { sequence, view: self.views.entered, batch, stamps }));
             }

@@ -92,6 +92,7 @@ fn body_bytes(authentic: &Authentic) -> usize {
 fn body(authentic: &Authentic) -> (View, usize) {
     match &authentic.message {
         Message::PrePrepare(message) => (message.view, message.batch.bytes()),
+        Message::DigestPrePrepare(message) => (message.view, message.manifest.bytes()),
         _ => (View(0), 0),
     }
 }

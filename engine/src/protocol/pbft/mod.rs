@@ -1,16 +1,20 @@
 //! PBFT's replica (Castro & Liskov, OSDI'99, sections 4.2 to 4.4; TOCS'02): three phases between two watermarks,
 //! checkpoints, view changes, state transfer, recovery from a log, and repair of whatever gets lost.
 //!
-//! In data-path order: `primary` (admission and proposals), `vouched` (requests that only backups can prove), `backup` (the three phases, at every replica), `checkpoint` (states
-//! that are shared, and the low watermark), `repair` (the status exchange), `transfer` (the state itself, for whoever is
-//! beyond repair). They work on the `log`, a ring of `slot`s whose phases follow one table of `transitions`; `votes`
-//! counts them, `early` keeps messages that are one window ahead, and `gathering` the chunks of a state.
+//! In data-path order: `primary` (admission and proposals), `vouched` (requests that only backups can prove), `bodies` and
+//! `announced` (requests that clients send to everybody, and pre-prepares by their digests), `backup` (the three phases,
+//! at every replica), `checkpoint` (states that are shared, and the low watermark), `repair` (the status exchange),
+//! `transfer` (the state itself, for whoever is beyond repair). They work on the `log`, a ring of `slot`s whose phases
+//! follow one table of `transitions`; `votes` counts them, `early` keeps messages that are one window ahead, and
+//! `gathering` the chunks of a state.
 //!
 //! What replaces a primary: `suspicion` (when it has had its time), `slowness` (whether it is late all the same),
 //! `views` (the view change), `decision` (what a new view starts from, a pure function), `past` (what was voted for in
 //! earlier views). `recovery` goes on from what a replica made durable.
 
+mod announced;
 mod backup;
+mod bodies;
 mod checkpoint;
 mod decision;
 mod early;
@@ -35,6 +39,8 @@ mod tests;
 use std::ops::Range;
 use std::sync::Arc;
 
+use announced::Announced;
+use bodies::Bodies;
 use checkpoint::Checkpoints;
 use early::Early;
 use log::Log;
@@ -54,6 +60,7 @@ use crate::protocol::planted::Planted;
 use crate::protocol::{Authentic, Ignored, Input, Message, Output, Position, Protocol, Timer};
 use crate::quorum::Quorums;
 use crate::requests::RequestTable;
+use crate::settings::options::Dissemination;
 use crate::types::{ReplicaId, SequenceNumber, Time, View};
 
 /// What one replica needs to know of its cluster.
@@ -70,6 +77,8 @@ pub struct Config {
     pub checkpoint_interval: u64,
     /// When the primary closes a batch.
     pub batching: Batching,
+    /// Whether clients send requests to all replicas, and pre-prepares carry digests.
+    pub dissemination: Dissemination,
     /// How many logical clients the cluster has, numbered densely from 0.
     pub clients: u32,
     /// Which of them share one principal (a client node with its key), each a contiguous range. What a client's faults
@@ -116,6 +125,10 @@ pub struct Pbft {
     admission: Admission,
     /// Primary: requests that prove themselves to backups only.
     vouched: Vouched,
+    /// Requests that clients sent to everybody, until they are executed.
+    bodies: Bodies,
+    /// Backup: what was assigned by digests and lacks bodies.
+    announced: Announced,
     /// Primary: what waits for a batch.
     queue: Queue,
     /// Primary: the next sequence number to assign.
@@ -172,6 +185,11 @@ impl Pbft {
             diverged: false,
             admission: Admission::new(config.clients),
             vouched: Vouched::new(n),
+            bodies: Bodies::new(
+                if config.dissemination == Dissemination::Digest { config.clients } else { 0 },
+                config.view_timeout_ns,
+            ),
+            announced: Announced::new(config.status_interval_ns),
             queue: Queue::new(config.batching.clone()),
             next: SequenceNumber(1),
             batch_timer: None,
@@ -211,7 +229,9 @@ impl Pbft {
             return Err(Ignored::UnknownSender);
         }
         match &authentic.message {
-            Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_) => self.on_phase_message(authentic, turn),
+            Message::PrePrepare(_) | Message::DigestPrePrepare(_) | Message::Prepare(_) | Message::Commit(_) => {
+                self.on_phase_message(authentic, turn)
+            }
             Message::Checkpoint(message) => self.on_checkpoint(sender, *message, authentic.signature, turn),
             Message::Status(status) => self.on_status(sender, status, turn),
             Message::Forward(table) => self.on_forward(sender, table, &authentic.requests, turn),
@@ -227,7 +247,9 @@ impl Pbft {
 
     /// Requests straight from clients. A backup asks its executor first: a reply may have been lost.
     fn on_requests(&mut self, table: Arc<RequestTable>, turn: &mut Turn<'_>) {
-        if self.leads() {
+        if self.sends_digests() {
+            self.on_disseminated(table, turn);
+        } else if self.leads() {
             self.on_requests_at_primary(table, turn);
         } else if !table.is_empty() {
             turn.outputs.push(Output::Recall(table));
@@ -296,6 +318,10 @@ impl Protocol for Pbft {
             }
             Input::Timer(Timer::Status) => {
                 self.on_status_timer(turn);
+                Ok(())
+            }
+            Input::Timer(Timer::Bodies) => {
+                self.on_bodies_timer(turn);
                 Ok(())
             }
             Input::Executed(sequence) => self.on_executed(sequence, turn),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::transitions::{Event, Phase};
 use super::{Pbft, Turn};
 use crate::protocol::batching::Decision;
-use crate::protocol::message::PrePrepare;
+use crate::protocol::message::{DigestPrePrepare, PrePrepare};
 use crate::protocol::{Ignored, Message, Output, Record, Timer};
-use crate::requests::{Batch, RequestTable};
+use crate::requests::{Batch, Manifest, RequestTable};
 use crate::types::{ClientId, Time, Timestamp};
 
 /// The newest request of each logical client that was given a place in the queue or in a batch.
@@ -151,10 +151,16 @@ impl Pbft {
         self.suspicion.note_proposed(sequence, self.log.committed, turn.now);
         let slot = self.log.slot_mut(sequence);
         slot.pre_prepared = Some(batch.digest);
+        let batch_is_null = batch.is_null();
         slot.batch = Some(batch);
         slot.stamps.received = oldest;
         slot.enter(Event::Accept, turn.now);
-        turn.broadcast(Message::PrePrepare(pre_prepare));
+        turn.broadcast(if self.sends_digests() && !batch_is_null {
+            let PrePrepare { view, sequence, batch } = pre_prepare;
+            Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest: Arc::new(Manifest::of(&batch)) })
+        } else {
+            Message::PrePrepare(pre_prepare)
+        });
         self.progress(sequence, turn);
         self.pass_over_decided();
     }

@@ -189,6 +189,9 @@ impl Pbft {
         if status.suspects {
             self.on_suspicion(sender, status.view, turn);
         }
+        if self.send_announced(sender, status, turn) {
+            return Ok(());
+        }
         let pause = self.config.status_interval_ns / ANSWER_FRACTION;
         let peer = &mut self.repair.peers[usize::from(sender.0)];
         peer.note(status);
@@ -225,6 +228,34 @@ impl Pbft {
                 turn.send(to, message);
             }
         }
+    }
+
+    /// The primary's pre-prepares as a whole, where the peer lacks bodies of what it has by digests: each once, so that
+    /// no peer gets more than if pre-prepares always carried them. True if any was sent, and the peer has enough for
+    /// now.
+    fn send_announced(&mut self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) -> bool {
+        if !self.sends_digests() || !self.leads() || status.view != self.view {
+            return false;
+        }
+        let mut answer = Answer { to, body_bytes: 0, votes: true };
+        let mut any = false;
+        for (ahead, _) in (1..).zip(&status.slots).filter(|(_, lacks)| lacks.announced && !lacks.pre_prepared) {
+            let sequence = SequenceNumber(status.committed.0.saturating_add(ahead));
+            if !self.log.holds(sequence) {
+                continue;
+            }
+            let slot = self.log.slot(sequence);
+            let assigned = slot.batch.as_ref().filter(|batch| slot.pre_prepared == Some(batch.digest));
+            let Some(batch) = assigned.filter(|_| slot.supplied & set_of(to) == 0) else { continue };
+            if !answer.take(batch) {
+                break;
+            }
+            let batch = Arc::clone(batch);
+            self.log.slot_mut(sequence).supplied |= set_of(to);
+            turn.send(to, Message::PrePrepare(PrePrepare { view: self.view, sequence, batch }));
+            any = true;
+        }
+        any
     }
 
     /// Whether the peer waits for the body of something that the new view assigned: it has no other way to get it.
@@ -308,7 +339,7 @@ impl Pbft {
         {
             let batch = Arc::clone(batch);
             turn.send(answer.to, Message::PrePrepare(PrePrepare { view: self.view, sequence, batch }));
-        } else if let (true, false, Some(batch)) = (slot.reproposed, lacks.pre_prepared, &slot.batch)
+        } else if let (true, false, Some(batch)) = (slot.reproposed || lacks.announced, lacks.pre_prepared, &slot.batch)
             && slot.pre_prepared == Some(batch.digest)
             && self.sends_body(answer.to, sequence)
             && answer.take(batch)
@@ -359,6 +390,12 @@ impl Pbft {
         let slot = self.log.slot(sequence);
         if slot.reproposed && slot.pre_prepared == Some(digest) && slot.phase == super::transitions::Phase::Idle {
             self.take_assigned_body(sequence, Arc::clone(&body.batch), turn);
+            self.progress(sequence, turn);
+            return Ok(());
+        }
+        if self.lacks_announced(sequence, digest) {
+            // Its requests have not proven themselves here: others have to vouch for them.
+            self.take_announced_body(sequence, &body.batch, false, turn);
             self.progress(sequence, turn);
             return Ok(());
         }

@@ -34,6 +34,8 @@ pub(super) struct Slot {
     /// Others' claims that the batch is committed-local there.
     pub(super) claims: Votes,
     pub(super) stamps: Stamps,
+    /// To whom this view's primary, this replica, has sent the batch as a whole because bodies were missing there.
+    pub(super) supplied: u64,
 }
 
 impl Slot {
@@ -104,6 +106,7 @@ impl Slot {
         self.pre_prepared = None;
         self.reproposed = false;
         self.unproven.clear();
+        self.supplied = 0;
         if self.phase < Phase::CommittedLocal {
             if let Some(batch) = self.batch.take() {
                 self.past.keep_body(&batch);
@@ -118,10 +121,16 @@ impl Slot {
         self.batch.as_ref().is_some_and(|batch| batch.digest == digest)
     }
 
+    /// Whether the assignment is here by digests, and bodies are missing.
+    pub(super) fn is_announced(&self) -> bool {
+        self.phase == Phase::Idle && self.pre_prepared.is_some() && !self.reproposed
+    }
+
     /// What a status message tells of this slot.
     pub(super) fn status(&self) -> SlotStatus {
         SlotStatus {
             pre_prepared: self.batch.is_some(),
+            announced: self.is_announced(),
             prepared: self.phase >= Phase::Prepared,
             committed: self.phase >= Phase::CommittedLocal,
             prepares: self.prepares.all(),
@@ -140,6 +149,7 @@ impl Slot {
         self.commits.clear();
         self.claims.clear();
         self.stamps = Stamps::default();
+        self.supplied = 0;
         self.batch.take()
     }
 }

@@ -220,6 +220,12 @@ impl Suspicion {
         self.in_vain.get(&principal).map_or(0, |in_vain| in_vain.times)
     }
 
+    /// Whether any primary has accused a principal.
+    #[cfg(test)]
+    pub(super) fn is_accused(&self, principal: u32) -> bool {
+        self.accusers.contains_key(&principal)
+    }
+
     /// Whether the primary was found to be too slow.
     pub(super) const fn finds_too_slow(&self) -> bool {
         self.too_slow.is_some()
@@ -380,6 +386,12 @@ impl Pbft {
                 self.on_requests_at_primary(Arc::new(table), turn);
             } else {
                 turn.send(self.primary(), Message::Forward(Arc::new(table)));
+            }
+        }
+        // What clients have sent to everybody need not be sent again.
+        if self.leads() {
+            for table in self.bodies.newest() {
+                self.on_requests_at_primary(Arc::new(table), turn);
             }
         }
     }

@@ -178,6 +178,7 @@ impl Pbft {
                 slot.commits = commits.without(own);
             }
         }
+        self.announced.clear();
         self.views.beyond.clear();
         self.views.active = false;
         self.view = next;

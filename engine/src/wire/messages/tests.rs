@@ -22,17 +22,22 @@ fn sealer(strategy: &str, node: u16) -> Sealer {
 fn every_message(requests: RequestTable) -> Vec<Message> {
     let batch = Batch::new(requests.clone());
     let vote = Vote { view: View(5), sequence: SequenceNumber(77), digest: Digest([9; 32]) };
-    let slots = (0..8)
+    let slots = (0..16)
         .map(|bits| SlotStatus {
             pre_prepared: bits & 1 != 0,
             prepared: bits & 2 != 0,
             committed: bits & 4 != 0,
+            announced: bits & 8 != 0,
             prepares: bits << 60,
             commits: bits,
         })
         .collect();
     let (view, sequence) = (View(5), SequenceNumber(77));
-    vec![
+    let by_digests = |batch: &Batch| {
+        Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest: Arc::new(Manifest::of(batch)) })
+    };
+    let in_two_ways = [by_digests(&batch), by_digests(&Batch::null())];
+    let mut messages = vec![
         Message::PrePrepare(PrePrepare { view, sequence, batch: batch.clone() }),
         Message::PrePrepare(PrePrepare { view, sequence, batch: Batch::null() }),
         Message::Prepare(vote),
@@ -56,7 +61,9 @@ fn every_message(requests: RequestTable) -> Vec<Message> {
         Message::StateWanted(sequence),
         Message::FetchState(FetchState { sequence, index: 3 }),
         Message::StateChunk(StateChunk { sequence, index: 3, count: 4, bytes: Bytes::from_static(b"state") }),
-    ]
+    ];
+    messages.extend(in_two_ways);
+    messages
 }
 
 /// Of replica 1.
@@ -189,7 +196,9 @@ fn lists_and_chunks_are_bounded_before_anything_is_made() {
     }
     let mut body = [0; 20].to_vec();
     body[16..].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert_eq!(decode_body_of(FrameKind::StateChunk, 1, body.into(), &sealer), Err(DecodeError::ChunkTooLong));
+    let decode = |kind| decode_body_of(kind, 1, body.clone().into(), &sealer);
+    assert_eq!(decode(FrameKind::StateChunk), Err(DecodeError::ChunkTooLong));
+    assert_eq!(decode(FrameKind::DigestPrePrepare), Err(DecodeError::TooManyRequests));
 }
 
 #[test]
@@ -240,7 +249,7 @@ fn status_messages_are_bounded_and_have_no_unknown_flags() {
     for (at, value, error) in [
         (8, 4, DecodeError::UnknownFlags),
         (33, 65, DecodeError::TooManySlots),
-        (37 + 16, 8, DecodeError::UnknownFlags),
+        (37 + 16, 16, DecodeError::UnknownFlags),
     ] {
         let mut bad = good.to_vec();
         bad[at] = value;
@@ -274,7 +283,7 @@ proptest! {
 
     #[test]
     fn a_flipped_bit_is_refused_or_changes_what_is_proven_or_hits_a_proof(
-        which in 0usize..15,
+        which in 0usize..17,
         at in any::<prop::sample::Index>(),
         bit in 0..8,
     ) {

@@ -189,6 +189,11 @@ impl Checks {
                 let vote = Vote { view: said.view, sequence: said.sequence, digest: said.batch.digest };
                 self.vote(Said::PrePrepare, Said::PrePrepare, vote);
             }
+            Message::DigestPrePrepare(said) => {
+                assert_eq!(said.view.primary(usize::from(N)), own, "only the primary proposes");
+                let vote = Vote { view: said.view, sequence: said.sequence, digest: said.manifest.digest() };
+                self.vote(Said::PrePrepare, Said::PrePrepare, vote);
+            }
             Message::Prepare(vote) => {
                 assert_ne!(vote.view.primary(usize::from(N)), own, "the primary does not prepare");
                 self.vote(Said::Prepare, Said::PrePrepare, *vote);

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use hippodrome_engine::auth::Digester;
 use hippodrome_engine::limits::STATUS_SLOTS_MAX;
 use hippodrome_engine::protocol::message::{
-    Body, Checkpoint, FetchState, PrePrepare, SlotStatus, StateChunk, Status, Verdict, ViewChange, Vote,
+    Body, Checkpoint, DigestPrePrepare, FetchState, PrePrepare, SlotStatus, StateChunk, Status, Verdict, ViewChange,
+    Vote,
 };
 use hippodrome_engine::protocol::{Message, Position};
-use hippodrome_engine::requests::{Batch, RequestTable};
+use hippodrome_engine::requests::{Batch, Manifest, RequestTable};
 use hippodrome_engine::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp, View};
 
 /// How many states there are to lie about.
@@ -40,6 +41,10 @@ fn table(requests: &[(u32, u64)]) -> RequestTable {
 
 pub(super) fn pre_prepare(view: View, sequence: SequenceNumber, batch: Arc<Batch>) -> Message {
     Message::PrePrepare(PrePrepare { view, sequence, batch })
+}
+
+pub(super) fn digest_pre_prepare(view: View, sequence: SequenceNumber, batch: Arc<Batch>) -> Message {
+    Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest: Arc::new(Manifest::of(&batch)) })
 }
 
 pub(super) fn body(sequence: SequenceNumber, batch: Arc<Batch>) -> Message {
@@ -161,7 +166,11 @@ impl<'a> Draw<'a> {
         let sequence = self.sequence(committed.0.saturating_add(1));
         let vote = Vote { view, sequence, digest };
         let batch = Arc::clone(&batches[usize::from(self.byte()) % batches.len()]);
-        Some(match self.byte() % 12 {
+        let kind = self.byte();
+        if (240..252).contains(&kind) {
+            return Some(digest_pre_prepare(view, sequence, batch));
+        }
+        Some(match kind % 12 {
             0 => pre_prepare(view, sequence, batch),
             1 => Message::Prepare(vote),
             2 => Message::Commit(vote),
@@ -189,6 +198,7 @@ impl<'a> Draw<'a> {
                 pre_prepared: flags & 1 != 0,
                 prepared: flags & 2 != 0,
                 committed: flags & 4 != 0,
+                announced: flags & 0x40 != 0,
                 prepares: prepares.into(),
                 commits: u64::from(commits) << (flags & 0x38),
             }

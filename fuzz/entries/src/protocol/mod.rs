@@ -23,6 +23,7 @@ use hippodrome_engine::protocol::{
 };
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::{Batch, RequestTable};
+use hippodrome_engine::settings::Dissemination;
 use hippodrome_engine::types::{Digest, ReplicaId, SequenceNumber, Time, View};
 
 /// Replicas.
@@ -86,12 +87,14 @@ struct World {
 impl World {
     fn new(draw: &mut Draw<'_>) -> Self {
         let batching: Vec<Batching> = Batching::samples().collect();
+        let who = draw.byte();
         let config = Config {
             quorums: Quorums::new(usize::from(N)).expect("four replicas"),
-            own: ReplicaId(u16::from(draw.byte()) % N),
+            own: ReplicaId(u16::from(who) % N),
             window: WINDOW,
             checkpoint_interval: INTERVAL,
             batching: batching[usize::from(draw.byte()) % batching.len()].clone(),
+            dissemination: if who < 128 { Dissemination::Inline } else { Dissemination::Digest },
             clients: CLIENTS,
             principals: Arc::new([0..2, 2..4]),
             status_interval_ns: MILLISECOND,
@@ -202,7 +205,9 @@ impl World {
         } else {
             let batch = Arc::clone(&self.batches[usize::from(draw.byte()) % self.batches.len()]);
             let digest = batch.digest;
-            self.hear(primary, draw::pre_prepare(view, sequence, batch), draw);
+            let by_digests = self.config.dissemination == Dissemination::Digest && who & (1 << 6) != 0;
+            let propose = if by_digests { draw::digest_pre_prepare } else { draw::pre_prepare };
+            self.hear(primary, propose(view, sequence, batch), draw);
             digest
         };
         let vote = Vote { view, sequence, digest };
@@ -408,16 +413,23 @@ impl World {
         match (message, to) {
             (Message::FetchState(fetch), Some(to)) => self.fetches.push_back((to, *fetch)),
             (Message::PrePrepare(said), _) => {
-                self.proposals.push_back(Vote { view: said.view, sequence: said.sequence, digest: said.batch.digest });
-                while self.proposals.len() > PROPOSALS_MAX {
-                    self.proposals.pop_front();
-                }
+                self.proposed(Vote { view: said.view, sequence: said.sequence, digest: said.batch.digest });
+            }
+            (Message::DigestPrePrepare(said), _) => {
+                self.proposed(Vote { view: said.view, sequence: said.sequence, digest: said.manifest.digest() });
             }
             (Message::ViewChange(signed), _) if signed.content.replica == self.config.own => {
                 let signed = Signed { signature: Some([9; 64]), ..signed.clone() };
                 self.changes.insert(self.config.own, signed);
             }
             _ => {}
+        }
+    }
+
+    fn proposed(&mut self, vote: Vote) {
+        self.proposals.push_back(vote);
+        while self.proposals.len() > PROPOSALS_MAX {
+            self.proposals.pop_front();
         }
     }
 }

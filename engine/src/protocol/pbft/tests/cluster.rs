@@ -18,6 +18,7 @@ use crate::protocol::message::{
 use crate::protocol::{Execution, Input, Output, Protocol, Reply, Timer};
 use crate::quorum::Quorums;
 use crate::requests::{Batch, RequestTable};
+use crate::settings::options::Dissemination;
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
 /// How long a client waits before it sends again. Short: a lost request should not make the tests wait.
@@ -92,6 +93,7 @@ struct Executor {
 
 pub(super) struct Cluster {
     quorums: Quorums,
+    dissemination: Dissemination,
     pub(super) network: Network,
     /// Replicas that neither hear nor speak: crashed, or cut off for a while.
     pub(super) silent: Vec<bool>,
@@ -127,9 +129,22 @@ pub(super) struct Cluster {
 impl Cluster {
     /// `n` replicas and `clients` clients, each of which asks for `operations` operations, one after the other.
     pub(super) fn new(n: usize, clients: u32, operations: u64, batching: Batching, seed: u64) -> Self {
+        Self::disseminating(Dissemination::Inline, n, clients, operations, batching, seed)
+    }
+
+    /// The same, with requests that get to the replicas in this way.
+    pub(super) fn disseminating(
+        dissemination: Dissemination,
+        n: usize,
+        clients: u32,
+        operations: u64,
+        batching: Batching,
+        seed: u64,
+    ) -> Self {
         let quorums = Quorums::new(n).unwrap();
         let mut cluster = Self {
             quorums,
+            dissemination,
             network: Network::CALM,
             silent: vec![false; n],
             distrust: vec![false; n],
@@ -154,7 +169,8 @@ impl Cluster {
         };
         for own in 0..n {
             let mut outputs = Vec::new();
-            let config = Config { clients, batching: batching.clone(), ..config(n, u16::try_from(own).unwrap()) };
+            let config =
+                Config { clients, batching: batching.clone(), dissemination, ..config(n, u16::try_from(own).unwrap()) };
             assert!(config.window == WINDOW && config.checkpoint_interval == INTERVAL);
             cluster.replicas.push(Pbft::new(config, Time(0), &mut outputs));
             cluster.act(own, outputs);
@@ -399,7 +415,7 @@ impl Cluster {
             return; // it was answered in the meantime
         }
         let requests = table(&[(client.0, timestamp.0)]);
-        let to = match ClientTable::retransmit_to(attempt) {
+        let to = match ClientTable::send_to(self.dissemination, attempt) {
             Recipients::Primary => usize::from(self.clients.primary().0)..usize::from(self.clients.primary().0) + 1,
             Recipients::All => 0..self.executors.len(),
         };

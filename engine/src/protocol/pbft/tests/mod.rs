@@ -1,12 +1,13 @@
 //! Lists of inputs against lists of outputs, then whole clusters under a hostile network.
 //!
-//! `phases`, `primary`, `checkpoints`, `repair`, `transfer`, `views`, `suspicion` and `recovery` drive one replica by
-//! hand; `batching` is the conformance suite of batching policies, and runs over all that are registered; `properties`
-//! runs seeds of a `cluster`, `standstill` scripts faulty replicas of one.
+//! `phases`, `primary`, `checkpoints`, `repair`, `transfer`, `views`, `suspicion`, `recovery` and `dissemination` drive
+//! one replica by hand; `batching` is the conformance suite of batching policies, and runs over all that are registered;
+//! `properties` runs seeds of a `cluster`, `standstill` scripts faulty replicas of one.
 
 mod batching;
 mod checkpoints;
 mod cluster;
+mod dissemination;
 mod phases;
 mod primary;
 mod properties;
@@ -27,6 +28,7 @@ use crate::protocol::message::{
 use crate::protocol::{Ignored, Input, Output, Protocol, Timer};
 use crate::quorum::Quorums;
 use crate::requests::{Batch, Proofs, RequestTable};
+use crate::settings::options::Dissemination;
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
 /// The sizes of clusters that every rule about quorums is tested with.
@@ -43,6 +45,7 @@ fn config(n: usize, own: u16) -> Config {
         window: WINDOW,
         checkpoint_interval: INTERVAL,
         batching: batching("none"),
+        dissemination: Dissemination::Inline,
         clients: 100,
         principals: Arc::default(),
         status_interval_ns: STATUS_NS,
@@ -194,11 +197,11 @@ fn unproven() -> Verdict {
 }
 
 /// Requests of (client, timestamp), with an operation of four bytes.
-fn table(requests: &[(u32, u64)]) -> Arc<RequestTable> {
+pub(super) fn table(requests: &[(u32, u64)]) -> Arc<RequestTable> {
     sized_table(requests, 4)
 }
 
-fn sized_table(requests: &[(u32, u64)], bytes: usize) -> Arc<RequestTable> {
+pub(super) fn sized_table(requests: &[(u32, u64)], bytes: usize) -> Arc<RequestTable> {
     let digest = |&(client, timestamp): &(u32, u64)| {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&client.to_le_bytes()).update(&timestamp.to_le_bytes());

@@ -15,9 +15,10 @@ const SECOND: u64 = 1_000_000_000;
 
 #[test]
 fn clusters_agree_under_loss_and_finish_when_it_ends() {
-    for seed in 0..300 {
+    for seed in 0..600 {
         let n = SIZES[usize::try_from(seed / 5).unwrap() % SIZES.len()];
-        let mut cluster = Cluster::new(n, 6, 20, any_batching(seed), seed);
+        let dissemination = if seed < 300 { Dissemination::Inline } else { Dissemination::Digest };
+        let mut cluster = Cluster::disseminating(dissemination, n, 6, 20, any_batching(seed), seed);
         cluster.network = Network {
             loss_percent: cluster.random(25),
             repeat_percent: cluster.random(25),
@@ -97,9 +98,10 @@ fn without_status_messages_loss_stays() {
 /// The "big MAC" attack (Aardvark, NSDI'09): client 0's authenticators hold at the primary and f backups only.
 #[test]
 fn authenticators_that_hold_for_some_replicas_stop_nobody() {
-    for seed in 0..50 {
+    for seed in 0..100 {
         let n = SIZES[usize::try_from(seed).unwrap() % SIZES.len()];
-        let mut cluster = Cluster::new(n, 6, 10, any_batching(seed), seed);
+        let dissemination = if seed < 50 { Dissemination::Inline } else { Dissemination::Digest };
+        let mut cluster = Cluster::disseminating(dissemination, n, 6, 10, any_batching(seed), seed);
         let f = cluster.f();
         cluster.distrust[f + 1..].fill(true);
         cluster.network.loss_percent = 10;
@@ -183,10 +185,11 @@ fn numbers() -> impl Strategy<Value = u64> {
 }
 
 fn messages() -> impl Strategy<Value = Message> {
-    let slot = (any::<[bool; 3]>(), any::<[u64; 2]>()).prop_map(|(flags, votes)| SlotStatus {
+    let slot = (any::<[bool; 4]>(), any::<[u64; 2]>()).prop_map(|(flags, votes)| SlotStatus {
         pre_prepared: flags[0],
         prepared: flags[1],
         committed: flags[2],
+        announced: flags[3],
         prepares: votes[0],
         commits: votes[1],
     });

@@ -100,7 +100,7 @@ fn the_body_comes_from_another_replica_in_the_next_round() {
 #[test]
 fn what_a_peer_has_or_waits_for_in_order_is_not_sent() {
     let mut replica = executed(4, 2, 3);
-    let has_all = SlotStatus { pre_prepared: true, prepared: true, committed: true, prepares: 0, commits: 0 };
+    let has_all = SlotStatus { pre_prepared: true, prepared: true, committed: true, ..SlotStatus::default() };
     let has_body = SlotStatus { pre_prepared: true, ..SlotStatus::default() };
     let outputs = say_twice(&mut replica, 3, &status(0, 0, vec![has_body, has_all]));
     let third = batch(&requests_at(3));
