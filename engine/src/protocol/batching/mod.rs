@@ -1,6 +1,6 @@
 //! Batching strategies: when the primary closes a batch, and of how many requests.
 //!
-//! The [queue] holds what waits; a strategy's [`Policy`] decides when some of it leaves. A strategy is one file of this
+//! The `queue` holds what waits; a strategy's [`Policy`] decides when some of it leaves. A strategy is one file of this
 //! folder and one line of the registry below: options, help, simulator, fuzzing and tests take it from there, and the
 //! conformance suite (`engine/src/protocol/pbft/tests/batching.rs`) runs over it.
 //!

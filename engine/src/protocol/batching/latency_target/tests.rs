@@ -68,7 +68,8 @@ fn it_comes_to_rest() {
 /// A machine that stops for a moment now and then, as real ones do, is not mistaken for batches that are too large.
 #[test]
 fn hiccups_do_not_make_batches_small() {
-    let hiccups = Service { hiccup: (400, 5 * MILLISECOND), ..SERVICE };
+    let mut hiccups = SERVICE;
+    hiccups.hiccup = (400, 5 * MILLISECOND);
     let mut model = model("latency-target:2500us", hiccups);
     model.run(BURSTS, 10 * SECOND);
     let after = model.run(BURSTS, 10 * SECOND);
