@@ -324,6 +324,6 @@ mod tests {
         assert_eq!(efficiency(&Shape::default(), &costs, 1.0), None);
         let text = table(&told.components);
         assert!(text.contains("request_digest               5.0000      200.000       1.0000\n"), "{text}");
-        assert!(text.ends_with("floor                                                 1.0000\n"), "{text}");
+        assert!(text.ends_with("\nfloor                                                  1.0000\n"), "{text}");
     }
 }

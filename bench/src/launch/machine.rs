@@ -24,7 +24,7 @@ impl MachineTime {
         let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
         // user, nice, system, idle, iowait, irq, softirq, steal; guest time is part of user time.
         let ticks: Vec<u64> = line.split_whitespace().take(8).map(|field| field.parse().ok()).collect::<Option<_>>()?;
-        Some(Self { idle: ticks[3] + ticks[4], steal: *ticks.get(7)?, total: ticks.iter().sum() })
+        Some(Self { idle: ticks.get(3)? + ticks.get(4)?, steal: *ticks.get(7)?, total: ticks.iter().sum() })
     }
 
     /// Share of the time since `earlier` that the host gave to others, percent.
