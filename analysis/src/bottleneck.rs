@@ -17,8 +17,8 @@ const KEEPS_UP_PERCENT: f64 = 98.0;
 /// What limits a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bottleneck {
-    /// `generator`, `machine`, `stage` (one thread of a replica), `schedule` (the cluster does all that it is asked for),
-    /// `latency` (nothing is saturated, operations wait for each other), or `unknown`.
+    /// `generator`, `machine`, `stage` (one thread of a replica), `schedule` (the cluster does all that it is asked
+    /// for), `latency` (nothing is saturated, operations wait for each other), or `unknown`.
     pub limit: String,
     /// The same as a sentence, with what would help.
     pub sentence: String,
@@ -156,8 +156,9 @@ fn threads(replica: &Replica) -> impl Iterator<Item = ThreadUse> + '_ {
     replica.threads.iter().cloned().chain(by_stages)
 }
 
-/// For how much of the time a thread had something to do and a core to do it on, percent. One that spins or yields while
-/// it is idle is always on a core: there its stages tell. Elsewhere these also count when the thread was interrupted.
+/// For how much of the time a thread had something to do and a core to do it on, percent. One that spins or yields
+/// while it is idle is always on a core: there its stages tell. Elsewhere these also count when the thread was
+/// interrupted.
 fn load(report: &Report, replica: &Replica, thread: &ThreadUse) -> f64 {
     let stages = replica.stages.iter().filter(|stage| stage.thread == thread.name);
     let working: f64 = stages.map(|stage| stage.busy_percent).sum();

@@ -1,9 +1,10 @@
 //! Result files of benchmark runs, and what may be concluded from them.
 //!
-//! In the order in which a run meets them: [latency] (the interval log), [attribution] (where sampled operations
-//! spent their time), [series] (operations second by second), [statistics] (intervals and drift), [scorecard] (how faults
+//! In the order in which a run meets them: [latency] (the interval log), [attribution] (where sampled operations spent
+//! their time), [series] (operations second by second), [statistics] (intervals and drift), [scorecard] (how faults
 //! were borne), [audit] (the verdict: five points that a run must prove), [report] (`report.json`), [bottleneck] (what
-//! limited it), [roofline] (what the machine needs at least), [results] (the directory that holds all files) and [summary] (a report as text for people).
+//! limited it), [roofline] (what the machine needs at least), [results] (the directory that holds all files) and
+//! [summary] (a report as text for people).
 //!
 //! This crate knows nothing of the engine or the load generator: whatever it judges is handed to it as plain data, so
 //! that results of other machines, and of later versions, can be read without either.

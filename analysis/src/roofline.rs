@@ -1,8 +1,8 @@
 //! The floor: CPU time per operation that no implementation of the protocol could go below on a machine.
 //!
 //! Composed from how often each thing must be done for a batch in PBFT's normal case (Castro & Liskov, OSDI'99, section
-//! 4.2) and what it costs on the machine. Pure; the costs are measured elsewhere. Counts are lower bounds: what a cleverer
-//! implementation could leave out is left out.
+//! 4.2) and what it costs on the machine. Pure; the costs are measured elsewhere. Counts are lower bounds: what a
+//! cleverer implementation could leave out is left out.
 
 use serde::{Deserialize, Serialize};
 

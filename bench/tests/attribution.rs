@@ -32,7 +32,8 @@ impl Row<'_> {
     }
 }
 
-/// Calls `check` with every row of a run's file, after having checked that its parts add up. Returns how many there are.
+/// Calls `check` with every row of a run's file, after having checked that its parts add up. Returns how many there
+/// are.
 fn each_row(run: &Finished, mut check: impl FnMut(&Row<'_>)) -> u64 {
     let text = fs::read_to_string(run.directory.path().join("out/attribution.csv")).unwrap();
     let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());

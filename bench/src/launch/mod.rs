@@ -2,9 +2,10 @@
 //!
 //! In the order of a run: [setup] (directory, keys, ports), [fleet] (replicas: start, watch, stop), [drive] (the load
 //! generator, second by second) beside [hostile] clients, [collect] (what replicas say when it has ended), [attribute]
-//! (where the time of operations went), [assemble] (evidence, verdict, report). Beside the load [timeline] plays a scenario, by [faults] (what can be done to
-//! replicas), [links] (and to what is between them) and [watcher] (the replicas' views). They stand on [process]
-//! (children that never outlive us), [control] (asking a replica) and [machine] (what the kernel tells).
+//! (where the time of operations went), [assemble] (evidence, verdict, report). Beside the load [timeline] plays a
+//! scenario, by [faults] (what can be done to replicas), [links] (and to what is between them) and [watcher] (the
+//! replicas' views). They stand on [process] (children that never outlive us), [control] (asking a replica) and
+//! [machine] (what the kernel tells).
 
 use std::path::PathBuf;
 use std::sync::Arc;
