@@ -17,8 +17,8 @@ const KEEPS_UP_PERCENT: f64 = 98.0;
 /// What limits a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bottleneck {
-    /// `generator`, `machine`, `stage` (one thread of a replica), `schedule` (the cluster does all that it is asked for),
-    /// `latency` (nothing is saturated, operations wait for each other), or `unknown`.
+    /// `generator`, `machine`, `stage` (one thread of a replica), `schedule` (the cluster does all that it is asked
+    /// for), `latency` (nothing is saturated, operations wait for each other), or `unknown`.
     pub limit: String,
     /// The same as a sentence, with what would help.
     pub sentence: String,
@@ -63,7 +63,14 @@ fn machine(report: &Report) -> Option<String> {
     };
     let share = |percent: f64| 100.0 * percent / busy;
     let (replicas, clients) = (share(cpu.cores_replicas_percent), share(cpu.cores_clients_percent));
-    let others = match 100.0 - replicas - clients {
+    let others = 100.0 - replicas - clients;
+    if others > 50.0 {
+        return Some(format!(
+            "the machine is the limit: {cores} {busy:.0} % busy, {others:.0} % of it in processes that are not of this \
+             run: to leave it to the run would help"
+        ));
+    }
+    let others = match others {
         others if others >= 4.5 => format!(", {others:.0} % in other processes"),
         _ => String::new(),
     };
@@ -149,8 +156,9 @@ fn threads(replica: &Replica) -> impl Iterator<Item = ThreadUse> + '_ {
     replica.threads.iter().cloned().chain(by_stages)
 }
 
-/// For how much of the time a thread had something to do and a core to do it on, percent. One that spins or yields while
-/// it is idle is always on a core: there its stages tell. Elsewhere these also count when the thread was interrupted.
+/// For how much of the time a thread had something to do and a core to do it on, percent. One that spins or yields
+/// while it is idle is always on a core: there its stages tell. Elsewhere these also count when the thread was
+/// interrupted.
 fn load(report: &Report, replica: &Replica, thread: &ThreadUse) -> f64 {
     let stages = replica.stages.iter().filter(|stage| stage.thread == thread.name);
     let working: f64 = stages.map(|stage| stage.busy_percent).sum();
@@ -274,6 +282,18 @@ mod tests {
             "machine",
             "the machine is the limit: its core is 95 % busy, 75 % of it in replicas, 25 % in the load generator; more \
              cores would help",
+        );
+    }
+
+    #[test]
+    fn a_machine_that_is_busy_with_something_else_is_told_so() {
+        let mut report = fused(99.0);
+        (report.cpu.cores_replicas_percent, report.cpu.cores_clients_percent) = (9.9, 9.9);
+        assert_told(
+            &report,
+            "machine",
+            "the machine is the limit: its 2 cores are 99 % busy, 80 % of it in processes that are not of this run: to \
+             leave it to the run would help",
         );
     }
 

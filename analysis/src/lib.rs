@@ -1,7 +1,7 @@
 //! Result files of benchmark runs, and what may be concluded from them.
 //!
-//! In the order in which a run meets them: [latency] (the interval log), [attribution] (where sampled operations
-//! spent their time), [series] (operations second by second), [statistics] (intervals and drift), [scorecard] (how faults
+//! In the order in which a run meets them: [latency] (the interval log), [attribution] (where sampled operations spent
+//! their time), [series] (operations second by second), [statistics] (intervals and drift), [scorecard] (how faults
 //! were borne), [audit] (the verdict: five points that a run must prove), [report] (`report.json`), [bottleneck] (what
 //! limited it), [roofline] (what the machine needs at least), [results] (the directory that holds all files), [summary]
 //! (a report as text for people) and [page] (results as one HTML file with charts). [sweep] is about many runs that

@@ -155,8 +155,8 @@ pub struct Cpu {
     pub us_per_op_clients: f64,
     /// Share of the machine's CPU time that its host gave to others, percent.
     pub steal_percent: f64,
-    /// For how much of the window the cores that the run might use were busy, with whatever, percent: what the host gave
-    /// to others is no part of the window.
+    /// For how much of the window the cores that the run might use were busy, with whatever, percent: what the host
+    /// gave to others is no part of the window.
     #[serde(default)]
     pub cores_busy_percent: f64,
     /// Of that, with replicas.

@@ -1,8 +1,8 @@
 //! The floor: CPU time per operation that no implementation of the protocol could go below on a machine.
 //!
 //! Composed from how often each thing must be done for a batch in PBFT's normal case (Castro & Liskov, OSDI'99, section
-//! 4.2) and what it costs on the machine. Pure; the costs are measured elsewhere. Counts are lower bounds: what a cleverer
-//! implementation could leave out is left out.
+//! 4.2) and what it costs on the machine. Pure; the costs are measured elsewhere. Counts are lower bounds: what a
+//! cleverer implementation could leave out is left out.
 
 use serde::{Deserialize, Serialize};
 
@@ -324,6 +324,6 @@ mod tests {
         assert_eq!(efficiency(&Shape::default(), &costs, 1.0), None);
         let text = table(&told.components);
         assert!(text.contains("request_digest               5.0000      200.000       1.0000\n"), "{text}");
-        assert!(text.ends_with("floor                                                 1.0000\n"), "{text}");
+        assert!(text.ends_with("\nfloor                                                  1.0000\n"), "{text}");
     }
 }

@@ -1,8 +1,9 @@
-//! What the things cost on this machine that no implementation of the protocol can do without, for the settings of a run.
+//! What the things cost on this machine that no implementation of the protocol can do without, for the settings of a
+//! run.
 //!
-//! Each cost is the least of several repetitions: what a thread's clock counts is never too little, and too much whenever
-//! something interferes. Authentication is the engine's own, over whole frames; sockets are TCP over loopback, both ends in
-//! one thread, so that nobody waits.
+//! Each cost is the least of several repetitions: what a thread's clock counts is never too little, and too much
+//! whenever something interferes. Authentication is the engine's own, over whole frames; sockets are TCP over loopback,
+//! both ends in one thread, so that nobody waits.
 
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
@@ -181,8 +182,8 @@ impl Sample {
             self.message_proofs(nodes, LinkClass::ReplicaToClient, (0, client_node));
     }
 
-    /// What one proof of a message costs to make at node `from` and to check at node `to`. Several are checked at a time
-    /// where signatures are verified in batches, as many as a large cluster's votes.
+    /// What one proof of a message costs to make at node `from` and to check at node `to`. Several are checked at a
+    /// time where signatures are verified in batches, as many as a large cluster's votes.
     fn message_proofs(&self, nodes: &Nodes, class: LinkClass, (from, to): (u16, u16)) -> (f64, f64) {
         const TOGETHER: usize = 64;
         let sealer = Sealer::new(Arc::clone(&nodes.keyrings[usize::from(from)]));

@@ -1,4 +1,5 @@
-//! What execution costs: batches of 1000 requests of 10,000 clients, checkpoints, and snapshots.
+//! What execution costs: batches of 1000 requests of 10,000 clients, checkpoints, snapshots, and looking for operations
+//! that are followed.
 //!
 //! Run with `cargo bench -p hippodrome-engine --bench execute`. Throughput is in requests; target: at most 40 ns each
 //! for `execute/null`.
@@ -13,6 +14,7 @@ use hippodrome_engine::app::null::Null;
 use hippodrome_engine::execute::{Executor, ExecutorConfig};
 use hippodrome_engine::protocol::{Execution, Stamps};
 use hippodrome_engine::requests::{Batch, RequestTable};
+use hippodrome_engine::sampling::Sampling;
 use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
 const CLIENTS: u32 = 10_000;
@@ -190,5 +192,23 @@ fn snapshot(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, execute, checkpoint, snapshot);
+/// What it costs a batch that operations are looked for that are followed, of which there are next to none.
+fn look(c: &mut Criterion) {
+    let execution = Batches::new(workload_a).next();
+    let requests = &execution.batch.requests;
+    let mut group = c.benchmark_group("look for followed operations");
+    group.throughput(Throughput::Elements(u64::from(BATCH_REQUESTS)));
+    for (name, sampling) in [("off", Sampling::OFF), ("one in 1000", Sampling::one_in(1000))] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut found = 0;
+                sampling.find(black_box(&requests.clients), &requests.timestamps, |_| found += 1);
+                found
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, execute, checkpoint, snapshot, look);
 criterion_main!(benches);

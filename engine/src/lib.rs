@@ -2,8 +2,9 @@
 //!
 //! In data-path order: [transport] moves bytes, [wire] frames them, [auth] proves who sent them, [requests] is the unit
 //! that travels, [protocol] orders it, [storage] makes durable what must not be forgotten, [execute] applies it to an
-//! [app]; [pipeline] puts these on threads, joined by [ring]s; [emulation] imitates a network in front of the transport;
-//! [settings], [quorum], [types] and [limits] are what they share; [sampling] follows some operations all the way; [byzantine] makes replicas that misbehave on purpose.
+//! [app]; [pipeline] puts these on threads, joined by [ring]s; [emulation] imitates a network in front of the
+//! transport; [settings], [quorum], [types] and [limits] are what they share; [sampling] follows some operations all
+//! the way; [byzantine] makes replicas that misbehave on purpose.
 
 pub mod app;
 pub mod auth;

@@ -6,8 +6,8 @@
 //! a request, and reads no clock unless it finds one.
 //!
 //! A buffer that is full makes room by following only every second operation of those it has followed. What is still
-//! followed was followed from the beginning, so buffers that thin out at different times still have operations in common
-//! over the whole run.
+//! followed was followed from the beginning, so buffers that thin out at different times still have operations in
+//! common over the whole run.
 
 use serde::{Deserialize, Serialize};
 

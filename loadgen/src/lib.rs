@@ -3,8 +3,9 @@
 //!
 //! In data-path order: [schedule] (when to send) and `pacing` (who sends then), [workload] (what to send), [generator]
 //! (the threads of a load) with `thread` and `driver` (one of them), `retries` (what is sent again), `outbox` and
-//! `links` (requests out, replies in), `followed` (some operations, all the way), [recorder] (what it took), [tenths] (how many, ten times a second) and `sampler`
-//! (merged over threads), [report] (what is told). Beside them [hostile]: clients that misbehave on purpose.
+//! `links` (requests out, replies in), `followed` (some operations, all the way), [recorder] (what it took), [tenths]
+//! (how many, ten times a second) and `sampler` (merged over threads), [report] (what is told). Beside them [hostile]:
+//! clients that misbehave on purpose.
 
 mod driver;
 mod followed;

@@ -62,8 +62,8 @@ impl DroppedFrames {
     }
 }
 
-/// The operations of the measured window that a load generator followed (`samples.json`). Times of operations are ns since
-/// its clock began.
+/// The operations of the measured window that a load generator followed (`samples.json`). Times of operations are ns
+/// since its clock began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Samples {
     /// Which boot of which machine the clock is of.
@@ -74,8 +74,8 @@ pub struct Samples {
     pub began_ns: u64,
     /// One in so many operations was followed; 0 if none was.
     pub one_in: u64,
-    /// The operations, each as a row: client, timestamp, intended, begun, handed, read, counted, completed, first, last,
-    /// sent again.
+    /// The operations, each as a row: client, timestamp, intended, begun, handed, read, counted, completed, first,
+    /// last, sent again.
     pub operations: Vec<OperationNote>,
 }
 

@@ -195,8 +195,8 @@ impl Seen {
     }
 }
 
-/// The points of the path on the clock that all share, one after the other. A point that is missing, or that lies before
-/// the one in front of it or after the end, leaves a gap: what passed in it is unattributed.
+/// The points of the path on the clock that all share, one after the other. A point that is missing, or that lies
+/// before the one in front of it or after the end, leaves a gap: what passed in it is unattributed.
 fn follow_path(operation: &Operation, seen: &Seen) -> [u64; PARTS] {
     let (request, answering) = (seen.request, seen.answering);
     let points = [
@@ -266,7 +266,8 @@ fn add_durations(operation: &Operation, seen: &Seen) -> [u64; PARTS] {
     parts
 }
 
-/// Begin and end of what passes within the primary and within the replica that answers first; `None` if any is not known.
+/// Begin and end of what passes within the primary and within the replica that answers first; `None` if any is not
+/// known.
 fn durations_at_replicas(seen: &Seen) -> Option<Vec<(Part, u64, u64)>> {
     let (request, proposed, batch, reply) = (seen.request?, seen.proposed?, seen.answering?, seen.reply?);
     let durable = batch.durable.unwrap_or(batch.committed);

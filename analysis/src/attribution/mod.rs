@@ -1,4 +1,4 @@
-//! Where the time of operations goes: sampled operations, followed from the intended send to the completed reply quorum.
+//! Where the time of operations goes: some of them are followed, from the intended send to the completed reply quorum.
 //!
 //! [join] puts together what the load generator and the replicas noted of each sampled operation, [groups] says what
 //! makes up the median and the tail, [rows] is the file of all samples (`attribution.csv`).

@@ -17,8 +17,8 @@ Examples:
   echo '{\"ask\":\"status\"}' | nc 127.0.0.1 CONTROL_PORT
   echo '{\"ask\":\"network\",\"to\":[1,2],\"block\":true}' | nc 127.0.0.1 CONTROL_PORT
 
-Questions: status, ledger, clients, samples, stop, and network, which changes the emulation of this replica's outgoing links (the
-keys are those of load --network-stdin; without any it only tells what is in force).
+Questions: status, ledger, clients, samples, stop, and network, which changes the emulation of this replica's outgoing
+links (the keys are those of load --network-stdin; without any it only tells what is in force).
 
 The first line on stdout, once the replica is up, is JSON: {\"control\":\"127.0.0.1:PORT\",\"listen\":\"IP:PORT\"}. Logs go to stderr.";
 

@@ -326,6 +326,20 @@ fn what_is_not_proven_is_not_called_invalid() {
     assert_eq!(harness.refused(), [("bad_request_proof", 2)]);
 }
 
+/// Nobody fills the notes with requests that are not proven.
+#[test]
+fn requests_that_are_followed_are_noted_once_they_are_proven() {
+    let harness = Harness::new("mac", Validator::accept_all());
+    let mut harness = Harness { stage: harness.stage.following(Sampling::one_in(1), Clock::start()), ..harness };
+    let mut table = requests("mac", &[1, 2, 4]);
+    table.timestamps[0].0 = 7;
+    Digester::default().digest(&mut table);
+    harness.inputs(&[encode_requests(&table, NodeId(CLIENT_NODE))]);
+    let notes = harness.stage.notes.as_slice();
+    let told: Vec<_> = notes.iter().map(|note| (note.client.0, note.received, note.started)).collect();
+    assert_eq!(told, [(1, Time(1), Time(2)), (2, Time(1), Time(2))]);
+}
+
 #[test]
 fn a_pre_prepare_is_marked_and_keeps_all_its_requests() {
     for strategy in Authentication::presets() {
