@@ -124,6 +124,77 @@ fn it_follows_the_load_and_recovers_from_overload() {
     }
 }
 
+/// Small bursts let the limit grow, until larger ones come.
+#[test]
+fn it_shrinks_when_bursts_become_larger() {
+    assert!(settled("adaptive:512", SERVICE, BURSTS, 4) > 2.0);
+    let mut model = model("latency-target:2ms", SERVICE);
+    model.run(Load::Bursts { requests: 500, every_ns: 10 * MILLISECOND }, 10 * SECOND);
+    let at_first = model.run(BURSTS, SECOND / 10);
+    assert!(model.p99_ns(&at_first) > 2 * MILLISECOND, "{} ms", ms(model.p99_ns(&at_first)));
+    model.run(BURSTS, 10 * SECOND);
+    let then = model.run(BURSTS, 10 * SECOND);
+    assert!(model.p99_ns(&then) <= 2 * MILLISECOND, "{} ms", ms(model.p99_ns(&then)));
+}
+
+/// Epochs of batches as large as they may be, each of which took `total_us`, `waited_us` of that before its proposal.
+fn feed(control: &mut Control, epochs: usize, total_us: u64, waited_us: u64) {
+    for _ in 0..epochs * EPOCH {
+        let arrived = Time(control.changed.0 + SECOND);
+        control.on_executed(&Executed {
+            now: arrived.after(total_us * MICROSECOND),
+            sequence: crate::types::SequenceNumber(1),
+            requests: control.limit,
+            arrived,
+            proposed: arrived.after(waited_us * MICROSECOND),
+        });
+    }
+}
+
+#[test]
+fn the_limit_doubles_until_it_shrinks_and_grows_in_small_steps_from_then_on() {
+    let mut control = Control::new(MILLISECOND, 1024);
+    feed(&mut control, 1, 500, 0);
+    assert_eq!(control.limit, 128);
+    // Close to the target it rests.
+    feed(&mut control, 9, 900, 0);
+    assert_eq!(control.limit, 128);
+    // Over the target in a full window, and it shrinks.
+    feed(&mut control, 1, 1100, 0);
+    assert_eq!(control.limit, 96);
+    feed(&mut control, 1, 500, 0);
+    assert_eq!(control.limit, 96 + 96 / 8);
+    feed(&mut control, 20, 500, 0);
+    let before = control.limit;
+    feed(&mut control, 1, 500, 0);
+    assert_eq!(control.limit, before + 1024 / 64);
+}
+
+#[test]
+fn what_waits_for_capacity_gets_larger_batches_and_no_trial() {
+    let mut control = Control::new(MILLISECOND, 1024);
+    feed(&mut control, 10, 2000, 1500);
+    assert_eq!((control.limit, control.trial.is_none()), (1024, true));
+}
+
+#[test]
+fn a_trial_that_gains_nothing_is_taken_back_and_the_next_one_waits() {
+    let mut control = Control::new(MILLISECOND, 1024);
+    feed(&mut control, 4, 2000, 0);
+    assert_eq!((control.limit, control.trial.is_some()), (48, true));
+    feed(&mut control, 4, 1950, 0);
+    assert_eq!((control.limit, control.trial.is_none(), control.pause), (64, true, PAUSE_MIN));
+    assert_eq!(control.next_pause, 2 * PAUSE_MIN);
+    // It grows meanwhile, and then tries again.
+    feed(&mut control, 4, 2000, 0);
+    assert_eq!((control.limit, control.trial.is_none()), (64 + 8, true));
+    feed(&mut control, 1, 2000, 0);
+    assert_eq!((control.limit, control.trial.is_some()), (72 * 6 / 8, true));
+    // This one gains enough to go on from.
+    feed(&mut control, 4, 1500, 0);
+    assert_eq!((control.limit, control.next_pause), (54 * 6 / 8, PAUSE_MIN));
+}
+
 #[test]
 fn limits_stay_in_range_whatever_is_measured() {
     for requests_max in [1, 2, 7, 4096] {
