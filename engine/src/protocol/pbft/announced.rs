@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::bodies::Pairing;
+use super::bodies::{Kept, Pairing};
 use super::suspicion::principal_of;
 use super::transitions::{Event, Phase};
 use super::{Pbft, Turn};
@@ -21,9 +21,12 @@ use crate::requests::{Batch, Manifest, RequestTable};
 use crate::settings::options::Dissemination;
 use crate::types::{Digest, SequenceNumber, Time};
 
-/// Bodies are waited for at least this part of a status interval, and at most a whole one. In between: so many times as
-/// long as it usually takes until they come.
+/// Bodies are waited for at least this part of a status interval,
 const PATIENCE_FRACTION: u64 = 32;
+/// and at most this one: a faulty client can make all others wait so long.
+const PATIENCE_MAX_FRACTION: u64 = 2;
+/// In between: so many times as long as it usually takes until they come. Those that come when they have been fetched and
+/// executed already have taken all that time at least.
 const PATIENCE_TIMES: u64 = 4;
 /// One in so many of the latest waits makes up what is usual.
 const USUAL_OF: u64 = 16;
@@ -75,7 +78,7 @@ impl Announced {
 
     fn patience_ns(&self, status_interval_ns: u64) -> u64 {
         let least = status_interval_ns / PATIENCE_FRACTION;
-        self.usual_ns.saturating_mul(PATIENCE_TIMES).clamp(least, status_interval_ns)
+        self.usual_ns.saturating_mul(PATIENCE_TIMES).clamp(least, status_interval_ns / PATIENCE_MAX_FRACTION)
     }
 }
 
@@ -91,7 +94,10 @@ impl Pbft {
         let Some(first) = table.clients.first() else { return };
         let principal = principal_of(&self.config.principals, *first);
         let table = table.unchunked();
-        let (again, any_new) = self.bodies.keep(&table, principal, turn.now);
+        let Kept { again, any, late } = self.bodies.keep(&table, principal, turn.now);
+        if late {
+            self.announced.note_wait(self.announced.patience_ns(self.config.status_interval_ns));
+        }
         if self.leads() {
             self.on_requests_at_primary(table, turn);
         } else if again.len() == table.len() {
@@ -99,7 +105,7 @@ impl Pbft {
         } else if !again.is_empty() {
             turn.outputs.push(Output::Recall(Arc::new(table.select(&again))));
         }
-        if any_new {
+        if any {
             self.pair_waiting(turn);
         }
     }
@@ -147,8 +153,7 @@ impl Pbft {
         self.drop_settled();
         let waiting: Vec<SequenceNumber> = self.announced.slots.keys().copied().collect();
         for sequence in waiting {
-            let since =
-                self.announced.slots.get(&sequence).filter(|waiting| !waiting.asked).map(|waiting| waiting.since);
+            let since = self.announced.slots.get(&sequence).map(|waiting| waiting.since);
             if self.pair(sequence, turn) {
                 if let Some(since) = since {
                     self.announced.note_wait(turn.now.since(since));

@@ -35,7 +35,7 @@ pub(super) struct Bodies {
 /// What is known of one client.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    /// The newest timestamp that was heard of.
+    /// The newest timestamp that the client itself was heard with.
     newest: Timestamp,
     /// The newest one that was executed, as far as it is known here.
     executed: Timestamp,
@@ -60,6 +60,17 @@ struct Held {
     bytes: usize,
     age: (u32, u64),
     since: Time,
+}
+
+/// What became of a table.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// Which of its requests, or newer ones of their clients, have come before.
+    pub(super) again: Vec<usize>,
+    /// Whether any was kept.
+    pub(super) any: bool,
+    /// Whether any was executed before it came: others have brought it here.
+    pub(super) late: bool,
 }
 
 /// What became of the bodies of a manifest.
@@ -91,12 +102,11 @@ impl Bodies {
         }
     }
 
-    /// Takes in what is new of a table of `principal`. Returns which of its requests, or newer ones of their clients,
-    /// were heard of before, and whether any was kept.
-    pub(super) fn keep(&mut self, table: &Arc<RequestTable>, principal: u32, now: Time) -> (Vec<usize>, bool) {
-        let (again, fresh) = self.sort(table);
+    /// Takes in what is new of a table of `principal`.
+    pub(super) fn keep(&mut self, table: &Arc<RequestTable>, principal: u32, now: Time) -> Kept {
+        let (mut kept, fresh) = self.sort(table);
         if fresh.is_empty() || !self.make_room(principal, table.bytes(), now) {
-            return (again, false);
+            return kept;
         }
         let number = self.free.pop().unwrap_or_else(|| {
             self.tables.push(None);
@@ -120,31 +130,34 @@ impl Bodies {
         self.bytes += bytes;
         *self.by_principal.entry(principal).or_default() += bytes;
         displaced.into_iter().for_each(|table| self.release(table));
-        (again, true)
+        kept.any = true;
+        kept
     }
 
-    /// Which requests of a table were heard of before, or newer ones of their clients, and which are to be kept.
-    fn sort(&mut self, table: &RequestTable) -> (Vec<usize>, Vec<u32>) {
-        let (mut again, mut fresh) = (Vec::new(), Vec::new());
+    /// What is to become of the requests of a table, and which of them are to be kept.
+    fn sort(&mut self, table: &RequestTable) -> (Kept, Vec<u32>) {
+        let (mut kept, mut fresh) = (Kept::default(), Vec::new());
         for (index, (client, &timestamp)) in (0..).zip(table.clients.iter().zip(&table.timestamps)) {
             let Some(known) = self.clients.get_mut(client.0 as usize) else { continue };
             if timestamp <= known.newest {
-                again.push(index as usize);
+                kept.again.push(index as usize);
                 // What found no room, or had to make it, is welcome when it comes again.
                 if timestamp < known.newest || timestamp <= known.executed || known.holds(timestamp) {
                     continue;
                 }
+            } else if timestamp <= known.executed {
+                (known.newest, kept.late) = (timestamp, true);
+                continue;
             }
             known.newest = timestamp;
             fresh.push(index);
         }
-        (again, fresh)
+        (kept, fresh)
     }
 
     /// Nothing up to this timestamp of a client is of use any more.
     pub(super) fn note_executed(&mut self, client: ClientId, timestamp: Timestamp) {
         let Some(known) = self.clients.get_mut(client.0 as usize) else { return };
-        known.newest = known.newest.max(timestamp);
         known.executed = known.executed.max(timestamp);
         let mut gone = [None; 2];
         for (held, gone) in known.held.iter_mut().zip(&mut gone) {

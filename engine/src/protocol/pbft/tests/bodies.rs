@@ -17,8 +17,11 @@ fn pair(bodies: &Bodies, requests: &[(u32, u64)]) -> Pairing {
     bodies.pair(&manifest(requests), &mut 0, false)
 }
 
+/// Which come again, and whether any is kept.
 fn keep(bodies: &mut Bodies, requests: &[(u32, u64)]) -> (Vec<usize>, bool) {
-    bodies.keep(&table(requests), PRINCIPAL, Time(0))
+    let Kept { again, any, late } = bodies.keep(&table(requests), PRINCIPAL, Time(0));
+    assert!(!late);
+    (again, any)
 }
 
 #[test]
@@ -75,7 +78,9 @@ fn two_requests_of_a_client_are_kept_until_they_are_executed() {
     bodies.note_executed(ClientId(1), Timestamp(5));
     assert_eq!((bodies.bytes, bodies.by_age.len(), bodies.by_principal.len()), (0, 0, 0));
     assert!(bodies.tables.iter().all(Option::is_none) && bodies.free.len() == bodies.tables.len());
-    assert_eq!(keep(&mut bodies, &[(1, 5), (1, 4), (1, 6)]), (vec![0, 1], true), "what was executed comes again");
+    let table = table(&[(1, 3), (1, 5), (1, 4), (1, 6)]);
+    let kept = Kept { again: vec![0, 2], any: true, late: true };
+    assert_eq!(bodies.keep(&table, PRINCIPAL, Time(0)), kept, "what was executed is late the first time");
 }
 
 #[test]
@@ -84,10 +89,10 @@ fn each_client_node_has_its_share_and_the_largest_makes_room_for_others() {
     let bytes = sized_table(&[(0, 1)], 1000).bytes();
     (bodies.node_bytes_max, bodies.bytes_max) = (3 * bytes, 5 * bytes);
     let keep = |bodies: &mut Bodies, client: u32, principal, now| {
-        let (again, kept) = bodies.keep(&sized_table(&[(client, 1)], 1000), principal, Time(now));
-        assert!(again.is_empty());
+        let Kept { again, any, late } = bodies.keep(&sized_table(&[(client, 1)], 1000), principal, Time(now));
+        assert!(again.is_empty() && !late);
         assert!(bodies.bytes <= bodies.bytes_max && bodies.by_principal.values().all(|held| *held <= 3 * bytes));
-        kept
+        any
     };
     let held = |bodies: &Bodies| {
         (0..100u32).filter(|client| pair(bodies, &[(*client, 1)]) != Pairing::Missing).collect::<Vec<_>>()
@@ -102,7 +107,7 @@ fn each_client_node_has_its_share_and_the_largest_makes_room_for_others() {
     // What had to make room, and what found none, is welcome when it comes again, and counts as such.
     bodies.note_executed(ClientId(1), Timestamp(1));
     let table = sized_table(&[(0, 1), (2, 1), (3, 1)], 100);
-    assert_eq!(bodies.keep(&table, 0, Time(STALE_NS)), (vec![0, 1, 2], true));
+    assert_eq!(bodies.keep(&table, 0, Time(STALE_NS)), Kept { again: vec![0, 1, 2], any: true, late: false });
     assert_eq!(held(&bodies), [0, 2, 3, 51, 53, 60]);
 }
 

@@ -117,6 +117,33 @@ fn missing_bodies_are_asked_for_once_of_the_primary() {
 }
 
 #[test]
+fn patience_grows_where_bodies_come_late_and_has_an_end() {
+    let mut backup = replica(1);
+    let mut patience = |sequence: u64, late: bool| {
+        let batch = batch(&[(u32::try_from(sequence).unwrap(), 1)]);
+        let outputs = backup.hear(0, by_digests(sequence, &batch));
+        let [Output::SetTimer(Timer::Bodies, due)] = outputs[..] else { panic!("{outputs:?}") };
+        let patience = due.since(backup.now);
+        backup.now = due;
+        assert_eq!(backup.step(Input::Timer(Timer::Bodies)).len(), 1, "it asks");
+        backup.now = backup.now.after(patience);
+        if late {
+            // It was fetched, and decided by others, before its client's frame came.
+            backup.execute(sequence, &batch);
+            assert_eq!(backup.requests(&[(u32::try_from(sequence).unwrap(), 1)]), [], "and needs no answer");
+        } else {
+            let outputs = backup.requests(&[(u32::try_from(sequence).unwrap(), 1)]);
+            assert!(outputs.contains(&broadcast(prepare(sequence, &batch))), "{outputs:?}");
+        }
+        patience
+    };
+    let grown = [(1, true), (2, true), (3, false), (4, false)].map(|(sequence, late)| patience(sequence, late));
+    assert!(grown[0] == PATIENCE_NS && grown.is_sorted_by(|one, next| one < next), "{grown:?}");
+    let rest: Vec<u64> = (5..=WINDOW).map(|sequence| patience(sequence, false)).collect();
+    assert!(rest.iter().all(|patience| *patience <= STATUS_NS / 2), "{rest:?}");
+}
+
+#[test]
 fn the_primary_supplies_each_batch_once_to_each_backup() {
     let mut primary = replica(0);
     let batch = batch(&[(1, 1)]);
