@@ -37,7 +37,7 @@ fn files_of_a_run_agree() {
     let out = directory.path().join("out");
     let mut files: Vec<String> = (0..4).map(|id| format!("replica-{id}")).collect();
     files.extend(["cluster.toml", "config.toml", "latency.hlog", "load.json", "logs", "report.json"].map(String::from));
-    files.push("series.csv".into());
+    files.extend(["report.html", "series.csv"].map(String::from));
     files.sort();
     assert_eq!(names(&out), files, "no keys are left");
     assert_eq!(names(&out.join("replica-0")), ["lock", "replica.toml"], "nothing else is remembered without a log");

@@ -24,6 +24,14 @@ pub(crate) fn run(arguments: &ReportArgs) -> Result<(), Failure> {
         let sweep = results::read_sweep(directory).map_err(Failure::usage)?;
         return output::sweep(&sweep, directory, arguments.json);
     }
+    if directory.join(results::COMPARISON).exists() {
+        let comparison = results::read_comparison(directory).map_err(Failure::usage)?;
+        return super::compare::conclude(&comparison, Some(directory), arguments.json);
+    }
+    if directory.join(results::SEARCH).exists() {
+        let search = results::read_search(directory).map_err(Failure::usage)?;
+        return super::search::conclude(&search, search.complete, directory, arguments.json);
+    }
     let report = results::read_report(directory).map_err(Failure::usage)?;
     output::verdict(&report, &directory.display().to_string(), arguments.json)
 }

@@ -41,10 +41,15 @@ pub(crate) fn run(arguments: &SearchArgs) -> Result<(), Failure> {
         output::tell(&format!("go on where it was by the same command with --out {}", directory.display()));
     }
     let (search, sure) = searched?;
-    if arguments.json {
-        output::print(&as_json(&search)?);
+    conclude(&search, sure, &directory, arguments.json)
+}
+
+/// Prints a search and ends as it says; `sure` is whether it came to its end.
+pub(super) fn conclude(search: &Search, sure: bool, directory: &Path, json: bool) -> Result<(), Failure> {
+    if json {
+        output::print(&as_json(search)?);
     } else {
-        output::print(&format!("{}Results in {}\n", text(&search), directory.display()));
+        output::print(&format!("{}Results in {}\n", text(search), directory.display()));
     }
     match search.found {
         _ if !sure => Err(Failure::Inconclusive),
@@ -234,7 +239,8 @@ impl<'a> Searching<'a> {
 }
 
 fn write(directory: &Path, search: &Search) -> Result<(), Failure> {
-    Ok(results::write(directory, results::SEARCH, &as_json(search)?).context("search")?)
+    results::write(directory, results::SEARCH, &as_json(search)?).context("search")?;
+    output::write_page(directory)
 }
 
 fn unusable(what: &str, reasons: &[String]) -> Failure {

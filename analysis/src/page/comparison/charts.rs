@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::document::{Cell, Chart, Table, View};
 use super::super::option::{number_axis, percentile_axis, percentile_curve, round, time_axis, within};
-use super::{headline, write};
+use super::{elided, headline, stated, write};
 use crate::comparison::Comparison;
 use crate::comparison::figure::Figure as Measured;
 use crate::summary::time;
@@ -72,11 +72,11 @@ pub(super) fn forest(comparison: &Comparison) -> Option<Chart> {
     });
     #[allow(clippy::cast_possible_truncation, reason = "a handful of figures for each side")]
     let height = 80 + 42 * names.len() as u32;
-    let says = comparison.versus.iter().filter_map(|versus| headline(comparison, versus)).map(|r| r.statement.clone());
+    let says = comparison.versus.iter().filter_map(|versus| headline(comparison, versus)).map(stated);
     Some(Chart {
         id: "ratios".into(),
         title: "Each figure as a ratio, with its interval".into(),
-        says: says.collect::<Vec<_>>().join(" "),
+        says: format!("{}.", says.collect::<Vec<_>>().join("; ")),
         how: "a diamond is how many times the figure of the first side the other side has; the line through it is the \
               interval in which the true ratio lies with the stated confidence. A line that crosses 1 shows no \
               difference; one that stays within the grey band shows none that matters. More throughput is better, more \
@@ -196,7 +196,7 @@ fn runs_option(comparison: &Comparison, figure: Measured, most: usize) -> Value 
                 invalid.push(json!({ "value": [place, value], "note": note }));
             }
         }
-        series.push(json!({ "type": "line", "name": format!("{}: {}", side.name, side.label), "data": data,
+        series.push(json!({ "type": "line", "name": format!("{}: {}", side.name, elided(&side.label)), "data": data,
             "color": format!("@c{}", index % 7), "symbolSize": 8, "lineStyle": { "width": 2 } }));
     }
     series.push(

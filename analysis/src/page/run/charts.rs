@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::super::document::{Cell, Chart, Table, View};
 use super::super::option::{
     VIRIDIS, grid, number_axis, percentile_axis, percentile_curve, place, round, stacked_grid, time_axis, within,
+    words_on_viridis,
 };
 use super::Run;
 use crate::report::Report;
@@ -349,7 +350,8 @@ pub(super) fn stages(report: &Report) -> Option<Chart> {
                 format!("busy {busy:.1} %, on thread {}, core {core}", stage.thread),
                 format!("input queue, 99th percentile: {} batches", stage.queue_p99),
             ];
-            cells.push(json!({ "value": [column, row, round(busy, 2)], "note": note, "text": format!("{busy:.0} %") }));
+            cells.push(json!({ "value": [column, row, round(busy, 2)], "note": note, "text": format!("{busy:.0} %"),
+                "label": { "color": words_on_viridis(busy / 100.0) } }));
             table.push(vec![
                 Cell::whole(replica.id.into()),
                 Cell::text(stage.name.clone()),
@@ -375,8 +377,7 @@ pub(super) fn stages(report: &Report) -> Option<Chart> {
             "itemHeight": 160, "itemWidth": 12, "text": ["busy 100 %", "idle"], "calculable": false, "hoverLink": false,
             "inRange": { "color": VIRIDIS } },
         "series": [{ "type": "heatmap", "data": cells, "itemStyle": { "borderColor": "@surface", "borderWidth": 2 },
-            "label": { "show": true, "formatter": "@fn:cell", "color": "#ffffff", "textBorderColor": "#22303c",
-                "textBorderWidth": 2.5 } }],
+            "label": { "show": true, "formatter": "@fn:cell" } }],
     });
     #[allow(clippy::cast_possible_truncation, reason = "at most 64 replicas")]
     let height = 110 + 36 * replicas.len() as u32;
