@@ -331,7 +331,7 @@ fn every_field_of_the_results_is_described() {
     assert_names_all("docs/results.md", of_many_runs);
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
     let of_comparisons = [results::COMPARISON, results::COMPARISON_MARKDOWN, results::COMPARISON_CSV];
-    let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS];
+    let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::PAGE];
     assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs).chain(of_comparisons));
 }
 

@@ -93,7 +93,7 @@ pub(super) fn over_time(run: &Run) -> Option<Chart> {
     p50["markArea"] = marks["areas_unnamed"].clone();
     p50["markLine"] = marks["lines_unnamed"].clone();
     let option = json!({
-        "legend": { "top": 0 },
+        "legend": { "top": 0, "data": ["each second", "p50", "p99", "max"] },
         "axisPointer": { "link": [{ "xAxisIndex": "all" }] },
         "tooltip": { "trigger": "axis" },
         "grid": [

@@ -213,7 +213,7 @@ fn points_option(sweep: &Sweep, labels: &[String], shown: &Shown) -> Value {
     axis["nameTextStyle"] = json!({ "align": "center" });
     json!({
         "legend": { "top": 0 },
-        "grid": within(json!({ "left": 12, "right": 30, "top": 30, "bottom": 44 })),
+        "grid": within(json!({ "left": 12, "right": 30, "top": 46, "bottom": 44 })),
         "tooltip": { "formatter": "@fn:note", "confine": true },
         "xAxis": axis,
         "yAxis": { "type": "category", "data": labels, "inverse": true, "axisTick": { "show": false },
