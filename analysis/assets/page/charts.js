@@ -115,15 +115,12 @@ var hippodromeCharts = (() => {
     return chart;
   };
 
-  // The chart as the text of an .svg file: nothing in it answers to a pointer.
-  const still = { silent: true, emphasis: { disabled: true }, cursor: 'default' };
+  // The chart as the text of an .svg file: a picture, so what ECharts has it do under a pointer is left out.
   const toSvg = (option, name, width, height) => {
-    const series = option.series.map((one) => ({ ...one, ...still }));
-    const legend = option.legend && { ...option.legend, selectedMode: false };
-    const chart = make(null, { ...option, series, legend, tooltip: { show: false } }, name, { ssr: true, width, height });
+    const chart = make(null, { ...option, tooltip: { show: false } }, name, { ssr: true, width, height });
     const text = chart.renderToSVGString();
     chart.dispose();
-    return text;
+    return text.replace(/\.[\w-]+:hover \{[^}]*\}\n?/g, '');
   };
 
   return { make, toSvg };
