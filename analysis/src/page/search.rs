@@ -147,15 +147,15 @@ fn tried_chart(search: &Search) -> Option<Chart> {
     let limits = [search.found.confirmed, search.found.refuted].into_iter().flatten();
     let limits: Vec<Value> = limits.map(|found| json!({ "yAxis": found.rate })).collect();
     let option = json!({
-        "legend": { "top": 0 },
+        "legend": { "top": 0, "data": ["met", "missed"] },
         "grid": within(json!({ "left": 12, "right": 30, "top": 60, "bottom": 44 })),
         "tooltip": { "formatter": "@fn:note", "confine": true },
         "xAxis": { "type": "value", "min": 0, "max": last + 1.0, "minInterval": 1, "name": "run", "nameLocation": "middle",
             "nameGap": 28, "splitLine": { "show": false } },
         "yAxis": number_axis(rates, "rate, operations per second", "@fn:short"),
         "series": [
-            { "type": "line", "name": "order", "data": path, "symbol": "none", "color": "@line", "silent": true, "tooltip": { "show": false },
-              "lineStyle": { "width": 1.5 },
+            { "type": "line", "name": "order", "data": path, "symbol": "none", "color": "@muted", "silent": true, "tooltip": { "show": false },
+              "lineStyle": { "width": 1.2, "opacity": 0.6 },
               "markLine": { "silent": true, "symbol": "none", "data": limits, "label": { "formatter": "" },
                   "lineStyle": { "color": "@mark", "type": "dashed", "width": 1.2 } } },
             { "type": "scatter", "name": "met", "data": met, "color": "@c0", "symbolSize": 11 },
@@ -247,7 +247,7 @@ fn curve_option(search: &Search, runs: &[(&Run, f64)], (name, _, value): &Shown)
     x["nameGap"] = json!(28);
     x["nameTextStyle"] = json!({ "align": "center" });
     json!({
-        "legend": { "top": 0 },
+        "legend": { "top": 0, "data": ["met", "missed"] },
         "grid": within(json!({ "left": 12, "right": 60, "top": 66, "bottom": 44 })),
         "tooltip": { "formatter": "@fn:note", "confine": true },
         "xAxis": x,

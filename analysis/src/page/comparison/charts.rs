@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::super::document::{Cell, Chart, Table, View};
 use super::super::option::{number_axis, percentile_axis, percentile_curve, round, time_axis, within};
 use super::{elided, headline, stated, write};
-use crate::comparison::Comparison;
 use crate::comparison::figure::Figure as Measured;
+use crate::comparison::{Comparison, Ratio};
 use crate::summary::time;
 
 /// Ratios farther from 1 than this are drawn by their logarithm.
@@ -25,13 +25,9 @@ pub(super) fn forest(comparison: &Comparison) -> Option<Chart> {
             let name = format!("{} {} / {}", ratio.figure.title(), versus.other, versus.base);
             let row = names.len();
             let shown = |ratio: f64| format!("{ratio:.3}");
-            let mut note = vec![name.clone(), format!("ratio {}", shown(estimate))];
+            let note = note(&name, ratio, estimate);
             ends.push(estimate);
-            if let Some([low, high]) = ratio.interval {
-                note.push(format!("interval {} to {}", shown(low), shown(high)));
-                ends.extend([low, high]);
-            }
-            note.push(ratio.statement.clone());
+            ends.extend(ratio.interval.iter().flatten());
             if let Some([low, high]) = ratio.interval {
                 whiskers.push(json!({ "value": [row, low, high], "note": note }));
             }
@@ -86,6 +82,13 @@ pub(super) fn forest(comparison: &Comparison) -> Option<Chart> {
         views: vec![View { option, ..View::default() }],
         table,
     })
+}
+
+/// What is said of a ratio where it is pointed at.
+fn note(name: &str, ratio: &Ratio, estimate: f64) -> Vec<String> {
+    let interval = ratio.interval.map(|[low, high]| format!("interval {low:.3} to {high:.3}"));
+    let first = [name.to_owned(), format!("ratio {estimate:.3}")];
+    first.into_iter().chain(interval).chain([ratio.statement.clone()]).collect()
 }
 
 fn ratio_axis(low: f64, high: f64) -> Value {

@@ -100,11 +100,7 @@ pub(super) fn over_time(run: &Run) -> Option<Chart> {
             stacked_grid(66, 165),
             stacked_grid(285, 165),
         ],
-        "xAxis": [
-            { "type": "value", "min": 0, "max": end, "gridIndex": 0, "axisLabel": { "show": false }, "splitLine": { "show": false } },
-            { "type": "value", "min": 0, "max": end, "gridIndex": 1, "name": "seconds since the load began",
-              "nameLocation": "middle", "nameGap": 28, "splitLine": { "show": false } },
-        ],
+        "xAxis": seconds_axes(end),
         "yAxis": [rate_axis, latency_axis],
         "series": [
             { "type": "line", "name": "each 100 ms", "data": fine, "showSymbol": false, "color": "@c5", "silent": true,
@@ -156,6 +152,16 @@ fn seconds_table(run: &Run) -> Table {
         ]);
     }
     table
+}
+
+/// The axes of time of two grids below each other, of which the lower one is labelled.
+fn seconds_axes(end: f64) -> Value {
+    json!([
+        { "type": "value", "min": 0, "max": end, "gridIndex": 0, "axisLabel": { "show": false },
+          "splitLine": { "show": false } },
+        { "type": "value", "min": 0, "max": end, "gridIndex": 1, "name": "seconds since the load began",
+          "nameLocation": "middle", "nameGap": 28, "splitLine": { "show": false } },
+    ])
 }
 
 /// Operations per second in each 100 ms, in the middle of each.
@@ -233,11 +239,7 @@ pub(super) fn timeline(run: &Run) -> Option<Chart> {
             stacked_grid(40, 210),
             stacked_grid(295, 85),
         ],
-        "xAxis": [
-            { "type": "value", "min": 0, "max": end, "gridIndex": 0, "axisLabel": { "show": false }, "splitLine": { "show": false } },
-            { "type": "value", "min": 0, "max": end, "gridIndex": 1, "name": "seconds since the load began",
-              "nameLocation": "middle", "nameGap": 28, "splitLine": { "show": false } },
-        ],
+        "xAxis": seconds_axes(end),
         "yAxis": [
             { "type": "value", "name": "operations per second", "min": 0, "gridIndex": 0, "nameTextStyle": { "align": "left" },
               "axisLabel": { "formatter": "@fn:short" } },

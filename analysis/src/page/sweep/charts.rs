@@ -149,9 +149,7 @@ fn short(shown: &Shown, value: f64) -> String {
 
 /// Each point as a row: the median, from the lowest to the highest run, and every run.
 pub(super) fn points(sweep: &Sweep) -> Option<Chart> {
-    if sweep.runs().next().is_none() {
-        return None;
-    }
+    sweep.runs().next()?;
     let labels: Vec<String> = sweep.points.iter().map(|point| sweep.label(&point.settings)).collect();
     let views = SWITCH.iter().map(|shown| View {
         label: shown.label.to_owned(),
@@ -217,7 +215,7 @@ fn points_option(sweep: &Sweep, labels: &[String], shown: &Shown) -> Value {
         "tooltip": { "formatter": "@fn:note", "confine": true },
         "xAxis": axis,
         "yAxis": { "type": "category", "data": labels, "inverse": true, "axisTick": { "show": false },
-            "splitLine": { "show": true }, "axisLabel": { "width": 170, "overflow": "break", "lineHeight": 13, "fontSize": 11,
+            "splitLine": { "show": true }, "axisLabel": { "width": 130, "overflow": "break", "lineHeight": 13, "fontSize": 11,
             "interval": 0 } },
         "series": [
             { "type": "custom", "name": "lowest to highest", "data": whiskers, "renderItem": "@fn:whisker_along", "color": "@c0",
