@@ -88,7 +88,7 @@ mod tests {
     fn pages_elsewhere_find_their_files() {
         let folder = tempfile::tempdir().unwrap();
         let [a, b] = ["a", "b/c"].map(|name| folder.path().join(name));
-        [&a, &b].map(|path| std::fs::create_dir_all(path).unwrap());
+        [&a, &b].into_iter().for_each(|path| std::fs::create_dir_all(path).unwrap());
         assert_eq!(way(&a, &a).unwrap(), "");
         assert_eq!(way(&a, &b).unwrap(), "../b/c/");
         assert_eq!(way(&b, &a).unwrap(), "../../a/");
