@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::comparison::{self, Comparison};
 use crate::report::{Report, SCHEMA};
+use crate::search::{self, Search};
 use crate::sweep::{self, Sweep};
 
 /// The report.
@@ -145,6 +147,22 @@ pub fn read_report(directory: &Path) -> Result<Report, ResultsError> {
 /// As [`read_report`].
 pub fn read_sweep(directory: &Path) -> Result<Sweep, ResultsError> {
     read_schema(&directory.join(SWEEP), sweep::SCHEMA)
+}
+
+/// Reads a directory's `comparison.json`.
+///
+/// # Errors
+/// As [`read_report`].
+pub fn read_comparison(directory: &Path) -> Result<Comparison, ResultsError> {
+    read_schema(&directory.join(COMPARISON), comparison::SCHEMA)
+}
+
+/// Reads a directory's `search.json`.
+///
+/// # Errors
+/// As [`read_report`].
+pub fn read_search(directory: &Path) -> Result<Search, ResultsError> {
+    read_schema(&directory.join(SEARCH), search::SCHEMA)
 }
 
 /// Reads a JSON file that names its schema.

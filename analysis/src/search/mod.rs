@@ -103,6 +103,14 @@ impl Search {
         self.knee = curve::knee(&open.map(|run| (run.values.ops_per_s, run.mean_us)).collect::<Vec<_>>());
     }
 
+    /// Whether as many runs as were wanted stand behind both ends.
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        let Found { confirmed, refuted } = self.found;
+        [confirmed, refuted].into_iter().flatten().all(|end| end.runs >= self.confirmations)
+            && (confirmed.is_some() || refuted.is_some())
+    }
+
     /// What was found, in words.
     fn state(&self) -> String {
         let objectives = self.objectives.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");

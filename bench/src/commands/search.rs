@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cli::search::SearchArgs;
 use crate::experiment::journal::Journal;
+use crate::experiment::plan::circumstances;
 use crate::experiment::point::{Point, Setting};
 use crate::experiment::progress::{Overhead, Progress};
 use crate::experiment::trial::Trial;
@@ -30,7 +31,7 @@ pub(crate) fn run(arguments: &SearchArgs) -> Result<(), Failure> {
     let directory = arguments.out.clone().unwrap_or_else(|| {
         launch::default_directory(&humantime::format_rfc3339_seconds(SystemTime::now()).to_string())
     });
-    let plan = document(arguments, &base);
+    let plan = document(arguments, &base)?;
     // Whatever can not be used is told before anything is made.
     Journal::look(&directory)?.check(&plan)?;
     let stop = launch::Stop::on_signals()?;
@@ -40,14 +41,18 @@ pub(crate) fn run(arguments: &SearchArgs) -> Result<(), Failure> {
     if let Err(Failure::Interrupted) = searched {
         output::tell(&format!("go on where it was by the same command with --out {}", directory.display()));
     }
-    let (search, sure) = searched?;
-    if arguments.json {
-        output::print(&as_json(&search)?);
+    conclude(&searched?, &directory, arguments.json)
+}
+
+/// Prints what was found, and ends as it says.
+pub(super) fn conclude(search: &Search, directory: &Path, json: bool) -> Result<(), Failure> {
+    if json {
+        output::print(&as_json(search)?);
     } else {
-        output::print(&format!("{}Results in {}\n", text(&search), directory.display()));
+        output::print(&format!("{}Results in {}\n", text(search), directory.display()));
     }
     match search.found {
-        _ if !sure => Err(Failure::Inconclusive),
+        _ if !search.complete || !search.is_sure() => Err(Failure::Inconclusive),
         Found { confirmed: None, .. } => Err(Failure::Missed),
         Found { .. } => Ok(()),
     }
@@ -75,24 +80,21 @@ fn point(base: &[Setting], rate: Option<f64>) -> anyhow::Result<Point> {
 }
 
 /// `plan.json`: what must be the same for a search to go on.
-fn document(arguments: &SearchArgs, base: &[Setting]) -> Value {
-    let environment = environment();
-    json!({
+fn document(arguments: &SearchArgs, base: &[Setting]) -> anyhow::Result<Value> {
+    let circumstances = circumstances()?;
+    Ok(json!({
         "schema": "hippodrome/plan/1",
         "command": "search",
-        "build": {
-            "version": environment.version,
-            "git_commit": environment.git_commit,
-            "build_profile": environment.build_profile,
-        },
-        "machine": { "cpu": environment.cpu, "cores": environment.cores, "kernel": environment.kernel },
-        "base": point(base, None).map(|point| options(&point)).unwrap_or_default(),
+        "build": circumstances["build"],
+        "machine": circumstances["machine"],
+        "base": options(&point(base, None)?),
+        "arrivals": base.iter().rfind(|setting| setting.key == "arrivals").map(|setting| &setting.value),
         "objectives": arguments.slo,
         "resolution_percent": arguments.resolution,
         "confirmations": arguments.confirmations,
         "curve": arguments.curve,
         "include_invalid": arguments.include_invalid,
-    })
+    }))
 }
 
 fn options(point: &Point) -> Value {
@@ -127,8 +129,8 @@ impl<'a> Searching<'a> {
         Self { arguments, base, journal, stop, search, overhead: Overhead::default() }
     }
 
-    /// What was found, and whether it was made sure of.
-    fn search(mut self) -> Result<(Search, bool), Failure> {
+    /// What was found.
+    fn search(mut self) -> Result<Search, Failure> {
         let place = self.journal.directory().display().to_string();
         output::tell(&format!("searching for the highest rate; results in {place}"));
         let capacity = self.calibrate()?;
@@ -153,7 +155,7 @@ impl<'a> Searching<'a> {
             }
         }
         self.note(found, true)?;
-        Ok((self.search, hunt.is_settled()))
+        Ok(self.search)
     }
 
     /// What a closed loop completes: operations a second.
