@@ -9,12 +9,12 @@ use std::process::Command;
 use hippodrome_analysis::comparison::differences::Difference;
 use hippodrome_analysis::comparison::verdict::{Conclusion, Gate, Outcome};
 use hippodrome_analysis::comparison::{Compared, ComparedRun, Comparison, Ratio, Versus, figure, table};
+use hippodrome_analysis::report::{Fault, Replica, Report, Stage};
+use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::search::curve::Knee;
 use hippodrome_analysis::search::hunt::{Confirmed, Found, Phase};
 use hippodrome_analysis::search::objective::{Objective, Tail};
 use hippodrome_analysis::search::{self, Search};
-use hippodrome_analysis::report::{Fault, Replica, Report, Stage};
-use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};
 use hippodrome_analysis::{results, series};
 use hippodrome_engine::byzantine;
@@ -335,8 +335,7 @@ fn every_field_of_the_results_is_described() {
     let of_many_runs = [results::SWEEP, results::SWEEP_CSV, results::SWEEP_MARKDOWN, results::PLAN, results::TRIAL];
     assert_names_all("docs/results.md", of_many_runs);
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
-    let of_comparisons =
-        [results::COMPARISON, results::COMPARISON_MARKDOWN, results::COMPARISON_CSV, results::SEARCH];
+    let of_comparisons = [results::COMPARISON, results::COMPARISON_MARKDOWN, results::COMPARISON_CSV, results::SEARCH];
     let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS];
     assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs).chain(of_comparisons));
 }

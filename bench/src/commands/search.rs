@@ -191,8 +191,11 @@ impl<'a> Searching<'a> {
     /// Plays the next run; about `left` are to come, this one included.
     fn play(&mut self, label: &str, point: &Point, left: usize) -> Result<Trial, Failure> {
         let name = self.name();
-        if let Some(trial) = self.journal.done(&name) {
-            return Ok(trial);
+        match self.journal.done(&name) {
+            // What could not be played before may be now.
+            Some(Trial { report: None, .. }) => self.journal.set_aside(&name)?,
+            Some(trial) => return Ok(trial),
+            None => {}
         }
         let loads = vec![point.load_s(); left.max(1)];
         let progress = Rc::new(Progress::new(&loads, self.search.runs.len(), self.overhead));
