@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(source("results/x"), ("results/x".into(), vec![]));
         assert_eq!(source("c:results"), ("c:results".into(), vec![]));
         assert_eq!(source("a:b:auth=mac"), ("a:b".into(), vec![pair("auth", "mac")]));
-        let expected = vec![pair("batch", "adaptive:512,8"), pair("network", "wan-eu,loss=0.1%")];
+        let expected = [pair("batch", "adaptive:512,8"), pair("network", "wan-eu,loss=0.1%")];
         // A key inside a value can not be told from another setting.
         let (directory, settings) = source("s:batch=adaptive:512,8,network=wan-eu,loss=0.1%");
         assert_eq!((directory.as_str(), &settings[..1]), ("s", &expected[..1]));
