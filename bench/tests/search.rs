@@ -53,6 +53,7 @@ fn the_limit_is_searched_for_and_a_search_goes_on_where_it_was() {
     let phases: Vec<&str> = runs[1..].iter().map(|run| run["phase"].as_str().unwrap()).collect();
     assert_eq!((phases[0], phases.iter().filter(|phase| **phase == "curve").count()), ("growth", 2), "{phases:?}");
     for run in &runs[1..] {
+        // One that is not met says why, and so does one that was made again.
         assert_eq!(run["met"] == true, run["reasons"].as_array().unwrap().is_empty(), "{run}");
         assert!(directory.path().join("out").join(run["directory"].as_str().unwrap()).join("report.json").exists());
     }

@@ -105,6 +105,9 @@ fn as_json(search: &Search) -> Result<String, Failure> {
     Ok(format!("{}\n", serde_json::to_string_pretty(search).context(results::SEARCH)?))
 }
 
+/// How often a run is made again because the load generator was late.
+const AGAIN_MAX: usize = 2;
+
 /// A search under way.
 struct Searching<'a> {
     arguments: &'a SearchArgs,
@@ -169,8 +172,19 @@ impl<'a> Searching<'a> {
         if rate > 0.0 { Ok(rate) } else { Err(Failure::Failed(anyhow!("a closed loop completes nothing"))) }
     }
 
-    /// One run at a rate; whether it met all objectives.
+    /// A rate; whether a run met all objectives. One that only the load generator's being late speaks against is made
+    /// again; if it is late each time, the rate is out of reach here.
     fn attempt(&mut self, rate: f64, phase: Phase, left: usize) -> Result<bool, Failure> {
+        for _ in 0..AGAIN_MAX {
+            if let Some(met) = self.attempt_once(rate, phase, left, false)? {
+                return Ok(met);
+            }
+        }
+        Ok(self.attempt_once(rate, phase, left, true)?.unwrap_or(false))
+    }
+
+    /// One run at a rate; `None` if it is to be made again, which a last one is not.
+    fn attempt_once(&mut self, rate: f64, phase: Phase, left: usize, last: bool) -> Result<Option<bool>, Failure> {
         let point = point(&self.base, Some(rate)).map_err(Failure::Usage)?;
         let trial = self.play(&format!("{rate:.0} ops/s"), &point, left)?;
         let what = format!("the run at {rate:.0} ops/s");
@@ -179,12 +193,13 @@ impl<'a> Searching<'a> {
         let intervals = log.ok().and_then(|log| latency::intervals(&log).ok()).unwrap_or_default();
         let judged = judge(report, &intervals, &self.arguments.slo, self.arguments.include_invalid);
         let (met, reasons) = match judged {
-            Judgement::Met => (true, Vec::new()),
-            Judgement::Missed(reasons) => (false, reasons),
+            Judgement::Met => (Some(true), Vec::new()),
+            Judgement::Missed(reasons) => (Some(false), reasons),
+            Judgement::Disturbed(reasons) => (last.then_some(false), reasons),
             Judgement::Unusable(reasons) => return Err(unusable(&what, &reasons)),
         };
         let run = Run::new(self.order(), self.directory(), Some((rate, phase)), report);
-        self.search.runs.push(Run { met: Some(met), reasons, ..run });
+        self.search.runs.push(Run { met, reasons, ..run });
         Ok(met)
     }
 
