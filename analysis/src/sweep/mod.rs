@@ -1,5 +1,5 @@
 //! `sweep.json`: what came of many runs that differ in chosen settings. Names are fixed; fields may be added, never
-//! dropped. [text] shows it to people, [export] to spreadsheets and to documents.
+//! dropped. `text` shows it to people, `export` to spreadsheets and to documents.
 
 use std::collections::BTreeMap;
 

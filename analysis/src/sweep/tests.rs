@@ -169,6 +169,25 @@ fn one_option_makes_a_list_and_three_make_a_matrix_for_each_value_of_the_first()
 }
 
 #[test]
+fn adjusted_points_are_named_by_what_only_they_have_in_common() {
+    let mut sweep = sweep();
+    let with = |sweep: &Sweep| {
+        let text = render(sweep, "x", Style::Plain);
+        text.lines().filter(|line| line.starts_with("with ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let clients = settings(&[("clients", "9")]);
+    sweep.points.iter_mut().for_each(|point| point.adjusted.clear());
+    assert_eq!(with(&sweep), [""; 0]);
+    sweep.points[0].adjusted = clients.clone();
+    sweep.points[2].adjusted = clients.clone();
+    assert_eq!(with(&sweep), ["with clients=9: batch=none"]);
+    sweep.points[1].adjusted = clients.clone();
+    assert_eq!(with(&sweep), ["with clients=9: all points"]);
+    sweep.points[0].adjusted.clear();
+    assert_eq!(with(&sweep), ["with clients=9: auth=mac batch=time:9,1ms, auth=none batch=none"]);
+}
+
+#[test]
 fn what_is_not_complete_says_so() {
     let mut sweep = sweep();
     (sweep.complete, sweep.runs_done) = (false, 4);
