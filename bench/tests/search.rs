@@ -50,8 +50,12 @@ fn the_limit_is_searched_for_and_a_search_goes_on_where_it_was() {
     let runs = first["runs"].as_array().unwrap();
     assert!(runs[0]["rate"].is_null() && runs[0]["phase"].is_null(), "the closed loop comes first: {first}");
     assert_eq!(first["calibration_ops_per_s"], runs[0]["values"]["ops_per_s"]);
-    let phases: Vec<&str> = runs[1..].iter().map(|run| run["phase"].as_str().unwrap()).collect();
-    assert_eq!((phases[0], phases.iter().filter(|phase| **phase == "curve").count()), ("growth", 2), "{phases:?}");
+    assert_eq!(runs[1]["phase"], "growth", "{first}");
+    // On a busy machine the load generator is late at times: then a rate has more than one run.
+    let mut curve: Vec<String> =
+        runs.iter().filter(|run| run["phase"] == "curve").map(|run| run["rate"].to_string()).collect();
+    curve.dedup();
+    assert_eq!(curve.len(), 2, "{first}");
     for run in &runs[1..] {
         // One that is not met says why, and so does one that was made again.
         assert_eq!(run["met"] == true, run["reasons"].as_array().unwrap().is_empty(), "{run}");
@@ -66,7 +70,8 @@ fn the_limit_is_searched_for_and_a_search_goes_on_where_it_was() {
     assert_eq!(code, Some(0), "{stderr}");
     let again = read();
     let all = again["runs"].as_array().unwrap();
-    assert_eq!((all.len(), &all[..runs.len() - 1]), (runs.len(), &runs[..runs.len() - 1]));
+    assert_eq!(all[..runs.len() - 1], runs[..runs.len() - 1]);
+    assert_eq!(all[runs.len() - 1]["rate"], runs[runs.len() - 1]["rate"]);
     let (code, stdout, _) = outcome(&hippodrome(directory.path(), &["report", "out"]).output().unwrap());
     assert_eq!(code, Some(0));
     assert!(stdout.contains(first["statement"].as_str().unwrap()), "{stdout}");

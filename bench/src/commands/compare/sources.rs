@@ -8,13 +8,14 @@ use hippodrome_analysis::comparison::{Run, Side};
 use hippodrome_analysis::{latency, results};
 use serde_json::Value;
 
+use crate::cli::compare::PAIRS_MAX;
 use crate::experiment::journal::RUNS;
 use crate::experiment::point::{self, Setting};
 
 /// How deep results directories are looked for.
 const DEPTH_MAX: usize = 4;
-/// Most runs of one side: the exact methods look at all ways to draw from them.
-const RUNS_MAX: usize = 100;
+/// Most runs of one side: as many as can be compared by the exact methods in seconds.
+const RUNS_MAX: usize = PAIRS_MAX as usize;
 
 /// One side, as it is typed: `DIR` or `DIR:KEY=VALUE[,KEY=VALUE..]`.
 #[derive(Debug, PartialEq, Eq)]
