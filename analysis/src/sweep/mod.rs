@@ -31,6 +31,10 @@ pub struct Sweep {
     pub question: String,
     /// The options that all points have in common unless they set them otherwise, named as in `config.toml`.
     pub base: serde_json::Value,
+    /// Those of `base` that were given, by the experiment or on the command line, as they were typed: the others are
+    /// defaults.
+    #[serde(default)]
+    pub given: BTreeMap<String, String>,
     /// The options that differ between points, in the order in which they are to be shown.
     pub varied: Vec<Varied>,
     /// Combinations that were left out on purpose.

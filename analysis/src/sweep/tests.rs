@@ -51,6 +51,7 @@ fn sweep() -> Sweep {
         schema: SCHEMA.into(),
         name: "auth-x-batch".into(),
         question: "Which?".into(),
+        given: settings(&[("clients", "9"), ("duration", "2s")]),
         varied: vec![varied("auth", &["mac", "none"]), varied("batch", &["none", "time:9,1ms"])],
         excluded: vec![excluded],
         repeats: 2,
@@ -97,6 +98,7 @@ fn two_options_make_a_matrix_of_each_figure() {
     let expected = "\
 auth-x-batch: 3 of 6 runs are VALID
 Question     Which?
+Options      clients=9 duration=2s
 Plan         3 points, 2 runs of each, interleaved in random order (seed 7)
 Machine      a CPU, 2 cores, Linux 6.1
 Build        0.1.0 release, commit abc
@@ -220,6 +222,7 @@ fn the_markdown_is_a_table_of_points() {
     let text = to_markdown(&sweep());
     for part in [
         "# auth-x-batch\n\nWhich?\n\n6 runs, 2 of each point, interleaved in random order (seed 7). a CPU, 2 cores",
+        "\n\nAll points: `clients=9 duration=2s`, other options as by default.\n\n",
         "| auth | batch | adjusted | ops/s | p50, ms |",
         "\n|---|---|---|---|---|---|---|---|---|\n",
         "\n| `mac` | `none` | clients=100 duration=5s | 2,000 (1,000 to 3,000) |",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::export::{adjusted, one_line};
+use super::export::{adjusted, given, one_line};
 use super::{Point, Spread, State, Summary, Sweep, Varied};
 use crate::summary::{Style, count, time};
 
@@ -69,6 +69,7 @@ fn head(text: &mut String, sweep: &Sweep, style: Style) {
     };
     line("Experiment", &sweep.description);
     line("Question", &sweep.question);
+    line("Options", &given(sweep));
     let (points, repeats, seed) = (sweep.points.len(), sweep.repeats, sweep.seed);
     let plural = if repeats == 1 { "run" } else { "runs" };
     line("Plan", &format!("{points} points, {repeats} {plural} of each, interleaved in random order (seed {seed})"));

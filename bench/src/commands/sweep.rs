@@ -183,6 +183,7 @@ impl Sweeping {
             description: self.experiment.description.clone(),
             question: self.experiment.question.clone(),
             base: self.base.clone(),
+            given: typed(&self.experiment.base),
             varied: self.experiment.varied(),
             excluded: self.experiment.excluded(),
             repeats: self.plan.repeats,
