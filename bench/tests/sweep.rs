@@ -67,6 +67,7 @@ fn a_sweep_runs_every_point_as_often_as_it_should_and_reads_back() {
     let sweep = sweep_json(directory.path());
     assert_eq!(complaints(&sweep), Vec::<String>::new());
     assert_eq!((&sweep["complete"], &sweep["runs_done"], &sweep["seed"]), (&Value::Bool(true), &4.into(), &3.into()));
+    assert_eq!((&sweep["given"]["clients"], &sweep["given"]["batch"]), (&"40".into(), &Value::Null));
     assert_eq!(sweep["varied"], serde_json::json!([{ "key": "batch", "values": ["none", "fixed:10"] }]));
     let points = sweep["points"].as_array().unwrap();
     let mut orders = Vec::new();
@@ -183,12 +184,12 @@ fn a_sweep_is_of_one_binary() {
     let original = fs::read(env!("CARGO_BIN_EXE_hippodrome")).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_hippodrome"), &binary).unwrap();
     let mut command = Command::new(&binary);
-    command.args(SMALL).current_dir(directory.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(SMALL).arg("--repeats=1").current_dir(directory.path()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut sweep = Guard(command.spawn().unwrap());
     let stderr = Captured::of(sweep.0.stderr.take().unwrap());
     wait_for("the first run", || {
         assert!(sweep.is_alive(), "{}", stderr.text());
-        stderr.text().contains("1/4  ").then_some(())
+        stderr.text().contains("1/2  ").then_some(())
     });
     fs::remove_file(&binary).unwrap();
     let code = sweep.wait("a sweep without its file").code();
@@ -197,7 +198,7 @@ fn a_sweep_is_of_one_binary() {
     // Bytes behind its end change nothing about what a binary does.
     fs::copy(env!("CARGO_BIN_EXE_hippodrome"), &binary).unwrap();
     fs::write(&binary, [&original[..], b"anew"].concat()).unwrap();
-    let again = Command::new(&binary).args(SMALL).current_dir(directory.path()).output().unwrap();
+    let again = Command::new(&binary).args(SMALL).arg("--repeats=1").current_dir(directory.path()).output().unwrap();
     let (code, _, refusal) = outcome(&again);
     assert_eq!(code, Some(2), "{refusal}");
     assert!(refusal.contains("build.binary: ") && refusal.lines().count() == 2, "{refusal}");

@@ -42,6 +42,11 @@ fn row(cells: &[String]) -> String {
     format!("{}\n", cells.iter().map(quoted).collect::<Vec<_>>().join(","))
 }
 
+/// What all points have in common and is no default: `clients=400 duration=5s`.
+pub(super) fn given(sweep: &Sweep) -> String {
+    sweep.given.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+}
+
 /// What only this point has besides: `clients=400 duration=5s`.
 pub(super) fn adjusted(point: &Point) -> String {
     point.adjusted.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
@@ -77,6 +82,9 @@ pub fn to_markdown(sweep: &Sweep) -> String {
         environment.build_profile,
         environment.git_commit
     );
+    if !sweep.given.is_empty() {
+        let _ = writeln!(text, "All points: `{}`, other options as by default.\n", given(sweep));
+    }
     if !sweep.complete {
         let _ = writeln!(text, "**Not complete: {} of {} runs.**\n", sweep.runs_done, sweep.runs_planned);
     }

@@ -1,5 +1,5 @@
 //! `sweep.json`: what came of many runs that differ in chosen settings. Names are fixed; fields may be added, never
-//! dropped. [text] shows it to people, [export] to spreadsheets and to documents.
+//! dropped. `text` shows it to people, `export` to spreadsheets and to documents.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +31,10 @@ pub struct Sweep {
     pub question: String,
     /// The options that all points have in common unless they set them otherwise, named as in `config.toml`.
     pub base: serde_json::Value,
+    /// Those of `base` that were given, by the experiment or on the command line, as they were typed: the others are
+    /// defaults.
+    #[serde(default)]
+    pub given: BTreeMap<String, String>,
     /// The options that differ between points, in the order in which they are to be shown.
     pub varied: Vec<Varied>,
     /// Combinations that were left out on purpose.

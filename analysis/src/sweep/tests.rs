@@ -51,6 +51,7 @@ fn sweep() -> Sweep {
         schema: SCHEMA.into(),
         name: "auth-x-batch".into(),
         question: "Which?".into(),
+        given: settings(&[("clients", "9"), ("duration", "2s")]),
         varied: vec![varied("auth", &["mac", "none"]), varied("batch", &["none", "time:9,1ms"])],
         excluded: vec![excluded],
         repeats: 2,
@@ -97,6 +98,7 @@ fn two_options_make_a_matrix_of_each_figure() {
     let expected = "\
 auth-x-batch: 3 of 6 runs are VALID
 Question     Which?
+Options      clients=9 duration=2s
 Plan         3 points, 2 runs of each, interleaved in random order (seed 7)
 Machine      a CPU, 2 cores, Linux 6.1
 Build        0.1.0 release, commit abc
@@ -169,6 +171,25 @@ fn one_option_makes_a_list_and_three_make_a_matrix_for_each_value_of_the_first()
 }
 
 #[test]
+fn adjusted_points_are_named_by_what_only_they_have_in_common() {
+    let mut sweep = sweep();
+    let with = |sweep: &Sweep| {
+        let text = render(sweep, "x", Style::Plain);
+        text.lines().filter(|line| line.starts_with("with ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let clients = settings(&[("clients", "9")]);
+    sweep.points.iter_mut().for_each(|point| point.adjusted.clear());
+    assert_eq!(with(&sweep), [""; 0]);
+    sweep.points[0].adjusted = clients.clone();
+    sweep.points[2].adjusted = clients.clone();
+    assert_eq!(with(&sweep), ["with clients=9: batch=none"]);
+    sweep.points[1].adjusted = clients.clone();
+    assert_eq!(with(&sweep), ["with clients=9: all points"]);
+    sweep.points[0].adjusted.clear();
+    assert_eq!(with(&sweep), ["with clients=9: auth=mac batch=time:9,1ms, auth=none batch=none"]);
+}
+
+#[test]
 fn what_is_not_complete_says_so() {
     let mut sweep = sweep();
     (sweep.complete, sweep.runs_done) = (false, 4);
@@ -201,6 +222,7 @@ fn the_markdown_is_a_table_of_points() {
     let text = to_markdown(&sweep());
     for part in [
         "# auth-x-batch\n\nWhich?\n\n6 runs, 2 of each point, interleaved in random order (seed 7). a CPU, 2 cores",
+        "\n\nAll points: `clients=9 duration=2s`, other options as by default.\n\n",
         "| auth | batch | adjusted | ops/s | p50, ms |",
         "\n|---|---|---|---|---|---|---|---|---|\n",
         "\n| `mac` | `none` | clients=100 duration=5s | 2,000 (1,000 to 3,000) |",

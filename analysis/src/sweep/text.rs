@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::export::{adjusted, one_line};
+use super::export::{adjusted, given, one_line};
 use super::{Point, Spread, State, Summary, Sweep, Varied};
 use crate::summary::{Style, count, time};
 
@@ -69,6 +69,7 @@ fn head(text: &mut String, sweep: &Sweep, style: Style) {
     };
     line("Experiment", &sweep.description);
     line("Question", &sweep.question);
+    line("Options", &given(sweep));
     let (points, repeats, seed) = (sweep.points.len(), sweep.repeats, sweep.seed);
     let plural = if repeats == 1 { "run" } else { "runs" };
     line("Plan", &format!("{points} points, {repeats} {plural} of each, interleaved in random order (seed {seed})"));
@@ -216,9 +217,8 @@ fn notes(text: &mut String, sweep: &Sweep) {
     }
     let all: BTreeSet<String> = sweep.points.iter().map(adjusted).collect();
     for what in all.iter().filter(|what| !what.is_empty()) {
-        let of: Vec<String> =
-            sweep.points.iter().filter(|p| adjusted(p) == *what).map(|p| sweep.label(&p.settings)).collect();
-        notes.push(format!("with {what}: {}", of.join(", ")));
+        let these: Vec<&Point> = sweep.points.iter().filter(|point| adjusted(point) == *what).collect();
+        notes.push(format!("with {what}: {}", in_short(sweep, &these)));
     }
     for excluded in &sweep.excluded {
         notes.push(format!("left out: {}: {}", sweep.label(&excluded.settings), excluded.reason));
@@ -226,6 +226,20 @@ fn notes(text: &mut String, sweep: &Sweep) {
     if !notes.is_empty() {
         let _ = writeln!(text, "\n{}", notes.join("\n"));
     }
+}
+
+/// Points by the settings that only they have in common, or one by one.
+fn in_short(sweep: &Sweep, these: &[&Point]) -> String {
+    let Some((first, others)) = these.split_first() else { return String::new() };
+    let mut common = first.settings.clone();
+    common.retain(|key, value| others.iter().all(|point| point.settings.get(key) == Some(value)));
+    let has_all = |point: &&Point| common.iter().all(|(key, value)| point.settings.get(key) == Some(value));
+    if sweep.points.iter().filter(has_all).count() > these.len() {
+        return these.iter().map(|point| sweep.label(&point.settings)).collect::<Vec<_>>().join(", ");
+    }
+    let pairs = sweep.varied.iter().filter_map(|varied| Some((&varied.key, common.get(&varied.key)?)));
+    let settings: Vec<String> = pairs.map(|(key, value)| format!("{key}={value}")).collect();
+    if settings.is_empty() { "all points".to_owned() } else { settings.join(" ") }
 }
 
 fn not_valid(text: &mut String, sweep: &Sweep, style: Style) {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use hippodrome_analysis::page::{self, document::Document};
 use hippodrome_analysis::results;
 
+use super::{compare, search};
 use crate::cli::report::ReportArgs;
 use crate::failure::Failure;
 use crate::output;
@@ -26,11 +27,11 @@ pub(crate) fn run(arguments: &ReportArgs) -> Result<(), Failure> {
     }
     if directory.join(results::COMPARISON).exists() {
         let comparison = results::read_comparison(directory).map_err(Failure::usage)?;
-        return super::compare::conclude(&comparison, Some(directory), arguments.json);
+        return compare::conclude(&comparison, Some(directory), arguments.json);
     }
     if directory.join(results::SEARCH).exists() {
         let search = results::read_search(directory).map_err(Failure::usage)?;
-        return super::search::conclude(&search, search.complete, directory, arguments.json);
+        return search::conclude(&search, directory, arguments.json);
     }
     let report = results::read_report(directory).map_err(Failure::usage)?;
     output::verdict(&report, &directory.display().to_string(), arguments.json)

@@ -14,7 +14,7 @@ use crate::cli::sweep::SweepArgs;
 use crate::experiment::file::{Experiment, resolved_base, vary_arguments};
 use crate::experiment::journal::Journal;
 use crate::experiment::plan::{Plan, Slot, circumstances};
-use crate::experiment::progress::{Overhead, Progress};
+use crate::experiment::progress::{OVERHEAD_S, Overhead, Progress};
 use crate::experiment::shipped;
 use crate::experiment::trial::Trial;
 use crate::failure::Failure;
@@ -50,8 +50,12 @@ pub(crate) fn run(arguments: &SweepArgs) -> Result<(), Failure> {
 
 fn list() -> Result<(), Failure> {
     let mut text = String::new();
-    for title in shipped::titles()? {
-        let _ = writeln!(text, "{:<16}{}", title.name, title.question);
+    for experiment in shipped::all()? {
+        let points = experiment.points()?;
+        let one_s: f64 = points.iter().map(|point| point.load_s() + OVERHEAD_S).sum();
+        let (runs, minutes) =
+            (points.len() as u64 * u64::from(experiment.repeats), one_s * f64::from(experiment.repeats) / 60.0);
+        let _ = writeln!(text, "{:<14}{runs:>4} runs, {minutes:>2.0} min  {}", experiment.name, experiment.question);
     }
     output::print(&text);
     Ok(())
@@ -179,6 +183,7 @@ impl Sweeping {
             description: self.experiment.description.clone(),
             question: self.experiment.question.clone(),
             base: self.base.clone(),
+            given: typed(&self.experiment.base),
             varied: self.experiment.varied(),
             excluded: self.experiment.excluded(),
             repeats: self.plan.repeats,

@@ -112,24 +112,6 @@ enum OneOrMany {
     One(toml::Value),
 }
 
-/// What can be said of an experiment without understanding what it varies.
-#[derive(Debug)]
-pub(crate) struct Title {
-    /// What it is called.
-    pub(crate) name: String,
-    /// The question that it answers.
-    pub(crate) question: String,
-}
-
-/// Reads an experiment's name and question.
-///
-/// # Errors
-/// If the text is no experiment.
-pub(crate) fn title(text: &str) -> anyhow::Result<Title> {
-    let File { name, question, .. } = toml::from_str(text)?;
-    Ok(Title { name, question })
-}
-
 impl Experiment {
     /// One of the command line alone: nothing is varied yet.
     pub(crate) fn unnamed() -> Self {

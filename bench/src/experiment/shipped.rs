@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use super::file::{Title, title};
+use super::file::Experiment;
 
 macro_rules! shipped {
     ($($name:literal),* $(,)?) => {
@@ -13,12 +13,12 @@ macro_rules! shipped {
 
 shipped!["auth-x-batch", "payload", "replicas", "clients", "placement", "transport", "castro-liskov", "ycsb"];
 
-/// The names and questions of all of them.
+/// All of them.
 ///
 /// # Errors
 /// Never, as a test shows: each can be read.
-pub(crate) fn titles() -> anyhow::Result<Vec<Title>> {
-    TEXTS.iter().map(|(_, text)| title(text)).collect()
+pub(crate) fn all() -> anyhow::Result<Vec<Experiment>> {
+    TEXTS.iter().map(|(_, text)| Experiment::parse(text)).collect()
 }
 
 /// The text of the one with this name.
@@ -38,7 +38,6 @@ pub(crate) fn text(name: &str) -> anyhow::Result<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::file::Experiment;
 
     #[test]
     fn every_file_is_shipped_under_its_name() {
@@ -51,8 +50,8 @@ mod tests {
         let mut names: Vec<&str> = TEXTS.iter().map(|(name, _)| *name).collect();
         names.sort_unstable();
         assert_eq!(names, files);
-        for ((name, _), title) in TEXTS.iter().zip(titles().unwrap()) {
-            assert_eq!(*name, title.name);
+        for ((name, _), experiment) in TEXTS.iter().zip(all().unwrap()) {
+            assert_eq!(*name, experiment.name);
         }
     }
 
