@@ -40,6 +40,11 @@ pub(crate) fn verdict(report: &Report, place: &str, json: bool) -> Result<(), Fa
     if report.verdict.valid { Ok(()) } else { Err(Failure::Invalid) }
 }
 
+/// Writes the page of a directory beside the files that it is made from.
+pub(crate) fn write_page(directory: &Path) -> Result<(), Failure> {
+    Ok(page::write(directory, &page_context(String::new())).context("page")?)
+}
+
 /// What pages are made with. `files_at` is how a page gets to the files that it is made from.
 pub(crate) fn page_context(files_at: String) -> page::Context {
     page::Context { defaults: RunOptions::defaults(), files_at }

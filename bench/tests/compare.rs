@@ -141,7 +141,7 @@ fn what_can_not_be_compared_is_refused_before_anything_is_made() {
         (&["--b", "auth=none", "--connections", "8", "--clients", "4"], &["connections = 8", "at most --clients (4)"]),
         (&["--b-binary", "/bin/true"], &["binary = /bin/true: allowed: another build of hippodrome"]),
         (&["--b", "auth=none", "--fail-if-slower", "200%"], &["0% to 100%"]),
-        (&["--b", "auth=none", "--pairs", "0"], &["a whole number from 1 to 1000"]),
+        (&["--b", "auth=none", "--pairs", "0"], &["a whole number from 1 to 100"]),
     ] {
         let (code, stdout, stderr) = compare(directory.path(), arguments);
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{arguments:?}: {stderr}");

@@ -13,6 +13,10 @@ use hippodrome_analysis::comparison::{Compared, ComparedRun, Comparison, Ratio, 
 use hippodrome_analysis::report::{Fault, Replica, Report, Stage, ThreadUse};
 use hippodrome_analysis::roofline::{COMPONENTS, Component, Efficiency, SWITCH};
 use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
+use hippodrome_analysis::search::curve::Knee;
+use hippodrome_analysis::search::hunt::{Confirmed, Found, Phase};
+use hippodrome_analysis::search::objective::{Objective, Tail};
+use hippodrome_analysis::search::{self, Search};
 use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};
 use hippodrome_analysis::{results, series};
 use hippodrome_engine::auth::strategies::{About, Reach, Strategy};
@@ -394,6 +398,7 @@ fn every_field_of_the_results_is_described() {
     for columns in [series::to_csv(&[]), rows::to_csv(&[]), sweep::to_csv(&Sweep::default())] {
         names.extend(columns.trim().split(',').map(str::to_owned));
     }
+    fields(&search(), &mut names);
     let (comparison, columns) = comparison();
     fields(&comparison, &mut names);
     names.extend(columns.iter().cloned());
@@ -426,10 +431,42 @@ fn every_field_of_the_results_is_described() {
     assert_lists("docs/where-time-goes.md", "part", Part::ALL.iter().map(|part| part.name()));
     assert_lists("docs/roofline.md", "component", COMPONENTS.into_iter().chain([SWITCH]));
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
-    let of_comparisons = [results::COMPARISON, results::COMPARISON_MARKDOWN, results::COMPARISON_CSV];
-    let of_some_runs =
-        [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::ATTRIBUTION, results::SAMPLES];
+    let of_comparisons = [results::COMPARISON, results::COMPARISON_MARKDOWN, results::COMPARISON_CSV, results::SEARCH];
+    let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::ATTRIBUTION];
+    let of_some_runs = of_some_runs.into_iter().chain([results::SAMPLES, results::PAGE]);
     assert_names_all("docs/results.md", files.into_iter().chain(of_some_runs).chain(of_comparisons));
+}
+
+/// A search with all of its fields.
+fn search() -> Value {
+    let end = Some(Confirmed::default());
+    let search = Search {
+        objectives: vec![Objective::default()],
+        found: Found { confirmed: end, refuted: end },
+        knee: Some(Knee::default()),
+        runs: vec![search::Run::default()],
+        ..Search::default()
+    };
+    serde_json::to_value(search).unwrap()
+}
+
+#[test]
+fn everything_in_a_search_is_described() {
+    let page = read("docs/results.md");
+    let own = section(&page, results::SEARCH);
+    let mut names = BTreeSet::new();
+    let mut search = search();
+    // Described with the report's own, and the comparison's.
+    search["environment"] = Value::Null;
+    search["runs"][0]["values"] = Value::Null;
+    fields(&search, &mut names);
+    names.extend(Tail::ALL.map(|tail| tail.name().to_owned()));
+    let phases = [Phase::Growth, Phase::Bisection, Phase::Confirmation, Phase::Curve];
+    names.extend(phases.map(|phase| serde_json::to_value(phase).unwrap().as_str().unwrap().to_owned()));
+    let words: BTreeSet<&str> = quoted(own).into_iter().collect();
+    for name in &names {
+        assert!(words.contains(name.as_str()), "docs/results.md, {}, does not name `{name}`", results::SEARCH);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
+use hippodrome_analysis::latency;
 use serde_json::Value;
 
 use crate::common::{
@@ -76,6 +77,11 @@ fn pause_of_two_replicas_is_seen_in_the_tail_of_an_open_loop() {
         assert!(milliseconds >= 150.0, "{percentile}: {milliseconds} ms: {}", run.report);
     }
     assert_eq!(run.report["generator"]["offered_operations"], 1500);
+    // What was to be sent in the first half of the pause waited for the other half at least: 50 operations.
+    let log = fs::read(run.directory.path().join("out/latency.hlog")).unwrap();
+    let latencies = latency::merge([log.as_slice()]).unwrap();
+    let long = latencies.count_between(100_000_000, u64::MAX);
+    assert!(long >= 45, "only {long} of 1500 operations took 100 ms: {}", run.report);
     assert_eq!(numbers(&run.report["audit"]["replicas_compared"]), [0, 1, 2, 3]);
 }
 

@@ -36,11 +36,8 @@ fn files_of_a_run_agree() {
     let (directory, report) = (&run.directory, &run.report);
     let out = directory.path().join("out");
     let mut files: Vec<String> = (0..4).map(|id| format!("replica-{id}")).collect();
-    files.extend(
-        ["attribution.csv", "cluster.toml", "config.toml", "latency.hlog", "load.json", "logs", "report.json"]
-            .map(String::from),
-    );
-    files.push("series.csv".into());
+    files.extend(["cluster.toml", "config.toml", "latency.hlog", "load.json", "logs", "report.json"].map(String::from));
+    files.extend(["attribution.csv", "report.html", "series.csv"].map(String::from));
     files.sort();
     assert_eq!(names(&out), files, "no keys are left");
     assert_eq!(names(&out.join("replica-0")), ["lock", "replica.toml"], "nothing else is remembered without a log");

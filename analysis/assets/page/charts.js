@@ -97,7 +97,7 @@ var hippodromeCharts = (() => {
     color: [theme.c0, theme.c1, theme.c2, theme.c3, theme.c4, theme.c5, theme.c6],
     backgroundColor: theme.surface,
     textStyle: { fontFamily: font, color: theme.text },
-    legend: { textStyle: { color: theme.text, fontSize: 12 }, inactiveColor: theme.muted },
+    legend: { itemWidth: 16, itemGap: 9, textStyle: { color: theme.text, fontSize: 12 }, inactiveColor: theme.muted },
     categoryAxis: axis(theme),
     valueAxis: axis(theme),
     logAxis: axis(theme),
@@ -115,12 +115,12 @@ var hippodromeCharts = (() => {
     return chart;
   };
 
-  // The chart as the text of an .svg file.
+  // The chart as the text of an .svg file: a picture, so what ECharts has it do under a pointer is left out.
   const toSvg = (option, name, width, height) => {
-    const chart = make(null, option, name, { ssr: true, width, height });
+    const chart = make(null, { ...option, tooltip: { show: false } }, name, { ssr: true, width, height });
     const text = chart.renderToSVGString();
     chart.dispose();
-    return text;
+    return text.replace(/\.[\w-]+:hover \{[^}]*\}\n?/g, '');
   };
 
   return { make, toSvg };

@@ -10,6 +10,8 @@ use crate::report::Report;
 
 /// Runs differ in it by themselves.
 const NOT_COMPARED: &[&str] = &["seed"];
+/// A setting that a run does not record: it was not given, or its build does not have it.
+const NOT_SET: &str = "not set";
 /// A share of the CPU time that the host gave to others, percent, above which it is mentioned.
 const STEAL_PERCENT_NOTE: f64 = 5.0;
 
@@ -33,7 +35,7 @@ pub(super) fn between(sides: &[Side]) -> Vec<Difference> {
     names.retain(|name| !NOT_COMPARED.contains(&name.as_str()));
     let settings = names.into_iter().filter_map(|name| {
         difference(sides, "setting", &name, |report| match report.config.get(&name) {
-            None | Some(serde_json::Value::Null) => "not set".into(),
+            None | Some(serde_json::Value::Null) => NOT_SET.into(),
             Some(serde_json::Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
         })
@@ -73,27 +75,20 @@ pub(super) fn notes(arranged: &Arranged, include_invalid: bool) -> Vec<String> {
     let mut notes = Vec::new();
     let sides = &arranged.sides;
     for (index, side) in sides.iter().enumerate() {
-        within(&side_name(index), side, &mut notes);
+        let name = side_name(index);
+        within(&name, side, &mut notes);
         let invalid = side.runs.iter().filter(|run| !run.report.verdict.valid).count();
         if invalid > 0 && include_invalid {
-            notes.push(format!(
-                "{} of the {} runs of {} are INVALID and count all the same",
-                invalid,
-                side.runs.len(),
-                side_name(index)
-            ));
+            let all = side.runs.len();
+            notes.push(format!("of the {all} runs of {name} {invalid} are INVALID and count all the same"));
         }
         if arranged.left_over[index] > 0 {
-            notes.push(format!(
-                "{} runs of {} have no counterpart in their round and do not count",
-                arranged.left_over[index],
-                side_name(index)
-            ));
+            let count = arranged.left_over[index];
+            notes.push(format!("runs of {name} without a counterpart in their round, which do not count: {count}"));
         }
         if side.runs.iter().any(|run| run.latencies.is_none()) {
             notes.push(format!(
-                "latencies of {} are not compared: not all of its runs have a latency.hlog that can be read",
-                side_name(index)
+                "latencies of {name} are not compared: not all of its runs have a latency.hlog that can be read"
             ));
         }
     }
@@ -101,10 +96,9 @@ pub(super) fn notes(arranged: &Arranged, include_invalid: bool) -> Vec<String> {
         pair(&sides[0], other, &side_name(index), arranged.rounds.is_some(), &mut notes);
     }
     if sides.len() > 2 {
+        let others = sides.len() - 1;
         notes.push(format!(
-            "{} sides are compared with A: each interval is 95 % by itself, so that of {} comparisons more than one in twenty may seem to differ",
-            sides.len() - 1,
-            sides.len() - 1
+            "{others} sides are compared with A: each interval is 95 % by itself, so that one of them may well seem to differ by chance"
         ));
     }
     notes
@@ -127,7 +121,17 @@ fn within(name: &str, side: &Side, notes: &mut Vec<String>) {
 fn pair(a: &Side, b: &Side, name: &str, in_rounds: bool, notes: &mut Vec<String>) {
     let differences = between(&[a.clone(), b.clone()]);
     let of = |kind: &str| differences.iter().filter(|difference| difference.kind == kind).collect::<Vec<_>>();
-    let settings: Vec<&str> = of("setting").iter().map(|difference| difference.name.as_str()).collect();
+    // What only one of two builds knows differs because they do.
+    let two_builds = differences.iter().any(|difference| ["git_commit", "version"].contains(&difference.name.as_str()));
+    let is_unknown = |difference: &&Difference| two_builds && difference.values.iter().any(|value| value == NOT_SET);
+    let names = |differences: Vec<&Difference>| -> Vec<String> {
+        differences.iter().map(|difference| difference.name.clone()).collect()
+    };
+    let (unknown, settings) = of("setting").into_iter().partition::<Vec<_>, _>(is_unknown);
+    let (unknown, settings) = (names(unknown), names(settings));
+    if !unknown.is_empty() {
+        notes.push(format!("only one of the builds of A and {name} has these settings: {}", unknown.join(", ")));
+    }
     if settings.len() > 1 {
         notes.push(format!(
             "A and {name} differ in {} settings ({}): what differs can not be put down to one of them",

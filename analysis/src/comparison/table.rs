@@ -27,7 +27,9 @@ pub fn text(comparison: &Comparison) -> String {
         }
         for ratio in &versus.figures {
             let mark = if ratio.figure == comparison.headline { "=>" } else { "  " };
-            let _ = writeln!(text, "{mark} {}: {}", ratio.figure.title(), ratio.statement);
+            let (title, statement) = (ratio.figure.title(), &ratio.statement);
+            let title = if statement.starts_with(title) { String::new() } else { format!("{title}: ") };
+            let _ = writeln!(text, "{mark} {title}{statement}");
         }
     }
     if let Some(gate) = &comparison.gate {

@@ -186,7 +186,7 @@ fn rounds_that_are_known_count_even_if_runs_of_others_are_missing() {
     assert_eq!(comparison.sides[0].runs.len(), 7);
     assert!(comparison.sides[0].runs.iter().all(|run| run.directory != "results/60"));
     assert!(
-        comparison.notes.iter().any(|note| note.contains("1 runs of A have no counterpart")),
+        comparison.notes.iter().any(|note| note.contains("runs of A without a counterpart")),
         "{:?}",
         comparison.notes
     );
@@ -227,7 +227,7 @@ fn invalid_runs_are_never_dropped_in_silence() {
     let comparison = compare(&sides, &included);
     assert!(comparison.withheld.is_empty());
     assert!(comparison.versus[0].statement.starts_with("B is faster by 100 %"));
-    assert!(comparison.notes.contains(&"1 of the 8 runs of B are INVALID and count all the same".to_owned()));
+    assert!(comparison.notes.contains(&"of the 8 runs of B 1 are INVALID and count all the same".to_owned()));
     sides[1].runs[2].report.audit.violations = 1;
     let comparison = compare(&sides, &included);
     assert_eq!(comparison.withheld, ["results/50 (a run of B) violated safety: it was a debug build"]);
@@ -264,6 +264,21 @@ fn what_differs_besides_is_said() {
     ] {
         assert!(comparison.notes.iter().any(|note| note.contains(part)), "{:?}", comparison.notes);
     }
+}
+
+#[test]
+fn settings_that_one_of_two_builds_does_not_have_are_told_apart() {
+    let mut sides = interleaved(&[100.0; 8], &[100.0; 8]);
+    for run in &mut sides[1].runs {
+        run.report.config = json!({ "auth": "mac", "batch": "none", "new": "on", "newer": 1 });
+        run.report.environment.git_commit = "abc".into();
+    }
+    let notes = compare(&sides, &Question::default()).notes;
+    assert!(
+        notes.contains(&"only one of the builds of A and B has these settings: new, newer".to_owned()),
+        "{notes:?}"
+    );
+    assert!(!notes.iter().any(|note| note.contains("can not be put down to one")), "{notes:?}");
 }
 
 #[test]

@@ -7,6 +7,11 @@ use serde_json::{Value, json};
 /// Viridis (Smith and van der Walt 2015), from least to most: even in brightness, so that it survives printing in grey.
 pub(super) const VIRIDIS: [&str; 6] = ["#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725"];
 
+/// The colour of words on the colour of [`VIRIDIS`] at this share of its length.
+pub(super) fn words_on_viridis(share: f64) -> &'static str {
+    if share < 0.6 { "#ffffff" } else { "#10151b" }
+}
+
 /// Points of a percentile curve in each factor of ten of 1 / (1 - p).
 const POINTS_PER_DECADE: u32 = 32;
 /// Beyond 99.9999 % a curve shows single operations.

@@ -101,6 +101,16 @@ fn figures(search: &Search) -> Vec<Figure> {
     figures
 }
 
+/// What came of a run at a rate.
+fn outcome(run: &Run) -> String {
+    let reasons = run.reasons.join("; ");
+    match run.met {
+        Some(true) => "met".to_owned(),
+        Some(false) => format!("missed: {reasons}"),
+        None => format!("made again: {reasons}"),
+    }
+}
+
 /// What is said of a run where it is pointed at.
 fn note(run: &Run, rate: f64) -> Vec<String> {
     let mut lines = vec![
@@ -112,9 +122,8 @@ fn note(run: &Run, rate: f64) -> Vec<String> {
             time(run.values.p99_us),
             time(run.values.p99_9_us)
         ),
-        if run.met == Some(true) { "met".to_owned() } else { "missed".to_owned() },
     ];
-    lines.extend(run.reasons.iter().cloned());
+    lines.push(outcome(run));
     lines
 }
 
@@ -131,8 +140,6 @@ fn tried_chart(search: &Search) -> Option<Chart> {
         }
         path.push([f64::from(run.order), rate]);
         rates.push(rate);
-        let words =
-            if run.met == Some(true) { "met".to_owned() } else { format!("missed: {}", run.reasons.join("; ")) };
         table.push(vec![
             Cell::whole(run.order.into()),
             Cell::text(phase(run)),
@@ -140,22 +147,22 @@ fn tried_chart(search: &Search) -> Option<Chart> {
             THROUGHPUT.cell(run.values.ops_per_s),
             P50.cell(run.values.p50_us),
             P99.cell(run.values.p99_us),
-            Cell::Text(words),
+            Cell::Text(outcome(run)),
         ]);
     }
     let last = path.last()?[0];
     let limits = [search.found.confirmed, search.found.refuted].into_iter().flatten();
     let limits: Vec<Value> = limits.map(|found| json!({ "yAxis": found.rate })).collect();
     let option = json!({
-        "legend": { "top": 0 },
+        "legend": { "top": 0, "data": ["met", "missed"] },
         "grid": within(json!({ "left": 12, "right": 30, "top": 60, "bottom": 44 })),
         "tooltip": { "formatter": "@fn:note", "confine": true },
         "xAxis": { "type": "value", "min": 0, "max": last + 1.0, "minInterval": 1, "name": "run", "nameLocation": "middle",
             "nameGap": 28, "splitLine": { "show": false } },
         "yAxis": number_axis(rates, "rate, operations per second", "@fn:short"),
         "series": [
-            { "type": "line", "name": "order", "data": path, "symbol": "none", "color": "@line", "silent": true, "tooltip": { "show": false },
-              "lineStyle": { "width": 1.5 },
+            { "type": "line", "name": "order", "data": path, "symbol": "none", "color": "@muted", "silent": true, "tooltip": { "show": false },
+              "lineStyle": { "width": 1.2, "opacity": 0.6 },
               "markLine": { "silent": true, "symbol": "none", "data": limits, "label": { "formatter": "" },
                   "lineStyle": { "color": "@mark", "type": "dashed", "width": 1.2 } } },
             { "type": "scatter", "name": "met", "data": met, "color": "@c0", "symbolSize": 11 },
@@ -185,7 +192,8 @@ fn phase(run: &Run) -> String {
 
 /// Latency over completed operations, with the knee and the limits.
 fn curve_chart(search: &Search) -> Option<Chart> {
-    let mut runs: Vec<(&Run, f64)> = open(search).filter(|(run, _)| run.values.ops_per_s > 0.0).collect();
+    let mut runs: Vec<(&Run, f64)> =
+        open(search).filter(|(run, _)| run.met.is_some() && run.values.ops_per_s > 0.0).collect();
     if runs.len() < 2 {
         return None;
     }
@@ -247,7 +255,7 @@ fn curve_option(search: &Search, runs: &[(&Run, f64)], (name, _, value): &Shown)
     x["nameGap"] = json!(28);
     x["nameTextStyle"] = json!({ "align": "center" });
     json!({
-        "legend": { "top": 0 },
+        "legend": { "top": 0, "data": ["met", "missed"] },
         "grid": within(json!({ "left": 12, "right": 60, "top": 66, "bottom": 44 })),
         "tooltip": { "formatter": "@fn:note", "confine": true },
         "xAxis": x,
@@ -267,11 +275,7 @@ fn runs(search: &Search, context: &Context) -> Table {
     let mut table = Table::new("", &["run", "page", "phase", "rate", "completed", "p99", "objectives"]);
     for run in &search.runs {
         let page = format!("{}{}/{}", context.files_at, run.directory, results::PAGE);
-        let words = match run.met {
-            Some(true) => "met".to_owned(),
-            Some(false) => format!("missed: {}", run.reasons.join("; ")),
-            None => String::new(),
-        };
+        let words = if run.rate.is_some() { outcome(run) } else { String::new() };
         table.push(vec![
             Cell::whole(run.order.into()),
             Cell::Link(run.directory.clone(), page),

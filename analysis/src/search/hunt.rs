@@ -278,8 +278,7 @@ impl Hunt {
     }
 
     /// Whether all runs beside the limit were made and say what was thought.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
+    fn is_settled(&self) -> bool {
         let Stage::Confirming { .. } = self.stage else { return false };
         let is_sure = |place: Option<i32>, holds: bool| {
             place.is_none_or(|place| self.sure_of(place).0 >= self.runs && self.decided(place) == Some(holds))

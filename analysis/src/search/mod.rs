@@ -64,7 +64,8 @@ pub struct Run {
     pub phase: Option<Phase>,
     /// The rate that was asked for, operations a second; `null` for the calibration, which is a closed loop.
     pub rate: Option<f64>,
-    /// Whether it met all objectives; `null` for the calibration.
+    /// Whether it met all objectives; `null` for the calibration, and for a run that was made again because the load
+    /// generator was late in it.
     pub met: Option<bool>,
     /// Why not, in words.
     pub reasons: Vec<String>,
@@ -101,6 +102,14 @@ impl Search {
         self.statement = self.state();
         let open = self.runs.iter().filter(|run| run.rate.is_some());
         self.knee = curve::knee(&open.map(|run| (run.values.ops_per_s, run.mean_us)).collect::<Vec<_>>());
+    }
+
+    /// Whether as many runs as were wanted stand behind both ends.
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        let Found { confirmed, refuted } = self.found;
+        [confirmed, refuted].into_iter().flatten().all(|end| end.runs >= self.confirmations)
+            && (confirmed.is_some() || refuted.is_some())
     }
 
     /// What was found, in words.
@@ -142,7 +151,8 @@ pub fn text(search: &Search) -> String {
         let Values { ops_per_s, p50_us, p99_us, p99_9_us, .. } = run.values;
         let met = match run.met {
             Some(true) => "met".to_owned(),
-            _ => format!("missed: {}", run.reasons.first().map_or("", String::as_str)),
+            None => format!("made again: {}", run.reasons.first().map_or("", String::as_str)),
+            Some(false) => format!("missed: {}", run.reasons.first().map_or("", String::as_str)),
         };
         let [mean, p50, p99, p999] = [run.mean_us, p50_us, p99_us, p99_9_us].map(time);
         let (rate, completed) = (count(run.rate.unwrap_or(0.0)), count(ops_per_s));
@@ -157,6 +167,10 @@ pub fn text(search: &Search) -> String {
         ),
         None => "Knee         it does not lie within the rates that were tried".to_owned(),
     });
+    let late = search.runs.iter().filter(|run| run.rate.is_some() && run.met.is_none()).count();
+    if late > 0 {
+        lines.push(format!("Generator    late in {late} runs, which were made again: the machine, or the generator, is near its own limit"));
+    }
     if let Some(rate) = search.calibration_ops_per_s {
         lines.push(format!("Closed loop  {} ops/s", count(rate)));
     }

@@ -100,6 +100,9 @@ pub enum Judgement {
     Met,
     /// It does not; why.
     Missed(Vec<String>),
+    /// Nothing speaks against the rate but that the load generator did not keep its schedule, which may be the machine's
+    /// doing: another run may tell more; why.
+    Disturbed(Vec<String>),
     /// The run says nothing of its rate; why.
     Unusable(Vec<String>),
 }
@@ -114,6 +117,7 @@ pub fn judge(report: &Report, intervals: &[Interval], objectives: &[Objective], 
     if report.audit.violations > 0 {
         return Judgement::Unusable(report.verdict.reasons.clone());
     }
+    let late = generator_was_late(report);
     let mut missed = unsustained(report);
     missed.extend(growth(intervals));
     for objective in objectives {
@@ -123,6 +127,10 @@ pub fn judge(report: &Report, intervals: &[Interval], objectives: &[Objective], 
         }
     }
     let nothing_measured = report.latency_us.count == 0;
+    if missed.is_empty() && !late.is_empty() {
+        return Judgement::Disturbed(late);
+    }
+    missed.extend(late);
     match (report.verdict.valid || include_invalid, missed.is_empty()) {
         (_, true) if nothing_measured => Judgement::Unusable(report.verdict.reasons.clone()),
         (true, true) => Judgement::Met,
@@ -131,12 +139,11 @@ pub fn judge(report: &Report, intervals: &[Interval], objectives: &[Objective], 
     }
 }
 
-/// Why a cluster, or who drives it, could not keep up.
+/// Why a cluster could not keep up.
 fn unsustained(report: &Report) -> Vec<String> {
     let (throughput, generator) = (&report.throughput, &report.generator);
     #[allow(clippy::cast_precision_loss, reason = "no run counts 2^53 operations")]
-    let [completed, offered, late] =
-        [throughput.operations, generator.offered_operations, generator.late_sends].map(|n| n as f64);
+    let [completed, offered] = [throughput.operations, generator.offered_operations].map(|n| n as f64);
     let mut why = Vec::new();
     if completed < offered * (1.0 - SHORTFALL_PERCENT_MAX / 100.0) - 1.0 {
         why.push(format!("{} operations were completed of {} offered", count(completed), count(offered)));
@@ -144,6 +151,19 @@ fn unsustained(report: &Report) -> Vec<String> {
     if generator.unanswered > 0 || generator.timeouts > 0 {
         why.push(format!("{} operations were not answered, {} timed out", generator.unanswered, generator.timeouts));
     }
+    let empty = throughput.per_second.iter().filter(|rate| **rate <= 0.0).count();
+    if empty > 0 {
+        why.push(format!("seconds without a single operation: {empty}"));
+    }
+    why
+}
+
+/// Why the latencies may be the load generator's own.
+fn generator_was_late(report: &Report) -> Vec<String> {
+    let generator = &report.generator;
+    #[allow(clippy::cast_precision_loss, reason = "no run counts 2^53 operations")]
+    let [offered, late] = [generator.offered_operations, generator.late_sends].map(|n| n as f64);
+    let mut why = Vec::new();
     if offered > 0.0 && 100.0 * late / offered >= LATE_SENDS_PERCENT_MAX || generator.unsent > 0 {
         why.push(format!(
             "the load generator did not keep the schedule: {} sends were late, {} never made",
@@ -153,10 +173,6 @@ fn unsustained(report: &Report) -> Vec<String> {
     if generator.busiest_thread_percent >= BUSIEST_THREAD_PERCENT_MAX {
         let busy = generator.busiest_thread_percent;
         why.push(format!("the load generator was the bottleneck: one of its threads was busy {busy:.0} % of the time"));
-    }
-    let empty = throughput.per_second.iter().filter(|rate| **rate <= 0.0).count();
-    if empty > 0 {
-        why.push(format!("{empty} seconds without a single operation"));
     }
     why
 }
@@ -218,13 +234,10 @@ mod tests {
     #[test]
     fn a_rate_that_is_not_sustained_is_missed_however_short_its_latencies() {
         type Change = fn(&mut Report);
-        let changes: [(Change, &str); 6] = [
+        let changes: [(Change, &str); 3] = [
             (|report| report.throughput.operations = 980, "980 operations were completed of 1,000 offered"),
             (|report| report.generator.unanswered = 3, "3 operations were not answered"),
-            (|report| report.generator.late_sends = 10, "did not keep the schedule: 10 sends were late"),
-            (|report| report.generator.unsent = 1, "1 never made"),
-            (|report| report.generator.busiest_thread_percent = 96.0, "was the bottleneck"),
-            (|report| report.throughput.per_second = vec![1000.0, 0.0], "1 seconds without a single operation"),
+            (|report| report.throughput.per_second = vec![1000.0, 0.0], "seconds without a single operation: 1"),
         ];
         for (change, part) in changes {
             let mut report = report(100.0);
@@ -233,6 +246,26 @@ mod tests {
             report.verdict.valid = false;
             let Judgement::Missed(why) = judge(&report, &[], &OBJECTIVES, false) else { panic!("{part}") };
             assert!(why.len() == 1 && why[0].contains(part), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn a_late_generator_says_nothing_against_a_rate_by_itself() {
+        type Change = fn(&mut Report);
+        let changes: [(Change, &str); 3] = [
+            (|report| report.generator.late_sends = 10, "did not keep the schedule: 10 sends were late"),
+            (|report| report.generator.unsent = 1, "1 never made"),
+            (|report| report.generator.busiest_thread_percent = 96.0, "was the bottleneck"),
+        ];
+        for (change, part) in changes {
+            let mut late = report(100.0);
+            change(&mut late);
+            late.verdict.valid = false;
+            let Judgement::Disturbed(why) = judge(&late, &[], &OBJECTIVES, false) else { panic!("{part}") };
+            assert!(why.len() == 1 && why[0].contains(part), "{why:?}");
+            late.latency_us.p99 = 6000.0;
+            let Judgement::Missed(why) = judge(&late, &[], &OBJECTIVES, false) else { panic!("{part}") };
+            assert!(why.len() == 2 && why[0].contains("p99 is 6.00 ms"), "{why:?}");
         }
     }
 

@@ -188,6 +188,10 @@ fn search_is_told_in_words_and_reads_back() {
     search.conclude(Found { confirmed, refuted: Some(Confirmed { rate: 714.0, runs: 5, met: 1 }) });
     let expected = "p99 of at most 15.0 ms: the highest rate lies between 680 ops/s (met by 4 of 5 runs) and 714 ops/s (met by 1 of 5 runs)";
     assert_eq!(search.statement, expected);
+    search.confirmations = 5;
+    assert!(search.is_sure());
+    search.confirmations = 6;
+    assert!(!search.is_sure(), "it ended before all runs were made");
     assert!((search.knee.unwrap().ops_per_s - 500.0).abs() < 1e-9);
     let text = text(&search);
     for part in [

@@ -8,8 +8,8 @@ use hippodrome_analysis::comparison::figure;
 use super::given::Given;
 use super::values::{percent, whole};
 
-/// Most pairs.
-pub(crate) const PAIRS_MAX: u32 = 1000;
+/// Most pairs: as many as can be compared by the exact methods in seconds.
+pub(crate) const PAIRS_MAX: u32 = 100;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -84,7 +84,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "PATH", help_heading = "Sides")]
     pub(crate) b_binary: Option<PathBuf>,
 
-    /// Rounds, each with one run of every side, 1 to 1000
+    /// Rounds, each with one run of every side, 1 to 100
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Sides", value_parser = whole::<u32>(1, u64::from(PAIRS_MAX)))]
     pub(crate) pairs: u32,
 

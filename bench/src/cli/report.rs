@@ -14,16 +14,17 @@ Examples:
 
 /// Print results again, or make their page, tables and pictures anew
 ///
-/// Takes the directory of a run or of a sweep, and reads only its files. With --html or --svg it writes files instead of
-/// printing the summary, with --markdown, --csv or --json it prints another form. The exit code is that of its verdict;
-/// of a sweep's directory, 0 only if all of its runs were played and are VALID.
+/// Takes the directory of a run, a sweep, a comparison or a search, and reads only its files. With --html or --svg it
+/// writes files instead of printing the summary, with --markdown, --csv or --json it prints another form. The exit code
+/// is that of its verdict; of a sweep's directory, 0 only if all of its runs were played and are VALID; of a comparison's
+/// and a search's, that of the command. With --html, --svg, --markdown and --csv it is 1 where the figures must not be used.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// The results directory
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
 
-    /// Print report.json (sweep.json) instead of the summary
+    /// Print report.json (sweep.json, comparison.json, search.json) instead of the summary
     #[arg(long, group = "form")]
     pub(crate) json: bool,
 

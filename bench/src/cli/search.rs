@@ -31,7 +31,8 @@ Exit codes:
 /// knee.
 ///
 /// A rate is met if all objectives are and the cluster sustains it: at least 99 % of what was asked for was completed,
-/// nothing was left unanswered, sends were in time, no second was empty, and latency did not grow through the window.
+/// nothing was left unanswered, no second was empty, and latency did not grow through the window. A run in which only the
+/// load generator was late is made again, twice at most.
 ///
 /// Writes search.json after each run. An interrupted search goes on where it was when it is started again with the same
 /// arguments and --out.

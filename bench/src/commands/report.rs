@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use hippodrome_analysis::page::{self, document::Document};
 use hippodrome_analysis::results;
 
+use super::{compare, search};
 use crate::cli::report::ReportArgs;
 use crate::failure::Failure;
 use crate::output;
@@ -23,6 +24,14 @@ pub(crate) fn run(arguments: &ReportArgs) -> Result<(), Failure> {
     if directory.join(results::SWEEP).exists() {
         let sweep = results::read_sweep(directory).map_err(Failure::usage)?;
         return output::sweep(&sweep, directory, arguments.json);
+    }
+    if directory.join(results::COMPARISON).exists() {
+        let comparison = results::read_comparison(directory).map_err(Failure::usage)?;
+        return compare::conclude(&comparison, Some(directory), arguments.json);
+    }
+    if directory.join(results::SEARCH).exists() {
+        let search = results::read_search(directory).map_err(Failure::usage)?;
+        return search::conclude(&search, directory, arguments.json);
     }
     let report = results::read_report(directory).map_err(Failure::usage)?;
     output::verdict(&report, &directory.display().to_string(), arguments.json)
@@ -80,7 +89,7 @@ mod tests {
     fn pages_elsewhere_find_their_files() {
         let folder = tempfile::tempdir().unwrap();
         let [a, b] = ["a", "b/c"].map(|name| folder.path().join(name));
-        [&a, &b].iter().for_each(|path| std::fs::create_dir_all(path).unwrap());
+        [&a, &b].into_iter().for_each(|path| std::fs::create_dir_all(path).unwrap());
         assert_eq!(way(&a, &a).unwrap(), "");
         assert_eq!(way(&a, &b).unwrap(), "../b/c/");
         assert_eq!(way(&b, &a).unwrap(), "../../a/");

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cli::search::SearchArgs;
 use crate::experiment::journal::Journal;
+use crate::experiment::plan::circumstances;
 use crate::experiment::point::{Point, Setting};
 use crate::experiment::progress::{Overhead, Progress};
 use crate::experiment::trial::Trial;
@@ -30,7 +31,7 @@ pub(crate) fn run(arguments: &SearchArgs) -> Result<(), Failure> {
     let directory = arguments.out.clone().unwrap_or_else(|| {
         launch::default_directory(&humantime::format_rfc3339_seconds(SystemTime::now()).to_string())
     });
-    let plan = document(arguments, &base);
+    let plan = document(arguments, &base)?;
     // Whatever can not be used is told before anything is made.
     Journal::look(&directory)?.check(&plan)?;
     let stop = launch::Stop::on_signals()?;
@@ -40,14 +41,18 @@ pub(crate) fn run(arguments: &SearchArgs) -> Result<(), Failure> {
     if let Err(Failure::Interrupted) = searched {
         output::tell(&format!("go on where it was by the same command with --out {}", directory.display()));
     }
-    let (search, sure) = searched?;
-    if arguments.json {
-        output::print(&as_json(&search)?);
+    conclude(&searched?, &directory, arguments.json)
+}
+
+/// Prints what was found, and ends as it says.
+pub(super) fn conclude(search: &Search, directory: &Path, json: bool) -> Result<(), Failure> {
+    if json {
+        output::print(&as_json(search)?);
     } else {
-        output::print(&format!("{}Results in {}\n", text(&search), directory.display()));
+        output::print(&format!("{}Results in {}\n", text(search), directory.display()));
     }
     match search.found {
-        _ if !sure => Err(Failure::Inconclusive),
+        _ if !search.complete || !search.is_sure() => Err(Failure::Inconclusive),
         Found { confirmed: None, .. } => Err(Failure::Missed),
         Found { .. } => Ok(()),
     }
@@ -75,24 +80,21 @@ fn point(base: &[Setting], rate: Option<f64>) -> anyhow::Result<Point> {
 }
 
 /// `plan.json`: what must be the same for a search to go on.
-fn document(arguments: &SearchArgs, base: &[Setting]) -> Value {
-    let environment = environment();
-    json!({
+fn document(arguments: &SearchArgs, base: &[Setting]) -> anyhow::Result<Value> {
+    let circumstances = circumstances()?;
+    Ok(json!({
         "schema": "hippodrome/plan/1",
         "command": "search",
-        "build": {
-            "version": environment.version,
-            "git_commit": environment.git_commit,
-            "build_profile": environment.build_profile,
-        },
-        "machine": { "cpu": environment.cpu, "cores": environment.cores, "kernel": environment.kernel },
-        "base": point(base, None).map(|point| options(&point)).unwrap_or_default(),
+        "build": circumstances["build"],
+        "machine": circumstances["machine"],
+        "base": options(&point(base, None)?),
+        "arrivals": base.iter().rfind(|setting| setting.key == "arrivals").map(|setting| &setting.value),
         "objectives": arguments.slo,
         "resolution_percent": arguments.resolution,
         "confirmations": arguments.confirmations,
         "curve": arguments.curve,
         "include_invalid": arguments.include_invalid,
-    })
+    }))
 }
 
 fn options(point: &Point) -> Value {
@@ -102,6 +104,9 @@ fn options(point: &Point) -> Value {
 fn as_json(search: &Search) -> Result<String, Failure> {
     Ok(format!("{}\n", serde_json::to_string_pretty(search).context(results::SEARCH)?))
 }
+
+/// How often a run is made again because the load generator was late.
+const AGAIN_MAX: usize = 2;
 
 /// A search under way.
 struct Searching<'a> {
@@ -127,8 +132,8 @@ impl<'a> Searching<'a> {
         Self { arguments, base, journal, stop, search, overhead: Overhead::default() }
     }
 
-    /// What was found, and whether it was made sure of.
-    fn search(mut self) -> Result<(Search, bool), Failure> {
+    /// What was found.
+    fn search(mut self) -> Result<Search, Failure> {
         let place = self.journal.directory().display().to_string();
         output::tell(&format!("searching for the highest rate; results in {place}"));
         let capacity = self.calibrate()?;
@@ -153,7 +158,7 @@ impl<'a> Searching<'a> {
             }
         }
         self.note(found, true)?;
-        Ok((self.search, hunt.is_settled()))
+        Ok(self.search)
     }
 
     /// What a closed loop completes: operations a second.
@@ -167,8 +172,19 @@ impl<'a> Searching<'a> {
         if rate > 0.0 { Ok(rate) } else { Err(Failure::Failed(anyhow!("a closed loop completes nothing"))) }
     }
 
-    /// One run at a rate; whether it met all objectives.
+    /// A rate; whether a run met all objectives. One that only the load generator's being late speaks against is made
+    /// again; if it is late each time, the rate is out of reach here.
     fn attempt(&mut self, rate: f64, phase: Phase, left: usize) -> Result<bool, Failure> {
+        for _ in 0..AGAIN_MAX {
+            if let Some(met) = self.attempt_once(rate, phase, left, false)? {
+                return Ok(met);
+            }
+        }
+        Ok(self.attempt_once(rate, phase, left, true)?.unwrap_or(false))
+    }
+
+    /// One run at a rate; `None` if it is to be made again, which a last one is not.
+    fn attempt_once(&mut self, rate: f64, phase: Phase, left: usize, last: bool) -> Result<Option<bool>, Failure> {
         let point = point(&self.base, Some(rate)).map_err(Failure::Usage)?;
         let trial = self.play(&format!("{rate:.0} ops/s"), &point, left)?;
         let what = format!("the run at {rate:.0} ops/s");
@@ -177,20 +193,24 @@ impl<'a> Searching<'a> {
         let intervals = log.ok().and_then(|log| latency::intervals(&log).ok()).unwrap_or_default();
         let judged = judge(report, &intervals, &self.arguments.slo, self.arguments.include_invalid);
         let (met, reasons) = match judged {
-            Judgement::Met => (true, Vec::new()),
-            Judgement::Missed(reasons) => (false, reasons),
+            Judgement::Met => (Some(true), Vec::new()),
+            Judgement::Missed(reasons) => (Some(false), reasons),
+            Judgement::Disturbed(reasons) => (last.then_some(false), reasons),
             Judgement::Unusable(reasons) => return Err(unusable(&what, &reasons)),
         };
         let run = Run::new(self.order(), self.directory(), Some((rate, phase)), report);
-        self.search.runs.push(Run { met: Some(met), reasons, ..run });
+        self.search.runs.push(Run { met, reasons, ..run });
         Ok(met)
     }
 
     /// Plays the next run; about `left` are to come, this one included.
     fn play(&mut self, label: &str, point: &Point, left: usize) -> Result<Trial, Failure> {
         let name = self.name();
-        if let Some(trial) = self.journal.done(&name) {
-            return Ok(trial);
+        match self.journal.done(&name) {
+            // What could not be played before may be now.
+            Some(Trial { report: None, .. }) => self.journal.set_aside(&name)?,
+            Some(trial) => return Ok(trial),
+            None => {}
         }
         let loads = vec![point.load_s(); left.max(1)];
         let progress = Rc::new(Progress::new(&loads, self.search.runs.len(), self.overhead));
@@ -234,7 +254,8 @@ impl<'a> Searching<'a> {
 }
 
 fn write(directory: &Path, search: &Search) -> Result<(), Failure> {
-    Ok(results::write(directory, results::SEARCH, &as_json(search)?).context("search")?)
+    results::write(directory, results::SEARCH, &as_json(search)?).context("search")?;
+    output::write_page(directory)
 }
 
 fn unusable(what: &str, reasons: &[String]) -> Failure {

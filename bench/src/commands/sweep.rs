@@ -290,7 +290,7 @@ fn write(directory: &Path, outcome: &Sweep) -> Result<(), Failure> {
     for (name, text) in files {
         results::write(directory, name, &text).context("results of the sweep")?;
     }
-    Ok(())
+    output::write_page(directory)
 }
 
 /// In whole seconds.

@@ -27,6 +27,7 @@ const LINES_TOLD: usize = 5;
 pub(crate) struct Binary {
     path: PathBuf,
     version: String,
+    digest: String,
 }
 
 impl Binary {
@@ -45,7 +46,15 @@ impl Binary {
         if !output.status.success() || !version.starts_with("hippodrome ") {
             return Err(Failure::value("binary", path.display(), allowed));
         }
-        Ok(Self { path: absolute, version })
+        let mut hasher = blake3::Hasher::new();
+        let content = File::open(&absolute).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
+        content.with_context(|| path.display().to_string()).map_err(Failure::Usage)?;
+        Ok(Self { path: absolute, version, digest: hasher.finalize().to_hex().to_string() })
+    }
+
+    /// Of its file: two builds of one commit need not be the same.
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// What it says it is: version, profile and commit.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use hippodrome_analysis::report::Report;
 use hippodrome_analysis::scorecard::Timeline;
-use hippodrome_analysis::{page, results, series};
+use hippodrome_analysis::{results, series};
 
 use crate::cli::run::RunArgs;
 use crate::failure::Failure;
@@ -133,7 +133,7 @@ pub(crate) fn play(
         write_scenario(&setup, scenario, &driven)?;
     }
     // Of the other files, all of which are written by now.
-    page::write(&setup.directory, &output::page_context(String::new())).context("page")?;
+    output::write_page(&setup.directory)?;
     Ok(Played { report, directory: setup.directory.clone() })
 }
 

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::super::document::{Cell, Chart, Table, View};
 use super::super::option::{number_axis, percentile_axis, percentile_curve, round, time_axis, within};
-use super::{headline, write};
-use crate::comparison::Comparison;
+use super::{elided, headline, stated, write};
 use crate::comparison::figure::Figure as Measured;
+use crate::comparison::{Comparison, Ratio};
 use crate::summary::time;
 
 /// Ratios farther from 1 than this are drawn by their logarithm.
@@ -25,13 +25,9 @@ pub(super) fn forest(comparison: &Comparison) -> Option<Chart> {
             let name = format!("{} {} / {}", ratio.figure.title(), versus.other, versus.base);
             let row = names.len();
             let shown = |ratio: f64| format!("{ratio:.3}");
-            let mut note = vec![name.clone(), format!("ratio {}", shown(estimate))];
+            let note = note(&name, ratio, estimate);
             ends.push(estimate);
-            if let Some([low, high]) = ratio.interval {
-                note.push(format!("interval {} to {}", shown(low), shown(high)));
-                ends.extend([low, high]);
-            }
-            note.push(ratio.statement.clone());
+            ends.extend(ratio.interval.iter().flatten());
             if let Some([low, high]) = ratio.interval {
                 whiskers.push(json!({ "value": [row, low, high], "note": note }));
             }
@@ -72,11 +68,11 @@ pub(super) fn forest(comparison: &Comparison) -> Option<Chart> {
     });
     #[allow(clippy::cast_possible_truncation, reason = "a handful of figures for each side")]
     let height = 80 + 42 * names.len() as u32;
-    let says = comparison.versus.iter().filter_map(|versus| headline(comparison, versus)).map(|r| r.statement.clone());
+    let says = comparison.versus.iter().filter_map(|versus| headline(comparison, versus)).map(stated);
     Some(Chart {
         id: "ratios".into(),
         title: "Each figure as a ratio, with its interval".into(),
-        says: says.collect::<Vec<_>>().join(" "),
+        says: format!("{}.", says.collect::<Vec<_>>().join("; ")),
         how: "a diamond is how many times the figure of the first side the other side has; the line through it is the \
               interval in which the true ratio lies with the stated confidence. A line that crosses 1 shows no \
               difference; one that stays within the grey band shows none that matters. More throughput is better, more \
@@ -86,6 +82,13 @@ pub(super) fn forest(comparison: &Comparison) -> Option<Chart> {
         views: vec![View { option, ..View::default() }],
         table,
     })
+}
+
+/// What is said of a ratio where it is pointed at.
+fn note(name: &str, ratio: &Ratio, estimate: f64) -> Vec<String> {
+    let interval = ratio.interval.map(|[low, high]| format!("interval {low:.3} to {high:.3}"));
+    let first = [name.to_owned(), format!("ratio {estimate:.3}")];
+    first.into_iter().chain(interval).chain([ratio.statement.clone()]).collect()
 }
 
 fn ratio_axis(low: f64, high: f64) -> Value {
@@ -196,7 +199,7 @@ fn runs_option(comparison: &Comparison, figure: Measured, most: usize) -> Value 
                 invalid.push(json!({ "value": [place, value], "note": note }));
             }
         }
-        series.push(json!({ "type": "line", "name": format!("{}: {}", side.name, side.label), "data": data,
+        series.push(json!({ "type": "line", "name": format!("{}: {}", side.name, elided(&side.label)), "data": data,
             "color": format!("@c{}", index % 7), "symbolSize": 8, "lineStyle": { "width": 2 } }));
     }
     series.push(

@@ -19,7 +19,7 @@ mod charts;
 /// The page of a comparison's directory.
 pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, ResultsError> {
     let comparison = results::read_comparison(directory)?;
-    let labels: Vec<&str> = comparison.sides.iter().map(|side| side.label.as_str()).collect();
+    let labels: Vec<String> = comparison.sides.iter().map(|side| elided(&side.label)).collect();
     let mut document = Document {
         kind: "a comparison".to_owned(),
         title: labels.join(" against "),
@@ -34,7 +34,7 @@ pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, 
     let mut ratios = Section::new("Ratios");
     ratios.blocks.extend(charts::forest(&comparison).map(Block::Chart));
     for versus in &comparison.versus {
-        ratios.blocks.push(Block::Notes(versus.figures.iter().map(|ratio| ratio.statement.clone()).collect()));
+        ratios.blocks.push(Block::Notes(versus.figures.iter().map(stated).collect()));
     }
     let mut latency = Section::new("Latency");
     latency.blocks.extend(charts::percentiles(&merged(&comparison, directory)).map(Block::Chart));
@@ -45,6 +45,20 @@ pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, 
     document.sections.extend(sections);
     document.sections.retain(|section| !section.blocks.is_empty());
     Ok(document)
+}
+
+/// A ratio's statement with what it is about.
+fn stated(ratio: &Ratio) -> String {
+    format!("{}: {}", ratio.figure.title(), ratio.statement)
+}
+
+/// A side's label as far as a title or a legend has room for it.
+fn elided(label: &str) -> String {
+    const CHARS_MAX: usize = 44;
+    if label.chars().count() <= CHARS_MAX {
+        return label.to_owned();
+    }
+    label.chars().take(CHARS_MAX - 2).chain(" …".chars()).collect()
 }
 
 /// How a figure is written.
@@ -138,7 +152,7 @@ fn merged(comparison: &Comparison, directory: &Path) -> Vec<(String, Histogram<u
         let log = |text: &String| std::fs::read(locate(directory, text)?.join(results::LATENCY)).ok();
         let logs: Vec<Vec<u8>> = side.runs.iter().map(|run| log(&run.directory)).collect::<Option<_>>()?;
         let merged = latency::merge(logs.iter().map(Vec::as_slice)).ok()?;
-        Some((format!("{}: {}", side.name, side.label), merged))
+        Some((format!("{}: {}", side.name, elided(&side.label)), merged))
     });
     sides.collect()
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::super::document::{Cell, Chart, Table, View};
 use super::super::option::{
     VIRIDIS, grid, number_axis, percentile_axis, percentile_curve, place, round, stacked_grid, time_axis, within,
+    words_on_viridis,
 };
 use super::Run;
 use crate::report::Report;
@@ -92,18 +93,14 @@ pub(super) fn over_time(run: &Run) -> Option<Chart> {
     p50["markArea"] = marks["areas_unnamed"].clone();
     p50["markLine"] = marks["lines_unnamed"].clone();
     let option = json!({
-        "legend": { "top": 0 },
+        "legend": { "top": 0, "data": ["each second", "p50", "p99", "max"] },
         "axisPointer": { "link": [{ "xAxisIndex": "all" }] },
         "tooltip": { "trigger": "axis" },
         "grid": [
             stacked_grid(66, 165),
             stacked_grid(285, 165),
         ],
-        "xAxis": [
-            { "type": "value", "min": 0, "max": end, "gridIndex": 0, "axisLabel": { "show": false }, "splitLine": { "show": false } },
-            { "type": "value", "min": 0, "max": end, "gridIndex": 1, "name": "seconds since the load began",
-              "nameLocation": "middle", "nameGap": 28, "splitLine": { "show": false } },
-        ],
+        "xAxis": seconds_axes(end),
         "yAxis": [rate_axis, latency_axis],
         "series": [
             { "type": "line", "name": "each 100 ms", "data": fine, "showSymbol": false, "color": "@c5", "silent": true,
@@ -155,6 +152,16 @@ fn seconds_table(run: &Run) -> Table {
         ]);
     }
     table
+}
+
+/// The axes of time of two grids below each other, of which the lower one is labelled.
+fn seconds_axes(end: f64) -> Value {
+    json!([
+        { "type": "value", "min": 0, "max": end, "gridIndex": 0, "axisLabel": { "show": false },
+          "splitLine": { "show": false } },
+        { "type": "value", "min": 0, "max": end, "gridIndex": 1, "name": "seconds since the load began",
+          "nameLocation": "middle", "nameGap": 28, "splitLine": { "show": false } },
+    ])
 }
 
 /// Operations per second in each 100 ms, in the middle of each.
@@ -232,11 +239,7 @@ pub(super) fn timeline(run: &Run) -> Option<Chart> {
             stacked_grid(40, 210),
             stacked_grid(295, 85),
         ],
-        "xAxis": [
-            { "type": "value", "min": 0, "max": end, "gridIndex": 0, "axisLabel": { "show": false }, "splitLine": { "show": false } },
-            { "type": "value", "min": 0, "max": end, "gridIndex": 1, "name": "seconds since the load began",
-              "nameLocation": "middle", "nameGap": 28, "splitLine": { "show": false } },
-        ],
+        "xAxis": seconds_axes(end),
         "yAxis": [
             { "type": "value", "name": "operations per second", "min": 0, "gridIndex": 0, "nameTextStyle": { "align": "left" },
               "axisLabel": { "formatter": "@fn:short" } },
@@ -349,7 +352,8 @@ pub(super) fn stages(report: &Report) -> Option<Chart> {
                 format!("busy {busy:.1} %, on thread {}, core {core}", stage.thread),
                 format!("input queue, 99th percentile: {} batches", stage.queue_p99),
             ];
-            cells.push(json!({ "value": [column, row, round(busy, 2)], "note": note, "text": format!("{busy:.0} %") }));
+            cells.push(json!({ "value": [column, row, round(busy, 2)], "note": note, "text": format!("{busy:.0} %"),
+                "label": { "color": words_on_viridis(busy / 100.0) } }));
             table.push(vec![
                 Cell::whole(replica.id.into()),
                 Cell::text(stage.name.clone()),
@@ -375,8 +379,7 @@ pub(super) fn stages(report: &Report) -> Option<Chart> {
             "itemHeight": 160, "itemWidth": 12, "text": ["busy 100 %", "idle"], "calculable": false, "hoverLink": false,
             "inRange": { "color": VIRIDIS } },
         "series": [{ "type": "heatmap", "data": cells, "itemStyle": { "borderColor": "@surface", "borderWidth": 2 },
-            "label": { "show": true, "formatter": "@fn:cell", "color": "#ffffff", "textBorderColor": "#22303c",
-                "textBorderWidth": 2.5 } }],
+            "label": { "show": true, "formatter": "@fn:cell" } }],
     });
     #[allow(clippy::cast_possible_truncation, reason = "at most 64 replicas")]
     let height = 110 + 36 * replicas.len() as u32;

@@ -1,5 +1,5 @@
 //! The page of a run: `report.json` with what `latency.hlog`, `series.csv`, `load.json` and `timeline.json` know
-//! besides. [charts] draws, [tables] lists.
+//! besides. [charts] draws, [path] where operations spent their time, [tables] lists.
 
 use std::path::Path;
 
@@ -17,6 +17,7 @@ use crate::summary::{count, time};
 use crate::{latency, scorecard};
 
 mod charts;
+mod path;
 mod tables;
 
 pub(super) use tables::{environment, files, settings};
@@ -30,6 +31,7 @@ struct Run {
     /// Operations completed in each 100 ms since the load began.
     per_100ms: Vec<u64>,
     timeline: Option<Timeline>,
+    followed: path::Followed,
 }
 
 /// What the page needs of `load.json`.
@@ -60,6 +62,8 @@ pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, 
     let mut over_time = Section::new("Over time");
     over_time.blocks.extend(charts::over_time(&run).map(Block::Chart));
     let mut goes = Section::new("Where time goes");
+    goes.blocks.extend(run.followed.sentence().map(|sentence| Block::Text(sentence.to_owned())));
+    goes.blocks.extend(run.followed.chart().map(Block::Chart));
     goes.blocks.extend(charts::phases(report).map(Block::Chart));
     goes.blocks.extend(charts::stages(report).map(Block::Chart));
     // What a scenario is played for comes first.
@@ -97,7 +101,8 @@ impl Run {
         };
         let load: Option<Load> = results::read_json_if_there(directory, results::LOAD)?;
         let timeline: Option<Timeline> = results::read_json_if_there(directory, results::TIMELINE)?;
-        Ok(Self { report, histogram, seconds, per_100ms: load.unwrap_or_default().per_100ms, timeline })
+        let followed = results::read_json_if_there(directory, results::REPORT)?.unwrap_or_default();
+        Ok(Self { report, followed, histogram, seconds, per_100ms: load.unwrap_or_default().per_100ms, timeline })
     }
 
     /// Where the measured window begins and ends, seconds since the load began.

@@ -1,9 +1,11 @@
 //! All points of a sweep side by side: as a matrix, as rows, and as what must be given up for what.
 
+use std::cmp::Ordering;
+
 use serde_json::{Value, json};
 
 use super::super::document::{Cell, Chart, Table, View};
-use super::super::option::{VIRIDIS, number_axis, round, within};
+use super::super::option::{VIRIDIS, number_axis, round, within, words_on_viridis};
 use super::super::shown::{CPU, P99, SWITCH, Shown, THROUGHPUT};
 use super::{adjusted, lacking, range, spread};
 use crate::sweep::{Point, State, Sweep, Varied};
@@ -98,14 +100,13 @@ fn matrix_option(sweep: &Sweep, fixed: &[String], rows: &Varied, columns: &Varie
             let note = note(sweep, point);
             let Some(median) = spread(point, shown).map(|spread| spread.median).filter(|median| *median > 0.0) else {
                 cells.push(json!({ "value": [x, y, 0], "note": note, "text": lacking(point), "visualMap": false,
-                    "itemStyle": { "color": "@shade" }, "label": { "color": "@bad", "textBorderWidth": 0 } }));
+                    "itemStyle": { "color": "@shade" }, "label": { "color": "@bad" } }));
                 continue;
             };
-            let log = median.log10();
-            (least, most) = (least.min(log), most.max(log));
+            (least, most) = (least.min(median), most.max(median));
             let star = if point.summary.invalid + point.summary.failed > 0 { " *" } else { "" };
             let text = format!("{}{star}", short(shown, median));
-            cells.push(json!({ "value": [x, y, round(log, 4)], "note": note, "text": text }));
+            cells.push(json!({ "value": [x, y, round(median.log10(), 4)], "note": note, "text": text }));
         }
     }
     let mut colours = VIRIDIS.to_vec();
@@ -113,13 +114,16 @@ fn matrix_option(sweep: &Sweep, fixed: &[String], rows: &Varied, columns: &Varie
         colours.reverse();
     }
     // All the same, or nothing at all: any range will do.
-    let (low, high) = if least < most { (least, most) } else { (least.min(0.0) - 1.0, most.max(0.0) + 1.0) };
-    let (low, high) = if low.is_finite() && high.is_finite() { (low, high) } else { (0.0, 1.0) };
-    let ends = if least <= most {
-        [short(shown, 10f64.powf(most)), short(shown, 10f64.powf(least))]
-    } else {
-        Default::default()
+    let (low, high) = match least.partial_cmp(&most) {
+        Some(Ordering::Less) => (least.log10(), most.log10()),
+        Some(Ordering::Equal) => (least.log10() - 1.0, least.log10() + 1.0),
+        _ => (0.0, 1.0),
     };
+    for cell in cells.iter_mut().filter(|cell| cell.get("visualMap").is_none()) {
+        let share = (cell["value"][2].as_f64().unwrap_or(low) - low) / (high - low);
+        cell["label"] = json!({ "color": words_on_viridis(if shown.more { share } else { 1.0 - share }) });
+    }
+    let ends = if least <= most { [short(shown, most), short(shown, least)] } else { Default::default() };
     json!({
         "grid": within(json!({ "left": 12, "right": 16, "top": 26, "bottom": 62 })),
         "tooltip": { "formatter": "@fn:note", "confine": true },
@@ -131,8 +135,7 @@ fn matrix_option(sweep: &Sweep, fixed: &[String], rows: &Varied, columns: &Varie
             "itemWidth": 12, "itemHeight": 140, "text": ends, "calculable": false, "hoverLink": false,
             "inRange": { "color": colours } },
         "series": [{ "type": "heatmap", "data": cells, "itemStyle": { "borderColor": "@surface", "borderWidth": 2 },
-            "label": { "show": true, "formatter": "@fn:cell", "color": "#ffffff", "fontSize": 12,
-                "textBorderColor": "#22303c", "textBorderWidth": 2.5 } }],
+            "label": { "show": true, "formatter": "@fn:cell", "fontSize": 12 } }],
     })
 }
 
@@ -146,9 +149,7 @@ fn short(shown: &Shown, value: f64) -> String {
 
 /// Each point as a row: the median, from the lowest to the highest run, and every run.
 pub(super) fn points(sweep: &Sweep) -> Option<Chart> {
-    if sweep.runs().next().is_none() {
-        return None;
-    }
+    sweep.runs().next()?;
     let labels: Vec<String> = sweep.points.iter().map(|point| sweep.label(&point.settings)).collect();
     let views = SWITCH.iter().map(|shown| View {
         label: shown.label.to_owned(),
@@ -210,11 +211,11 @@ fn points_option(sweep: &Sweep, labels: &[String], shown: &Shown) -> Value {
     axis["nameTextStyle"] = json!({ "align": "center" });
     json!({
         "legend": { "top": 0 },
-        "grid": within(json!({ "left": 12, "right": 30, "top": 30, "bottom": 44 })),
+        "grid": within(json!({ "left": 12, "right": 30, "top": 46, "bottom": 44 })),
         "tooltip": { "formatter": "@fn:note", "confine": true },
         "xAxis": axis,
         "yAxis": { "type": "category", "data": labels, "inverse": true, "axisTick": { "show": false },
-            "splitLine": { "show": true }, "axisLabel": { "width": 170, "overflow": "break", "lineHeight": 13, "fontSize": 11,
+            "splitLine": { "show": true }, "axisLabel": { "width": 130, "overflow": "break", "lineHeight": 13, "fontSize": 11,
             "interval": 0 } },
         "series": [
             { "type": "custom", "name": "lowest to highest", "data": whiskers, "renderItem": "@fn:whisker_along", "color": "@c0",
@@ -258,11 +259,14 @@ pub(super) fn pareto(sweep: &Sweep) -> Option<Chart> {
     let best = frontier(&places);
     let mut table = Table::new("", &["point", THROUGHPUT.label, P99.label, CPU.label, "on the frontier"]);
     let mut data = Vec::new();
+    let ends = places.iter().fold((f64::INFINITY, 0.0f64), |(low, high), (x, _)| (low.min(*x), high.max(*x)));
     for (index, (point, [x, y, cpu])) in known.iter().enumerate() {
+        // A name is written towards the middle.
+        let side = if *x > (ends.0.max(1e-9) * ends.1).sqrt() { "left" } else { "right" };
         let label = sweep.label(&point.settings);
         let on = best.contains(&index);
         data.push(json!({ "value": [x, y, round(cpu.max(1e-3).log10(), 4)], "note": note(sweep, point), "text": label,
-            "symbolSize": if on { 15 } else { 11 }, "label": { "show": on && best.len() <= 8 } }));
+            "symbolSize": if on { 15 } else { 11 }, "label": { "show": on && best.len() <= 8, "position": side } }));
         let on = Cell::text(if on { "yes" } else { "no" });
         table.push(vec![Cell::Text(label), THROUGHPUT.cell(*x), P99.cell(*y), CPU.cell(*cpu), on]);
     }
@@ -287,7 +291,7 @@ pub(super) fn pareto(sweep: &Sweep) -> Option<Chart> {
             { "type": "line", "name": "frontier", "data": line, "symbol": "none", "step": "start", "color": "@muted", "silent": true,
               "lineStyle": { "type": "dashed", "width": 1.5 }, "tooltip": { "show": false } },
             { "type": "scatter", "name": "points", "data": data, "itemStyle": { "borderColor": "@frame", "borderWidth": 1 },
-              "label": { "position": "top", "formatter": "@fn:cell", "color": "@text", "fontSize": 11 } },
+              "label": { "formatter": "@fn:cell", "color": "@text", "fontSize": 11, "distance": 8 } },
         ],
     });
     let names: Vec<String> = best.iter().map(|&index| sweep.label(&known[index].0.settings)).collect();

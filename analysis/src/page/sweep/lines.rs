@@ -194,7 +194,8 @@ fn against_option(varied: &Varied, lines: &[Line<'_>], shown: &Shown) -> Value {
         let mut data = Vec::new();
         for (place, point) in &line.points {
             let (Some(x), Some(y)) = (spread(point, &THROUGHPUT), spread(point, shown)) else { continue };
-            (xs.push(x.median), ys.push(y.median));
+            xs.push(x.median);
+            ys.push(y.median);
             let value = &varied.values[*place];
             let note = [
                 format!("{} {}={value}", line.name, varied.key),

@@ -61,11 +61,11 @@ fn write(directory: &Path, comparison: &Comparison) -> Result<(), Failure> {
     for (name, text) in files {
         results::write(directory, name, &text).context("comparison")?;
     }
-    Ok(())
+    output::write_page(directory)
 }
 
 /// Prints it and ends as it says.
-fn conclude(comparison: &Comparison, place: Option<&Path>, json: bool) -> Result<(), Failure> {
+pub(super) fn conclude(comparison: &Comparison, place: Option<&Path>, json: bool) -> Result<(), Failure> {
     if json {
         let text = serde_json::to_string_pretty(comparison).context(results::COMPARISON)?;
         output::print(&format!("{text}\n"));

@@ -7,18 +7,18 @@ use std::time::SystemTime;
 use anyhow::{Context as _, anyhow};
 use hippodrome_analysis::comparison::{Run, Side, compare, side_name};
 use hippodrome_analysis::{latency, results};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{check, conclude, question, write};
 use crate::cli::compare::CompareArgs;
 use crate::experiment::foreign::Binary;
 use crate::experiment::journal::Journal;
-use crate::experiment::plan::{Plan, Slot};
+use crate::experiment::plan::{Plan, Slot, circumstances};
 use crate::experiment::point::{Point, Setting};
 use crate::experiment::progress::{Overhead, Progress};
 use crate::experiment::trial::Trial;
 use crate::failure::Failure;
-use crate::launch::{self, environment};
+use crate::launch;
 use crate::{config, output};
 
 /// Sides that can be raced.
@@ -28,6 +28,8 @@ struct Race {
     base: Vec<Setting>,
     /// Who makes the runs of each side, if somebody else does.
     binaries: Vec<Option<Binary>>,
+    /// This binary and the machine.
+    circumstances: Map<String, Value>,
 }
 
 /// Races the sides, or goes on with it, and compares them.
@@ -85,31 +87,27 @@ impl Race {
         let begun = journal.plan()?.and_then(|plan| plan.get("seed").and_then(Value::as_u64));
         // TOML's integers have a sign.
         let seed = arguments.order_seed.or(begun).unwrap_or_else(|| rand::random::<u64>() >> 1);
-        let race = Self { plan: Plan::new(points, arguments.pairs, seed), base, binaries };
+        let plan = Plan::new(points, arguments.pairs, seed);
+        let race = Self { plan, base, binaries, circumstances: circumstances()? };
         journal.check(&race.document())?;
         Ok(race)
     }
 
     /// `plan.json`: what must be the same for a comparison to go on.
     fn document(&self) -> Value {
-        let environment = environment();
         let sides = self.plan.points.iter().zip(&self.binaries).enumerate().map(|(index, (point, binary))| {
             json!({
                 "name": side_name(index),
                 "settings": point.label(),
-                "binary": binary.as_ref().map(Binary::version),
+                "binary": binary.as_ref().map(|binary| json!({ "version": binary.version(), "digest": binary.digest() })),
                 "options": serde_json::to_value(&point.options).unwrap_or_default(),
             })
         });
         json!({
             "schema": "hippodrome/plan/1",
             "command": "compare",
-            "build": {
-                "version": environment.version,
-                "git_commit": environment.git_commit,
-                "build_profile": environment.build_profile,
-            },
-            "machine": { "cpu": environment.cpu, "cores": environment.cores, "kernel": environment.kernel },
+            "build": self.circumstances["build"],
+            "machine": self.circumstances["machine"],
             "sides": sides.collect::<Vec<_>>(),
             "repeats": self.plan.repeats,
             "seed": self.plan.seed,

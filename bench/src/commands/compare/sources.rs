@@ -8,13 +8,14 @@ use hippodrome_analysis::comparison::{Run, Side};
 use hippodrome_analysis::{latency, results};
 use serde_json::Value;
 
+use crate::cli::compare::PAIRS_MAX;
 use crate::experiment::journal::RUNS;
 use crate::experiment::point::{self, Setting};
 
 /// How deep results directories are looked for.
 const DEPTH_MAX: usize = 4;
-/// Most runs of one side: the exact methods look at all ways to draw from them.
-const RUNS_MAX: usize = 100;
+/// Most runs of one side: as many as can be compared by the exact methods in seconds.
+const RUNS_MAX: usize = PAIRS_MAX as usize;
 
 /// One side, as it is typed: `DIR` or `DIR:KEY=VALUE[,KEY=VALUE..]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -152,7 +153,7 @@ mod tests {
         assert_eq!(source("results/x"), ("results/x".into(), vec![]));
         assert_eq!(source("c:results"), ("c:results".into(), vec![]));
         assert_eq!(source("a:b:auth=mac"), ("a:b".into(), vec![pair("auth", "mac")]));
-        let expected = vec![pair("batch", "adaptive:512,8"), pair("network", "wan-eu,loss=0.1%")];
+        let expected = [pair("batch", "adaptive:512,8"), pair("network", "wan-eu,loss=0.1%")];
         // A key inside a value can not be told from another setting.
         let (directory, settings) = source("s:batch=adaptive:512,8,network=wan-eu,loss=0.1%");
         assert_eq!((directory.as_str(), &settings[..1]), ("s", &expected[..1]));
