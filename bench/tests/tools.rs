@@ -16,8 +16,22 @@ use crate::common::{hippodrome, outcome, track};
 mod common;
 
 const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
-const COMMANDS: [&str; 10] =
-    ["run", "stress", "replica", "load", "keygen", "report", "sim", "doctor", "completions", "man"];
+const COMMANDS: [&str; 14] = [
+    "run",
+    "stress",
+    "sweep",
+    "compare",
+    "search",
+    "replica",
+    "load",
+    "keygen",
+    "report",
+    "roofline",
+    "sim",
+    "doctor",
+    "completions",
+    "man",
+];
 
 fn run(directory: &Path, arguments: &[&str]) -> Output {
     hippodrome(directory, arguments).output().unwrap()

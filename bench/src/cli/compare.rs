@@ -23,14 +23,9 @@ Examples:
 A side's settings come on top of the options of hippodrome run that all sides have; a side without any is these options
 themselves. Values may hold commas; one more setting is one more --a, --b and so on.
 
-Exit codes:
-  0    done; with --fail-if-slower: no side is slower than that, to the worse end of its interval
-  1    with --fail-if-slower: a side is slower than that, even by the better end of its interval
-  2    usage: a flag, key, value or file can not be used (the message names it)
-  3    something failed on the way (the message says what)
-  4    inconclusive: a run is INVALID or could not be played, and --include-invalid was not given; with
-       --fail-if-slower: an interval holds the limit, or the runs are too few for one
-  130  interrupted by Ctrl-C or SIGTERM";
+With --fail-if-slower the exit code is 0 if no side is slower than that, to the worse end of its interval; 1 if one is,
+even by the better end; 4, inconclusive, if an interval holds the limit, or the runs are too few for one. It is 4 as well
+if a run is INVALID or could not be played, unless --include-invalid is given.";
 
 /// Tell whether settings differ in speed, from several runs of each, with intervals
 ///

@@ -52,6 +52,8 @@ Examples:
   hippodrome run --rate 50000 --arrivals poisson --auth ed25519-batch
   hippodrome stress kill-backup               a fault under load, and a scorecard
   hippodrome sweep auth-x-batch               many runs, interleaved, and which settings are best
+  hippodrome compare --a auth=mac --b auth=none
+  hippodrome search --slo p99=5ms             the highest rate at which that holds
   hippodrome sim --seeds 1000                 the same protocol in a simulator, under faults and lies
   hippodrome report results/20260102-030405   the same results again";
 
@@ -71,9 +73,9 @@ pub(crate) enum Command {
     Stress(stress::StressArgs),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", sweep::EXAMPLES))]
     Sweep(Box<sweep::SweepArgs>),
-    #[command(after_long_help = compare::EXAMPLES)]
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", compare::EXAMPLES))]
     Compare(Box<compare::CompareArgs>),
-    #[command(after_long_help = search::EXAMPLES)]
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", search::EXAMPLES))]
     Search(Box<search::SearchArgs>),
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", replica::EXAMPLES))]
     Replica(replica::ReplicaArgs),

@@ -14,13 +14,9 @@ Examples:
   hippodrome search --slo p50=1ms --slo p99.9=20ms --arrivals poisson --duration 20s --out results/limit
   hippodrome search --slo p99=300ms --auth ed25519-batch --clients 2000 --json | jq .found
 
-Exit codes:
-  0    done: a rate that meets the objectives was confirmed
-  1    no rate meets them, down to 1/4096 of what a closed loop completes
-  2    usage: a flag, key, value or file can not be used (the message names it)
-  3    something failed on the way, or a run is INVALID for another reason than its rate (the message says what)
-  4    inconclusive: the search ended after 200 runs without being sure
-  130  interrupted by Ctrl-C or SIGTERM";
+The exit code is 0 if a rate that meets the objectives was confirmed; 1 if none meets them, down to 1/4096 of what a
+closed loop completes; 3 if a run is INVALID for another reason than its rate; 4, inconclusive, if the search ended after
+200 runs without being sure.";
 
 /// Find the highest rate at which the cluster meets latency objectives
 ///

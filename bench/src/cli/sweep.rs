@@ -62,7 +62,7 @@ pub(crate) struct SweepArgs {
     ///
     /// KEY is an option's name without the dashes. May be given several times: several options make all combinations,
     /// the same one again adds values. One value that contains commas has a | behind it ('batch=time:100,2ms|'). A
-    /// number as batching is short for fixed:N, 1 for none; mac-blake3 for mac. With an experiment, the values take the
+    /// number as batching is short for fixed:N, 1 for none. With an experiment, the values take the
     /// place of those that it has for the same option.
     #[arg(long, value_name = "KEY=VALUE,..", help_heading = "Experiment", conflicts_with = "list")]
     pub(crate) vary: Vec<String>,

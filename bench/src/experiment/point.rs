@@ -19,8 +19,7 @@ pub(crate) struct Setting {
 impl Setting {
     /// Checks that there is such an option and that it takes this value.
     ///
-    /// Besides what the flag takes, a batching may be written as a number (1 is `none`, any other N is `fixed:N`), and
-    /// `mac-blake3` stands for `mac`, the keyed-BLAKE3 tags.
+    /// Besides what the flag takes, a batching may be written as a number (1 is `none`, any other N is `fixed:N`).
     ///
     /// # Errors
     /// Names the key, the value and what is allowed.
@@ -40,7 +39,6 @@ impl Setting {
         let value = match (self.key.as_str(), self.value.as_str()) {
             ("batch", "1") => "none".to_owned(),
             ("batch", number) if number.bytes().all(|byte| byte.is_ascii_digit()) => format!("fixed:{number}"),
-            (key, "mac-blake3") if key.starts_with("auth") => "mac".to_owned(),
             _ => return None,
         };
         Some(Self { key: self.key.clone(), value })

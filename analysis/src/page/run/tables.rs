@@ -17,6 +17,7 @@ const FILES: &[(&str, &str)] = &[
     (results::REPORT, "all figures, for programs"),
     (results::LATENCY, "latencies, an HdrHistogram for each second"),
     (results::SERIES, "the run second by second"),
+    (results::ATTRIBUTION, "the operations that were followed, a row each, part by part"),
     (results::CONFIG, "the settings; run it again with --config"),
     (results::LOAD, "the load generator's own report"),
     (results::TIMELINE, "what the scorecard is drawn from"),

@@ -58,7 +58,6 @@ fn everything_can_be_said() {
             "replicas=7 batch=fixed:100 auth=mac-blake3",
             "replicas=7 batch=time:100,2ms auth=mac-blake3",
         ]
-        .map(|label| label.replace("mac-blake3", "mac"))
     );
     assert_eq!(labels.last().unwrap(), "replicas=10 batch=adaptive:512,4 auth=none");
     assert_eq!(experiment.varied()[1].values, ["none", "fixed:100", "time:100,2ms", "adaptive:512,4"]);
@@ -86,7 +85,7 @@ fn errors_name_the_key_its_value_and_what_is_allowed() {
         ("repeat = 3", &["unknown field `repeat`", "repeats"]),
         ("[base]\nclient = 3", &["base: unknown key 'client'; allowed: replicas, clients"]),
         ("[base]\nclients = [3]", &["base: clients = [3]: a array is not allowed"]),
-        ("[vary]\nauth = [\"rsa\"]", &["vary: ", "'rsa' for '--auth <PRESET>'", "none, mac, ed25519"]),
+        ("[vary]\nauth = [\"rsa\"]", &["vary: ", "'rsa' for '--auth <PRESET>'", "none, mac (or mac-blake3)"]),
         ("[vary]\nauth = []", &["vary: auth = []: allowed: one value or more"]),
         ("[vary]\nauth = \"mac\"", &["invalid type"]),
         ("[vary]\nbatch = [\"none\", 1]", &["vary: batch=none: given twice"]),
@@ -208,7 +207,7 @@ fn arguments_hold_values_with_commas_behind_bars() {
     };
     assert_eq!(
         values(&["auth=mac-blake3,ed25519-batch", "batch=1,10,100,1000"]),
-        pairs(&[("auth", "mac ed25519-batch"), ("batch", "none fixed:10 fixed:100 fixed:1000")])
+        pairs(&[("auth", "mac-blake3 ed25519-batch"), ("batch", "none fixed:10 fixed:100 fixed:1000")])
     );
     assert_eq!(
         values(&["batch=adaptive:512,4|time:100,2ms", "clients=1", "batch=none,fixed:5", "batch=time:9,1ms|"]),
