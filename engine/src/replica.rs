@@ -26,7 +26,8 @@ use crate::platform;
 use crate::protocol::Protocol;
 use crate::protocol::pbft::{Config, Pbft, Recovery};
 use crate::settings::{
-    Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice,
+    Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, Reads, Replies, TransportChoice,
+    WaitChoice,
 };
 use crate::storage::{self, Directory, Identity, Memory, Storage, StorageError, StorageOptions};
 use crate::transport::raise_descriptor_limit;
@@ -237,6 +238,7 @@ fn parts(
         own: id,
         client_nodes: client_nodes.clone(),
         checkpoint_interval: settings.checkpoint_interval,
+        designates: (settings.replies == Replies::Digest).then_some(quorums.n()),
     };
     let mut executor = Executor::new(executor_config, application(&cluster, wrong_from)?);
     let identity = Identity { fingerprint: cluster.fingerprint(), replica: id };
@@ -269,6 +271,7 @@ fn parts(
         first,
         executor,
         validator: validator(settings)?,
+        reads: settings.reads == Reads::ReadOnly,
         byzantine,
         listener,
         addresses,
@@ -334,7 +337,10 @@ fn remember(
         restored.map_err(|error| error.to_string())
     })?;
     storage.notes.iter().for_each(|note| say(note));
-    let Storage { directory, mut voting, memory, .. } = storage;
+    let Storage { directory, mut voting, ran_before, memory, .. } = storage;
+    if ran_before {
+        executor.refuse_reads();
+    }
     let mut resumed = None;
     if let Some(memory) = memory {
         let by = format!("wal, by {}", memory.backend);

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use bytes::Bytes;
+use hippodrome_engine::app::Validator;
 use hippodrome_engine::auth::keyring::Keyring;
 use hippodrome_engine::auth::{Check, Digester, LinkClass, Sealer, Verifier};
 use hippodrome_engine::pipeline::clock::Clock;
@@ -13,13 +15,14 @@ use hippodrome_engine::pipeline::egress::connection_of;
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Reply;
 use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome};
-use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp};
+use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp, nanos};
 use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind};
 
 use crate::generator::Retransmission;
 use crate::links::Links;
 use crate::outbox::Outbox;
 use crate::pacing::{Due, Pacing};
+use crate::reads::Reads;
 use crate::recorder::{Interval, Recorder};
 use crate::report::DroppedFrames;
 use crate::retries::{Retries, Retry};
@@ -81,6 +84,10 @@ pub(crate) struct ThreadSummary {
     pub(crate) bad_replies: u64,
     pub(crate) wrong_replies: Vec<u64>,
     pub(crate) wrong_results: u64,
+    pub(crate) stale_reads: u64,
+    pub(crate) read_only: u64,
+    pub(crate) read_only_total: u64,
+    pub(crate) fell_back: u64,
     pub(crate) busy_percent: f64,
     pub(crate) wait_percent: f64,
     pub(crate) dropped: DroppedFrames,
@@ -95,6 +102,10 @@ struct Slot {
     completed: u64,
     outstanding: bool,
     timed_out: bool,
+    /// What is outstanding is a read-only request, which was not ordered (yet).
+    reading: bool,
+    /// The number of the last one.
+    read: u64,
     intended: Time,
     sent: Time,
     /// Kept for retransmission; the buffer is reused.
@@ -104,7 +115,17 @@ struct Slot {
 impl Slot {
     /// Whether the client still waits for this operation.
     const fn waits_for(&self, timestamp: u64) -> bool {
-        self.outstanding && self.timestamp == timestamp
+        self.outstanding && !self.reading && self.timestamp == timestamp
+    }
+
+    /// Whether the client still waits for this read-only request.
+    const fn waits_for_read(&self, number: u64) -> bool {
+        self.outstanding && self.reading && self.read == number
+    }
+
+    /// The timestamp of what is outstanding. A read-only request has none unless it comes to be ordered: the next one.
+    const fn current(&self) -> Timestamp {
+        Timestamp(self.timestamp + self.reading as u64)
     }
 }
 
@@ -121,6 +142,8 @@ pub(crate) struct DriverParts {
     pub(crate) clients: Range<u32>,
     pub(crate) owned: Range<u32>,
     pub(crate) workload: Box<dyn Workload>,
+    /// Says which operations are sent as read-only requests, if any are.
+    pub(crate) reads: Option<Validator>,
     pub(crate) pacing: Pacing,
     pub(crate) timetable: Timetable,
     pub(crate) retransmission: Retransmission,
@@ -138,7 +161,10 @@ pub(crate) struct Driver {
     digester: Digester,
     slots: Vec<Slot>,
     outboxes: Vec<Outbox>,
+    /// Of read-only requests.
+    read_outboxes: Vec<Outbox>,
     retries: Retries,
+    reads: Reads,
     measured: Recorder,
     unmeasured: Recorder,
     lag: Interval,
@@ -151,7 +177,7 @@ impl Driver {
     /// A thread's driver, ready to [`run`](Self::run).
     pub(crate) fn new(parts: DriverParts) -> Self {
         let slots = parts.clients.clone().map(|_| Slot::default()).collect();
-        let outboxes = parts.owned.clone().map(|_| Outbox::default()).collect();
+        let outboxes = || parts.owned.clone().map(|_| Outbox::default()).collect();
         Self {
             own: parts.keyring.own(),
             sealer: Sealer::new(Arc::clone(&parts.keyring)),
@@ -159,8 +185,10 @@ impl Driver {
             decoder: Decoder::new(&parts.keyring),
             digester: Digester::default(),
             slots,
-            outboxes,
+            outboxes: outboxes(),
+            read_outboxes: outboxes(),
             retries: Retries::new(parts.retransmission),
+            reads: Reads::new(nanos(parts.retransmission.first)),
             measured: Recorder::new(),
             unmeasured: Recorder::new(),
             lag: Interval::new(0),
@@ -196,6 +224,7 @@ impl Driver {
                 break;
             }
             self.send_due(now);
+            self.give_up_reads(now);
             self.retransmit_due(now);
             self.probe(now);
             self.flush();
@@ -262,17 +291,75 @@ impl Driver {
     fn begin(&mut self, client: u32, intended: Time, now: Time) {
         let slot = &mut self.slots[client as usize];
         let id = ClientId(self.parts.clients.start + client);
-        slot.timestamp += 1;
-        let timestamp = Timestamp(slot.timestamp);
+        slot.reading = self.parts.reads.is_some();
         slot.outstanding = true;
         slot.timed_out = false;
         slot.intended = intended;
         slot.sent = now;
         slot.operation.clear();
-        self.parts.workload.next(id, timestamp, &mut slot.operation);
-        self.parts.table.begin(id, timestamp);
-        self.retries.on_sent(now, client, timestamp.0);
+        self.parts.workload.next(id, Timestamp(slot.timestamp + 1), &mut slot.operation);
+        match &self.parts.reads {
+            Some(validator) if validator.is_read(&slot.operation) => {
+                slot.read += 1;
+                let number = slot.read;
+                self.parts.table.begin_read(id, Timestamp(number));
+                self.reads.on_sent(now, client, number);
+                self.enqueue_read(client);
+            }
+            _ => self.order(client, now),
+        }
+    }
+
+    /// Has a client's operation ordered.
+    fn order(&mut self, client: u32, now: Time) {
+        let slot = &mut self.slots[client as usize];
+        slot.reading = false;
+        slot.timestamp += 1;
+        let timestamp = slot.timestamp;
+        self.parts.table.begin(ClientId(self.parts.clients.start + client), Timestamp(timestamp));
+        self.retries.on_sent(now, client, timestamp);
         self.enqueue(client, Recipients::Primary);
+    }
+
+    /// Has operations ordered that no quorum has answered in time without.
+    fn give_up_reads(&mut self, now: Time) {
+        let slots = &self.slots;
+        for client in self.reads.take_due(now, |client, number| slots[client as usize].waits_for_read(number)) {
+            self.fall_back(client, now);
+        }
+    }
+
+    fn fall_back(&mut self, client: u32, now: Time) {
+        self.summary.fell_back += u64::from(self.parts.timetable.measures(now));
+        self.parts.table.give_up_read(ClientId(self.parts.clients.start + client));
+        self.order(client, now);
+    }
+
+    /// Puts a client's read-only request into the outbox of its connection, which goes to all replicas when full.
+    fn enqueue_read(&mut self, client: u32) {
+        let id = ClientId(self.parts.clients.start + client);
+        let index = connection_of(id, &self.parts.node_clients, self.parts.connections) - self.parts.owned.start;
+        let bytes = self.slots[client as usize].operation.len();
+        if self.read_outboxes[index as usize].is_full(bytes) {
+            self.flush_reads(index);
+        }
+        let slot = &self.slots[client as usize];
+        self.read_outboxes[index as usize].push(id, Timestamp(slot.read), &slot.operation);
+    }
+
+    fn flush_reads(&mut self, index: u32) {
+        let outbox = &mut self.read_outboxes[index as usize];
+        if !outbox.is_empty() {
+            let bytes = outbox.seal_reads(self.own, &mut self.digester, &mut self.sealer);
+            self.send_to_all(self.parts.owned.start + index, &bytes);
+        }
+    }
+
+    fn send_to_all(&mut self, connection: u32, bytes: &Bytes) {
+        for replica in 0..self.parts.keyring.quorums().n() {
+            #[allow(clippy::cast_possible_truncation, reason = "n <= REPLICAS_MAX")]
+            self.parts.links.send(ReplicaId(replica as u16), connection, bytes.clone());
+        }
     }
 
     /// Puts a client's operation into the outbox of its connection, which is sent when full.
@@ -291,6 +378,8 @@ impl Driver {
         for index in 0..self.parts.owned.len() {
             #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
             self.flush_one(index as u32, Recipients::Primary);
+            #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
+            self.flush_reads(index as u32);
         }
     }
 
@@ -303,12 +392,7 @@ impl Driver {
         let connection = self.parts.owned.start + index;
         match to {
             Recipients::Primary => self.parts.links.send(self.parts.table.primary(), connection, bytes),
-            Recipients::All => {
-                for replica in 0..self.parts.keyring.quorums().n() {
-                    #[allow(clippy::cast_possible_truncation, reason = "n <= REPLICAS_MAX")]
-                    self.parts.links.send(ReplicaId(replica as u16), connection, bytes.clone());
-                }
-            }
+            Recipients::All => self.send_to_all(connection, &bytes),
         }
     }
 
@@ -379,7 +463,7 @@ impl Driver {
     /// How long the next poll may wait.
     fn wait(&mut self, now: Time) -> Duration {
         let mut until = now.after_duration(WAIT_MAX);
-        if let Some(due) = self.retries.next_due() {
+        for due in [self.retries.next_due(), self.reads.next_due()].into_iter().flatten() {
             until = until.min(due);
         }
         // Sends that fall due within the wait are announced by the ticker, which wakes the transport.
@@ -387,12 +471,15 @@ impl Driver {
     }
 
     fn on_frame(&mut self, frame: &Frame) {
-        if frame.kind != FrameKind::Replies {
-            self.summary.bad_replies += 1;
-            return;
-        }
         let replica = ReplicaId(frame.sender.0);
-        let decoded = self.decoder.replies(replica, frame.body.clone());
+        let (reads, decoded) = match frame.kind {
+            FrameKind::Replies => (false, self.decoder.replies(replica, frame.body.clone())),
+            FrameKind::ReadReplies => (true, self.decoder.read_replies(replica, frame.body.clone())),
+            _ => {
+                self.summary.bad_replies += 1;
+                return;
+            }
+        };
         let Ok(DecodedReplies { view, replies, block, proof }) = decoded else {
             self.summary.bad_replies += 1;
             return;
@@ -408,23 +495,41 @@ impl Driver {
         for index in 0..replies.len() {
             let client = replies.clients[index];
             let timestamp = replies.timestamps[index];
-            let reply = Reply { replica, view, client, timestamp, result: replies.result(index) };
-            if self.parts.table.on_reply(&reply) == ReplyOutcome::Completed {
-                self.complete(now, client, timestamp);
+            let (result, is_digest) = (replies.result(index), replies.is_digest(index));
+            let reply = Reply { replica, view, client, timestamp, result, is_digest };
+            let table = &mut self.parts.table;
+            match if reads { table.on_read_reply(&reply) } else { table.on_reply(&reply) } {
+                ReplyOutcome::Completed => self.complete(now, client),
+                ReplyOutcome::Hopeless => {
+                    let client = client.0 - self.parts.clients.start;
+                    if self.slots[client as usize].waits_for_read(timestamp.0) {
+                        self.fall_back(client, now);
+                    }
+                }
+                _ => {}
             }
         }
     }
 
-    fn complete(&mut self, now: Time, id: ClientId, timestamp: Timestamp) {
+    fn complete(&mut self, now: Time, id: ClientId) {
         let client = id.0 - self.parts.clients.start;
         let table = self.parts.timetable;
         let slot = &mut self.slots[client as usize];
         slot.outstanding = false;
-        slot.completed += 1;
         self.last_completion = now;
         let latency_ns = now.since(slot.intended);
-        self.retries.on_complete(client, timestamp.0, now.since(slot.sent));
-        let result = self.parts.table.result(id).unwrap_or_default();
+        let timestamp = slot.current();
+        let result = if slot.reading {
+            self.summary.read_only += u64::from(table.measures(now));
+            self.summary.read_only_total += 1;
+            self.reads.on_complete(now.since(slot.sent));
+            self.parts.table.read_result(id)
+        } else {
+            slot.completed += 1;
+            self.retries.on_complete(client, timestamp.0, now.since(slot.sent));
+            self.parts.table.result(id)
+        };
+        let result = result.unwrap_or_default();
         if !self.parts.workload.check(id, timestamp, result) {
             self.summary.wrong_results += 1;
         }
@@ -478,6 +583,7 @@ impl Driver {
             summary.offered_operations += summary.unsent;
         }
         summary.unanswered = self.slots.iter().filter(|slot| slot.outstanding).count() as u64;
+        summary.stale_reads = self.parts.workload.stale_reads();
         summary.wrong_replies = self.parts.table.wrong().to_vec();
         summary.dropped = self.parts.links.dropped();
         summary.completed = self.slots.iter().map(|slot| slot.completed).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ed25519_dalek::Signer as _;
 
 use super::wide::keyed_tags;
-use super::{AuthBlock, Keyring, LinkClass, proof_bytes};
+use super::{AuthBlock, BlockKind, Keyring, LinkClass, proof_bytes};
 use crate::limits::{SIGNATURE_BYTES, TAG_BYTES};
 use crate::requests::{Proofs, RequestTable};
 use crate::settings::Strategy;
@@ -76,6 +76,19 @@ impl Sealer {
     /// If the digests have not been computed: that would be our own error.
     #[must_use]
     pub fn seal_requests(&mut self, table: &RequestTable) -> Proofs {
+        self.seal_table(BlockKind::Request, table)
+    }
+
+    /// The same of read-only requests.
+    ///
+    /// # Panics
+    /// If the digests have not been computed: that would be our own error.
+    #[must_use]
+    pub fn seal_reads(&mut self, table: &RequestTable) -> Proofs {
+        self.seal_table(BlockKind::Read, table)
+    }
+
+    fn seal_table(&mut self, kind: BlockKind, table: &RequestTable) -> Proofs {
         assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are sealed");
         let strategy = self.keyring.strategy(LinkClass::ClientToReplica);
         if strategy == Strategy::None {
@@ -84,7 +97,7 @@ impl Sealer {
         let cluster = self.keyring.cluster();
         self.blocks.clear();
         self.blocks.extend((0..table.len()).map(|index| {
-            AuthBlock::request(cluster, table.clients[index], table.timestamps[index], &table.digests[index])
+            AuthBlock::of_client(kind, cluster, table.clients[index], table.timestamps[index], &table.digests[index])
         }));
         if strategy == Strategy::Mac {
             return self.tag_columns();

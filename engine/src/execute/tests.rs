@@ -17,7 +17,7 @@ const CHECKPOINT_INTERVAL: u64 = 4;
 fn executor(app: impl Application + 'static) -> Executor {
     let client_nodes = vec![(NodeId(4), 0..10), (NodeId(5), 10..11), (NodeId(6), 11..20)];
     Executor::new(
-        ExecutorConfig { own: ReplicaId(0), client_nodes, checkpoint_interval: CHECKPOINT_INTERVAL },
+        ExecutorConfig { own: ReplicaId(0), client_nodes, checkpoint_interval: CHECKPOINT_INTERVAL, designates: None },
         Box::new(app),
     )
 }
@@ -50,7 +50,7 @@ fn execute(executor: &mut Executor, requests: &[(u32, u64)]) -> Vec<Done> {
 /// The replies in `out` as (node, client, timestamp, result).
 fn replies(out: &[Done]) -> Vec<(u16, u32, u64, Vec<u8>)> {
     let tables = out.iter().filter_map(|done| match done {
-        Done::Replies { node, view, replies } => {
+        Done::Replies { node, view, replies, .. } => {
             assert_eq!(*view, View(3));
             Some((node, replies))
         }
@@ -87,7 +87,15 @@ fn duplicates_are_answered_from_the_cache_and_older_requests_dropped() {
     let out = replies(&execute(&mut executor, &requests));
     assert_eq!(out[0], first[0]);
     assert_eq!(out.iter().map(|reply| reply.2).collect::<Vec<_>>(), [1, 2, 3]);
-    let counters = Counters { operations: 3, batches: 2, resent: 1, repeated: 2, outdated: 2, unknown: 1, withheld: 0 };
+    let counters = Counters {
+        operations: 3,
+        batches: 2,
+        resent: 1,
+        repeated: 2,
+        outdated: 2,
+        unknown: 1,
+        ..Counters::default()
+    };
     assert_eq!(executor.counters(), counters);
     let (executed, last_timestamp) = executor.clients();
     assert_eq!((executed[0], last_timestamp[0], executed.len()), (3, 3, 20));
@@ -370,7 +378,7 @@ fn nothing_but_the_vouched_state_ahead_is_installed() {
     assert_eq!(laggard.restore(sequence, Digest([1; 32]), &chunks), Err(other));
     assert!(!laggard.install(SequenceNumber(8), digest, chunks.clone()));
     let mut smaller = Executor::new(
-        ExecutorConfig { own: ReplicaId(1), client_nodes: vec![(NodeId(4), 0..3)], checkpoint_interval: 4 },
+        ExecutorConfig { own: ReplicaId(1), client_nodes: vec![(NodeId(4), 0..3)], checkpoint_interval: 4, designates: None },
         Box::new(Kv::new()),
     );
     assert_eq!(smaller.restore(sequence, digest, &chunks), Err(SnapshotError::OtherClients { found: 20, wanted: 3 }));

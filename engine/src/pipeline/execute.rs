@@ -1,5 +1,6 @@
 //! The execute stage: applies committed batches in order and answers clients.
 
+use std::sync::Arc;
 use std::sync::mpsc::Receiver as Queries;
 use std::vec::IntoIter;
 
@@ -8,13 +9,13 @@ use hdrhistogram::Histogram;
 use crate::control::ClientsAnswer;
 use crate::execute::{Done, Executor};
 use crate::limits::REPLIES_PER_STEP_BYTES;
-use crate::pipeline::board::{Board, Query};
+use crate::pipeline::board::{Board, Query, Reached};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::order::{Feedback, Work, phase_histogram, phase_report};
 use crate::pipeline::stage::{Counts, Stage, count_many};
 use crate::protocol::Stamps;
-use crate::requests::ReplyTable;
+use crate::requests::{ReplyTable, RequestTable};
 use crate::types::{NodeId, Time, View};
 
 /// Replies of one batch to one client node, on their way to the egress stage.
@@ -26,18 +27,35 @@ pub struct Answers {
     pub view: View,
     /// When the batch was executed.
     pub executed: Time,
+    /// Whether they answer read-only requests.
+    pub reads: bool,
     /// The replies.
     pub replies: ReplyTable,
 }
 
+/// What comes to the execute stage past the order stage: read-only requests, verified.
+#[derive(Default)]
+pub struct ReadLinks {
+    /// One from each verify stage.
+    pub input: Vec<Receiver<Arc<RequestTable>>>,
+    /// Told by the order stage.
+    pub reached: Reached,
+}
+
 /// Most link items that one step takes.
 const ITEMS_PER_STEP: usize = 16;
+/// Most tables of read-only requests that one step answers, after what was ordered: a few, so that batches never wait
+/// for long, and always some, so that reads do not wait for the batches to end.
+const READS_PER_STEP: usize = 4;
 
 /// The stage's context.
 pub struct Execute {
     executor: Executor,
     clock: Clock,
     input: Receiver<Vec<Work>>,
+    reads: ReadLinks,
+    /// Whose reads are next.
+    next_read: usize,
     /// What is left of the item that was taken last.
     in_hand: IntoIter<Work>,
     feedback: Sender<Vec<Feedback>>,
@@ -79,6 +97,8 @@ impl Execute {
             executor,
             clock,
             input,
+            reads: ReadLinks::default(),
+            next_read: 0,
             in_hand: Vec::new().into_iter(),
             feedback,
             answers,
@@ -91,6 +111,37 @@ impl Execute {
                 executed: phase_histogram(),
             },
         }
+    }
+
+    /// The same stage, answering the read-only requests that come over these links too.
+    #[must_use]
+    pub fn reading(self, reads: ReadLinks) -> Self {
+        Self { reads, ..self }
+    }
+
+    /// Answers some read-only requests, from each link in turn, until the step has made as many bytes as it may.
+    fn answer_reads(&mut self, mut bytes: usize) -> bool {
+        let mut any = false;
+        let links = self.reads.input.len();
+        for _ in 0..READS_PER_STEP {
+            if bytes >= REPLIES_PER_STEP_BYTES || self.is_stalled() {
+                break;
+            }
+            let mut table = None;
+            for _ in 0..links {
+                self.next_read = (self.next_read + 1) % links;
+                table = self.reads.input[self.next_read].receive();
+                if table.is_some() {
+                    break;
+                }
+            }
+            let Some(table) = table else { break };
+            any = true;
+            self.executor.query(self.reads.reached.view(), &table, &mut self.done);
+            bytes += self.done.iter().map(Done::reply_bytes).sum::<usize>();
+            self.hand_on();
+        }
+        any
     }
 
     /// Does what is in hand, as long as replies are fewer than a step makes. Returns the bytes of the replies.
@@ -135,7 +186,9 @@ impl Execute {
         let bytes = self.done.iter().map(Done::reply_bytes).sum();
         for done in self.done.drain(..) {
             match done {
-                Done::Replies { node, view, replies } => answers.push(Answers { node, view, executed, replies }),
+                Done::Replies { node, view, reads, replies } => {
+                    answers.push(Answers { node, view, executed, reads, replies });
+                }
                 Done::Executed(sequence) => feedback.push(Feedback::Executed(sequence)),
                 Done::Checkpoint(sequence, digest) => feedback.push(Feedback::Checkpoint(sequence, digest)),
                 Done::NotExecuted(table) => feedback.push(Feedback::NotExecuted(table)),
@@ -191,11 +244,13 @@ impl Stage for Execute {
                 break;
             }
         }
-        any
+        any | self.answer_reads(bytes)
     }
 
     fn has_work(&self) -> bool {
-        !self.in_hand.as_slice().is_empty() || !self.input.is_empty()
+        !self.in_hand.as_slice().is_empty()
+            || !self.input.is_empty()
+            || self.reads.input.iter().any(|link| !link.is_empty())
     }
 
     fn is_stalled(&self) -> bool {
@@ -203,7 +258,7 @@ impl Stage for Execute {
     }
 
     fn queue_len(&self) -> usize {
-        self.input.len()
+        self.input.len() + self.reads.input.iter().map(Receiver::len).sum::<usize>()
     }
 
     fn post(&mut self, board: &mut Board) {
@@ -211,6 +266,7 @@ impl Stage for Execute {
         let counters = self.executor.counters();
         report.executed_ops = counters.operations;
         report.batches = counters.batches;
+        report.reads = counters.reads;
         report.executed_sequence = self.executor.executed();
         report.ledger_digest = self.executor.ledger().to_string();
         let phases = [
@@ -228,6 +284,7 @@ impl Stage for Execute {
             ("reply_withheld", counters.withheld),
             ("request_outdated", counters.outdated),
             ("client_unknown", counters.unknown),
+            ("read_not_answered", counters.reads_refused),
         ];
         let mut ignored = Counts::new();
         for (reason, many) in passed_over {
@@ -239,7 +296,6 @@ impl Stage for Execute {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::mpsc::channel;
 
     use super::*;
@@ -263,7 +319,12 @@ mod tests {
     fn replies_under_way_are_bounded_whatever_is_asked_for() {
         const RECALLS: usize = 256;
         let config =
-            ExecutorConfig { own: ReplicaId(0), client_nodes: vec![(NodeId(4), 0..4)], checkpoint_interval: 128 };
+            ExecutorConfig {
+            own: ReplicaId(0),
+            client_nodes: vec![(NodeId(4), 0..4)],
+            checkpoint_interval: 128,
+            designates: None,
+        };
         let executor = Executor::new(config, Box::new(Null::new(RESULT_BYTES_MAX)));
         let ((mut work, input), (feedback, _fed)) = (link(), link());
         let (answers, mut answered) = link();

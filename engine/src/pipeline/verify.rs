@@ -5,6 +5,7 @@
 //! slice of the work for clients (`clients`), so that peers come first and clients are never forgotten. What peers pass
 //! on with its origin's signature has a budget of its own (`origins`).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::app::Validator;
@@ -15,7 +16,7 @@ use crate::pipeline::credit::Credit;
 use crate::pipeline::intake::{self, Frames, Source};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::stage::{Counts, Stage, count, count_many};
-use crate::pipeline::verify::clients::{Clients, Pending};
+use crate::pipeline::verify::clients::{Clients, Origin, Pending};
 use crate::pipeline::verify::origins::Origins;
 use crate::protocol::message::{PrePrepare, Verdict};
 use crate::protocol::{Authentic, Ignored, Input, Message};
@@ -49,6 +50,8 @@ pub struct VerifyLinks {
     pub clients: Receiver<Frames>,
     /// To the order stage.
     pub output: Sender<Verified>,
+    /// To the execute stage: read-only requests, which are not ordered. None where the cluster orders all.
+    pub reads: Option<Sender<Arc<RequestTable>>>,
     /// Told to the network and the other verify stages.
     pub blame: Blame,
     /// Given back to the network.
@@ -70,6 +73,8 @@ pub struct Verify {
     quantum: u32,
     clients: Clients,
     origins: Origins,
+    /// Read-only requests that the execute stage has no room for yet, each with its node and the credit to give back.
+    waiting_reads: VecDeque<(Arc<RequestTable>, NodeId, u32)>,
     good: Vec<bool>,
     good_requests: Vec<bool>,
     refused: Counts,
@@ -86,6 +91,7 @@ impl Verify {
             quantum: intake::quantum(&keyring),
             clients: Clients::new(&keyring),
             origins: Origins::new(keyring.quorums().n()),
+            waiting_reads: VecDeque::new(),
             keyring,
             validator,
             links,
@@ -137,6 +143,10 @@ impl Verify {
         let mut inputs = Vec::new();
         let mut received = Time(u64::MAX);
         while let Some(done) = self.clients.pop_done() {
+            if done.reads {
+                self.hand_on_reads(done);
+                continue;
+            }
             received = received.min(done.received);
             self.links.credit.give_back(done.source.node(), done.credit);
             inputs.extend(self.input_of(done));
@@ -147,11 +157,40 @@ impl Verify {
         true
     }
 
+    /// Read-only requests that prove themselves go past the order stage. Their node gets its credit back when the execute
+    /// stage has taken them, so that what waits for it is bounded, and nobody else waits.
+    fn hand_on_reads(&mut self, done: Pending) {
+        let Pending { source, table, mut good, credit, .. } = done;
+        count_many(&mut self.refused, "not_a_read", self.validator.refuse_writes(&table, &mut good) as u64);
+        match keep_good(table, &mut good, &self.validator, &mut self.refused) {
+            Some(table) => self.waiting_reads.push_back((table, source.node(), credit)),
+            None => self.links.credit.give_back(source.node(), credit),
+        }
+    }
+
+    /// Sends read-only requests as long as the execute stage has room. True if any went.
+    fn send_reads(&mut self) -> bool {
+        let Some(link) = &mut self.links.reads else { return false };
+        let mut any = false;
+        while link.has_room()
+            && let Some((table, node, credit)) = self.waiting_reads.pop_front()
+        {
+            link.send(table);
+            self.links.credit.give_back(node, credit);
+            any = true;
+        }
+        any
+    }
+
     /// Which lane something came in makes no difference to what has to be proven.
     fn parse(&mut self, Frames { received, source, frames, .. }: Frames) {
         for frame in frames {
             let outcome = match (source, frame.kind) {
-                (Source::Client(node), FrameKind::Requests) => self.parse_requests(received, node, frame),
+                (Source::Client(node), FrameKind::Requests) => self.parse_requests(received, node, frame, false),
+                (Source::Client(node), FrameKind::Reads) if self.links.reads.is_some() => {
+                    self.parse_requests(received, node, frame, true)
+                }
+                (Source::Client(_), FrameKind::Reads) => Err("reads_are_ordered"),
                 (Source::Client(_), _) => Err("unexpected_kind"),
                 (_, FrameKind::Forward) => self.parse_forward(received, frame),
                 (_, FrameKind::PrePrepare) => self.refuse_early(&frame).and_then(|()| self.parse_message(frame)),
@@ -163,14 +202,20 @@ impl Verify {
         }
     }
 
-    fn parse_requests(&mut self, received: Time, node: NodeId, frame: Frame) -> Result<(), &'static str> {
+    fn parse_requests(
+        &mut self,
+        received: Time,
+        node: NodeId,
+        frame: Frame,
+        reads: bool,
+    ) -> Result<(), &'static str> {
         let table = self.decoder.requests(frame.body).map_err(|error| error.name())?;
         // A client node speaks for its own logical clients only.
         let range = self.keyring.clients_of(node).unwrap_or_default();
         if !table.clients.iter().all(|client| range.contains(&client.0)) {
             return Err("foreign_client");
         }
-        self.clients.push(Source::Client(node), received, table, None);
+        self.clients.push(Source::Client(node), received, table, Origin::Client { reads });
         Ok(())
     }
 
@@ -185,7 +230,7 @@ impl Verify {
         }
         let signature = <[u8; 64]>::try_from(&decoded.proof[..]).ok();
         let Message::Forward(table) = decoded.message else { unreachable!("the frame's kind says what it holds") };
-        self.clients.push(Source::Forwards(sender), received, Arc::unwrap_or_clone(table), signature);
+        self.clients.push(Source::Forwards(sender), received, Arc::unwrap_or_clone(table), Origin::Peer { signature });
         Ok(())
     }
 
@@ -336,6 +381,7 @@ impl Stage for Verify {
         if !self.links.output.is_held() {
             any |= self.step_clients();
         }
+        any |= self.send_reads();
         any
     }
 
@@ -344,7 +390,7 @@ impl Stage for Verify {
     }
 
     fn is_stalled(&self) -> bool {
-        self.links.output.is_held()
+        self.links.output.is_held() || !self.waiting_reads.is_empty()
     }
 
     fn queue_len(&self) -> usize {

@@ -33,6 +33,12 @@ named_enum! {
         VoteBeforeDurable = "vote-before-durable",
         /// What outlived its process in the page cache is taken for durable when the log is read again.
         RecoveredUnsynced = "recovered-unsynced",
+        /// A read-only request is complete with f + 1 equal replies.
+        ReadQuorumWeak = "read-quorum-weak",
+        /// Where there are read-only requests, an operation is complete with f + 1 equal replies.
+        WriteQuorumWeak = "write-quorum-weak",
+        /// Answers to read-only requests do not tell the version of what was read.
+        ReadUnversioned = "read-unversioned",
         /// The view timer is never started, so a faulty primary stays.
         TimerForgotten = "timer-forgotten",
     }

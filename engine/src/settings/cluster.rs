@@ -14,7 +14,7 @@ use crate::limits::{
     VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use crate::quorum::Quorums;
-use crate::settings::options::Authentication;
+use crate::settings::options::{Authentication, Reads, Replies};
 use crate::types::{ClientId, NodeId};
 
 /// What is wrong with a cluster file.
@@ -100,6 +100,10 @@ pub struct ClusterSettings {
     pub protocol: String,
     /// Who proves what to whom.
     pub authentication: Authentication,
+    /// Who sends results, and who their digests.
+    pub replies: Replies,
+    /// Whether operations that change nothing are ordered.
+    pub reads: Reads,
     /// The watermark window L: how many sequence numbers past the stable checkpoint may be in use. At least twice the
     /// checkpoint interval.
     pub window: u64,
@@ -123,6 +127,8 @@ impl Default for ClusterSettings {
         Self {
             protocol: "pbft".into(),
             authentication: Authentication { clients: mac, replicas: mac, replies: mac },
+            replies: Replies::Full,
+            reads: Reads::Ordered,
             window: 256,
             checkpoint_interval: 128,
             view_timeout_ms: 1000,
@@ -348,6 +354,8 @@ impl ClusterFile {
             ("n".into(), quorums.n().to_string()),
             ("f".into(), quorums.f().to_string()),
             ("authentication".into(), s.authentication.to_string()),
+            ("replies".into(), s.replies.to_string()),
+            ("reads".into(), s.reads.to_string()),
             ("window".into(), s.window.to_string()),
             ("checkpoint_interval".into(), s.checkpoint_interval.to_string()),
             ("view_timeout_ms".into(), s.view_timeout_ms.to_string()),

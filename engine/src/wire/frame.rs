@@ -21,7 +21,7 @@ use crate::types::NodeId;
 /// "HP": the first thing that a stream of something else gets wrong.
 pub const MAGIC: u16 = u16::from_le_bytes(*b"HP");
 /// Version of all layouts of this folder.
-pub const WIRE_VERSION: u8 = 3;
+pub const WIRE_VERSION: u8 = 4;
 /// Bytes of the header that the checksum covers.
 const CHECKED_BYTES: usize = 12;
 
@@ -78,6 +78,10 @@ frame_kinds! {
     Requests = 16,
     /// A replica's replies.
     Replies = 17,
+    /// A client node's read-only requests.
+    Reads = 18,
+    /// A replica's replies to read-only requests.
+    ReadReplies = 19,
     /// A pre-prepare.
     PrePrepare = 32,
     /// A prepare.

@@ -89,7 +89,7 @@ impl Application for False {
         }
     }
 
-    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> bool {
+    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> Option<u64> {
         self.0.query(operation, result)
     }
 

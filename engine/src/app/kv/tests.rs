@@ -107,7 +107,7 @@ proptest! {
             let bytes = operation.encoded();
             prop_assert_eq!(Operation::decode(&bytes), Ok(operation.borrow()));
             let mut queried = Vec::new();
-            let read_only = kv.query(&bytes, &mut queried);
+            let read_only = kv.query(&bytes, &mut queried).is_some();
             prop_assert_eq!(read_only, matches!(operation, Owned::Read(_) | Owned::Scan(..)));
             let result = execute(&mut kv, &bytes);
             prop_assert_eq!(&result, &expect(&mut oracle, operation));

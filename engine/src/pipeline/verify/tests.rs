@@ -50,6 +50,7 @@ impl Harness {
             peers: Receiver::new(peers_out),
             clients: Receiver::new(clients_out),
             output: Sender::new(output, Doorbell::parker().0),
+            reads: None,
             blame: blame.clone(),
             credit: credit.clone(),
             reached: reached.clone(),
