@@ -38,8 +38,7 @@ impl Reads {
 
     /// A request was answered by a quorum, so long after it was sent.
     pub(crate) const fn on_complete(&mut self, took_ns: u64) {
-        self.usual_ns =
-            if self.usual_ns == 0 { took_ns } else { self.usual_ns - self.usual_ns / 64 + took_ns / 64 };
+        self.usual_ns = if self.usual_ns == 0 { took_ns } else { self.usual_ns - self.usual_ns / 64 + took_ns / 64 };
     }
 
     /// The clients whose request has waited for long enough. `waits` says whether a client still waits for a request.

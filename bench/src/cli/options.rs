@@ -15,7 +15,8 @@ use hippodrome_engine::limits::{
     SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX, VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use hippodrome_engine::settings::{
-    Authentication, Batching, ClusterSettings, Durability, Placement, Reads, Replies, Strategy, TransportChoice, WaitChoice,
+    Authentication, Batching, ClusterSettings, Durability, Placement, Reads, Replies, Strategy, TransportChoice,
+    WaitChoice,
 };
 use hippodrome_loadgen::generator::Mode;
 use serde::Serialize;

@@ -12,14 +12,14 @@ use crate::types::View;
 impl Executor {
     /// Answers no read-only requests from now on: this replica was started anew, and may have told clients of a state
     /// ahead of the one that it has. A quorum with it in the place of a correct replica would not tell of everything
-    /// that was complete. Clients do without its answer.
+    /// that was complete. It says so, and clients do without its answer.
     pub const fn refuse_reads(&mut self) {
         self.answers_reads = false;
     }
 
     /// Answers the read-only requests of `table`, with `view` as the replica's view, and appends the replies to `out`.
     /// The client table has no part in it: they are numbered apart, and to answer one twice does no harm. Each answer
-    /// ends with the version of what was read. What can not be answered so is passed over; clients have it ordered.
+    /// ends with the version of what was read; what can not be answered gets an empty one, so that nobody waits for it.
     pub fn query(&mut self, view: View, table: &RequestTable, out: &mut Vec<Done>) {
         for index in 0..table.len() {
             let client = table.clients[index];
@@ -28,14 +28,12 @@ impl Executor {
                 continue;
             }
             self.results.clear();
-            let version = if self.answers_reads {
-                self.state.app.query(table.operation(index), &mut self.results)
-            } else {
-                None
-            };
+            let version =
+                if self.answers_reads { self.state.app.query(table.operation(index), &mut self.results) } else { None };
             let fits = self.results.len() + VERSION_BYTES <= RESULT_BYTES_MAX;
             let Some(version) = version.filter(|_| fits) else {
                 self.counters.reads_refused += 1;
+                self.read_replies.push(client, table.timestamps[index], &[], view, out);
                 continue;
             };
             let version = if self.planted == Some(Planted::ReadUnversioned) { 0 } else { version };

@@ -89,14 +89,7 @@ impl Replies {
 
     /// Adds a reply with its result as it is.
     #[inline]
-    fn push_whole(
-        &mut self,
-        client: ClientId,
-        timestamp: Timestamp,
-        result: &[u8],
-        view: View,
-        out: &mut Vec<Done>,
-    ) {
+    fn push_whole(&mut self, client: ClientId, timestamp: Timestamp, result: &[u8], view: View, out: &mut Vec<Done>) {
         self.sheet(client, result.len(), view, out).push(client, timestamp, result);
     }
 

@@ -314,12 +314,44 @@ mod tests {
         (Sender::new(producer, Doorbell::parker().0), Receiver::new(consumer))
     }
 
+    /// Reads without end, and batches behind them: both get on in every step.
+    #[test]
+    fn reads_and_batches_do_not_wait_for_each_other_to_end() {
+        let config = ExecutorConfig {
+            own: ReplicaId(0),
+            client_nodes: vec![(NodeId(4), 0..4)],
+            checkpoint_interval: 128,
+            designates: None,
+        };
+        let executor = Executor::new(config, Box::new(Null::new(8)));
+        let ((mut work, input), (feedback, _fed)) = (link(), link());
+        let (answers, mut answered) = link();
+        let (_ask, queries) = channel();
+        let (mut reads, input_of_reads) = link();
+        let links = ReadLinks { input: vec![input_of_reads], reached: Reached::default() };
+        let mut execute = Execute::new(executor, Clock::start(), input, feedback, answers, queries).reading(links);
+        let table = Arc::new(table(&[(0, 1, Vec::new())]));
+        (0..256).for_each(|_| reads.send(Arc::clone(&table)));
+        for sequence in 1..=64 {
+            let batch = Batch::new(table.as_ref().clone());
+            let sequence = SequenceNumber(sequence);
+            work.send(vec![Work::Execute(Execution { sequence, view: View(0), batch, stamps: Stamps::default() })]);
+        }
+        for step in 1..=4 {
+            assert!(execute.step(Time(0)));
+            assert_eq!(execute.executor.executed(), SequenceNumber(16 * step));
+            assert_eq!(execute.executor.counters().reads, 4 * step);
+        }
+        let of_reads = std::iter::from_fn(|| answered.receive()).flatten().filter(|answers| answers.reads).count();
+        assert_eq!(of_reads, 16);
+        assert!(execute.has_work(), "more reads wait");
+    }
+
     /// One item of work that asks for a gigabyte of cached results, of an egress stage that is slow.
     #[test]
     fn replies_under_way_are_bounded_whatever_is_asked_for() {
         const RECALLS: usize = 256;
-        let config =
-            ExecutorConfig {
+        let config = ExecutorConfig {
             own: ReplicaId(0),
             client_nodes: vec![(NodeId(4), 0..4)],
             checkpoint_interval: 128,

@@ -161,11 +161,22 @@ impl Verify {
     /// stage has taken them, so that what waits for it is bounded, and nobody else waits.
     fn hand_on_reads(&mut self, done: Pending) {
         let Pending { source, table, mut good, credit, .. } = done;
-        count_many(&mut self.refused, "not_a_read", self.validator.refuse_writes(&table, &mut good) as u64);
-        match keep_good(table, &mut good, &self.validator, &mut self.refused) {
+        let proven = keep_good(table, &mut good, &self.validator, &mut self.refused);
+        match proven.and_then(|table| self.keep_reads(table)) {
             Some(table) => self.waiting_reads.push_back((table, source.node(), credit)),
             None => self.links.credit.give_back(source.node(), credit),
         }
+    }
+
+    /// The requests that change nothing, `None` if there are none.
+    fn keep_reads(&mut self, table: Arc<RequestTable>) -> Option<Arc<RequestTable>> {
+        let mut good = vec![true; table.len()];
+        let writes = self.validator.refuse_writes(&table, &mut good);
+        if writes == 0 {
+            return Some(table);
+        }
+        count_many(&mut self.refused, "not_a_read", writes as u64);
+        (writes < table.len()).then(|| Arc::new(table.select(&indices_of(&good))))
     }
 
     /// Sends read-only requests as long as the execute stage has room. True if any went.
@@ -202,13 +213,7 @@ impl Verify {
         }
     }
 
-    fn parse_requests(
-        &mut self,
-        received: Time,
-        node: NodeId,
-        frame: Frame,
-        reads: bool,
-    ) -> Result<(), &'static str> {
+    fn parse_requests(&mut self, received: Time, node: NodeId, frame: Frame, reads: bool) -> Result<(), &'static str> {
         let table = self.decoder.requests(frame.body).map_err(|error| error.name())?;
         // A client node speaks for its own logical clients only.
         let range = self.keyring.clients_of(node).unwrap_or_default();
@@ -363,8 +368,13 @@ fn keep_good(
     }
     count_many(refused, "bad_request_proof", unproven as u64);
     count_many(refused, "invalid_operation", invalid as u64);
-    let indices: Vec<usize> = good.iter().enumerate().filter_map(|(index, good)| good.then_some(index)).collect();
+    let indices = indices_of(good);
     (!indices.is_empty()).then(|| Arc::new(table.select(&indices)))
+}
+
+/// Where the marks are.
+fn indices_of(good: &[bool]) -> Vec<usize> {
+    good.iter().enumerate().filter_map(|(index, good)| good.then_some(index)).collect()
 }
 
 impl Stage for Verify {

@@ -6,6 +6,6 @@ pub mod options;
 
 pub use cluster::{ClusterFile, ClusterSettings, Node, Role, SettingsError};
 pub use options::{
-    Authentication, Batching, Durability, OnCorruptLog, OptionError, Placement, Reads, Replies, Strategy, TransportChoice,
-    WaitChoice,
+    Authentication, Batching, Durability, OnCorruptLog, OptionError, Placement, Reads, Replies, Strategy,
+    TransportChoice, WaitChoice,
 };

@@ -126,7 +126,9 @@ fn encode_range(out: &mut Vec<u8>, replies: &ReplyTable, view: View, start: usiz
         out.push(FORMS_NONE);
     } else {
         out.push(FORMS_EACH);
-        out.extend(replies.digested[start..end].iter().map(|digested| if *digested { FORM_DIGEST } else { FORM_WHOLE }));
+        out.extend(
+            replies.digested[start..end].iter().map(|digested| if *digested { FORM_DIGEST } else { FORM_WHOLE }),
+        );
     }
     out.extend_from_slice(&replies.results[from as usize..to as usize]);
 }

@@ -229,9 +229,10 @@ impl Checks {
         result: &[u8],
         is_digest: bool,
     ) {
-        let expected = self.results.get(&(client, timestamp)).map(|(result, _)| {
-            if is_digest { result_digest(result).0.to_vec() } else { result.clone() }
-        });
+        let expected = self
+            .results
+            .get(&(client, timestamp))
+            .map(|(result, _)| if is_digest { result_digest(result).0.to_vec() } else { result.clone() });
         if expected.as_deref() != Some(result) {
             self.fail(Checker::Replies, || {
                 format!("r{who} answers c{client} t{timestamp} with {result:?}; the ledger gives {expected:?}")

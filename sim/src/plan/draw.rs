@@ -118,7 +118,8 @@ fn faulty(plan: &Plan, random: &mut Random) -> Vec<Faulty> {
 }
 
 fn behaviour(replica: u16, random: &mut Random) -> Faulty {
-    let correct = Faulty { replica, kinds: Vec::new(), twins: false, mutate_permille: 0, false_state: false, stale_reads: false };
+    let correct =
+        Faulty { replica, kinds: Vec::new(), twins: false, mutate_permille: 0, false_state: false, stale_reads: false };
     match random.below(10) {
         0 | 1 => Faulty { twins: true, ..correct },
         2 => Faulty { mutate_permille: random.pick(&[20, 200, 600]), ..correct },

@@ -186,7 +186,7 @@ impl Replica {
             position: core.position(),
             core,
             executor,
-            shadow: false_state.then(|| Shadow::new(executor_config(plan, self.id), plan.chunk_bytes)),
+            shadow: false_state.then(|| Shadow::new(executor_config(plan, self.id), store(plan), plan.chunk_bytes)),
             tap,
             timers: BTreeMap::new(),
             gate: VecDeque::new(),
@@ -258,9 +258,14 @@ fn executor_config(plan: &Plan, own: ReplicaId) -> ExecutorConfig {
     }
 }
 
-fn executor(plan: &Plan, planted: Option<Planted>, own: ReplicaId) -> Executor {
+/// The store that all replicas begin with.
+fn store(plan: &Plan) -> Kv {
     let kv = if plan.reads == Reads::ReadOnly { Kv::new().versioned() } else { Kv::new() };
-    let mut executor = Executor::new(executor_config(plan, own), Box::new(kv.preloaded(RECORDS, VALUE_BYTES)));
+    kv.preloaded(RECORDS, VALUE_BYTES)
+}
+
+fn executor(plan: &Plan, planted: Option<Planted>, own: ReplicaId) -> Executor {
+    let mut executor = Executor::new(executor_config(plan, own), Box::new(store(plan)));
     executor.plant(planted);
     executor.cut_snapshots(plan.chunk_bytes);
     executor

@@ -93,6 +93,9 @@ impl World<'_> {
         });
         for replies in replies {
             for index in (0..replies.len()).filter(|index| !replies.is_digest(*index)) {
+                if replies.result(index).is_empty() {
+                    continue; // it gives no answer
+                }
                 let number = replies.timestamps[index];
                 let asked = table.timestamps.iter().position(|timestamp| *timestamp == number).unwrap_or_default();
                 let result = replies.result(index);
@@ -106,7 +109,8 @@ impl World<'_> {
     /// The honest replica that has executed least and answers.
     fn farthest_behind(&self) -> Option<usize> {
         let executed = |at: usize| self.replicas[at].process.as_ref().map(|process| process.executor.executed());
-        let honest = (0..self.replicas.len()).filter(|at| self.replicas[*at].is_correct() && self.replicas[*at].life == 1);
+        let honest =
+            (0..self.replicas.len()).filter(|at| self.replicas[*at].is_correct() && self.replicas[*at].life == 1);
         honest.filter_map(|at| Some((executed(at)?, at))).min().map(|(_, at)| at)
     }
 
@@ -204,10 +208,8 @@ impl World<'_> {
             }
             for arrival in self.network.arrivals(self.now, sender, Endpoint::CLIENTS).into_iter().flatten() {
                 let result = result.clone();
-                self.queue.push(
-                    arrival,
-                    Event::Reply(Reply { from, view, client, timestamp, result, is_digest, reads }),
-                );
+                self.queue
+                    .push(arrival, Event::Reply(Reply { from, view, client, timestamp, result, is_digest, reads }));
             }
         }
     }

@@ -154,7 +154,8 @@ fn clients_get_wrong_results_or_wrong_proofs() {
             &[Kind::CorruptMac, Kind::WrongReply],
         ] {
             let replies = replies.clone();
-            let answers = Answers { node: CLIENT_NODE, view: View(0), executed: Time(0), reads: false, replies: replies.clone() };
+            let answers =
+                Answers { node: CLIENT_NODE, view: View(0), executed: Time(0), reads: false, replies: replies.clone() };
             let outgoing = sent(strategy, kinds, Vec::new(), vec![answers]);
             let [Outgoing { to: Destination::Client(CLIENT_NODE, ClientId(1)), bytes }] = &outgoing[..] else {
                 panic!("{outgoing:?}")

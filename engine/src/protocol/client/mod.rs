@@ -166,7 +166,12 @@ impl ClientTable {
         let Some(read) = operation_of(&mut self.reads, self.first, &self.quorums, reply) else {
             return ReplyOutcome::Unknown;
         };
-        let mut outcome = read.count(reply, self.needed[1], None);
+        // Shorter than any answer: this replica gives none.
+        let mut outcome = if !reply.is_digest && reply.result.len() < VERSION_BYTES {
+            read.abstain(reply)
+        } else {
+            read.count(reply, self.needed[1], None)
+        };
         if outcome == ReplyOutcome::Counted && read.tally.is_hopeless(self.quorums.n(), self.needed[1]) {
             outcome = ReplyOutcome::Hopeless;
         }
@@ -276,6 +281,13 @@ impl Operation {
         assert!(timestamp > self.timestamp, "timestamps rise");
         self.timestamp = timestamp;
         self.tally.begin();
+    }
+
+    fn abstain(&mut self, reply: &Reply<'_>) -> ReplyOutcome {
+        if reply.timestamp < self.timestamp {
+            return ReplyOutcome::Stale;
+        }
+        self.tally.abstain(reply)
     }
 
     fn count(&mut self, reply: &Reply<'_>, needed: usize, wrong: Option<&mut [u64]>) -> ReplyOutcome {

@@ -106,6 +106,16 @@ impl Tally {
         ReplyOutcome::Completed
     }
 
+    /// A replica says that it has no vote to give.
+    pub(super) fn abstain(&mut self, reply: &Reply<'_>) -> ReplyOutcome {
+        let voter = 1 << reply.replica.0;
+        if self.answered & voter != 0 {
+            return ReplyOutcome::Duplicate;
+        }
+        self.answered |= voter;
+        if self.is_over() { ReplyOutcome::Stale } else { ReplyOutcome::Counted }
+    }
+
     /// A replica that has voted says more: the result whose digest enough have vouched for may be what was missing.
     #[cold]
     fn count_again(&mut self, reply: &Reply<'_>, needed: usize, wrong: Option<&mut [u64]>) -> ReplyOutcome {

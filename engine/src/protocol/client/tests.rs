@@ -1,4 +1,5 @@
 use super::*;
+use crate::requests::result_digest;
 
 fn table(n: usize) -> ClientTable {
     ClientTable::new(Quorums::new(n).unwrap(), ClientId(10), 2)
@@ -98,4 +99,167 @@ fn a_client_has_one_outstanding_operation() {
     let mut table = table(4);
     table.begin(ClientId(11), Timestamp(1));
     table.begin(ClientId(11), Timestamp(2));
+}
+
+/// More than a digest takes.
+const LONG: [u8; 40] = [7; 40];
+
+fn digest(replica: u16, timestamp: u64, digest: &[u8; 32]) -> Reply<'_> {
+    Reply { is_digest: true, ..reply(replica, timestamp, digest) }
+}
+
+#[test]
+fn each_replica_is_designated_in_turn() {
+    for n in [4, 5, 7] {
+        let of_client = (1..=n as u64).map(|timestamp| designated(ClientId(3), Timestamp(timestamp), n).0);
+        let among_clients = (0..n as u32).map(|client| designated(ClientId(client), Timestamp(9), n).0);
+        for turns in [of_client.collect::<Vec<_>>(), among_clients.collect()] {
+            let mut turns = turns;
+            turns.sort_unstable();
+            assert_eq!(turns, (0..n as u16).collect::<Vec<_>>());
+        }
+    }
+    assert!(designated(ClientId(u32::MAX), Timestamp(u64::MAX), 4).0 < 4);
+}
+
+#[test]
+fn digests_vouch_for_a_result_that_one_replica_sends() {
+    let agreed = result_digest(&LONG).0;
+    for whole_at in 0..3u16 {
+        let mut table = table(7); // f + 1 = 3
+        table.begin(ClientId(11), Timestamp(1));
+        for replica in 0..3 {
+            assert_eq!(table.result(ClientId(11)), None);
+            let said = if replica == whole_at { reply(replica, 1, &LONG) } else { digest(replica, 1, &agreed) };
+            let expected = if replica == 2 { ReplyOutcome::Completed } else { ReplyOutcome::Counted };
+            assert_eq!(table.on_reply(&said), expected, "whole from {whole_at}, {replica} speaks");
+        }
+        assert_eq!(table.result(ClientId(11)), Some(&LONG[..]));
+        // Late votes are evidence in either form.
+        assert_eq!(table.on_reply(&digest(3, 1, &agreed)), ReplyOutcome::Stale);
+        assert_eq!(table.on_reply(&digest(4, 1, &[0; 32])), ReplyOutcome::Stale);
+        assert_eq!(table.wrong(), [0, 0, 0, 0, 1, 0, 0]);
+    }
+}
+
+#[test]
+fn without_the_whole_result_digests_complete_nothing_until_somebody_sends_it() {
+    let agreed = result_digest(&LONG).0;
+    let mut table = table(4);
+    table.begin(ClientId(11), Timestamp(1));
+    for replica in [0, 1, 2] {
+        assert_eq!(table.on_reply(&digest(replica, 1, &agreed)), ReplyOutcome::Counted);
+    }
+    assert_eq!(table.on_reply(&digest(0, 1, &agreed)), ReplyOutcome::Duplicate);
+    // Asked again, one replica sends something else than it voted for, another one the result.
+    assert_eq!(table.on_reply(&reply(0, 1, b"something else")), ReplyOutcome::Duplicate);
+    assert_eq!(table.outstanding(ClientId(11)), Some(Timestamp(1)));
+    assert_eq!(table.on_reply(&reply(2, 1, &LONG)), ReplyOutcome::Completed);
+    assert_eq!(table.result(ClientId(11)), Some(&LONG[..]));
+    assert_eq!(table.wrong(), [0; 4]);
+}
+
+#[test]
+fn a_designated_replica_that_lies_is_outvoted() {
+    let agreed = result_digest(&LONG).0;
+    let mut table = table(4);
+    table.begin(ClientId(11), Timestamp(1));
+    assert_eq!(table.on_reply(&reply(3, 1, b"lie")), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&digest(0, 1, &agreed)), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&digest(1, 1, &agreed)), ReplyOutcome::Counted, "the result is missing");
+    assert_eq!(table.on_reply(&reply(3, 1, &LONG)), ReplyOutcome::Completed, "whoever sends it, f + 1 vouch for it");
+    assert_eq!(table.result(ClientId(11)), Some(&LONG[..]));
+    assert_eq!(table.wrong(), [0, 0, 0, 1], "its vote was for something else");
+}
+
+#[test]
+fn a_lie_is_no_vote_for_the_digest_that_follows() {
+    let (agreed, lie) = (result_digest(&LONG).0, result_digest(&[8; 40]).0);
+    let mut table = table(4);
+    table.begin(ClientId(11), Timestamp(1));
+    assert_eq!(table.on_reply(&digest(3, 1, &lie)), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&digest(3, 1, &agreed)), ReplyOutcome::Duplicate);
+    assert_eq!(table.on_reply(&reply(0, 1, &LONG)), ReplyOutcome::Counted, "one vote, not two");
+    assert_eq!(table.on_reply(&digest(1, 1, &agreed)), ReplyOutcome::Completed);
+}
+
+/// An answer to a read: what it gives, and the version.
+fn answer(result: &[u8], version: u64) -> Vec<u8> {
+    [result, &version.to_le_bytes()].concat()
+}
+
+#[test]
+fn reads_and_what_is_ordered_beside_them_need_a_quorum() {
+    for (n, quorum) in [(4, 3), (5, 4), (6, 4), (7, 5), (10, 7)] {
+        let mut table = table(n).with_reads();
+        table.begin(ClientId(11), Timestamp(1));
+        for replica in 0..quorum - 1 {
+            assert_eq!(table.on_reply(&reply(replica, 1, b"ok")), ReplyOutcome::Counted, "n = {n}");
+        }
+        assert_eq!(table.on_reply(&reply(quorum - 1, 1, b"ok")), ReplyOutcome::Completed, "n = {n}");
+        let read = answer(b"value", 9);
+        table.begin_read(ClientId(11), Timestamp(1));
+        for replica in 0..quorum - 1 {
+            assert_eq!(table.on_read_reply(&reply(replica, 1, &read)), ReplyOutcome::Counted, "n = {n}");
+            assert_eq!(table.on_read_reply(&reply(replica, 1, &read)), ReplyOutcome::Duplicate, "n = {n}");
+        }
+        assert_eq!(table.read_result(ClientId(11)), None);
+        assert_eq!(table.on_read_reply(&reply(quorum - 1, 1, &read)), ReplyOutcome::Completed, "n = {n}");
+        assert_eq!(table.read_result(ClientId(11)), Some(&b"value"[..]));
+        assert_eq!(table.result(ClientId(11)), Some(&b"ok"[..]), "the two are apart");
+    }
+}
+
+#[test]
+fn a_read_is_given_up_once_no_answer_can_get_a_quorum() {
+    let (old, new) = (answer(b"old", 1), answer(b"new", 2));
+    let mut table = table(4).with_reads();
+    table.begin_read(ClientId(11), Timestamp(1));
+    assert_eq!(table.on_read_reply(&reply(0, 1, &old)), ReplyOutcome::Counted);
+    assert_eq!(table.on_read_reply(&reply(1, 1, &new)), ReplyOutcome::Counted, "the others may agree with one");
+    assert_eq!(table.on_read_reply(&reply(2, 1, &new)), ReplyOutcome::Counted);
+    assert_eq!(table.on_read_reply(&reply(3, 1, &old)), ReplyOutcome::Hopeless);
+    assert_eq!(table.wrong(), [0; 4], "to be behind is no lie");
+    table.give_up_read(ClientId(11));
+    assert_eq!(table.outstanding_read(ClientId(11)), None);
+    assert_eq!(table.on_read_reply(&reply(2, 1, &new)), ReplyOutcome::Duplicate);
+
+    // Replicas that have no answer count as having spoken.
+    table.begin_read(ClientId(11), Timestamp(2));
+    assert_eq!(table.on_read_reply(&reply(0, 2, &[])), ReplyOutcome::Counted);
+    assert_eq!(table.on_read_reply(&reply(1, 2, &[])), ReplyOutcome::Hopeless);
+    table.give_up_read(ClientId(11));
+    assert_eq!(table.on_read_reply(&reply(2, 1, &new)), ReplyOutcome::Stale);
+    assert_eq!(table.read_result(ClientId(11)), None);
+}
+
+#[test]
+fn equal_values_of_different_versions_are_no_quorum() {
+    let (before, after) = (answer(b"same", 1), answer(b"same", 3));
+    let mut table = table(4).with_reads();
+    table.begin_read(ClientId(11), Timestamp(1));
+    assert_eq!(table.on_read_reply(&reply(0, 1, &before)), ReplyOutcome::Counted);
+    assert_eq!(table.on_read_reply(&reply(1, 1, &before)), ReplyOutcome::Counted);
+    assert_eq!(table.on_read_reply(&reply(2, 1, &after)), ReplyOutcome::Counted, "all values are equal");
+    assert_eq!(table.on_read_reply(&reply(3, 1, &before)), ReplyOutcome::Completed);
+    assert_eq!(table.read_result(ClientId(11)), Some(&b"same"[..]));
+}
+
+#[test]
+fn reads_by_digest_are_given_up_if_nobody_sends_the_answer() {
+    let agreed = result_digest(&LONG).0;
+    let mut table = table(4).with_reads();
+    table.begin_read(ClientId(11), Timestamp(1));
+    for replica in [0, 1, 2] {
+        assert_eq!(table.on_read_reply(&digest(replica, 1, &agreed)), ReplyOutcome::Counted);
+    }
+    assert_eq!(table.on_read_reply(&reply(3, 1, &answer(b"lie", 0))), ReplyOutcome::Hopeless);
+}
+
+#[test]
+fn a_table_without_reads_knows_none() {
+    let mut table = table(4);
+    assert_eq!(table.on_read_reply(&reply(0, 1, &LONG)), ReplyOutcome::Unknown);
+    assert_eq!(table.outstanding_read(ClientId(11)), None);
+    assert_eq!(table.read_result(ClientId(11)), None);
 }
