@@ -5,7 +5,6 @@
 use super::{Done, Executor};
 use crate::limits::RESULT_BYTES_MAX;
 use crate::protocol::client::VERSION_BYTES;
-use crate::protocol::planted::Planted;
 use crate::requests::RequestTable;
 use crate::types::View;
 
@@ -36,7 +35,6 @@ impl Executor {
                 self.read_replies.push(client, table.timestamps[index], &[], view, out);
                 continue;
             };
-            let version = if self.planted == Some(Planted::ReadUnversioned) { 0 } else { version };
             self.results.extend_from_slice(&version.to_le_bytes());
             self.read_replies.push(client, table.timestamps[index], &self.results, view, out);
             self.counters.reads += 1;

@@ -37,8 +37,6 @@ named_enum! {
         ReadQuorumWeak = "read-quorum-weak",
         /// Where there are read-only requests, an operation is complete with f + 1 equal replies.
         WriteQuorumWeak = "write-quorum-weak",
-        /// Answers to read-only requests do not tell the version of what was read.
-        ReadUnversioned = "read-unversioned",
         /// The view timer is never started, so a faulty primary stays.
         TimerForgotten = "timer-forgotten",
     }

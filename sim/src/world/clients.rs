@@ -278,7 +278,7 @@ impl World<'_> {
 }
 
 /// An operation on one of a few keys, with a value that nobody else writes; where reads are not ordered, also with one
-/// that others write too, so that a record may come back to what it was.
+/// that others write too, so that a record may come back to what it was, and in every other plan mostly on one record.
 fn operation(random: &mut Random, client: ClientId, timestamp: u64, plan: &Plan) -> Vec<u8> {
     let mut key = random.below(RECORDS + 2);
     let mut value = format!("c{client} t{timestamp}").into_bytes();

@@ -1,4 +1,6 @@
 use super::*;
+use crate::app::Application as _;
+use crate::app::kv::{self, Kv};
 use crate::requests::result_digest;
 
 fn table(n: usize) -> ClientTable {
@@ -262,4 +264,46 @@ fn a_table_without_reads_knows_none() {
     assert_eq!(table.on_read_reply(&reply(0, 1, &LONG)), ReplyOutcome::Unknown);
     assert_eq!(table.outstanding_read(ClientId(11)), None);
     assert_eq!(table.read_result(ClientId(11)), None);
+}
+
+/// A record was v, is overwritten by u, which is complete, and then by v again, which one replica has executed so far.
+/// Replicas: 0 has executed nothing of that, 1 the first write, 2 both, and 3 says what suits it.
+#[test]
+fn without_versions_time_runs_backwards_although_every_quorum_is_one() {
+    let write = |kv: &mut Kv, value: &[u8]| {
+        let mut operation = Vec::new();
+        kv::Operation::Insert { key: 1, value }.encode(&mut operation);
+        kv.execute(&operation, &mut Vec::new());
+    };
+    let mut stores = [0, 1, 2].map(|_| Kv::new().versioned());
+    for (store, writes) in stores.iter_mut().zip([&[b"v"][..], &[b"v", b"u"], &[b"v", b"u", b"v"]]) {
+        writes.iter().for_each(|value| write(store, *value));
+    }
+    let mut read = Vec::new();
+    kv::Operation::Read { key: 1 }.encode(&mut read);
+    let answer_of = |store: &Kv, versions: bool| {
+        let mut result = Vec::new();
+        let version = store.query(&read, &mut result).unwrap();
+        answer(&result, if versions { version } else { 0 })
+    };
+    for versions in [false, true] {
+        let [behind, first, both] = stores.each_ref().map(|store| answer_of(store, versions));
+        let mut table = table(4).with_reads();
+        table.begin_read(ClientId(11), Timestamp(1));
+        assert_eq!(table.on_read_reply(&reply(0, 1, &behind)), ReplyOutcome::Counted);
+        assert_eq!(table.on_read_reply(&reply(3, 1, &behind)), ReplyOutcome::Counted);
+        let outcome = table.on_read_reply(&reply(2, 1, &both));
+        // The first read shows v, which after the complete write of u can only be the second one ..
+        assert_eq!(outcome, if versions { ReplyOutcome::Counted } else { ReplyOutcome::Completed });
+        if versions {
+            assert_eq!(table.on_read_reply(&reply(1, 1, &first)), ReplyOutcome::Hopeless);
+            table.give_up_read(ClientId(11));
+        }
+        // .. and one that begins after it, when replica 0 has come as far as replica 1, shows u.
+        table.begin_read(ClientId(11), Timestamp(2));
+        for replica in [0, 1, 3] {
+            table.on_read_reply(&reply(replica, 2, &first));
+        }
+        assert_eq!(table.read_result(ClientId(11)), Some(&[3, b'u'][..]));
+    }
 }
