@@ -179,7 +179,7 @@ impl Executor {
             chunk_bytes: SNAPSHOT_CHUNK_BYTES,
             state: State { ledger: Ledger::default(), clients: ClientTable::new(clients), app },
             kept: Kept::default(),
-            read_replies: Replies::new(config.client_nodes.clone(), designation).to_reads(),
+            read_replies: Replies::new(config.client_nodes.clone(), designation).for_reads(),
             answers_reads: true,
             replies: Replies::new(config.client_nodes, designation),
             counters: Counters::default(),

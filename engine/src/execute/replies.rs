@@ -61,7 +61,7 @@ impl Replies {
     }
 
     /// The same for answers to read-only requests.
-    pub(super) fn to_reads(self) -> Self {
+    pub(super) fn for_reads(self) -> Self {
         Self { reads: true, ..self }
     }
 
