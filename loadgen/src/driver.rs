@@ -29,6 +29,8 @@ use crate::retries::{Retries, Retry};
 use crate::tenths::Tenths;
 use crate::workload::Workload;
 
+mod reading;
+
 /// Longest wait in one poll.
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// Sends later than this, by the generator's own fault, are counted as late.
@@ -319,40 +321,6 @@ impl Driver {
         self.parts.table.begin(ClientId(self.parts.clients.start + client), Timestamp(timestamp));
         self.retries.on_sent(now, client, timestamp);
         self.enqueue(client, Recipients::Primary);
-    }
-
-    /// Has operations ordered that no quorum has answered in time without.
-    fn give_up_reads(&mut self, now: Time) {
-        let slots = &self.slots;
-        for client in self.reads.take_due(now, |client, number| slots[client as usize].waits_for_read(number)) {
-            self.fall_back(client, now);
-        }
-    }
-
-    fn fall_back(&mut self, client: u32, now: Time) {
-        self.summary.fell_back += u64::from(self.parts.timetable.measures(now));
-        self.parts.table.give_up_read(ClientId(self.parts.clients.start + client));
-        self.order(client, now);
-    }
-
-    /// Puts a client's read-only request into the outbox of its connection, which goes to all replicas when full.
-    fn enqueue_read(&mut self, client: u32) {
-        let id = ClientId(self.parts.clients.start + client);
-        let index = connection_of(id, &self.parts.node_clients, self.parts.connections) - self.parts.owned.start;
-        let bytes = self.slots[client as usize].operation.len();
-        if self.read_outboxes[index as usize].is_full(bytes) {
-            self.flush_reads(index);
-        }
-        let slot = &self.slots[client as usize];
-        self.read_outboxes[index as usize].push(id, Timestamp(slot.read), &slot.operation);
-    }
-
-    fn flush_reads(&mut self, index: u32) {
-        let outbox = &mut self.read_outboxes[index as usize];
-        if !outbox.is_empty() {
-            let bytes = outbox.seal_reads(self.own, &mut self.digester, &mut self.sealer);
-            self.send_to_all(self.parts.owned.start + index, &bytes);
-        }
     }
 
     fn send_to_all(&mut self, connection: u32, bytes: &Bytes) {
