@@ -138,7 +138,7 @@ impl Sample {
         let digest = Digest([3; 32]);
         let block = AuthBlock::message(BlockKind::Commit, cluster, ReplicaId(1), View(0), SequenceNumber(1), &digest);
         let (result_ends, results) = (ends(reply_bytes), zeros(reply_bytes).into());
-        Self { table, block, replies: ReplyTable { clients, timestamps, result_ends, results } }
+        Self { table, block, replies: ReplyTable { clients, timestamps, result_ends, results, digested: Vec::new() } }
     }
 
     /// Bytes of its frames; `scale` is by how much a batch is larger than this one.

@@ -47,6 +47,9 @@ fn what_is_promised_is_met() {
         ("crashes", found.crashed),
         ("power failures", found.power_failed),
         ("partitions", found.partitioned),
+        ("reads that a quorum answered", found.read_only),
+        ("reads that fell back", found.fell_back),
+        ("digests", found.digested),
     ] {
         assert!(seeds > 0, "{what} in none of {SEEDS} seeds");
     }
@@ -118,6 +121,7 @@ fn a_plan_that_was_edited_wrongly_is_refused_by_the_name_of_what_is_wrong() {
         twins: false,
         mutate_permille,
         false_state: false,
+        stale_reads: false,
     };
     refused(&|plan| plan.faulty = vec![faulty(n, 0)], "faulty[0].replica");
     refused(&|plan| plan.faulty = vec![faulty(0, 1001)], "faulty[0].mutate_permille = 1001");
