@@ -1,6 +1,9 @@
 //! Results by digest and reads without order, in real processes: sound with all replicas, with one that answers wrongly,
 //! and with one that is gone.
 
+use std::fs;
+
+use hippodrome_analysis::attribution::Part;
 use serde_json::Value;
 
 use crate::common::{Finished, Run, hippodrome, outcome, signal};
@@ -8,11 +11,16 @@ use crate::common::{Finished, Run, hippodrome, outcome, signal};
 mod common;
 
 /// Values longer than a digest, reads and writes.
-const MIX: &[&str] = &["--app", "kv", "--workload", "a", "--records", "200", "--retransmit-after", "300ms"];
+const MIX: &[&str] =
+    &["--app", "kv", "--workload", "a", "--records", "200", "--retransmit-after", "300ms", "--sample", "1/1"];
 
-/// Every strategy that is not the usual one.
-const STRATEGIES: [&[&str]; 3] =
-    [&["--replies", "digest"], &["--reads", "read-only"], &["--replies", "digest", "--reads", "read-only"]];
+/// Every strategy that is not the usual one, and all together.
+const STRATEGIES: [&[&str]; 4] = [
+    &["--replies", "digest"],
+    &["--reads", "read-only"],
+    &["--replies", "digest", "--reads", "read-only"],
+    &["--replies", "digest", "--reads", "read-only", "--dissemination", "digest"],
+];
 
 fn start(strategy: &[&str], more: &[&str]) -> Run {
     Run::start(&[MIX, strategy, more].concat())
@@ -40,6 +48,28 @@ fn check(run: &Finished, strategy: &[&str]) {
     assert!(measured <= count(report, "audit", "operations_completed") + total, "{report}");
     assert!(count(report, "audit", "operations_completed") > 0, "writes are ordered");
     assert_eq!(report["audit"]["clients_checked"], 40);
+    check_attribution(run);
+}
+
+/// Only what was ordered is followed, and its parts add up. What is read in between is no part of that: numbers of reads
+/// are no timestamps, though they look like them.
+fn check_attribution(run: &Finished) {
+    let told = &run.report["attribution"];
+    let text = fs::read_to_string(run.directory.path().join("out/attribution.csv")).unwrap();
+    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let names = lines.next().unwrap();
+    let ns = |row: &[&str], part: &str| -> u64 {
+        let at = names.iter().position(|name| *name == format!("{part}_us")).unwrap();
+        row[at].replace('.', "").parse().unwrap()
+    };
+    let mut rows = 0;
+    for row in lines {
+        let sum: u64 = Part::ALL.into_iter().map(|part| ns(&row, part.name())).sum();
+        assert_eq!(sum, ns(&row, "latency"), "{row:?}");
+        rows += 1;
+    }
+    assert!(rows > 0 && told["samples"] == rows, "{told}");
+    assert!(rows <= count(&run.report, "audit", "operations_completed"), "{told}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 use hippodrome_engine::protocol::planted::Planted;
+use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
 use hippodrome_sim::hunt::{Hunt, hunt};
 use hippodrome_sim::plan::{Disk, Fault, Faulty, Hostile, HostileKind, Plan, What};
 use hippodrome_sim::{mutants, run, shrink};
@@ -19,6 +20,26 @@ fn nothing_is_violated() {
     let found = hunt(Hunt { first: 1, seeds: SEEDS, jobs: 2, planted: None, stop_early: false }, &|_, _| true);
     assert_eq!(found.seeds, SEEDS);
     assert_eq!(found.violations, []);
+}
+
+/// Requests by digests, results by digests, and reads that are not ordered.
+#[test]
+fn all_strategies_together_pass() {
+    let (mut by_digests, mut digests, mut reads) = (0, 0, 0);
+    for seed in 0..SEEDS / 2 {
+        let plan = Plan {
+            dissemination: Dissemination::Digest,
+            replies: Replies::Digest,
+            reads: Reads::ReadOnly,
+            ..Plan::draw(seed)
+        };
+        let outcome = run(&plan, None, false);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        by_digests += outcome.coverage.by_digests;
+        digests += outcome.coverage.digests;
+        reads += outcome.coverage.reads;
+    }
+    assert!(by_digests > 0 && digests > 0 && reads > 0, "{by_digests}, {digests}, {reads}");
 }
 
 #[test]
