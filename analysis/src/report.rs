@@ -208,6 +208,9 @@ pub struct Replica {
     /// Batches executed.
     #[serde(default)]
     pub batches: u64,
+    /// Read-only requests answered without being ordered.
+    #[serde(default)]
+    pub reads: u64,
     /// Resident memory, bytes.
     #[serde(default)]
     pub resident_bytes: u64,
@@ -330,6 +333,15 @@ pub struct Generator {
     pub wrong_replies: Vec<u64>,
     /// Results that the workload knows to be impossible.
     pub wrong_results: u64,
+    /// Reads that gave a value which had been replaced before they began (kv, where reads are not ordered).
+    #[serde(default)]
+    pub stale_reads: u64,
+    /// Operations that a quorum answered without ordering them, in the window.
+    #[serde(default)]
+    pub read_only: u64,
+    /// Reads that had to be ordered after all, in the window.
+    #[serde(default)]
+    pub fell_back: u64,
 }
 
 /// How requests were batched.
@@ -354,9 +366,12 @@ pub struct Audit {
     pub replicas_up_to_date: Vec<u16>,
     /// Logical clients whose counts were checked on each of those.
     pub clients_checked: u64,
-    /// Operations begun over the whole run.
+    /// Operations begun over the whole run, but for those that were answered without being ordered.
     pub operations_begun: u64,
-    /// Operations with a reply quorum over the whole run.
+    /// Operations that a quorum answered without ordering them, over the whole run: no replica remembers those.
+    #[serde(default)]
+    pub operations_read_only: u64,
+    /// Ordered operations with a reply quorum over the whole run.
     pub operations_completed: u64,
     /// Operations executed over the whole run.
     pub operations_executed: u64,

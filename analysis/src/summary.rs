@@ -185,6 +185,10 @@ impl Page {
         let (again, timeouts, unanswered) = (g.retransmissions, g.timeouts, g.unanswered);
         let probes = if g.probes > 0 { format!(", probes {}", g.probes) } else { String::new() };
         self.line("", format_args!("retransmissions {again}{probes}, time-outs {timeouts}, unanswered {unanswered}"));
+        if g.read_only + g.fell_back > 0 {
+            let (read_only, fell_back) = (g.read_only, g.fell_back);
+            self.line("", format_args!("{read_only} operations read-only, {fell_back} reads ordered after all"));
+        }
         let dropped: BTreeMap<&str, u64> =
             g.dropped.iter().map(|(reason, n)| (reason.as_str(), *n)).filter(|(_, n)| *n > 0).collect();
         if !dropped.is_empty() {

@@ -82,6 +82,7 @@ fn replies(c: &mut Criterion) {
             timestamps: vec![Timestamp(1); size],
             result_ends: vec![0; size],
             results: Bytes::new(),
+            digested: Vec::new(),
         };
         let sealer = Sealer::new(keyring("mac", 0));
         let bytes = encode_replies(&table, View(0), NodeId(4), &sealer).remove(0);

@@ -77,7 +77,8 @@ fn bench_batches(
 ) {
     let share = CLIENTS / nodes;
     let client_nodes = (0..nodes).map(|node| (NodeId(4 + node as u16), node * share..(node + 1) * share)).collect();
-    let config = ExecutorConfig { own: ReplicaId(0), client_nodes, checkpoint_interval: CHECKPOINT_INTERVAL };
+    let config =
+        ExecutorConfig { own: ReplicaId(0), client_nodes, checkpoint_interval: CHECKPOINT_INTERVAL, designates: None };
     let mut executor = Executor::new(config, app);
     let mut batches = Batches::new(operation);
     let mut group = c.benchmark_group("execute");
@@ -170,6 +171,7 @@ fn snapshot(c: &mut Criterion) {
         own: ReplicaId(0),
         client_nodes: vec![(NodeId(4), 0..CLIENTS)],
         checkpoint_interval: CHECKPOINT_INTERVAL,
+        designates: None,
     };
     let mut executor = Executor::new(config(), Box::new(store()));
     let mut batches = Batches::new(workload_a);

@@ -136,7 +136,7 @@ fn replies(criterion: &mut Criterion) {
             for replica in (0..N).map(ReplicaId) {
                 for client in (0..clients).map(ClientId) {
                     let timestamp = Timestamp(timestamp);
-                    let reply = Reply { replica, view: View(0), client, timestamp, result: &[7; 16] };
+                    let reply = Reply { replica, view: View(0), client, timestamp, result: &[7; 16], is_digest: false };
                     black_box(table.on_reply(&reply));
                 }
             }

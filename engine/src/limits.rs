@@ -40,6 +40,8 @@ pub const REPLIES_BYTES_MAX: usize = OPERATIONS_BYTES_MAX;
 pub const REPLIES_UNDER_WAY_BYTES_MAX: usize = 4 * REPLIES_BYTES_MAX;
 /// Bytes of replies after which a step of the execute stage ends.
 pub const REPLIES_PER_STEP_BYTES: usize = REPLIES_BYTES_MAX;
+/// Bytes of a digest (BLAKE3). No result is shorter as a digest than whole where it has no more.
+pub const DIGEST_BYTES: usize = 32;
 /// Bytes of a BLAKE3 tag: 128 bits.
 pub const TAG_BYTES: usize = 16;
 /// Most bytes of one proof under any strategy.

@@ -27,7 +27,8 @@ use crate::protocol::Protocol;
 use crate::protocol::pbft::{Config, Pbft, Recovery};
 use crate::sampling::{ReplicaNotes, Sampling};
 use crate::settings::{
-    Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, TransportChoice, WaitChoice,
+    Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, Reads, Replies, TransportChoice,
+    WaitChoice,
 };
 use crate::storage::{self, Directory, Identity, Memory, Storage, StorageError, StorageOptions};
 use crate::transport::raise_descriptor_limit;
@@ -243,6 +244,7 @@ fn parts(
         own: id,
         client_nodes: client_nodes.clone(),
         checkpoint_interval: settings.checkpoint_interval,
+        designates: (settings.replies == Replies::Digest).then_some(quorums.n()),
     };
     let mut executor = Executor::new(executor_config, application(&cluster, handicap)?);
     let identity = Identity { fingerprint: cluster.fingerprint(), replica: id };
@@ -275,6 +277,7 @@ fn parts(
         first,
         executor,
         validator: validator(settings)?,
+        reads: settings.reads == Reads::ReadOnly,
         byzantine,
         listener,
         addresses,
@@ -342,7 +345,10 @@ fn remember(
         restored.map_err(|error| error.to_string())
     })?;
     storage.notes.iter().for_each(|note| say(note));
-    let Storage { directory, mut voting, memory, .. } = storage;
+    let Storage { directory, mut voting, ran_before, memory, .. } = storage;
+    if ran_before {
+        executor.refuse_reads();
+    }
     let mut resumed = None;
     if let Some(memory) = memory {
         let by = format!("wal, by {}", memory.backend);

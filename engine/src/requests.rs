@@ -407,6 +407,14 @@ pub struct ReplyTable {
     pub result_ends: Vec<u32>,
     /// The results, one after the other.
     pub results: Bytes,
+    /// Whether what stands in place of a result is its [digest](result_digest). Empty where none is.
+    pub digested: Vec<bool>,
+}
+
+/// The digest that stands for a result.
+#[must_use]
+pub fn result_digest(result: &[u8]) -> Digest {
+    blake3::hash(result).into()
 }
 
 impl ReplyTable {
@@ -430,5 +438,11 @@ impl ReplyTable {
     pub fn result(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.result_ends[index - 1] as usize };
         &self.results[start..self.result_ends[index] as usize]
+    }
+
+    /// Whether reply `index` holds the digest of its result.
+    #[must_use]
+    pub fn is_digest(&self, index: usize) -> bool {
+        self.digested.get(index).is_some_and(|digested| *digested)
     }
 }

@@ -185,7 +185,7 @@ impl Cluster {
 
 fn executor(own: ReplicaId) -> Executor {
     let client_nodes = vec![(NodeId(N), 0..CLIENTS)];
-    let config = ExecutorConfig { own, client_nodes, checkpoint_interval: INTERVAL };
+    let config = ExecutorConfig { own, client_nodes, checkpoint_interval: INTERVAL, designates: None };
     Executor::new(config, Box::new(Kv::with_records(30_000, 100)))
 }
 

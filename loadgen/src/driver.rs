@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use bytes::Bytes;
+use hippodrome_engine::app::Validator;
 use hippodrome_engine::auth::keyring::Keyring;
 use hippodrome_engine::auth::{Check, Digester, LinkClass, Sealer, Verifier};
 use hippodrome_engine::pipeline::clock::Clock;
@@ -15,7 +17,7 @@ use hippodrome_engine::protocol::Reply;
 use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome};
 use hippodrome_engine::sampling::{Notes, OperationNote, Sampling};
 use hippodrome_engine::settings::Dissemination;
-use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp};
+use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp, nanos};
 use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind};
 
 use crate::followed::Followed;
@@ -23,11 +25,14 @@ use crate::generator::Retransmission;
 use crate::links::Links;
 use crate::outbox::Outbox;
 use crate::pacing::{Due, Pacing};
+use crate::reads::Reads;
 use crate::recorder::{Interval, Recorder};
 use crate::report::DroppedFrames;
 use crate::retries::{Retries, Retry};
 use crate::tenths::Tenths;
 use crate::workload::Workload;
+
+mod reading;
 
 /// Longest wait in one poll.
 const WAIT_MAX: Duration = Duration::from_millis(20);
@@ -84,6 +89,10 @@ pub(crate) struct ThreadSummary {
     pub(crate) bad_replies: u64,
     pub(crate) wrong_replies: Vec<u64>,
     pub(crate) wrong_results: u64,
+    pub(crate) stale_reads: u64,
+    pub(crate) read_only: u64,
+    pub(crate) read_only_total: u64,
+    pub(crate) fell_back: u64,
     pub(crate) busy_percent: f64,
     pub(crate) wait_percent: f64,
     pub(crate) bytes_sent: u64,
@@ -100,6 +109,10 @@ struct Slot {
     completed: u64,
     outstanding: bool,
     timed_out: bool,
+    /// What is outstanding is a read-only request, which was not ordered (yet).
+    reading: bool,
+    /// The number of the last one.
+    read: u64,
     intended: Time,
     sent: Time,
     /// Kept for retransmission; the buffer is reused.
@@ -109,7 +122,17 @@ struct Slot {
 impl Slot {
     /// Whether the client still waits for this operation.
     const fn waits_for(&self, timestamp: u64) -> bool {
-        self.outstanding && self.timestamp == timestamp
+        self.outstanding && !self.reading && self.timestamp == timestamp
+    }
+
+    /// Whether the client still waits for this read-only request.
+    const fn waits_for_read(&self, number: u64) -> bool {
+        self.outstanding && self.reading && self.read == number
+    }
+
+    /// The timestamp of what is outstanding. A read-only request has none unless it comes to be ordered: the next one.
+    const fn current(&self) -> Timestamp {
+        Timestamp(self.timestamp + self.reading as u64)
     }
 }
 
@@ -126,6 +149,8 @@ pub(crate) struct DriverParts {
     pub(crate) clients: Range<u32>,
     pub(crate) owned: Range<u32>,
     pub(crate) workload: Box<dyn Workload>,
+    /// Says which operations are sent as read-only requests, if any are.
+    pub(crate) reads: Option<Validator>,
     pub(crate) pacing: Pacing,
     pub(crate) timetable: Timetable,
     pub(crate) retransmission: Retransmission,
@@ -145,7 +170,10 @@ pub(crate) struct Driver {
     digester: Digester,
     slots: Vec<Slot>,
     outboxes: Vec<Outbox>,
+    /// Of read-only requests.
+    read_outboxes: Vec<Outbox>,
     retries: Retries,
+    reads: Reads,
     followed: Followed,
     measured: Recorder,
     unmeasured: Recorder,
@@ -159,7 +187,7 @@ impl Driver {
     /// A thread's driver, ready to [`run`](Self::run).
     pub(crate) fn new(parts: DriverParts) -> Self {
         let slots = parts.clients.clone().map(|_| Slot::default()).collect();
-        let outboxes = parts.owned.clone().map(|_| Outbox::default()).collect();
+        let outboxes = || parts.owned.clone().map(|_| Outbox::default()).collect();
         Self {
             own: parts.keyring.own(),
             sealer: Sealer::new(Arc::clone(&parts.keyring)),
@@ -167,8 +195,10 @@ impl Driver {
             decoder: Decoder::new(&parts.keyring),
             digester: Digester::default(),
             slots,
-            outboxes,
+            outboxes: outboxes(),
+            read_outboxes: outboxes(),
             retries: Retries::new(parts.retransmission),
+            reads: Reads::new(nanos(parts.retransmission.first)),
             followed: Followed::new(parts.sampling),
             measured: Recorder::new(),
             unmeasured: Recorder::new(),
@@ -205,6 +235,7 @@ impl Driver {
                 break;
             }
             self.send_due(now);
+            self.give_up_reads(now);
             self.retransmit_due(now);
             self.probe(now);
             self.flush();
@@ -275,14 +306,31 @@ impl Driver {
     fn begin(&mut self, client: u32, intended: Time, now: Time) {
         let slot = &mut self.slots[client as usize];
         let id = ClientId(self.parts.clients.start + client);
-        slot.timestamp += 1;
-        let timestamp = Timestamp(slot.timestamp);
+        slot.reading = self.parts.reads.is_some();
         slot.outstanding = true;
         slot.timed_out = false;
         slot.intended = intended;
         slot.sent = now;
         slot.operation.clear();
-        self.parts.workload.next(id, timestamp, &mut slot.operation);
+        self.parts.workload.next(id, Timestamp(slot.timestamp + 1), &mut slot.operation);
+        match &self.parts.reads {
+            Some(validator) if validator.is_read(&slot.operation) => {
+                slot.read += 1;
+                let number = slot.read;
+                self.parts.table.begin_read(id, Timestamp(number));
+                self.reads.on_sent(now, client, number);
+                self.enqueue_read(client);
+            }
+            _ => self.order(client, now),
+        }
+    }
+
+    /// Has a client's operation ordered.
+    fn order(&mut self, client: u32, now: Time) {
+        let slot = &mut self.slots[client as usize];
+        slot.reading = false;
+        slot.timestamp += 1;
+        let (id, timestamp) = (ClientId(self.parts.clients.start + client), Timestamp(slot.timestamp));
         self.parts.table.begin(id, timestamp);
         self.retries.on_sent(now, client, timestamp.0);
         self.followed.on_begun(id, timestamp, now);
@@ -292,6 +340,13 @@ impl Driver {
     /// To whom an operation goes at first.
     const fn first_recipients(&self) -> Recipients {
         ClientTable::send_to(self.parts.dissemination, 0)
+    }
+
+    fn send_to_all(&mut self, connection: u32, bytes: &Bytes) {
+        for replica in 0..self.parts.keyring.quorums().n() {
+            #[allow(clippy::cast_possible_truncation, reason = "n <= REPLICAS_MAX")]
+            self.parts.links.send(ReplicaId(replica as u16), connection, bytes.clone());
+        }
     }
 
     /// Puts a client's operation into the outbox of its connection, which is sent when full.
@@ -310,6 +365,8 @@ impl Driver {
         for index in 0..self.parts.owned.len() {
             #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
             self.flush_one(index as u32, self.first_recipients());
+            #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
+            self.flush_reads(index as u32);
         }
     }
 
@@ -322,12 +379,7 @@ impl Driver {
         let connection = self.parts.owned.start + index;
         match to {
             Recipients::Primary => self.parts.links.send(self.parts.table.primary(), connection, bytes),
-            Recipients::All => {
-                for replica in 0..self.parts.keyring.quorums().n() {
-                    #[allow(clippy::cast_possible_truncation, reason = "n <= REPLICAS_MAX")]
-                    self.parts.links.send(ReplicaId(replica as u16), connection, bytes.clone());
-                }
-            }
+            Recipients::All => self.send_to_all(connection, &bytes),
         }
     }
 
@@ -401,7 +453,7 @@ impl Driver {
     /// How long the next poll may wait.
     fn wait(&mut self, now: Time) -> Duration {
         let mut until = now.after_duration(WAIT_MAX);
-        if let Some(due) = self.retries.next_due() {
+        for due in [self.retries.next_due(), self.reads.next_due()].into_iter().flatten() {
             until = until.min(due);
         }
         // Sends that fall due within the wait are announced by the ticker, which wakes the transport.
@@ -409,12 +461,15 @@ impl Driver {
     }
 
     fn on_frame(&mut self, frame: &Frame, read: Time) {
-        if frame.kind != FrameKind::Replies {
-            self.summary.bad_replies += 1;
-            return;
-        }
         let replica = ReplicaId(frame.sender.0);
-        let decoded = self.decoder.replies(replica, frame.body.clone());
+        let (reads, decoded) = match frame.kind {
+            FrameKind::Replies => (false, self.decoder.replies(replica, frame.body.clone())),
+            FrameKind::ReadReplies => (true, self.decoder.read_replies(replica, frame.body.clone())),
+            _ => {
+                self.summary.bad_replies += 1;
+                return;
+            }
+        };
         let Ok(DecodedReplies { view, replies, block, proof }) = decoded else {
             self.summary.bad_replies += 1;
             return;
@@ -430,27 +485,45 @@ impl Driver {
         for index in 0..replies.len() {
             let client = replies.clients[index];
             let timestamp = replies.timestamps[index];
-            let reply = Reply { replica, view, client, timestamp, result: replies.result(index) };
-            let outcome = self.parts.table.on_reply(&reply);
-            if matches!(outcome, ReplyOutcome::Counted | ReplyOutcome::Completed) {
+            let (result, is_digest) = (replies.result(index), replies.is_digest(index));
+            let reply = Reply { replica, view, client, timestamp, result, is_digest };
+            let table = &mut self.parts.table;
+            let outcome = if reads { table.on_read_reply(&reply) } else { table.on_reply(&reply) };
+            if !reads && matches!(outcome, ReplyOutcome::Counted | ReplyOutcome::Completed) {
                 self.followed.on_counted((client, timestamp), replica, read, now);
             }
-            if outcome == ReplyOutcome::Completed {
-                self.complete(now, client, timestamp);
+            match outcome {
+                ReplyOutcome::Completed => self.complete(now, client),
+                ReplyOutcome::Hopeless => {
+                    let client = client.0 - self.parts.clients.start;
+                    if self.slots[client as usize].waits_for_read(timestamp.0) {
+                        self.fall_back(client, now);
+                    }
+                }
+                _ => {}
             }
         }
     }
 
-    fn complete(&mut self, now: Time, id: ClientId, timestamp: Timestamp) {
+    fn complete(&mut self, now: Time, id: ClientId) {
         let client = id.0 - self.parts.clients.start;
         let table = self.parts.timetable;
         let slot = &mut self.slots[client as usize];
         slot.outstanding = false;
-        slot.completed += 1;
         self.last_completion = now;
         let latency_ns = now.since(slot.intended);
-        self.retries.on_complete(client, timestamp.0, now.since(slot.sent));
-        let result = self.parts.table.result(id).unwrap_or_default();
+        let timestamp = slot.current();
+        let result = if slot.reading {
+            self.summary.read_only += u64::from(table.measures(now));
+            self.summary.read_only_total += 1;
+            self.reads.on_complete(now.since(slot.sent));
+            self.parts.table.read_result(id)
+        } else {
+            slot.completed += 1;
+            self.retries.on_complete(client, timestamp.0, now.since(slot.sent));
+            self.parts.table.result(id)
+        };
+        let result = result.unwrap_or_default();
         if !self.parts.workload.check(id, timestamp, result) {
             self.summary.wrong_results += 1;
         }
@@ -508,6 +581,7 @@ impl Driver {
             summary.offered_operations += summary.unsent;
         }
         summary.unanswered = self.slots.iter().filter(|slot| slot.outstanding).count() as u64;
+        summary.stale_reads = self.parts.workload.stale_reads();
         summary.wrong_replies = self.parts.table.wrong().to_vec();
         summary.bytes_sent = self.parts.links.bytes_sent;
         summary.dropped = self.parts.links.dropped();

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hippodrome_engine::app::{self, Validator};
 use hippodrome_engine::auth::{KeyError, Keyring, NodeKey};
 use hippodrome_engine::emulation::{Change, NetworkSpec, OutgoingLinks};
 use hippodrome_engine::limits::{CONNECTIONS_MAX, SAMPLES_MAX};
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::platform;
 use hippodrome_engine::sampling::{Notes, Sampling};
-use hippodrome_engine::settings::{ClusterFile, TransportChoice};
+use hippodrome_engine::settings::{ClusterFile, Reads, TransportChoice};
 use hippodrome_engine::types::{NodeId, nanos};
 use thiserror::Error;
 
@@ -306,6 +307,7 @@ impl<'a> Setup<'a> {
                 replicas: self.options.cluster.voters().filter_map(|node| node.address).collect(),
                 mode: self.options.mode,
                 workload,
+                reads: self.reads(),
                 seed: self.options.seed,
                 retransmission: self.options.retransmission,
                 sampling: self.options.sampling,
@@ -333,6 +335,12 @@ impl<'a> Setup<'a> {
         Some(network.links(self.options.node, self.options.cluster.nodes.len(), self.options.seed))
     }
 
+    /// Says which operations are sent as read-only requests, in a cluster that has those.
+    fn reads(&self) -> Option<Validator> {
+        let settings = &self.options.cluster.settings;
+        app::validator(settings).filter(|_| settings.reads == Reads::ReadOnly)
+    }
+
     /// One workload for each thread.
     fn workloads(&self) -> Result<Vec<Box<dyn Workload>>, LoadError> {
         let cluster = &self.options.cluster;
@@ -353,6 +361,7 @@ impl<'a> Setup<'a> {
                     node: u32::try_from(position).unwrap_or(0),
                     nodes: u32::try_from(nodes.len()).unwrap_or(1),
                     seed: self.options.seed,
+                    timed: self.reads().is_some(),
                     ..YcsbConfig::new(kind, cluster.clients())
                 };
                 let threads = Ycsb::for_threads(&config, self.threads)?;
@@ -418,6 +427,10 @@ impl<'a> Setup<'a> {
             report.unanswered += summary.unanswered;
             report.bad_replies += summary.bad_replies;
             report.wrong_results += summary.wrong_results;
+            report.stale_reads += summary.stale_reads;
+            report.read_only += summary.read_only;
+            report.read_only_total += summary.read_only_total;
+            report.fell_back += summary.fell_back;
             for (total, wrong) in report.wrong_replies.iter_mut().zip(summary.wrong_replies) {
                 *total += wrong;
             }

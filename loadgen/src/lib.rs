@@ -14,6 +14,7 @@ pub mod hostile;
 mod links;
 mod outbox;
 mod pacing;
+mod reads;
 pub mod recorder;
 pub mod report;
 mod retries;

@@ -6,7 +6,7 @@ use hippodrome_engine::auth::{Digester, Sealer};
 use hippodrome_engine::limits::{OPERATIONS_BYTES_MAX, REQUESTS_MAX};
 use hippodrome_engine::requests::{Proofs, RequestTable};
 use hippodrome_engine::types::{ClientId, NodeId, Timestamp};
-use hippodrome_engine::wire::encode_requests;
+use hippodrome_engine::wire::{encode_reads, encode_requests};
 
 /// Most requests in one frame: small enough that the primary can begin with the first frame while the next is being
 /// made.
@@ -44,6 +44,20 @@ impl Outbox {
 
     /// One frame of all that waits, with its authenticators; the outbox is empty again.
     pub(crate) fn seal(&mut self, own: NodeId, digester: &mut Digester, sealer: &mut Sealer) -> Bytes {
+        let mut table = self.take(digester);
+        table.proofs = sealer.seal_requests(&table);
+        encode_requests(&table, own)
+    }
+
+    /// The same, of read-only requests.
+    pub(crate) fn seal_reads(&mut self, own: NodeId, digester: &mut Digester, sealer: &mut Sealer) -> Bytes {
+        let mut table = self.take(digester);
+        table.proofs = sealer.seal_reads(&table);
+        encode_reads(&table, own)
+    }
+
+    /// All that waits, without proofs; the outbox is empty again.
+    fn take(&mut self, digester: &mut Digester) -> RequestTable {
         let capacity = self.clients.len();
         let mut table = RequestTable {
             clients: std::mem::replace(&mut self.clients, Vec::with_capacity(capacity)),
@@ -54,7 +68,6 @@ impl Outbox {
             proofs: Proofs::None,
         };
         digester.digest(&mut table);
-        table.proofs = sealer.seal_requests(&table);
-        encode_requests(&table, own)
+        table
     }
 }

@@ -126,10 +126,24 @@ pub struct LoadReport {
     pub unanswered: u64,
     /// Replies whose authenticator did not hold.
     pub bad_replies: u64,
-    /// Replies that contradicted the result that f+1 others agreed on, by replica.
+    /// Replies that contradicted the result that a reply quorum agreed on, by replica.
     pub wrong_replies: Vec<u64>,
     /// Results that the workload knows to be impossible (kv: a value that was never written to that key).
     pub wrong_results: u64,
+    /// Results of reads that are possible but too old (kv, where reads are not ordered): of a value that another one
+    /// which was complete, or had been read, before the read began had replaced.
+    #[serde(default)]
+    pub stale_reads: u64,
+    /// Operations that a quorum answered without ordering them, in the measured window.
+    #[serde(default)]
+    pub read_only: u64,
+    /// The same over the whole run. They are not among `completed` and `begun`.
+    #[serde(default)]
+    pub read_only_total: u64,
+    /// Reads that had to be ordered after all in the measured window: replicas gave different answers, or too few gave
+    /// any in time.
+    #[serde(default)]
+    pub fell_back: u64,
     /// User and system CPU time in the measured window, µs.
     pub cpu_us: u64,
     /// Highest share of the measured window that any one of its threads was on a CPU, percent.

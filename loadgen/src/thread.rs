@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
+use hippodrome_engine::app::Validator;
 use hippodrome_engine::auth::Keyring;
 use hippodrome_engine::emulation::{Change, Emulator, OutgoingLinks};
 use hippodrome_engine::pipeline::clock::Clock;
@@ -44,6 +45,7 @@ pub(crate) struct LoadThread {
     pub(crate) replicas: Vec<SocketAddr>,
     pub(crate) mode: Mode,
     pub(crate) workload: Box<dyn Workload>,
+    pub(crate) reads: Option<Validator>,
     pub(crate) seed: u64,
     pub(crate) retransmission: Retransmission,
     pub(crate) sampling: Sampling,
@@ -85,6 +87,7 @@ impl LoadThread {
         let _ticker = matches!(pacing, Pacing::Open(_)).then(|| Ticker::start(waker));
         #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
         let table = ClientTable::new(self.keyring.quorums(), ClientId(self.clients.start), self.clients.len() as u32);
+        let table = if self.reads.is_some() { table.with_reads() } else { table };
         let driver = Driver::new(DriverParts {
             keyring: self.keyring,
             clock: self.clock,
@@ -95,6 +98,7 @@ impl LoadThread {
             clients: self.clients,
             owned: self.owned,
             workload: self.workload,
+            reads: self.reads,
             pacing,
             timetable,
             retransmission: self.retransmission,

@@ -60,6 +60,12 @@ pub struct Coverage {
     pub recovery_ns: Option<u64>,
     /// The plan's view time-out, to compare that with.
     pub view_timeout_ns: u64,
+    /// Reads of correct clients that a quorum answered without ordering them.
+    pub reads: u64,
+    /// Reads that were ordered after all.
+    pub reads_fallen_back: u64,
+    /// Results that came as digests.
+    pub digests: u64,
     /// Operations of correct clients.
     pub operations: u64,
     /// Messages that arrived.

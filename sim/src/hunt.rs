@@ -60,6 +60,12 @@ pub struct Found {
     pub power_failed: u64,
     /// Those with a partition.
     pub partitioned: u64,
+    /// Those in which a quorum answered reads.
+    pub read_only: u64,
+    /// Those in which reads fell back to being ordered.
+    pub fell_back: u64,
+    /// Those in which results came as digests.
+    pub digested: u64,
     /// Those whose liveness was not judged: see [`Coverage::unjudged`].
     pub unjudged: u64,
     /// How long clusters took to recover once the network had healed.
@@ -96,6 +102,9 @@ impl Found {
             (&mut self.crashed, met.crashes > 0),
             (&mut self.power_failed, met.power_failures > 0),
             (&mut self.partitioned, met.partitions > 0),
+            (&mut self.read_only, met.reads > 0),
+            (&mut self.fell_back, met.reads_fallen_back > 0),
+            (&mut self.digested, met.digests > 0),
             (&mut self.unjudged, met.unjudged),
         ] {
             *seeds += u64::from(has);
@@ -129,6 +138,9 @@ impl Found {
             (&mut total.states_installed, met.states_installed),
             (&mut total.states_of_chunks, met.states_of_chunks),
             (&mut total.went_ahead, met.went_ahead),
+            (&mut total.reads, met.reads),
+            (&mut total.reads_fallen_back, met.reads_fallen_back),
+            (&mut total.digests, met.digests),
             (&mut total.operations, met.operations),
             (&mut total.messages, met.messages),
             (&mut total.events, met.events),

@@ -44,6 +44,7 @@ pub const fn expected(planted: Planted) -> &'static [Checker] {
         Planted::VoteBeforeDurable | Planted::RecoveredUnsynced => {
             &[Checker::Consistency, Checker::ViewChange, Checker::Durability]
         }
+        Planted::ReadQuorumWeak | Planted::WriteQuorumWeak => &[Checker::Linearizability],
         Planted::TimerForgotten => &[Checker::Liveness],
     }
 }

@@ -10,7 +10,7 @@ use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::execute::SNAPSHOT_CHUNK_BYTES;
 use hippodrome_engine::limits::HISTORY_BATCHES_MAX;
 use hippodrome_engine::quorum::Quorums;
-use hippodrome_engine::settings::options::{Batching, Dissemination};
+use hippodrome_engine::settings::options::{Batching, Dissemination, Reads, Replies};
 use serde::{Deserialize, Serialize};
 
 mod draw;
@@ -51,6 +51,12 @@ pub struct Plan {
     pub hostile: Vec<Hostile>,
     /// Whether clients sign, so that what proves itself to one replica does to all.
     pub signed_requests: bool,
+    /// Whether all replicas send results, or one each and the others digests.
+    #[serde(default = "full")]
+    pub replies: Replies,
+    /// Whether operations that change nothing are ordered.
+    #[serde(default = "ordered")]
+    pub reads: Reads,
     /// The network while nothing special happens to it.
     pub network: Network,
     /// Each replica's disk, if replicas keep what they said there; if not, one that is started again does not vote.
@@ -152,6 +158,17 @@ pub struct Faulty {
     pub mutate_permille: u64,
     /// It computes wrongly, and vouches for and hands out the state that comes of it.
     pub false_state: bool,
+    /// It answers read-only requests as that honest replica would which is farthest behind.
+    #[serde(default)]
+    pub stale_reads: bool,
+}
+
+const fn full() -> Replies {
+    Replies::Full
+}
+
+const fn ordered() -> Reads {
+    Reads::Ordered
 }
 
 /// A fault that passes.

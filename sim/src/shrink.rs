@@ -1,7 +1,7 @@
 //! Makes a plan that fails smaller, as long as it fails in the same way.
 
 use hippodrome_engine::protocol::planted::Planted;
-use hippodrome_engine::settings::options::Dissemination;
+use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
 
 use crate::check::Checker;
 use crate::plan::Plan;
@@ -52,6 +52,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         with(&|plan| drop(plan.faulty.remove(index)));
         with(&|plan| plan.faulty[index].twins = false);
         with(&|plan| plan.faulty[index].false_state = false);
+        with(&|plan| plan.faulty[index].stale_reads = false);
         with(&|plan| plan.faulty[index].mutate_permille = 0);
         for kind in 0..plan.faulty[index].kinds.len() {
             with(&|plan| {
@@ -78,6 +79,8 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     with(&|plan| plan.batching = "none".parse().expect("a strategy"));
     with(&|plan| plan.dissemination = Dissemination::Inline);
     with(&|plan| plan.signed_requests = false);
+    with(&|plan| plan.replies = Replies::Full);
+    with(&|plan| plan.reads = Reads::Ordered);
     with(&|plan| plan.history_batches = 4096);
     with(&|plan| plan.chunk_bytes = 1 << 20);
     with(&|plan| shorten(plan));

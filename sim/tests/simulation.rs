@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 use hippodrome_engine::protocol::planted::Planted;
+use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
 use hippodrome_sim::hunt::{Hunt, hunt};
 use hippodrome_sim::plan::{Disk, Fault, Faulty, Hostile, HostileKind, Plan, What};
 use hippodrome_sim::{mutants, run, shrink};
@@ -19,6 +20,26 @@ fn nothing_is_violated() {
     let found = hunt(Hunt { first: 1, seeds: SEEDS, jobs: 2, planted: None, stop_early: false }, &|_, _| true);
     assert_eq!(found.seeds, SEEDS);
     assert_eq!(found.violations, []);
+}
+
+/// Requests by digests, results by digests, and reads that are not ordered.
+#[test]
+fn all_strategies_together_pass() {
+    let (mut by_digests, mut digests, mut reads) = (0, 0, 0);
+    for seed in 0..SEEDS / 2 {
+        let plan = Plan {
+            dissemination: Dissemination::Digest,
+            replies: Replies::Digest,
+            reads: Reads::ReadOnly,
+            ..Plan::draw(seed)
+        };
+        let outcome = run(&plan, None, false);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        by_digests += outcome.coverage.by_digests;
+        digests += outcome.coverage.digests;
+        reads += outcome.coverage.reads;
+    }
+    assert!(by_digests > 0 && digests > 0 && reads > 0, "{by_digests}, {digests}, {reads}");
 }
 
 #[test]
@@ -47,6 +68,9 @@ fn what_is_promised_is_met() {
         ("crashes", found.crashed),
         ("power failures", found.power_failed),
         ("partitions", found.partitioned),
+        ("reads that a quorum answered", found.read_only),
+        ("reads that fell back", found.fell_back),
+        ("digests", found.digested),
     ] {
         assert!(seeds > 0, "{what} in none of {SEEDS} seeds");
     }
@@ -118,6 +142,7 @@ fn a_plan_that_was_edited_wrongly_is_refused_by_the_name_of_what_is_wrong() {
         twins: false,
         mutate_permille,
         false_state: false,
+        stale_reads: false,
     };
     refused(&|plan| plan.faulty = vec![faulty(n, 0)], "faulty[0].replica");
     refused(&|plan| plan.faulty = vec![faulty(0, 1001)], "faulty[0].mutate_permille = 1001");

@@ -147,6 +147,10 @@ pub struct LoadEvidence {
     pub wrong_replies: Vec<u64>,
     /// Results that the workload knows to be impossible.
     pub wrong_results: u64,
+    /// Reads that gave a value which was too old when they began.
+    pub stale_reads: u64,
+    /// Operations that a quorum answered without ordering them, over the whole run. Not among `completed` and `begun`.
+    pub read_only: u64,
     /// Highest share of the window that one thread was on a CPU, percent.
     pub busiest_thread_percent: f64,
     /// Highest share of the window that one thread was ready to run and got no core, percent.

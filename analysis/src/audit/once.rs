@@ -15,6 +15,7 @@ const EXAMPLES: usize = 3;
 pub(super) fn check(evidence: &Evidence, load: &LoadEvidence, findings: &mut Findings) {
     findings.audit.operations_begun = load.begun.iter().sum();
     findings.audit.operations_completed = load.completed.iter().sum();
+    findings.audit.operations_read_only = load.read_only;
     replies(evidence, load, findings);
     if load.completed.len() != load.begun.len() {
         let (completed, begun) = (load.completed.len(), load.begun.len());
@@ -64,11 +65,15 @@ fn replies(evidence: &Evidence, load: &LoadEvidence, findings: &mut Findings) {
         let count = load.wrong_results;
         findings.violation(format!("{count} agreed results are impossible: they were never written"));
     }
+    if load.stale_reads > 0 {
+        let count = load.stale_reads;
+        findings.violation(format!("{count} reads gave a value that had been replaced before they began"));
+    }
     if load.bad_replies > 0 {
         findings.note(format!("{} replies had an authenticator that does not hold", load.bad_replies));
     }
     if load.unanswered > 0 {
-        let share = percent(load.unanswered, load.begun.iter().sum());
+        let share = percent(load.unanswered, load.begun.iter().sum::<u64>() + load.read_only);
         let text = format!("{} operations ({share:.2} %) never got a reply quorum", load.unanswered);
         let clients = load.begun.len() as u64;
         if percent(load.unanswered, clients) > WAITING_CLIENTS_PERCENT_MAX {

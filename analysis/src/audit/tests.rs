@@ -229,6 +229,9 @@ fn many_violations_are_summed_up() {
 fn replies_must_be_correct_and_complete() {
     only(&reasons(|e| load(e).wrong_replies[2] = 5), &["replica 2 sent 5 replies that contradict"]);
     only(&reasons(|e| load(e).wrong_results = 1), &["impossible"]);
+    only(&reasons(|e| load(e).stale_reads = 3), &["3 reads gave a value that had been replaced before they began"]);
+    let many = reasons(|e| (load(e).unanswered, load(e).read_only) = (1, 1_000_000));
+    assert!(many.is_empty(), "what was answered without order counts, too: {many:?}");
     only(&reasons(|e| load(e).unanswered = 2), &["2 operations (0.20 %) never got a reply quorum"]);
     let few = reasons(|e| {
         load(e).unanswered = 1;

@@ -15,8 +15,8 @@ use hippodrome_engine::limits::{
     SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX, VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use hippodrome_engine::settings::{
-    Authentication, Batching, ClusterSettings, Dissemination, Durability, Placement, Strategy, TransportChoice,
-    WaitChoice,
+    Authentication, Batching, ClusterSettings, Dissemination, Durability, Placement, Reads, Replies, Strategy,
+    TransportChoice, WaitChoice,
 };
 use hippodrome_loadgen::generator::Mode;
 use serde::Serialize;
@@ -55,6 +55,18 @@ pub(crate) struct ClusterOptions {
     /// them to all replicas at once, and pre-prepares carry their digests.
     #[arg(long, value_name = "HOW", default_value_t = Dissemination::Inline)]
     pub(crate) dissemination: Dissemination,
+
+    /// What replicas answer: full (all send the result) or digest (one does, the others its digest)
+    ///
+    /// Which one changes with each operation. Results of at most 32 bytes are always sent by all.
+    #[arg(long, value_name = "STRATEGY", default_value_t = Replies::Full)]
+    pub(crate) replies: Replies,
+
+    /// How operations that change nothing are done: ordered, or read-only (all replicas are asked, a quorum must agree)
+    ///
+    /// With `read-only`, operations that are ordered need a quorum of equal replies as well.
+    #[arg(long, value_name = "STRATEGY", default_value_t = Reads::Ordered)]
+    pub(crate) reads: Reads,
 
     /// Watermark window L: sequence numbers past the stable checkpoint that may be in use, at least twice the
     /// checkpoint interval, at most 4096
@@ -124,6 +136,8 @@ impl ClusterOptions {
             protocol: "pbft".into(),
             authentication: self.authentication(),
             dissemination: self.dissemination,
+            replies: self.replies,
+            reads: self.reads,
             window: self.window,
             checkpoint_interval: self.checkpoint_interval,
             view_timeout_ms: u64::try_from(self.view_timeout.0.as_millis()).unwrap_or(VIEW_TIMEOUT_MS_MAX),

@@ -53,7 +53,9 @@ fn of_run(directory: &Path, arguments: &RooflineArgs) -> Result<(), Failure> {
     let report = results::read_report(directory).map_err(Failure::usage)?;
     let options = options_of(directory).map_err(Failure::Usage)?;
     let told = roofline::of_run(&options, &report)?;
-    let told = told.with_context(|| format!("{}: a run without operations", directory.display()));
+    let told = told.with_context(|| {
+        format!("{}: a run without operations, or one with reads that were not ordered", directory.display())
+    });
     let told = told.map_err(Failure::Usage)?;
     if arguments.json {
         return print_json(&told);

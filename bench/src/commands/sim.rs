@@ -229,6 +229,9 @@ fn met(found: &Found) -> String {
         ("a crash", found.crashed),
         ("a power failure", found.power_failed),
         ("a partition", found.partitioned),
+        ("results as digests", found.digested),
+        ("reads that a quorum answered", found.read_only),
+        ("  reads that fell back to being ordered", found.fell_back),
     ];
     let mut text = "  seeds with\n".to_owned();
     for (what, part) in rows {

@@ -195,6 +195,8 @@ fn load_evidence(load: &LoadReport) -> LoadEvidence {
         bad_replies: load.bad_replies,
         wrong_replies: load.wrong_replies.clone(),
         wrong_results: load.wrong_results,
+        stale_reads: load.stale_reads,
+        read_only: load.read_only_total,
         busiest_thread_percent: load.busiest_thread_percent,
         wait_percent: load.wait_percent,
         busy_or_waiting_percent: load.busy_or_waiting_percent,
@@ -316,6 +318,7 @@ fn replica_up(id: u16, status: &ReplicaReport) -> Replica {
         threads: Vec::new(),
         state: "up".into(),
         batches: status.batches,
+        reads: status.reads,
         resident_bytes: status.resident_bytes,
         diverged: status.diverged.clone(),
         left_behind: status.left_behind.clone(),
@@ -347,6 +350,9 @@ fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
         bad_replies: load.bad_replies,
         wrong_replies: load.wrong_replies.clone(),
         wrong_results: load.wrong_results,
+        stale_reads: load.stale_reads,
+        read_only: load.read_only,
+        fell_back: load.fell_back,
     }
 }
 

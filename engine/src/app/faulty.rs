@@ -33,10 +33,10 @@ impl Application for Wrong {
         }
     }
 
-    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> bool {
+    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> Option<u64> {
         let start = result.len();
         let answered = self.inner.query(operation, result);
-        if answered && self.executed + 1 >= self.from_operation {
+        if answered.is_some() && self.executed + 1 >= self.from_operation {
             falsify(start, result);
         }
         answered

@@ -7,7 +7,7 @@
 
 use thiserror::Error;
 
-use crate::settings::ClusterSettings;
+use crate::settings::{ClusterSettings, Reads};
 use crate::types::Digest;
 
 pub mod burning;
@@ -27,7 +27,10 @@ pub fn open(settings: &ClusterSettings) -> Option<Box<dyn Application>> {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     match settings.application.as_str() {
         "null" => Some(Box::new(null::Null::new(size(settings.reply_bytes)))),
-        "kv" => Some(Box::new(kv::Kv::with_records(settings.records, size(settings.value_bytes)))),
+        "kv" => {
+            let kv = if settings.reads == Reads::ReadOnly { kv::Kv::new().versioned() } else { kv::Kv::new() };
+            Some(Box::new(kv.preloaded(settings.records, size(settings.value_bytes))))
+        }
         _ => None,
     }
 }
@@ -37,7 +40,10 @@ pub fn open(settings: &ClusterSettings) -> Option<Box<dyn Application>> {
 pub fn validator(settings: &ClusterSettings) -> Option<Validator> {
     match settings.application.as_str() {
         "null" => Some(Validator::accept_all()),
-        "kv" => Some(Validator::new(|operation| kv::Operation::decode(operation).map(|_| ()))),
+        "kv" => {
+            let valid = |operation: &[u8]| kv::Operation::decode(operation).map(|_| ());
+            Some(Validator::new(valid).with_reads(kv::is_read))
+        }
         _ => None,
     }
 }
@@ -61,8 +67,14 @@ pub trait Application: Send {
     /// operation that does not validate still gets a result that says so: every replica must give the same one.
     fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>);
 
-    /// Answers a read-only operation without changing the state. `false`: this operation needs ordering.
-    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> bool;
+    /// Answers a read-only operation without changing the state, and tells the version of what it read. `None`, and
+    /// nothing is appended: this operation needs ordering; the application's [`Validator`] says which do.
+    ///
+    /// Wherever two states give the same result and the same version, all states between them must give that result:
+    /// a result that changes and later changes back has another version then. The number of operations executed so far
+    /// that changed anything always serves; the closer the version is to what was read, the more often replicas that
+    /// have come differently far give the same. Clients compare both.
+    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> Option<u64>;
 
     /// The digest of the state. Costs in proportion to what changed since the last call.
     fn digest(&mut self) -> Digest;

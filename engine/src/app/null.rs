@@ -42,9 +42,9 @@ impl Application for Null {
     }
 
     /// Every operation may count as read-only, as in the read-only variants of the micro-benchmarks.
-    fn query(&self, _operation: &[u8], result: &mut Vec<u8>) -> bool {
+    fn query(&self, _operation: &[u8], result: &mut Vec<u8>) -> Option<u64> {
         result.extend_from_slice(&self.result);
-        true
+        Some(0)
     }
 
     fn digest(&mut self) -> Digest {

@@ -7,24 +7,59 @@ use super::InvalidOperation;
 use crate::requests::RequestTable;
 
 type Rule = dyn Fn(&[u8]) -> Result<(), InvalidOperation> + Send + Sync;
+type ReadRule = dyn Fn(&[u8]) -> bool + Send + Sync;
 
 /// Says of operations what [`Application::validate`](super::Application::validate) says, which depends on nothing but
 /// the operation. Cheap to clone and shared by all verify stages. Asked table by table, so that an application which
 /// accepts everything costs nothing for each operation.
 #[derive(Clone)]
-pub struct Validator(Option<Arc<Rule>>);
+pub struct Validator {
+    rule: Option<Arc<Rule>>,
+    /// Which operations change nothing; all of them without one.
+    reads: Option<Arc<ReadRule>>,
+}
 
 impl Validator {
-    /// Accepts every operation.
+    /// Accepts every operation, and takes each for one that may be done read-only.
     #[must_use]
     pub const fn accept_all() -> Self {
-        Self(None)
+        Self { rule: None, reads: None }
     }
 
-    /// Accepts what `rule` does.
+    /// Accepts what `rule` does, and takes nothing for a read.
     #[must_use]
     pub fn new(rule: impl Fn(&[u8]) -> Result<(), InvalidOperation> + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(rule)))
+        Self { rule: Some(Arc::new(rule)), reads: Some(Arc::new(|_| false)) }
+    }
+
+    /// The same, taking for reads what `is_read` does.
+    #[must_use]
+    pub fn with_reads(self, is_read: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Self {
+        Self { reads: Some(Arc::new(is_read)), ..self }
+    }
+
+    /// Whether an operation that is valid changes nothing, so that [`Application::query`](super::Application::query)
+    /// answers it.
+    #[must_use]
+    pub fn is_read(&self, operation: &[u8]) -> bool {
+        self.reads.as_ref().is_none_or(|rule| rule(operation))
+    }
+
+    /// Takes the mark from those requests of `table` that were marked as good and are no reads. Returns how many these
+    /// are.
+    ///
+    /// # Panics
+    /// If there are more marks than requests: that would be our own error.
+    pub fn refuse_writes(&self, table: &RequestTable, good: &mut [bool]) -> usize {
+        let Some(rule) = &self.reads else { return 0 };
+        let mut refused = 0;
+        for (index, good) in good.iter_mut().enumerate() {
+            if *good && !rule(table.operation(index)) {
+                *good = false;
+                refused += 1;
+            }
+        }
+        refused
     }
 
     /// Whether a replica should agree to order this operation.
@@ -32,13 +67,13 @@ impl Validator {
     /// # Errors
     /// What is wrong with the operation.
     pub fn validate(&self, operation: &[u8]) -> Result<(), InvalidOperation> {
-        self.0.as_ref().map_or(Ok(()), |rule| rule(operation))
+        self.rule.as_ref().map_or(Ok(()), |rule| rule(operation))
     }
 
     /// Whether any operation of `table` is refused.
     #[must_use]
     pub fn refuses_any(&self, table: &RequestTable) -> bool {
-        let Some(rule) = &self.0 else { return false };
+        let Some(rule) = &self.rule else { return false };
         (0..table.len()).any(|index| rule(table.operation(index)).is_err())
     }
 
@@ -48,7 +83,7 @@ impl Validator {
     /// # Panics
     /// If there are more marks than requests: that would be our own error.
     pub fn refuse(&self, table: &RequestTable, good: &mut [bool]) -> usize {
-        let Some(rule) = &self.0 else { return 0 };
+        let Some(rule) = &self.rule else { return 0 };
         let mut refused = 0;
         for (index, good) in good.iter_mut().enumerate() {
             if *good && rule(table.operation(index)).is_err() {
@@ -62,7 +97,7 @@ impl Validator {
 
 impl fmt::Debug for Validator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Validator(a rule)" } else { "Validator(all)" })
+        f.write_str(if self.rule.is_some() { "Validator(a rule)" } else { "Validator(all)" })
     }
 }
 
@@ -119,6 +154,8 @@ mod tests {
                 let validator = app::validator(&settings(name)).unwrap();
                 for operation in [&operation[..], &operation[1..], &[]] {
                     prop_assert_eq!(validator.validate(operation), application.validate(operation));
+                    let answered = application.query(operation, &mut Vec::new());
+                    prop_assert_eq!(validator.is_read(operation), answered.is_some());
                 }
             }
         }

@@ -91,6 +91,10 @@ pub enum BlockKind {
     StateChunk = 15,
     /// A pre-prepare by digests.
     DigestPrePrepare = 16,
+    /// A client's read-only request.
+    Read = 20,
+    /// A frame of replies to read-only requests.
+    ReadReplies = 21,
 }
 
 /// The 64 bytes that a MAC or a signature covers: kind, version, sender, view, sequence number, cluster, digest. MACs
@@ -118,7 +122,18 @@ impl AuthBlock {
     /// The block of one request. `digest` covers client, timestamp and operation.
     #[must_use]
     pub fn request(cluster: [u8; 8], client: ClientId, timestamp: Timestamp, digest: &Digest) -> Self {
-        Self::new(BlockKind::Request, client.0, 0, timestamp.0, cluster, digest)
+        Self::of_client(BlockKind::Request, cluster, client, timestamp, digest)
+    }
+
+    /// The block of one request of this kind: nobody can pass off a read-only request as one to be ordered.
+    pub(super) fn of_client(
+        kind: BlockKind,
+        cluster: [u8; 8],
+        client: ClientId,
+        timestamp: Timestamp,
+        digest: &Digest,
+    ) -> Self {
+        Self::new(kind, client.0, 0, timestamp.0, cluster, digest)
     }
 
     /// The same said by another replica.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ed25519_dalek::Signer as _;
 
 use super::strategies::{Reach, Seal};
-use super::{AuthBlock, Keyring, LinkClass};
+use super::{AuthBlock, BlockKind, Keyring, LinkClass};
 use crate::limits::SIGNATURE_BYTES;
 use crate::requests::{Proofs, RequestTable};
 use crate::types::{NodeId, ReplicaId};
@@ -69,6 +69,19 @@ impl Sealer {
     /// If the digests have not been computed: that would be our own error.
     #[must_use]
     pub fn seal_requests(&mut self, table: &RequestTable) -> Proofs {
+        self.seal_table(BlockKind::Request, table)
+    }
+
+    /// The same of read-only requests.
+    ///
+    /// # Panics
+    /// If the digests have not been computed: that would be our own error.
+    #[must_use]
+    pub fn seal_reads(&mut self, table: &RequestTable) -> Proofs {
+        self.seal_table(BlockKind::Read, table)
+    }
+
+    fn seal_table(&mut self, kind: BlockKind, table: &RequestTable) -> Proofs {
         assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are sealed");
         let about = self.keyring.strategy(LinkClass::ClientToReplica).about();
         #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX replicas")]
@@ -80,7 +93,7 @@ impl Sealer {
         let cluster = self.keyring.cluster();
         self.blocks.clear();
         self.blocks.extend((0..table.len()).map(|index| {
-            AuthBlock::request(cluster, table.clients[index], table.timestamps[index], &table.digests[index])
+            AuthBlock::of_client(kind, cluster, table.clients[index], table.timestamps[index], &table.digests[index])
         }));
         let seal = &self.seals[LinkClass::ClientToReplica as usize];
         let mut proofs = Vec::with_capacity(usize::from(columns) * self.blocks.len() * about.proof_bytes);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::signature::{self, Effort};
 use super::strategies::{Judge, Reach, Shares};
-use super::{AuthBlock, Keyring, LinkClass};
+use super::{AuthBlock, BlockKind, Keyring, LinkClass};
 use crate::requests::{Proofs, RequestTable};
 use crate::types::NodeId;
 use crate::wire::Origin;
@@ -31,13 +31,15 @@ pub struct Part<'a> {
     /// Parts in a row with the same number here share a combined check where signatures are verified in batches. This
     /// decides what a verdict costs, never what it is.
     pub batch: usize,
+    /// Whether they are read-only requests.
+    pub reads: bool,
 }
 
 impl<'a> Part<'a> {
     /// A whole table.
     #[must_use]
     pub const fn whole(table: &'a RequestTable, batch: usize) -> Self {
-        Self { table, range: 0..table.len(), batch }
+        Self { table, range: 0..table.len(), batch, reads: false }
     }
 }
 
@@ -108,12 +110,13 @@ impl Verifier {
         assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are verified");
         let cluster = self.keyring.cluster();
         let proofs = self.own_proofs(table);
+        let kind = if part.reads { BlockKind::Read } else { BlockKind::Request };
         for index in part.range.clone() {
             let (client, timestamp) = (table.clients[index], table.timestamps[index]);
             let proof = proofs.and_then(|(bytes, width)| bytes.get(index * width..(index + 1) * width));
             // No node has this number, and no proof this length: either makes a check fail.
             let signer = self.keyring.owner(client).filter(|_| proof.is_some()).unwrap_or(NodeId(u16::MAX));
-            let block = AuthBlock::request(cluster, client, timestamp, &table.digests[index]);
+            let block = AuthBlock::of_client(kind, cluster, client, timestamp, &table.digests[index]);
             checks.push(Check { signer, block, proof: proof.unwrap_or_default() });
         }
     }

@@ -55,6 +55,9 @@ pub struct ReplicaReport {
     pub states_installed: u64,
     /// Operations executed, null requests and duplicates not counted.
     pub executed_ops: u64,
+    /// Read-only requests answered without being ordered.
+    #[serde(default)]
+    pub reads: u64,
     /// Highest executed sequence number.
     pub executed_sequence: SequenceNumber,
     /// Ledger digest (hex) after it: the hash chain over executed batches and their results.

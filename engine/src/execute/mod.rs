@@ -5,7 +5,7 @@
 //! replies and reach the same digests.
 //!
 //! In data-path order: `client_table` (what was executed for whom), `replies` (what goes back, in columns by client
-//! node), `ledger` (the hash chain that the audit compares), `snapshot` (all of it as bytes and back), `kept` (snapshots
+//! node), `reads` (what is answered without being ordered), `ledger` (the hash chain that the audit compares), `snapshot` (all of it as bytes and back), `kept` (snapshots
 //! for replicas that fell behind).
 
 use std::ops::Range;
@@ -24,6 +24,7 @@ use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 mod client_table;
 mod kept;
 mod ledger;
+mod reads;
 mod replies;
 mod snapshot;
 #[cfg(test)]
@@ -33,7 +34,7 @@ pub use client_table::{Admission, ClientTable};
 use kept::Kept;
 pub use kept::Snapshot;
 pub use ledger::Ledger;
-use replies::Replies;
+use replies::{Designation, Replies};
 use snapshot::State;
 pub use snapshot::{SNAPSHOT_CHUNK_BYTES, SnapshotError};
 
@@ -57,6 +58,8 @@ pub struct ExecutorConfig {
     pub client_nodes: Vec<(NodeId, Range<u32>)>,
     /// K: a checkpoint is taken after each sequence number that is a multiple of it.
     pub checkpoint_interval: u64,
+    /// n, where only a designated replica sends each result and the others its digest.
+    pub designates: Option<usize>,
 }
 
 /// What the executor hands on.
@@ -69,6 +72,8 @@ pub enum Done {
         node: NodeId,
         /// The view in which the batch committed.
         view: View,
+        /// Whether they answer read-only requests.
+        reads: bool,
         /// The replies; never empty.
         replies: ReplyTable,
     },
@@ -110,6 +115,11 @@ pub struct Counters {
     pub outdated: u64,
     /// Requests dropped because nobody owns their client.
     pub unknown: u64,
+    /// Read-only requests answered.
+    pub reads: u64,
+    /// Read-only requests that could not be: this replica does not answer any, the application wants the operation
+    /// ordered, or its result is too long.
+    pub reads_refused: u64,
 }
 
 impl Counters {
@@ -140,6 +150,10 @@ pub struct Executor {
     state: State,
     kept: Kept,
     replies: Replies,
+    /// Answers to read-only requests.
+    read_replies: Replies,
+    /// Whether there are any: its state is not behind what it told clients before it was started anew.
+    answers_reads: bool,
     counters: Counters,
     // Scratch columns, one row per request of the batch in hand; kept to be used again.
     admissions: Vec<Admission>,
@@ -157,6 +171,7 @@ impl Executor {
     pub fn new(config: ExecutorConfig, app: Box<dyn Application>) -> Self {
         assert!(config.checkpoint_interval > 0, "the checkpoint interval is at least 1");
         let clients = config.client_nodes.last().map_or(0, |(_, range)| range.end);
+        let designation = config.designates.map(|replicas| Designation { own: config.own, replicas });
         Self {
             own: config.own,
             checkpoint_interval: config.checkpoint_interval,
@@ -164,7 +179,9 @@ impl Executor {
             chunk_bytes: SNAPSHOT_CHUNK_BYTES,
             state: State { ledger: Ledger::default(), clients: ClientTable::new(clients), app },
             kept: Kept::default(),
-            replies: Replies::new(config.client_nodes),
+            read_replies: Replies::new(config.client_nodes.clone(), designation).for_reads(),
+            answers_reads: true,
+            replies: Replies::new(config.client_nodes, designation),
             counters: Counters::default(),
             admissions: Vec::new(),
             result_lengths: Vec::new(),

@@ -3,13 +3,27 @@
 use std::ops::Range;
 
 use super::Done;
-use crate::limits::{REPLIES_BYTES_MAX, REQUESTS_MAX};
-use crate::requests::ReplyTable;
-use crate::types::{ClientId, NodeId, Timestamp, View};
+use crate::limits::{DIGEST_BYTES, REPLIES_BYTES_MAX, REQUESTS_MAX};
+use crate::protocol::client::designated;
+use crate::requests::{ReplyTable, result_digest};
+use crate::types::{ClientId, Digest, NodeId, ReplicaId, Timestamp, View};
+
+/// Which results a replica sends whole, where only the [designated] one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Designation {
+    /// This replica.
+    pub(super) own: ReplicaId,
+    /// How many there are.
+    pub(super) replicas: usize,
+}
 
 /// The replies that were not handed over yet, by client node.
 pub(super) struct Replies {
     sheets: Vec<Sheet>,
+    /// Whether these answer read-only requests.
+    reads: bool,
+    /// Set where results that are not this replica's to send go out as digests.
+    designation: Option<Designation>,
     /// The sheet of the last reply. Requests come in frames of one node each, so the next reply mostly belongs there
     /// too.
     current: usize,
@@ -25,6 +39,8 @@ struct Sheet {
     timestamps: Vec<Timestamp>,
     result_ends: Vec<u32>,
     results: Vec<u8>,
+    /// Which results are digests; empty as long as none is.
+    digested: Vec<bool>,
     /// Size of the last table handed over, in replies and bytes of results: the next one is likely to be like it, so
     /// its columns are allocated once.
     expected: (usize, usize),
@@ -33,7 +49,7 @@ struct Sheet {
 impl Replies {
     /// # Panics
     /// If the ranges do not follow each other without gaps, from 0.
-    pub(super) fn new(client_nodes: Vec<(NodeId, Range<u32>)>) -> Self {
+    pub(super) fn new(client_nodes: Vec<(NodeId, Range<u32>)>, designation: Option<Designation>) -> Self {
         let mut next = 0;
         for (node, range) in &client_nodes {
             assert_eq!(range.start, next, "client node {node}: ranges of clients leave no gaps");
@@ -41,10 +57,16 @@ impl Replies {
             next = range.end;
         }
         let sheets = client_nodes.into_iter().map(|(node, range)| Sheet::new(node, range)).collect();
-        Self { sheets, current: 0, cached_bytes: 0 }
+        Self { sheets, reads: false, designation, current: 0, cached_bytes: 0 }
     }
 
-    /// Adds a reply; its client's node must be known.
+    /// The same for answers to read-only requests.
+    pub(super) fn for_reads(self) -> Self {
+        Self { reads: true, ..self }
+    }
+
+    /// Adds a reply; its client's node must be known. A result that is longer than its digest goes out as that where
+    /// another replica is designated to send it.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -54,17 +76,37 @@ impl Replies {
         view: View,
         out: &mut Vec<Done>,
     ) {
+        if let Some(Designation { own, replicas }) = self.designation
+            && result.len() > DIGEST_BYTES
+            && designated(client, timestamp, replicas) != own
+        {
+            let digest = result_digest(result);
+            self.sheet(client, DIGEST_BYTES, view, out).push_digest(client, timestamp, &digest);
+        } else {
+            self.push_whole(client, timestamp, result, view, out);
+        }
+    }
+
+    /// Adds a reply with its result as it is.
+    #[inline]
+    fn push_whole(&mut self, client: ClientId, timestamp: Timestamp, result: &[u8], view: View, out: &mut Vec<Done>) {
+        self.sheet(client, result.len(), view, out).push(client, timestamp, result);
+    }
+
+    /// The sheet of this client's node, with room for so many bytes.
+    #[inline]
+    fn sheet(&mut self, client: ClientId, bytes: usize, view: View, out: &mut Vec<Done>) -> &mut Sheet {
         if !self.sheets[self.current].range.contains(&client.0) {
             self.current = self.sheets.partition_point(|sheet| sheet.range.end <= client.0);
         }
         let sheet = &mut self.sheets[self.current];
-        if sheet.results.len() + result.len() > REPLIES_BYTES_MAX || sheet.clients.len() == REQUESTS_MAX {
-            sheet.hand_over(view, out);
+        if sheet.results.len() + bytes > REPLIES_BYTES_MAX || sheet.clients.len() == REQUESTS_MAX {
+            sheet.hand_over(self.reads, view, out);
         }
-        sheet.push(client, timestamp, result);
+        sheet
     }
 
-    /// Adds a reply out of the cache. False, and it is not added, if there would be too many bytes of those.
+    /// Adds a reply out of the cache, always whole: who asks again may have missed the result itself. False, and it is not added, if there would be too many bytes of those.
     pub(super) fn push_cached(
         &mut self,
         client: ClientId,
@@ -77,7 +119,7 @@ impl Replies {
             return false;
         }
         self.cached_bytes += result.len();
-        self.push(client, timestamp, result, view, out);
+        self.push_whole(client, timestamp, result, view, out);
         true
     }
 
@@ -85,7 +127,7 @@ impl Replies {
     pub(super) fn finish(&mut self, view: View, out: &mut Vec<Done>) {
         self.cached_bytes = 0;
         for sheet in &mut self.sheets {
-            sheet.hand_over(view, out);
+            sheet.hand_over(self.reads, view, out);
         }
     }
 }
@@ -99,12 +141,21 @@ impl Sheet {
             timestamps: Vec::new(),
             result_ends: Vec::new(),
             results: Vec::new(),
+            digested: Vec::new(),
             expected: (0, 0),
         }
     }
 
     #[inline]
     fn push(&mut self, client: ClientId, timestamp: Timestamp, result: &[u8]) {
+        self.push_columns(client, timestamp, result);
+        if !self.digested.is_empty() {
+            self.digested.push(false);
+        }
+    }
+
+    #[inline]
+    fn push_columns(&mut self, client: ClientId, timestamp: Timestamp, result: &[u8]) {
         if self.clients.is_empty() {
             self.reserve();
         }
@@ -113,6 +164,15 @@ impl Sheet {
         self.results.extend_from_slice(result);
         #[allow(clippy::cast_possible_truncation, reason = "at most REPLIES_BYTES_MAX")]
         self.result_ends.push(self.results.len() as u32);
+    }
+
+    fn push_digest(&mut self, client: ClientId, timestamp: Timestamp, digest: &Digest) {
+        if self.digested.is_empty() {
+            self.digested.reserve_exact(self.expected.0.max(self.clients.len() + 1));
+            self.digested.resize(self.clients.len(), false);
+        }
+        self.push_columns(client, timestamp, &digest.0);
+        self.digested.push(true);
     }
 
     #[cold]
@@ -124,7 +184,7 @@ impl Sheet {
         self.results.reserve_exact(bytes);
     }
 
-    fn hand_over(&mut self, view: View, out: &mut Vec<Done>) {
+    fn hand_over(&mut self, reads: bool, view: View, out: &mut Vec<Done>) {
         if self.clients.is_empty() {
             return;
         }
@@ -134,7 +194,8 @@ impl Sheet {
             timestamps: std::mem::take(&mut self.timestamps),
             result_ends: std::mem::take(&mut self.result_ends),
             results: std::mem::take(&mut self.results).into(),
+            digested: std::mem::take(&mut self.digested),
         };
-        out.push(Done::Replies { node: self.node, view, replies });
+        out.push(Done::Replies { node: self.node, view, reads, replies });
     }
 }

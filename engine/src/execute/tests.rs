@@ -17,7 +17,7 @@ const CHECKPOINT_INTERVAL: u64 = 4;
 fn executor(app: impl Application + 'static) -> Executor {
     let client_nodes = vec![(NodeId(4), 0..10), (NodeId(5), 10..11), (NodeId(6), 11..20)];
     Executor::new(
-        ExecutorConfig { own: ReplicaId(0), client_nodes, checkpoint_interval: CHECKPOINT_INTERVAL },
+        ExecutorConfig { own: ReplicaId(0), client_nodes, checkpoint_interval: CHECKPOINT_INTERVAL, designates: None },
         Box::new(app),
     )
 }
@@ -50,7 +50,7 @@ fn execute(executor: &mut Executor, requests: &[(u32, u64)]) -> Vec<Done> {
 /// The replies in `out` as (node, client, timestamp, result).
 fn replies(out: &[Done]) -> Vec<(u16, u32, u64, Vec<u8>)> {
     let tables = out.iter().filter_map(|done| match done {
-        Done::Replies { node, view, replies } => {
+        Done::Replies { node, view, replies, .. } => {
             assert_eq!(*view, View(3));
             Some((node, replies))
         }
@@ -87,7 +87,8 @@ fn duplicates_are_answered_from_the_cache_and_older_requests_dropped() {
     let out = replies(&execute(&mut executor, &requests));
     assert_eq!(out[0], first[0]);
     assert_eq!(out.iter().map(|reply| reply.2).collect::<Vec<_>>(), [1, 2, 3]);
-    let counters = Counters { operations: 3, batches: 2, resent: 1, repeated: 2, outdated: 2, unknown: 1, withheld: 0 };
+    let counters =
+        Counters { operations: 3, batches: 2, resent: 1, repeated: 2, outdated: 2, unknown: 1, ..Counters::default() };
     assert_eq!(executor.counters(), counters);
     let (executed, last_timestamp) = executor.clients();
     assert_eq!((executed[0], last_timestamp[0], executed.len()), (3, 3, 20));
@@ -370,7 +371,12 @@ fn nothing_but_the_vouched_state_ahead_is_installed() {
     assert_eq!(laggard.restore(sequence, Digest([1; 32]), &chunks), Err(other));
     assert!(!laggard.install(SequenceNumber(8), digest, chunks.clone()));
     let mut smaller = Executor::new(
-        ExecutorConfig { own: ReplicaId(1), client_nodes: vec![(NodeId(4), 0..3)], checkpoint_interval: 4 },
+        ExecutorConfig {
+            own: ReplicaId(1),
+            client_nodes: vec![(NodeId(4), 0..3)],
+            checkpoint_interval: 4,
+            designates: None,
+        },
         Box::new(Kv::new()),
     );
     assert_eq!(smaller.restore(sequence, digest, &chunks), Err(SnapshotError::OtherClients { found: 20, wanted: 3 }));
@@ -433,4 +439,128 @@ proptest! {
         prop_assert!(!executor.install(SequenceNumber(1), Digest([3; 32]), vec![bytes.into()]));
         prop_assert_eq!(executor.executed(), SequenceNumber(0));
     }
+}
+
+/// Replica `own` of four, which send digests.
+fn designating(own: u16, app: impl Application + 'static) -> Executor {
+    let config = ExecutorConfig {
+        own: ReplicaId(own),
+        client_nodes: vec![(NodeId(4), 0..20)],
+        checkpoint_interval: CHECKPOINT_INTERVAL,
+        designates: Some(4),
+    };
+    Executor::new(config, Box::new(app))
+}
+
+fn tables(out: &[Done]) -> Vec<&ReplyTable> {
+    out.iter().filter_map(|done| if let Done::Replies { replies, .. } = done { Some(replies) } else { None }).collect()
+}
+
+#[test]
+fn of_each_long_result_one_replica_sends_it_and_the_others_its_digest() {
+    let requests: Vec<(u32, u64)> = (0..12).map(|client| (client, 1)).collect();
+    let mut whole = vec![0; requests.len()];
+    let mut states = Vec::new();
+    for own in 0..4 {
+        let mut executor = designating(own, Null::new(33));
+        let out = execute(&mut executor, &requests);
+        let [table] = tables(&out)[..] else { panic!("{out:?}") };
+        for (index, whole) in whole.iter_mut().enumerate() {
+            let (digest, result) = (crate::requests::result_digest(&null::result(33)), table.result(index));
+            let expected = if table.is_digest(index) { &digest.0[..] } else { &null::result(33)[..] };
+            assert_eq!(result, expected);
+            *whole += u32::from(!table.is_digest(index));
+        }
+        states.push(executor.state_digest());
+        // Whoever asks again gets it whole.
+        let mut again = Vec::new();
+        executor.recall(View(3), &self::table(&requests), &mut again);
+        let [table] = tables(&again)[..] else { panic!("{again:?}") };
+        assert!((0..table.len()).all(|index| !table.is_digest(index) && table.result(index) == null::result(33)));
+    }
+    assert_eq!(whole, vec![1; requests.len()]);
+    assert!(states.iter().all(|state| *state == states[0]), "who sends what is no part of the state");
+}
+
+#[test]
+fn short_results_are_sent_by_all() {
+    for own in 0..4 {
+        let mut executor = designating(own, Null::new(32));
+        let out = execute(&mut executor, &[(0, 1), (1, 1), (2, 1), (3, 1)]);
+        assert!(tables(&out).iter().all(|table| table.digested.is_empty()), "{out:?}");
+    }
+}
+
+/// Reads of these keys, one a client.
+fn reads(keys: &[u64]) -> RequestTable {
+    let (mut table, mut operations) = (RequestTable::empty(), Vec::new());
+    for (client, key) in (0..).zip(keys) {
+        kv::Operation::Read { key: *key }.encode(&mut operations);
+        table.clients.push(ClientId(client));
+        table.timestamps.push(Timestamp(77));
+        table.operation_ends.push(operations.len() as u32);
+    }
+    table.operations = operations.into();
+    table
+}
+
+fn query(executor: &mut Executor, table: &RequestTable) -> Vec<Done> {
+    let mut out = Vec::new();
+    executor.query(View(3), table, &mut out);
+    out
+}
+
+#[test]
+fn reads_are_answered_from_what_was_executed_and_leave_no_trace() {
+    let mut executor = executor(Kv::new().versioned().preloaded(5, 20));
+    execute(&mut executor, &[(0, 1), (1, 1)]); // writes to keys 1 and 2
+    let (state, clients) = (executor.state_digest(), executor.clients());
+    let out = query(&mut executor, &reads(&[1, 2, 3]));
+    let [Done::Replies { node: NodeId(4), view: View(3), reads: true, replies }] = &out[..] else { panic!("{out:?}") };
+    assert_eq!(replies.timestamps, [Timestamp(77); 3]);
+    // Five records were written when the store was made.
+    let value = [1; 1];
+    for (index, (value, version)) in
+        [(&value[..], 6u64), (&value[..], 7), (&kv::preloaded_value(3, 20), 4)].into_iter().enumerate()
+    {
+        let mut expected = Vec::new();
+        kv::Outcome::Value(value).encode(&mut expected);
+        expected.extend(version.to_le_bytes());
+        assert_eq!(replies.result(index), expected, "reply {index}");
+    }
+    assert_eq!((executor.state_digest(), executor.clients()), (state, clients));
+    assert_eq!((executor.counters().reads, executor.counters().operations), (3, 2));
+    // To ask again does no harm.
+    assert_eq!(query(&mut executor, &reads(&[1, 2, 3])), out);
+}
+
+#[test]
+fn what_can_not_be_answered_without_order_gets_an_empty_answer() {
+    let mut executor = executor(Kv::new().versioned().preloaded(5, 20));
+    let mut mixed = reads(&[1, 2]);
+    let mut operations = mixed.operations.to_vec();
+    kv::Operation::Insert { key: 1, value: b"new" }.encode(&mut operations);
+    mixed.clients.extend([ClientId(2), ClientId(99)]);
+    mixed.timestamps.extend([Timestamp(1); 2]);
+    mixed.operation_ends.extend([operations.len() as u32; 2]);
+    mixed.operations = operations.into();
+    let state = executor.state_digest();
+    let out = query(&mut executor, &mixed);
+    let [table] = tables(&out)[..] else { panic!("{out:?}") };
+    assert_eq!(table.clients, [ClientId(0), ClientId(1), ClientId(2)], "nobody owns the last one");
+    assert!(!table.result(1).is_empty() && table.result(2).is_empty());
+    assert_eq!(executor.state_digest(), state, "nothing was written");
+    let counters = executor.counters();
+    assert_eq!((counters.reads, counters.reads_refused, counters.unknown), (2, 1, 1));
+
+    // A replica that was started again may be behind what it has told.
+    executor.refuse_reads();
+    let out = query(&mut executor, &reads(&[1, 2]));
+    let [table] = tables(&out)[..] else { panic!("{out:?}") };
+    assert!((0..2).all(|index| table.result(index).is_empty()));
+
+    // A result that leaves no room for its version.
+    let mut executor = self::executor(Null::new(RESULT_BYTES_MAX));
+    let out = query(&mut executor, &reads(&[1]));
+    assert!(tables(&out)[0].result(0).is_empty());
 }

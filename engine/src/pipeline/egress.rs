@@ -138,10 +138,10 @@ impl Egress {
         self.replied.saturating_record(now.since(answers.executed));
         if connections <= 1 {
             let first = answers.replies.clients.first().copied().unwrap_or_default();
-            self.seal_replies(answers.node, first, answers.view, &answers.replies);
+            self.seal_replies(answers.node, first, (answers.view, answers.reads), &answers.replies);
         } else {
             for part in split_by_connection(&answers.replies, &range, connections) {
-                self.seal_replies(answers.node, part.clients[0], answers.view, &part);
+                self.seal_replies(answers.node, part.clients[0], (answers.view, answers.reads), &part);
             }
         }
         self.note(&answers.followed);
@@ -155,11 +155,12 @@ impl Egress {
         followed.iter().for_each(|&(client, timestamp)| self.notes.push(ReplyNote { client, timestamp, sealed }));
     }
 
-    fn seal_replies(&mut self, node: NodeId, client: ClientId, view: View, replies: &ReplyTable) {
+    fn seal_replies(&mut self, node: NodeId, client: ClientId, (view, reads): (View, bool), replies: &ReplyTable) {
         let wrong = self.byzantine.iter().any(|kind| kind.corrupts_replies()).then(|| falsified(replies));
         let unproven = self.byzantine.iter().any(|kind| kind.corrupts_reply_proofs())
             && self.sealer.proof_bytes(LinkClass::ReplicaToClient) > 0;
-        for mut bytes in wire::encode_replies(wrong.as_ref().unwrap_or(replies), view, node, &self.sealer) {
+        let encode = if reads { wire::encode_read_replies } else { wire::encode_replies };
+        for mut bytes in encode(wrong.as_ref().unwrap_or(replies), view, node, &self.sealer) {
             if unproven {
                 bytes = spoil_last_byte(&bytes);
             }
@@ -175,7 +176,7 @@ impl Egress {
     }
 }
 
-/// The same replies with results that are all wrong.
+/// The same replies with results that are all wrong, and digests of no result.
 fn falsified(replies: &ReplyTable) -> ReplyTable {
     let mut results = Vec::with_capacity(replies.results.len() + replies.len());
     let mut result_ends = Vec::with_capacity(replies.len());
@@ -209,6 +210,9 @@ fn split_by_connection(replies: &ReplyTable, range: &Range<u32>, connections: u3
         let (part, results) = &mut parts[connection_of(client, range, connections) as usize];
         part.clients.push(client);
         part.timestamps.push(replies.timestamps[index]);
+        if !replies.digested.is_empty() {
+            part.digested.push(replies.is_digest(index));
+        }
         results.extend_from_slice(replies.result(index));
         #[allow(clippy::cast_possible_truncation, reason = "no longer than the table it comes from")]
         part.result_ends.push(results.len() as u32);

@@ -1,5 +1,6 @@
 //! The execute stage: applies committed batches in order and answers clients.
 
+use std::sync::Arc;
 use std::sync::mpsc::Receiver as Queries;
 use std::vec::IntoIter;
 
@@ -8,13 +9,13 @@ use hdrhistogram::Histogram;
 use crate::control::ClientsAnswer;
 use crate::execute::{Done, Executor};
 use crate::limits::REPLIES_PER_STEP_BYTES;
-use crate::pipeline::board::{Board, Query};
+use crate::pipeline::board::{Board, Query, Reached};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::order::{Feedback, Work, phase_histogram, phase_report};
 use crate::pipeline::stage::{Counts, Stage, count_many};
 use crate::protocol::{Execution, Stamps};
-use crate::requests::ReplyTable;
+use crate::requests::{ReplyTable, RequestTable};
 use crate::sampling::{ExecutionNote, Notes, Sampling, take_answered};
 use crate::types::{ClientId, NodeId, Time, Timestamp, View};
 
@@ -27,20 +28,37 @@ pub struct Answers {
     pub view: View,
     /// When the batch was executed.
     pub executed: Time,
+    /// Whether they answer read-only requests.
+    pub reads: bool,
     /// The replies.
     pub replies: ReplyTable,
     /// Those of these operations that are followed.
     pub followed: Vec<(ClientId, Timestamp)>,
 }
 
+/// What comes to the execute stage past the order stage: read-only requests, verified.
+#[derive(Default)]
+pub struct ReadLinks {
+    /// One from each verify stage.
+    pub input: Vec<Receiver<Arc<RequestTable>>>,
+    /// Told by the order stage.
+    pub reached: Reached,
+}
+
 /// Most link items that one step takes.
 const ITEMS_PER_STEP: usize = 16;
+/// Most tables of read-only requests that one step answers, after what was ordered: a few, so that batches never wait
+/// for long, and always some, so that reads do not wait for the batches to end.
+const READS_PER_STEP: usize = 4;
 
 /// The stage's context.
 pub struct Execute {
     executor: Executor,
     clock: Clock,
     input: Receiver<Vec<Work>>,
+    reads: ReadLinks,
+    /// Whose reads are next.
+    next_read: usize,
     /// What is left of the item that was taken last.
     in_hand: IntoIter<Work>,
     feedback: Sender<Vec<Feedback>>,
@@ -85,6 +103,8 @@ impl Execute {
             executor,
             clock,
             input,
+            reads: ReadLinks::default(),
+            next_read: 0,
             in_hand: Vec::new().into_iter(),
             feedback,
             answers,
@@ -105,6 +125,37 @@ impl Execute {
     #[must_use]
     pub fn following(self, sampling: Sampling) -> Self {
         Self { notes: Notes::of_stage(sampling), ..self }
+    }
+
+    /// The same stage, answering the read-only requests that come over these links too.
+    #[must_use]
+    pub fn reading(self, reads: ReadLinks) -> Self {
+        Self { reads, ..self }
+    }
+
+    /// Answers some read-only requests, from each link in turn, until the step has made as many bytes as it may.
+    fn answer_reads(&mut self, mut bytes: usize) -> bool {
+        let mut any = false;
+        let links = self.reads.input.len();
+        for _ in 0..READS_PER_STEP {
+            if bytes >= REPLIES_PER_STEP_BYTES || self.is_stalled() {
+                break;
+            }
+            let mut table = None;
+            for _ in 0..links {
+                self.next_read = (self.next_read + 1) % links;
+                table = self.reads.input[self.next_read].receive();
+                if table.is_some() {
+                    break;
+                }
+            }
+            let Some(table) = table else { break };
+            any = true;
+            self.executor.query(self.reads.reached.view(), &table, &mut self.done);
+            bytes += self.done.iter().map(Done::reply_bytes).sum::<usize>();
+            self.hand_on();
+        }
+        any
     }
 
     /// Does what is in hand, as long as replies are fewer than a step makes. Returns the bytes of the replies.
@@ -173,9 +224,10 @@ impl Execute {
         let bytes = self.done.iter().map(Done::reply_bytes).sum();
         for done in self.done.drain(..) {
             match done {
-                Done::Replies { node, view, replies } => {
-                    let followed = take_answered(&mut self.followed, &replies);
-                    answers.push(Answers { node, view, executed, replies, followed });
+                Done::Replies { node, view, reads, replies } => {
+                    // Numbers of reads are no timestamps: a read that has one's number is none of those.
+                    let followed = if reads { Vec::new() } else { take_answered(&mut self.followed, &replies) };
+                    answers.push(Answers { node, view, executed, reads, replies, followed });
                 }
                 Done::Executed(sequence) => feedback.push(Feedback::Executed(sequence)),
                 Done::Checkpoint(sequence, digest) => feedback.push(Feedback::Checkpoint(sequence, digest)),
@@ -233,11 +285,13 @@ impl Stage for Execute {
                 break;
             }
         }
-        any
+        any | self.answer_reads(bytes)
     }
 
     fn has_work(&self) -> bool {
-        !self.in_hand.as_slice().is_empty() || !self.input.is_empty()
+        !self.in_hand.as_slice().is_empty()
+            || !self.input.is_empty()
+            || self.reads.input.iter().any(|link| !link.is_empty())
     }
 
     fn is_stalled(&self) -> bool {
@@ -245,7 +299,7 @@ impl Stage for Execute {
     }
 
     fn queue_len(&self) -> usize {
-        self.input.len()
+        self.input.len() + self.reads.input.iter().map(Receiver::len).sum::<usize>()
     }
 
     fn post(&mut self, board: &mut Board) {
@@ -254,6 +308,7 @@ impl Stage for Execute {
         let counters = self.executor.counters();
         report.executed_ops = counters.operations;
         report.batches = counters.batches;
+        report.reads = counters.reads;
         report.executed_sequence = self.executor.executed();
         report.ledger_digest = self.executor.ledger().to_string();
         let phases = [
@@ -271,6 +326,7 @@ impl Stage for Execute {
             ("reply_withheld", counters.withheld),
             ("request_outdated", counters.outdated),
             ("client_unknown", counters.unknown),
+            ("read_not_answered", counters.reads_refused),
         ];
         let mut ignored = Counts::new();
         for (reason, many) in passed_over {
@@ -282,7 +338,6 @@ impl Stage for Execute {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::mpsc::channel;
 
     use super::*;
@@ -300,12 +355,49 @@ mod tests {
         (Sender::new(producer, Doorbell::parker().0), Receiver::new(consumer))
     }
 
+    /// Reads without end, and batches behind them: both get on in every step.
+    #[test]
+    fn reads_and_batches_do_not_wait_for_each_other_to_end() {
+        let config = ExecutorConfig {
+            own: ReplicaId(0),
+            client_nodes: vec![(NodeId(4), 0..4)],
+            checkpoint_interval: 128,
+            designates: None,
+        };
+        let executor = Executor::new(config, Box::new(Null::new(8)));
+        let ((mut work, input), (feedback, _fed)) = (link(), link());
+        let (answers, mut answered) = link();
+        let (_ask, queries) = channel();
+        let (mut reads, input_of_reads) = link();
+        let links = ReadLinks { input: vec![input_of_reads], reached: Reached::default() };
+        let mut execute = Execute::new(executor, Clock::start(), input, feedback, answers, queries).reading(links);
+        let table = Arc::new(table(&[(0, 1, Vec::new())]));
+        (0..256).for_each(|_| reads.send(Arc::clone(&table)));
+        for sequence in 1..=64 {
+            let batch = Batch::new(table.as_ref().clone());
+            let sequence = SequenceNumber(sequence);
+            work.send(vec![Work::Execute(Execution { sequence, view: View(0), batch, stamps: Stamps::default() })]);
+        }
+        for step in 1..=4 {
+            assert!(execute.step(Time(0)));
+            assert_eq!(execute.executor.executed(), SequenceNumber(16 * step));
+            assert_eq!(execute.executor.counters().reads, 4 * step);
+        }
+        let of_reads = std::iter::from_fn(|| answered.receive()).flatten().filter(|answers| answers.reads).count();
+        assert_eq!(of_reads, 16);
+        assert!(execute.has_work(), "more reads wait");
+    }
+
     /// One item of work that asks for a gigabyte of cached results, of an egress stage that is slow.
     #[test]
     fn replies_under_way_are_bounded_whatever_is_asked_for() {
         const RECALLS: usize = 256;
-        let config =
-            ExecutorConfig { own: ReplicaId(0), client_nodes: vec![(NodeId(4), 0..4)], checkpoint_interval: 128 };
+        let config = ExecutorConfig {
+            own: ReplicaId(0),
+            client_nodes: vec![(NodeId(4), 0..4)],
+            checkpoint_interval: 128,
+            designates: None,
+        };
         let executor = Executor::new(config, Box::new(Null::new(RESULT_BYTES_MAX)));
         let ((mut work, input), (feedback, _fed)) = (link(), link());
         let (answers, mut answered) = link();

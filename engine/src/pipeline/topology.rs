@@ -9,6 +9,8 @@
 //!    └──────────────────────────────── outgoing ─────────────────────────────────────────┘
 //! ```
 //!
+//! Read-only requests, where the cluster has any, go from each verify stage to execute without being ordered.
+//!
 //! Where votes are made durable, work and outbound go through one more stage:
 //!
 //! ```text
@@ -36,7 +38,7 @@ use crate::pipeline::blame::Blame;
 use crate::pipeline::board::{Questions, Reached};
 use crate::pipeline::credit::Credit;
 use crate::pipeline::egress::{Egress, EgressLinks};
-use crate::pipeline::execute::Execute;
+use crate::pipeline::execute::{Execute, ReadLinks};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::{Lanes, LinkChanges, Network, NetworkParts, Routes, link_changes};
 use crate::pipeline::order::{Order, OrderLinks};
@@ -64,6 +66,9 @@ mod depth {
     pub(super) const VERIFIED: usize = 64;
     /// Order to persist.
     pub(super) const DEPARTURES: usize = 256;
+    /// Each verify stage to execute, tables of read-only requests: no more than a few steps' worth, since what waits
+    /// here has been verified before what a client sent to be ordered later.
+    pub(super) const READS: usize = 16;
     /// Order (or persist) to execute.
     pub(super) const WORK: usize = 256;
     /// Execute to order.
@@ -93,6 +98,8 @@ pub struct Parts {
     pub executor: Executor,
     /// Which operations its application refuses.
     pub validator: Validator,
+    /// Whether it answers read-only requests without ordering them.
+    pub reads: bool,
     /// How this replica is to misbehave; empty for a correct one.
     pub byzantine: Vec<Kind>,
     /// Where this replica accepts connections.
@@ -222,6 +229,7 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
     let credit = Credit::new(&parts.keyring, plan.verify_stages());
     let reached = Reached::default();
     let mut verified = Vec::new();
+    let mut reads = ReadLinks { input: Vec::new(), reached: reached.clone() };
     for index in 0..plan.verify_stages() {
         let role = Role::Verify(index);
         let (peers_in, peers) = sleeps.link(role, depth::PEER_FRAMES);
@@ -229,9 +237,14 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
         let (output, verified_out) = sleeps.link(Role::Order, depth::VERIFIED);
         lanes.push(Lanes { peers: peers_in, clients: clients_in });
         verified.push(verified_out);
+        let reads = parts.reads.then(|| {
+            let (sender, receiver) = sleeps.link(Role::Execute, depth::READS);
+            reads.input.push(receiver);
+            sender
+        });
         let (keyring, validator) = (Arc::clone(&parts.keyring), parts.validator.clone());
         let (blame, credit, reached) = (blame.clone(), credit.clone(), reached.clone());
-        let links = VerifyLinks { peers, clients, output, blame, credit, reached };
+        let links = VerifyLinks { peers, clients, output, reads, blame, credit, reached };
         let verify = Verify::new(index, keyring, validator, links).following(parts.sampling, common.clock);
         stages.insert(role, Box::new(verify));
     }
@@ -257,7 +270,7 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
     stages.insert(Role::Order, Box::new(Order::new(parts.own, parts.protocol, parts.first, links)));
     let (queries_in, queries_out) = channel();
     let execute = Execute::new(parts.executor, common.clock, work_out, feedback_in, answers_in, queries_out);
-    stages.insert(Role::Execute, Box::new(execute.following(parts.sampling)));
+    stages.insert(Role::Execute, Box::new(execute.following(parts.sampling).reading(reads)));
     let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
     let routes = Routes::new(parts.keyring.nodes());
     let egress = Egress::new(parts.own, Arc::clone(&parts.keyring), common.clock, routes.clone(), links);

@@ -5,6 +5,7 @@
 //! slice of the work for clients (`clients`), so that peers come first and clients are never forgotten. What peers pass
 //! on with its origin's signature has a budget of its own (`origins`).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::app::Validator;
@@ -16,7 +17,7 @@ use crate::pipeline::credit::Credit;
 use crate::pipeline::intake::{self, Frames, Source};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::stage::{Counts, Stage, count, count_many};
-use crate::pipeline::verify::clients::{Clients, Pending};
+use crate::pipeline::verify::clients::{Clients, Origin, Pending};
 use crate::pipeline::verify::origins::Origins;
 use crate::protocol::message::{PrePrepare, Signature, Verdict};
 use crate::protocol::{Authentic, Ignored, Input, Message};
@@ -51,6 +52,8 @@ pub struct VerifyLinks {
     pub clients: Receiver<Frames>,
     /// To the order stage.
     pub output: Sender<Verified>,
+    /// To the execute stage: read-only requests, which are not ordered. None where the cluster orders all.
+    pub reads: Option<Sender<Arc<RequestTable>>>,
     /// Told to the network and the other verify stages.
     pub blame: Blame,
     /// Given back to the network.
@@ -72,6 +75,8 @@ pub struct Verify {
     quantum: u32,
     clients: Clients,
     origins: Origins,
+    /// Read-only requests that the execute stage has no room for yet, each with its node and the credit to give back.
+    waiting_reads: VecDeque<(Arc<RequestTable>, NodeId, u32)>,
     good: Vec<bool>,
     good_requests: Vec<bool>,
     refused: Counts,
@@ -90,6 +95,7 @@ impl Verify {
             quantum: intake::quantum(&keyring),
             clients: Clients::new(&keyring),
             origins: Origins::new(keyring.quorums().n()),
+            waiting_reads: VecDeque::new(),
             keyring,
             validator,
             links,
@@ -150,6 +156,10 @@ impl Verify {
         let mut inputs = Vec::new();
         let mut received = Time(u64::MAX);
         while let Some(done) = self.clients.pop_done() {
+            if done.reads {
+                self.hand_on_reads(done);
+                continue;
+            }
             received = received.min(done.received);
             self.links.credit.give_back(done.source.node(), done.credit);
             self.note(&done);
@@ -177,11 +187,51 @@ impl Verify {
         });
     }
 
+    /// Read-only requests that prove themselves go past the order stage. Their node gets its credit back when the execute
+    /// stage has taken them, so that what waits for it is bounded, and nobody else waits.
+    fn hand_on_reads(&mut self, done: Pending) {
+        let Pending { source, table, mut good, credit, .. } = done;
+        let proven = keep_good(table, &mut good, &self.validator, &mut self.refused);
+        match proven.and_then(|table| self.keep_reads(table)) {
+            Some(table) => self.waiting_reads.push_back((table, source.node(), credit)),
+            None => self.links.credit.give_back(source.node(), credit),
+        }
+    }
+
+    /// The requests that change nothing, `None` if there are none.
+    fn keep_reads(&mut self, table: Arc<RequestTable>) -> Option<Arc<RequestTable>> {
+        let mut good = vec![true; table.len()];
+        let writes = self.validator.refuse_writes(&table, &mut good);
+        if writes == 0 {
+            return Some(table);
+        }
+        count_many(&mut self.refused, "not_a_read", writes as u64);
+        (writes < table.len()).then(|| Arc::new(table.select(&indices_of(&good))))
+    }
+
+    /// Sends read-only requests as long as the execute stage has room. True if any went.
+    fn send_reads(&mut self) -> bool {
+        let Some(link) = &mut self.links.reads else { return false };
+        let mut any = false;
+        while link.has_room()
+            && let Some((table, node, credit)) = self.waiting_reads.pop_front()
+        {
+            link.send(table);
+            self.links.credit.give_back(node, credit);
+            any = true;
+        }
+        any
+    }
+
     /// Which lane something came in makes no difference to what has to be proven.
     fn parse(&mut self, Frames { received, source, frames, .. }: Frames) {
         for frame in frames {
             let outcome = match (source, frame.kind) {
-                (Source::Client(node), FrameKind::Requests) => self.parse_requests(received, node, frame),
+                (Source::Client(node), FrameKind::Requests) => self.parse_requests(received, node, frame, false),
+                (Source::Client(node), FrameKind::Reads) if self.links.reads.is_some() => {
+                    self.parse_requests(received, node, frame, true)
+                }
+                (Source::Client(_), FrameKind::Reads) => Err("reads_are_ordered"),
                 (Source::Client(_), _) => Err("unexpected_kind"),
                 (_, FrameKind::Forward) => self.parse_forward(received, frame),
                 (_, FrameKind::PrePrepare | FrameKind::DigestPrePrepare) => {
@@ -195,14 +245,14 @@ impl Verify {
         }
     }
 
-    fn parse_requests(&mut self, received: Time, node: NodeId, frame: Frame) -> Result<(), &'static str> {
+    fn parse_requests(&mut self, received: Time, node: NodeId, frame: Frame, reads: bool) -> Result<(), &'static str> {
         let table = self.decoder.requests(frame.body).map_err(|error| error.name())?;
         // A client node speaks for its own logical clients only.
         let range = self.keyring.clients_of(node).unwrap_or_default();
         if !table.clients.iter().all(|client| range.contains(&client.0)) {
             return Err("foreign_client");
         }
-        self.clients.push(Source::Client(node), received, table, None);
+        self.clients.push(Source::Client(node), received, table, Origin::Client { reads });
         Ok(())
     }
 
@@ -217,7 +267,7 @@ impl Verify {
         }
         let signature = signature(&self.keyring, &decoded);
         let Message::Forward(table) = decoded.message else { unreachable!("the frame's kind says what it holds") };
-        self.clients.push(Source::Forwards(sender), received, Arc::unwrap_or_clone(table), signature);
+        self.clients.push(Source::Forwards(sender), received, Arc::unwrap_or_clone(table), Origin::Peer { signature });
         Ok(())
     }
 
@@ -362,8 +412,13 @@ fn keep_good(
     }
     count_many(refused, "bad_request_proof", unproven as u64);
     count_many(refused, "invalid_operation", invalid as u64);
-    let indices: Vec<usize> = good.iter().enumerate().filter_map(|(index, good)| good.then_some(index)).collect();
+    let indices = indices_of(good);
     (!indices.is_empty()).then(|| Arc::new(table.select(&indices)))
+}
+
+/// Where the marks are.
+fn indices_of(good: &[bool]) -> Vec<usize> {
+    good.iter().enumerate().filter_map(|(index, good)| good.then_some(index)).collect()
 }
 
 impl Stage for Verify {
@@ -380,6 +435,7 @@ impl Stage for Verify {
         if !self.links.output.is_held() {
             any |= self.step_clients(now);
         }
+        any |= self.send_reads();
         any
     }
 
@@ -388,7 +444,7 @@ impl Stage for Verify {
     }
 
     fn is_stalled(&self) -> bool {
-        self.links.output.is_held()
+        self.links.output.is_held() || !self.waiting_reads.is_empty()
     }
 
     fn queue_len(&self) -> usize {

@@ -290,6 +290,8 @@ pub struct Reply<'a> {
     pub client: ClientId,
     /// Which of its operations.
     pub timestamp: Timestamp,
-    /// The result.
+    /// The result, or its digest.
     pub result: &'a [u8],
+    /// Whether it is the digest.
+    pub is_digest: bool,
 }

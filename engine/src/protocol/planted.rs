@@ -35,6 +35,10 @@ named_enum! {
         RecoveredUnsynced = "recovered-unsynced",
         /// A body is taken for the one that was announced because its client and timestamp are the same.
         BodyByTimestamp = "body-by-timestamp",
+        /// A read-only request is complete with f + 1 equal replies.
+        ReadQuorumWeak = "read-quorum-weak",
+        /// Where there are read-only requests, an operation is complete with f + 1 equal replies.
+        WriteQuorumWeak = "write-quorum-weak",
         /// The view timer is never started, so a faulty primary stays.
         TimerForgotten = "timer-forgotten",
     }

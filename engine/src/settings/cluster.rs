@@ -15,7 +15,7 @@ use crate::limits::{
     VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use crate::quorum::Quorums;
-use crate::settings::options::{Authentication, Dissemination};
+use crate::settings::options::{Authentication, Dissemination, Reads, Replies};
 use crate::types::{ClientId, NodeId};
 
 /// What is wrong with a cluster file.
@@ -104,6 +104,10 @@ pub struct ClusterSettings {
     /// How requests get to the replicas.
     #[serde(default = "inline")]
     pub dissemination: Dissemination,
+    /// Who sends results, and who their digests.
+    pub replies: Replies,
+    /// Whether operations that change nothing are ordered.
+    pub reads: Reads,
     /// The watermark window L: how many sequence numbers past the stable checkpoint may be in use. At least twice the
     /// checkpoint interval.
     pub window: u64,
@@ -132,6 +136,8 @@ impl Default for ClusterSettings {
             protocol: "pbft".into(),
             authentication: Authentication::all(Strategy::MAC),
             dissemination: Dissemination::Inline,
+            replies: Replies::Full,
+            reads: Reads::Ordered,
             window: 256,
             checkpoint_interval: 128,
             view_timeout_ms: 1000,
@@ -358,6 +364,8 @@ impl ClusterFile {
             ("f".into(), quorums.f().to_string()),
             ("authentication".into(), s.authentication.to_string()),
             ("dissemination".into(), s.dissemination.to_string()),
+            ("replies".into(), s.replies.to_string()),
+            ("reads".into(), s.reads.to_string()),
             ("window".into(), s.window.to_string()),
             ("checkpoint_interval".into(), s.checkpoint_interval.to_string()),
             ("view_timeout_ms".into(), s.view_timeout_ms.to_string()),

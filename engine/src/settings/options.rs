@@ -113,6 +113,26 @@ named_option! {
 }
 
 named_option! {
+    /// What replicas answer clients (Castro's thesis, section 5.1.1).
+    Replies, "replies" {
+        /// Every replica sends the result.
+        Full = "full",
+        /// One replica of each operation sends the result, the others its digest.
+        Digest = "digest",
+    }
+}
+
+named_option! {
+    /// How operations that change nothing are done (Castro's thesis, section 5.1.3).
+    Reads, "reads" {
+        /// As all others are.
+        Ordered = "ordered",
+        /// At once, by a quorum of replicas that answer alike from what they have executed.
+        ReadOnly = "read-only",
+    }
+}
+
+named_option! {
     /// What to do about a log whose middle is damaged, so that votes may be forgotten.
     OnCorruptLog, "on-corrupt-log" {
         /// Do not start.

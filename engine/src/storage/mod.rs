@@ -166,6 +166,8 @@ pub struct Storage {
     pub directory: Arc<Directory>,
     /// Whether the replica may vote: it has forgotten nothing.
     pub voting: bool,
+    /// Whether the replica was started with this directory before.
+    pub ran_before: bool,
     /// What was remembered and where to go on; `None` if nothing is made durable.
     pub memory: Option<Memory>,
     /// What happened, in lines for the log.
@@ -237,7 +239,8 @@ pub fn open(
     if marker.forgot {
         notes.push("ran before and has forgotten its votes: it follows and answers, but never votes".into());
     }
-    Ok(Storage { directory: Arc::new(directory), voting: !marker.forgot, memory, notes })
+    let ran_before = found.is_some();
+    Ok(Storage { directory: Arc::new(directory), voting: !marker.forgot, ran_before, memory, notes })
 }
 
 /// What was read back.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::frame::FrameKind;
 use super::messages::{Context, Decoded, decode_message};
 use super::reader::DecodeError;
-use super::replies::{DecodedReplies, decode_replies};
+use super::replies::{DecodedReplies, decode_read_replies, decode_replies};
 use super::requests::decode_requests;
 use crate::auth::{Digester, Keyring, LinkClass, Strategy};
 use crate::protocol::Message;
@@ -40,7 +40,7 @@ impl Decoder {
         }
     }
 
-    /// A client node's requests ([`FrameKind::Requests`]), their digests computed, with a proof for every replica.
+    /// A client node's requests ([`FrameKind::Requests`], [`FrameKind::Reads`]), their digests computed, with a proof for every replica.
     /// Operations and proofs are slices of `body`.
     ///
     /// # Errors
@@ -89,6 +89,14 @@ impl Decoder {
     /// If the body is not a table of replies within the limits.
     pub fn replies(&self, sender: ReplicaId, body: Bytes) -> Result<DecodedReplies, DecodeError> {
         decode_replies(sender, body, self.cluster, self.reply_proof_bytes)
+    }
+
+    /// The same of replies to read-only requests ([`FrameKind::ReadReplies`]).
+    ///
+    /// # Errors
+    /// If the body is not a table of replies within the limits.
+    pub fn read_replies(&self, sender: ReplicaId, body: Bytes) -> Result<DecodedReplies, DecodeError> {
+        decode_read_replies(sender, body, self.cluster, self.reply_proof_bytes)
     }
 
     fn check_for_everybody(&self, table: &RequestTable) -> Result<(), DecodeError> {

@@ -78,6 +78,10 @@ frame_kinds! {
     Requests = 16,
     /// A replica's replies.
     Replies = 17,
+    /// A client node's read-only requests.
+    Reads = 18,
+    /// A replica's replies to read-only requests.
+    ReadReplies = 19,
     /// A pre-prepare.
     PrePrepare = 32,
     /// A prepare.

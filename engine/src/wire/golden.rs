@@ -10,7 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::{FrameKind, FrameReader, WIRE_VERSION};
-use super::{Decoder, Handshake, encode_message, encode_replies, encode_requests, handshake};
+use super::{
+    Decoder, Handshake, encode_message, encode_read_replies, encode_reads, encode_replies, encode_requests, handshake,
+};
 use crate::auth::Sealer;
 use crate::auth::testing::{cluster, keyring, table};
 use crate::limits::FRAME_BODY_BYTES_MAX;
@@ -18,13 +20,20 @@ use crate::protocol::message::{
     Body, Checkpoint, DigestPrePrepare, FetchState, Message, NewView, PrePrepare, Signed, SlotStatus, StateChunk,
     Status, ViewChange, Vote,
 };
-use crate::requests::{Batch, Manifest, ReplyTable, RequestTable};
+use crate::requests::{Batch, Manifest, ReplyTable, RequestTable, result_digest};
 use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
 /// Two requests of node 4's clients, sealed.
 fn requests(strategy: &str) -> RequestTable {
     let mut table = table(&[(1, 2, b"put k v".to_vec()), (3, 4, vec![])]);
     table.proofs = Sealer::new(keyring(&cluster(strategy, 4, &[9]), 4)).seal_requests(&table);
+    table
+}
+
+/// The same as read-only requests.
+fn reads(strategy: &str) -> RequestTable {
+    let mut table = requests(strategy);
+    table.proofs = Sealer::new(keyring(&cluster(strategy, 4, &[9]), 4)).seal_reads(&table);
     table
 }
 
@@ -53,9 +62,15 @@ fn frames() -> BTreeMap<String, Bytes> {
             timestamps: vec![Timestamp(2), Timestamp(4)],
             result_ends: vec![2, 2],
             results: Bytes::from_static(b"ok"),
+            digested: Vec::new(),
         };
-        let replies = encode_replies(&replies, View(5), NodeId(4), &sealer).remove(0);
-        frames.insert(format!("replies-{strategy}"), replies);
+        let sealed = encode_replies(&replies, View(5), NodeId(4), &sealer).remove(0);
+        frames.insert(format!("replies-{strategy}"), sealed);
+        frames.insert(format!("reads-{strategy}"), encode_reads(&reads(strategy), NodeId(4)));
+        let results = [b"ok", &result_digest(b"a long result").0[..]].concat().into();
+        let replies = ReplyTable { result_ends: vec![2, 34], results, digested: vec![false, true], ..replies };
+        let sealed = encode_read_replies(&replies, View(5), NodeId(4), &sealer).remove(0);
+        frames.insert(format!("read-replies-{strategy}"), sealed);
         for (name, message) in messages(requests(strategy)) {
             frames.insert(format!("{name}-{strategy}"), encode_message(&message, ReplicaId(2), &sealer));
         }
@@ -153,6 +168,11 @@ fn golden_bytes_decode() {
         match frame.kind {
             FrameKind::Hello | FrameKind::Welcome | FrameKind::Proof | FrameKind::Refusal => {}
             FrameKind::Requests => assert_eq!(decoder.requests(frame.body).unwrap(), requests(strategy)),
+            FrameKind::Reads => assert_eq!(decoder.requests(frame.body).unwrap(), reads(strategy)),
+            FrameKind::ReadReplies => {
+                let replies = decoder.read_replies(sender, frame.body).unwrap().replies;
+                assert_eq!((replies.len(), replies.is_digest(0), replies.is_digest(1)), (2, false, true));
+            }
             FrameKind::Replies => assert_eq!(decoder.replies(sender, frame.body).unwrap().replies.len(), 2),
             kind => drop(decoder.message(kind, sender, frame.body).unwrap()),
         }
@@ -173,6 +193,8 @@ fn the_layout_document_shows_the_golden_bytes_and_names_every_kind() {
         "prepare-mac",
         "status-none",
         "replies-mac",
+        "reads-mac",
+        "read-replies-mac",
         "refusal",
         "view-change-none",
         "new-view-none",

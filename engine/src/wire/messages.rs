@@ -125,6 +125,8 @@ pub(super) fn decode_message(
         | FrameKind::Proof
         | FrameKind::Refusal
         | FrameKind::Requests
+        | FrameKind::Reads
+        | FrameKind::ReadReplies
         | FrameKind::Replies => return Err(DecodeError::NotAMessage),
     };
     reader.finish()?;

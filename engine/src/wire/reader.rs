@@ -32,6 +32,8 @@ named_enum! {
         TooManyReplies = "too_many_replies",
         /// A result is longer than allowed.
         ResultTooLong = "result_too_long",
+        /// A form of result that there is not, or a digest of another length.
+        BadForm = "bad_form",
         /// A status message describes more slots than it may.
         TooManySlots = "too_many_slots",
         /// A list in a view-change or a new-view is longer than allowed.

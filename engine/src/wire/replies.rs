@@ -7,6 +7,8 @@
 //! | 4 × count | clients |
 //! | 8 × count | timestamps |
 //! | 4 × count | lengths of results |
+//! | 1 | forms: 0 all results are whole, 1 each has a form |
+//! | count if they have | form: 0 whole, 1 the result's digest (32 bytes) |
 //! | their sum | results |
 //! | as many as the strategy says | proof |
 
@@ -15,13 +17,18 @@ use bytes::Bytes;
 use super::frame::{FrameKind, encode_frame};
 use super::reader::{DecodeError, Reader, put_column, put_lengths};
 use crate::auth::{AuthBlock, BlockKind, LinkClass, Sealer};
-use crate::limits::{FRAME_BODY_BYTES_MAX, PROOF_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX};
+use crate::limits::{DIGEST_BYTES, FRAME_BODY_BYTES_MAX, PROOF_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX};
 use crate::requests::ReplyTable;
 use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
-const HEAD_BYTES: usize = 8 + 4;
-/// Bytes of one reply's columns: client, timestamp, length.
-const COLUMNS_BYTES: usize = 4 + 8 + 4;
+/// View, count, and whether there are forms.
+const HEAD_BYTES: usize = 8 + 4 + 1;
+/// Most bytes of one reply's columns: client, timestamp, length, form.
+const COLUMNS_BYTES: usize = 4 + 8 + 4 + 1;
+const FORMS_NONE: u8 = 0;
+const FORMS_EACH: u8 = 1;
+const FORM_WHOLE: u8 = 0;
+const FORM_DIGEST: u8 = 1;
 /// Bytes of replies, columns included, that always fit in one frame.
 const REPLIES_BYTES_MAX: usize = FRAME_BODY_BYTES_MAX - HEAD_BYTES - PROOF_BYTES_MAX;
 
@@ -40,6 +47,16 @@ pub struct DecodedReplies {
     pub proof: Bytes,
 }
 
+/// What kind of requests replies answer: those that were ordered, or read-only ones.
+#[derive(Clone, Copy)]
+struct Kinds {
+    frame: FrameKind,
+    block: BlockKind,
+}
+
+const ORDERED: Kinds = Kinds { frame: FrameKind::Replies, block: BlockKind::Replies };
+const READ_ONLY: Kinds = Kinds { frame: FrameKind::ReadReplies, block: BlockKind::ReadReplies };
+
 /// The sealed frames of `replies` for client node `to`: one, unless results are so long that they need several. No
 /// replies, no frame.
 ///
@@ -47,6 +64,19 @@ pub struct DecodedReplies {
 /// If the sealer's node is no replica, or a result is longer than [`RESULT_BYTES_MAX`]: that would be our own error.
 #[must_use]
 pub fn encode_replies(replies: &ReplyTable, view: View, to: NodeId, sealer: &Sealer) -> Vec<Bytes> {
+    encode(ORDERED, replies, view, to, sealer)
+}
+
+/// The same of replies to read-only requests, whose numbers stand in the column of timestamps.
+///
+/// # Panics
+/// As [`encode_replies`] does.
+#[must_use]
+pub fn encode_read_replies(replies: &ReplyTable, view: View, to: NodeId, sealer: &Sealer) -> Vec<Bytes> {
+    encode(READ_ONLY, replies, view, to, sealer)
+}
+
+fn encode(kinds: Kinds, replies: &ReplyTable, view: View, to: NodeId, sealer: &Sealer) -> Vec<Bytes> {
     let own = sealer.keyring().own();
     assert!(usize::from(own.0) < sealer.keyring().quorums().n(), "replicas reply");
     let mut frames = Vec::new();
@@ -54,11 +84,11 @@ pub fn encode_replies(replies: &ReplyTable, view: View, to: NodeId, sealer: &Sea
     while start < replies.len() {
         let (end, len) = fitting(replies, start);
         let len = HEAD_BYTES + len + sealer.proof_bytes(LinkClass::ReplicaToClient);
-        frames.push(encode_frame(FrameKind::Replies, own, len, |out| {
+        frames.push(encode_frame(kinds.frame, own, len, |out| {
             let body_at = out.len();
             encode_range(out, replies, view, start, end);
             let digest = blake3::hash(&out[body_at..]).into();
-            let block = block(sealer.keyring().cluster(), ReplicaId(own.0), view, &digest);
+            let block = block(kinds.block, sealer.keyring().cluster(), ReplicaId(own.0), view, &digest);
             sealer.seal(LinkClass::ReplicaToClient, to, &block, out);
         }));
         start = end;
@@ -68,10 +98,11 @@ pub fn encode_replies(replies: &ReplyTable, view: View, to: NodeId, sealer: &Sea
 
 /// How far replies from `start` fit in one frame, and the bytes that they take.
 fn fitting(replies: &ReplyTable, start: usize) -> (usize, usize) {
+    let columns_bytes = COLUMNS_BYTES - usize::from(replies.digested.is_empty());
     let mut bytes = 0;
     let mut end = start;
     while end < replies.len() && end - start < REQUESTS_MAX {
-        let more = COLUMNS_BYTES + replies.result(end).len();
+        let more = columns_bytes + replies.result(end).len();
         assert!(more <= COLUMNS_BYTES + RESULT_BYTES_MAX, "results are bounded");
         if bytes + more > REPLIES_BYTES_MAX {
             break;
@@ -91,6 +122,14 @@ fn encode_range(out: &mut Vec<u8>, replies: &ReplyTable, view: View, start: usiz
     let from = if start == 0 { 0 } else { replies.result_ends[start - 1] };
     let to = replies.result_ends[end - 1];
     put_lengths(out, from, &replies.result_ends[start..end]);
+    if replies.digested.is_empty() {
+        out.push(FORMS_NONE);
+    } else {
+        out.push(FORMS_EACH);
+        out.extend(
+            replies.digested[start..end].iter().map(|digested| if *digested { FORM_DIGEST } else { FORM_WHOLE }),
+        );
+    }
     out.extend_from_slice(&replies.results[from as usize..to as usize]);
 }
 
@@ -99,6 +138,29 @@ fn encode_range(out: &mut Vec<u8>, replies: &ReplyTable, view: View, start: usiz
 /// # Errors
 /// If the body is not a table of replies within the limits.
 pub(super) fn decode_replies(
+    sender: ReplicaId,
+    body: Bytes,
+    cluster: [u8; 8],
+    proof_bytes: usize,
+) -> Result<DecodedReplies, DecodeError> {
+    decode(ORDERED, sender, body, cluster, proof_bytes)
+}
+
+/// The same of replies to read-only requests.
+///
+/// # Errors
+/// As [`decode_replies`] has.
+pub(super) fn decode_read_replies(
+    sender: ReplicaId,
+    body: Bytes,
+    cluster: [u8; 8],
+    proof_bytes: usize,
+) -> Result<DecodedReplies, DecodeError> {
+    decode(READ_ONLY, sender, body, cluster, proof_bytes)
+}
+
+fn decode(
+    kinds: Kinds,
     sender: ReplicaId,
     body: Bytes,
     cluster: [u8; 8],
@@ -119,15 +181,37 @@ pub(super) fn decode_replies(
         (RESULT_BYTES_MAX, DecodeError::ResultTooLong),
         (FRAME_BODY_BYTES_MAX, DecodeError::ResultTooLong),
     )?;
+    let digested = forms(&mut reader, &result_ends)?;
     let results = reader.take(result_ends.last().map_or(0, |&end| end as usize))?;
     reader.finish()?;
-    let block = block(cluster, sender, view, &digest);
-    Ok(DecodedReplies { view, replies: ReplyTable { clients, timestamps, result_ends, results }, block, proof })
+    let block = block(kinds.block, cluster, sender, view, &digest);
+    let replies = ReplyTable { clients, timestamps, result_ends, results, digested };
+    Ok(DecodedReplies { view, replies, block, proof })
+}
+
+/// Which results are digests; empty where none has a form.
+fn forms(reader: &mut Reader, result_ends: &[u32]) -> Result<Vec<bool>, DecodeError> {
+    match reader.u8()? {
+        FORMS_NONE => return Ok(Vec::new()),
+        FORMS_EACH => {}
+        _ => return Err(DecodeError::BadForm),
+    }
+    let forms = reader.take(result_ends.len())?;
+    let mut start = 0;
+    let digested = forms.iter().zip(result_ends).map(|(form, end)| {
+        let length = end - std::mem::replace(&mut start, *end);
+        match *form {
+            FORM_WHOLE => Ok(false),
+            FORM_DIGEST if length as usize == DIGEST_BYTES => Ok(true),
+            _ => Err(DecodeError::BadForm),
+        }
+    });
+    digested.collect()
 }
 
 /// The block of a frame of replies: its digest covers the body up to the proof.
-fn block(cluster: [u8; 8], sender: ReplicaId, view: View, digest: &Digest) -> AuthBlock {
-    AuthBlock::message(BlockKind::Replies, cluster, sender, view, SequenceNumber(0), digest)
+fn block(kind: BlockKind, cluster: [u8; 8], sender: ReplicaId, view: View, digest: &Digest) -> AuthBlock {
+    AuthBlock::message(kind, cluster, sender, view, SequenceNumber(0), digest)
 }
 
 #[cfg(test)]

@@ -45,6 +45,13 @@ pub fn encode_requests(table: &RequestTable, own: NodeId) -> Bytes {
     encode_frame(FrameKind::Requests, own, len, |out| encode_table(out, table, ProofColumns::All))
 }
 
+/// A client node's frame of read-only requests, with all their proofs.
+#[must_use]
+pub fn encode_reads(table: &RequestTable, own: NodeId) -> Bytes {
+    let len = table_bytes(table, ProofColumns::All);
+    encode_frame(FrameKind::Reads, own, len, |out| encode_table(out, table, ProofColumns::All))
+}
+
 /// A table by itself, its digests computed. Operations and proofs are slices of `body`. Its proofs are those of
 /// `strategy`, or there are none; without a strategy there are none. Whether they are as many as they should be is for
 /// [`Decoder`](super::Decoder) to check.

@@ -14,13 +14,15 @@ use hippodrome_engine::limits::{
     FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, HELLO_BODY_BYTES_MAX, REQUEST_COLUMNS_BYTES, STATUS_SLOTS_MAX,
 };
 use hippodrome_engine::protocol::Message;
+use hippodrome_engine::requests::ReplyTable;
 use hippodrome_engine::settings::{Authentication, ClusterFile, ClusterSettings};
-use hippodrome_engine::types::{NodeId, ReplicaId};
+use hippodrome_engine::types::{NodeId, ReplicaId, View};
 use hippodrome_engine::wire::frame::encode_frame;
 use hippodrome_engine::wire::handshake::decode_refusal;
 use hippodrome_engine::wire::requests::{ProofColumns, encode_table};
 use hippodrome_engine::wire::{
-    Decoder, Frame, FrameError, FrameKind, FrameReader, Handshake, encode_message, encode_replies, encode_requests,
+    DecodeError, DecodedReplies, Decoder, Frame, FrameError, FrameKind, FrameReader, Handshake, encode_message,
+    encode_read_replies, encode_reads, encode_replies, encode_requests,
 };
 
 /// Bytes that a reader may hold beside those that have arrived.
@@ -111,6 +113,28 @@ fn read_frames(stream: &Bytes, chunk: usize) -> (Vec<Frame>, Option<FrameError>)
     (frames, None)
 }
 
+/// Encodes replies again.
+fn check_replies(
+    decoded: Result<DecodedReplies, DecodeError>,
+    body: &Bytes,
+    sealer: &Sealer,
+    encode: impl Fn(&ReplyTable, View, NodeId, &Sealer) -> Vec<Bytes>,
+) {
+    match decoded {
+        Ok(DecodedReplies { view, replies, .. }) => {
+            assert!(replies.len() * REQUEST_COLUMNS_BYTES <= body.len());
+            assert!(replies.digested.is_empty() || replies.digested.len() == replies.len());
+            let again = encode(&replies, view, NodeId(4), sealer);
+            assert_eq!(again.len(), usize::from(!replies.is_empty()));
+            let same = body.len() - sealer.proof_bytes(LinkClass::ReplicaToClient);
+            if let Some(again) = again.first() {
+                assert_eq!(again[FRAME_HEADER_BYTES..][..same], body[..same], "replies are written as read");
+            }
+        }
+        Err(error) => assert!(!error.name().is_empty()),
+    }
+}
+
 /// Decodes a body, and encodes it again.
 fn check_body(cluster: &[Arc<Keyring>], decoder: &mut Decoder, frame: &Frame) {
     let Frame { kind, sender, body } = frame;
@@ -125,29 +149,18 @@ fn check_body(cluster: &[Arc<Keyring>], decoder: &mut Decoder, frame: &Frame) {
             assert!(!text.contains(char::is_control), "a refusal can be printed");
             assert!(text.len() <= 3 * body.len());
         }
-        FrameKind::Requests => match decoder.requests(body.clone()) {
+        FrameKind::Requests | FrameKind::Reads => match decoder.requests(body.clone()) {
             Ok(table) => {
                 assert!(table.digests.len() == table.len() && table.len() * REQUEST_COLUMNS_BYTES <= body.len());
-                assert_eq!(
-                    encode_requests(&table, *sender)[FRAME_HEADER_BYTES..],
-                    *body,
-                    "requests are written as read"
-                );
+                let encode = if *kind == FrameKind::Reads { encode_reads } else { encode_requests };
+                assert_eq!(encode(&table, *sender)[FRAME_HEADER_BYTES..], *body, "requests are written as read");
             }
             Err(error) => assert!(!error.name().is_empty()),
         },
-        FrameKind::Replies => match decoder.replies(replica, body.clone()) {
-            Ok(decoded) => {
-                assert!(decoded.replies.len() * REQUEST_COLUMNS_BYTES <= body.len());
-                let again = encode_replies(&decoded.replies, decoded.view, NodeId(4), &sealer());
-                assert_eq!(again.len(), usize::from(!decoded.replies.is_empty()));
-                let same = unproven(LinkClass::ReplicaToClient);
-                if let Some(again) = again.first() {
-                    assert_eq!(again[FRAME_HEADER_BYTES..][..same], body[..same], "replies are written as read");
-                }
-            }
-            Err(error) => assert!(!error.name().is_empty()),
-        },
+        FrameKind::Replies => check_replies(decoder.replies(replica, body.clone()), body, &sealer(), encode_replies),
+        FrameKind::ReadReplies => {
+            check_replies(decoder.read_replies(replica, body.clone()), body, &sealer(), encode_read_replies);
+        }
         kind => match decoder.message(*kind, replica, body.clone()) {
             Ok(decoded) => {
                 let same = unproven(LinkClass::ReplicaToReplica);

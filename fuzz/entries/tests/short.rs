@@ -21,7 +21,7 @@ const SEED_BYTES_MAX: usize = 4096;
 
 /// Golden frames that become seeds: one of each kind without proofs, and three with signatures, for where these are is
 /// the same in all others. A `committed` has the body of a `commit`.
-const GOLDEN_FRAMES: [&str; 18] = [
+const GOLDEN_FRAMES: [&str; 20] = [
     "body-none",
     "checkpoint-none",
     "commit-none",
@@ -32,6 +32,8 @@ const GOLDEN_FRAMES: [&str; 18] = [
     "pre-prepare-ed25519",
     "pre-prepare-none",
     "prepare-none",
+    "read-replies-none",
+    "reads-none",
     "replies-ed25519",
     "replies-none",
     "requests-ed25519",

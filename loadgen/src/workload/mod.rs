@@ -17,4 +17,10 @@ pub trait Workload: Send {
     /// Whether `result`, on which a reply quorum agreed, is one that the operation of `client` under `timestamp` can
     /// have in a correct cluster. `true` proves nothing; `false` is proof that something was executed wrongly.
     fn check(&mut self, client: ClientId, timestamp: Timestamp, result: &[u8]) -> bool;
+
+    /// How many results so far were possible but too old: older than what was complete before they were asked for. Each
+    /// is proof that reads do not respect real time.
+    fn stale_reads(&self) -> u64 {
+        0
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hippodrome_engine::named_enum;
 use hippodrome_engine::protocol::Execution;
-use hippodrome_engine::requests::Batch;
+use hippodrome_engine::requests::{Batch, result_digest};
 use hippodrome_engine::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp};
 
 mod oracle;
@@ -38,6 +38,9 @@ named_enum! {
         Replies = "replies",
         /// An operation that completed before another began precedes it in the ledger.
         RealTime = "real-time",
+        /// What a read gives that was not ordered is what some state gives, one that is no older than what was complete,
+        /// or was read, before the read began.
+        Linearizability = "linearizability",
         /// What clients were told to be done is kept by a quorum, whatever dies: in a state, or as prepared.
         Durability = "durability",
         /// When the network has healed, correct clients get their answers and correct replicas catch up.
@@ -160,7 +163,7 @@ impl Checks {
             return;
         }
         let batch = Arc::clone(&execution.batch);
-        for applied in self.oracle.apply(&batch.requests, self.clients) {
+        for applied in self.oracle.apply(sequence, &batch.requests, self.clients) {
             let index = applied.index;
             let (client, timestamp) = (batch.requests.clients[index], batch.requests.timestamps[index]);
             let holds = self.asked.get(&batch.requests.digests[index]).copied();
@@ -218,14 +221,47 @@ impl Checks {
     }
 
     /// An honest replica answers.
-    pub(crate) fn replied(&mut self, who: ReplicaId, client: ClientId, timestamp: Timestamp, result: &[u8]) {
-        let expected = self.results.get(&(client, timestamp)).map(|(result, _)| result.as_slice());
-        if expected != Some(result) {
-            let expected = expected.map(<[u8]>::to_vec);
+    pub(crate) fn replied(
+        &mut self,
+        who: ReplicaId,
+        client: ClientId,
+        timestamp: Timestamp,
+        result: &[u8],
+        is_digest: bool,
+    ) {
+        let expected = self
+            .results
+            .get(&(client, timestamp))
+            .map(|(result, _)| if is_digest { result_digest(result).0.to_vec() } else { result.clone() });
+        if expected.as_deref() != Some(result) {
             self.fail(Checker::Replies, || {
                 format!("r{who} answers c{client} t{timestamp} with {result:?}; the ledger gives {expected:?}")
             });
         }
+    }
+
+    /// An honest replica that has executed everything up to there answers a read-only request.
+    pub(crate) fn answered_read(&mut self, who: ReplicaId, executed: SequenceNumber, operation: &[u8], result: &[u8]) {
+        let expected = self.oracle.read_at(executed, operation);
+        if expected != result {
+            self.fail(Checker::Replies, || {
+                format!("r{who} answers a read at {executed} with {result:?}; the ledger gives {expected:?}")
+            });
+        }
+    }
+
+    /// A correct client takes `result` for what a read gives that was not ordered. The read is given its place after the
+    /// first batch that fits: places of later operations are bounded by it, so the earliest is best.
+    pub(crate) fn read(&mut self, client: ClientId, operation: &[u8], result: &[u8]) {
+        let before = self.began.remove(&client).unwrap_or_default();
+        let end = self.end();
+        let fits = (before.0.0..=end.0).map(SequenceNumber).find(|at| self.oracle.read_at(*at, operation) == result);
+        let Some(place) = fits else {
+            return self.fail(Checker::Linearizability, || {
+                format!("c{client} reads {result:?}, which no state from {} on to {end} gives", before.0)
+            });
+        };
+        self.completed = self.completed.max((place, usize::MAX));
     }
 
     /// A correct client begins an operation.

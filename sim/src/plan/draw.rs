@@ -2,7 +2,7 @@
 
 use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
-use hippodrome_engine::settings::options::Dissemination;
+use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
 
 use super::{Clients, Disk, Fault, Faulty, Hostile, HostileKind, Network, Plan, What};
 use crate::random::Random;
@@ -42,6 +42,8 @@ impl Plan {
             },
             hostile: Vec::new(),
             signed_requests: random.chance(300),
+            replies: Replies::Full,
+            reads: Reads::Ordered,
             network,
             disk,
             faulty: Vec::new(),
@@ -52,7 +54,22 @@ impl Plan {
         plan.hostile = hostile(&plan, random);
         plan.timeline = timeline(&plan, random);
         fail_again(&mut plan);
+        choose_strategies(&mut plan);
         plan
+    }
+}
+
+/// How clients are answered. Some Byzantine replicas help whoever is behind to outvote those who are not.
+fn choose_strategies(plan: &mut Plan) {
+    let random = &mut Random::new(plan.seed, "strategies", 0);
+    if random.chance(400) {
+        plan.replies = Replies::Digest;
+    }
+    if random.chance(500) {
+        plan.reads = Reads::ReadOnly;
+        for faulty in &mut plan.faulty {
+            faulty.stale_reads = random.chance(600);
+        }
     }
 }
 
@@ -99,7 +116,8 @@ fn faulty(plan: &Plan, random: &mut Random) -> Vec<Faulty> {
 }
 
 fn behaviour(replica: u16, random: &mut Random) -> Faulty {
-    let correct = Faulty { replica, kinds: Vec::new(), twins: false, mutate_permille: 0, false_state: false };
+    let correct =
+        Faulty { replica, kinds: Vec::new(), twins: false, mutate_permille: 0, false_state: false, stale_reads: false };
     match random.below(10) {
         0 | 1 => Faulty { twins: true, ..correct },
         2 => Faulty { mutate_permille: random.pick(&[20, 200, 600]), ..correct },

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use hippodrome_engine::app::kv::Operation;
+use hippodrome_engine::app::kv::{Operation, is_read};
 use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome};
+use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::protocol::{Input, Reply};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::RequestTable;
-use hippodrome_engine::types::{ClientId, ReplicaId, Timestamp, View};
+use hippodrome_engine::settings::options::{Reads, Replies};
+use hippodrome_engine::types::{ClientId, ReplicaId, Timestamp};
 
-use super::event::Event;
+use super::event::{Event, Reply as Told};
+use super::replica::Work;
 use super::{Endpoint, World};
 use crate::check::RECORDS;
 use crate::plan::Plan;
@@ -20,6 +23,9 @@ use crate::trace::requests;
 const AFTER_HEALING: u32 = 2;
 /// The longest pause between two attempts.
 const RETRY_MAX_NS: u64 = 1_000_000_000;
+
+/// Bytes of a value whose digest is shorter.
+const LONG_VALUE_BYTES: usize = 40;
 
 /// All correct clients, behind one table as a load generator has it.
 pub(super) struct Clients {
@@ -36,11 +42,15 @@ struct Client {
     done_healed: u32,
     began_healed: bool,
     request: Arc<RequestTable>,
+    /// The number of its last read-only request.
+    read: u64,
+    /// What is to be ordered if that is not answered.
+    reading: Vec<u8>,
     finished: bool,
 }
 
 impl Clients {
-    pub(super) fn new(plan: &Plan, quorums: Quorums) -> Self {
+    pub(super) fn new(plan: &Plan, quorums: Quorums, planted: Option<Planted>) -> Self {
         let count = plan.clients.count;
         let client = |index: u32| Client {
             random: Random::new(plan.seed, "client", u64::from(index)),
@@ -49,14 +59,16 @@ impl Clients {
             done_healed: 0,
             began_healed: false,
             request: Arc::new(RequestTable::empty()),
+            read: 0,
+            reading: Vec::new(),
             finished: false,
         };
-        Self {
-            table: ClientTable::new(quorums, ClientId(0), count),
-            clients: (0..count).map(client).collect(),
-            finished: 0,
-            completed: 0,
+        let mut table = ClientTable::new(quorums, ClientId(0), count);
+        if plan.reads == Reads::ReadOnly {
+            table = table.with_reads();
+            table.plant(planted);
         }
+        Self { table, clients: (0..count).map(client).collect(), finished: 0, completed: 0 }
     }
 
     pub(super) const fn all_finished(&self) -> bool {
@@ -95,12 +107,48 @@ impl World<'_> {
         let client = &mut self.clients.clients[id.0 as usize];
         client.timestamp += client.random.range(1, 3);
         client.began_healed = self.healed;
-        let operation = operation(&mut client.random, id, client.timestamp);
+        let operation = operation(&mut client.random, id, client.timestamp, self.plan);
+        self.checks.began(id);
+        if self.plan.reads == Reads::ReadOnly && is_read(&operation) {
+            return self.begin_read(id, operation);
+        }
+        self.order(id, operation);
+    }
+
+    /// A client asks all replicas for something that changes nothing.
+    fn begin_read(&mut self, id: ClientId, operation: Vec<u8>) {
+        let client = &mut self.clients.clients[id.0 as usize];
+        client.read += 1;
+        let number = Timestamp(client.read);
+        client.reading.clone_from(&operation);
+        let all = (1 << self.plan.replicas) - 1;
+        let table = Arc::new(self.prover.request(id, number.0, operation, all));
+        self.clients.table.begin_read(id, number);
+        self.trace.line(&format!("c{id}"), || format!("asks all, read-only: {}", requests(&table)));
+        for to in (0..).take(self.plan.replicas).map(ReplicaId) {
+            self.ask_by(to, |to| Event::Reads { to, table: Arc::clone(&table) });
+        }
+        self.queue.push(self.now + self.plan.clients.retry_ns, Event::GiveUpRead { client: id, number });
+    }
+
+    /// A client has the operation ordered that it wanted to be read-only, unless that was answered.
+    pub(super) fn give_up_read(&mut self, id: ClientId, number: Timestamp) {
+        if self.clients.table.outstanding_read(id) != Some(number) {
+            return;
+        }
+        self.clients.table.give_up_read(id);
+        self.coverage.reads_fallen_back += 1;
+        let operation = std::mem::take(&mut self.clients.clients[id.0 as usize].reading);
+        self.order(id, operation);
+    }
+
+    /// A client's operation under its present timestamp is to be ordered.
+    fn order(&mut self, id: ClientId, operation: Vec<u8>) {
+        let client = &mut self.clients.clients[id.0 as usize];
         let all = (1 << self.plan.replicas) - 1;
         let table = self.prover.request(id, client.timestamp, operation, all);
         let timestamp = Timestamp(client.timestamp);
         self.checks.asked(table.digests[0], all);
-        self.checks.began(id);
         client.request = Arc::new(table);
         self.clients.table.begin(id, timestamp);
         self.send_request(id, timestamp, 0);
@@ -132,6 +180,11 @@ impl World<'_> {
 
     /// Puts requests on the network.
     pub(super) fn ask(&mut self, to: ReplicaId, table: &Arc<RequestTable>) {
+        self.ask_by(to, |to| Event::Requests { to, table: Arc::clone(table) });
+    }
+
+    /// The same, by an event at each place where that replica runs.
+    fn ask_by(&mut self, to: ReplicaId, event: impl Fn(usize) -> Event) {
         for index in 0..self.replicas.len() {
             let replica = &self.replicas[index];
             if replica.id != to || !self.twins.deal(to.0, replica.twin, Endpoint::CLIENTS) {
@@ -139,7 +192,7 @@ impl World<'_> {
             }
             let endpoint = Endpoint::replica(to, replica.twin);
             for arrival in self.network.arrivals(self.now, Endpoint::CLIENTS, endpoint).into_iter().flatten() {
-                self.queue.push(arrival, Event::Requests { to: index, table: Arc::clone(table) });
+                self.queue.push(arrival, event(index));
             }
         }
     }
@@ -157,17 +210,56 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn on_reply(&mut self, from: ReplicaId, view: View, id: ClientId, timestamp: Timestamp, result: &[u8]) {
-        let reply = Reply { replica: from, view, client: id, timestamp, result };
-        if self.clients.table.on_reply(&reply) != ReplyOutcome::Completed {
-            return;
+    /// Read-only requests arrive: those that prove themselves and are reads go to the executor, before or behind what it
+    /// has to do.
+    pub(super) fn on_reads(&mut self, to: usize, table: &RequestTable) {
+        let Some(table) = self.prover.admit(table, self.replicas[to].id) else { return };
+        let reads: Vec<usize> = (0..table.len()).filter(|&index| is_read(table.operation(index))).collect();
+        let replica = &mut self.replicas[to];
+        if let Some(process) = replica.process.as_ref().filter(|_| !reads.is_empty()) {
+            self.trace.count(to as u64);
+            let work = Work::Query(process.position.view, Arc::new(table.select(&reads)));
+            let first = replica.random.chance(500);
+            self.work_at(to, work, first);
         }
+    }
+
+    pub(super) fn on_reply(&mut self, told: &Told) {
+        let Told { from: replica, view, client, timestamp, ref result, is_digest, reads } = *told;
+        self.coverage.digests += u64::from(is_digest);
+        let reply = Reply { replica, view, client, timestamp, result, is_digest };
+        let table = &mut self.clients.table;
+        match if reads { table.on_read_reply(&reply) } else { table.on_reply(&reply) } {
+            ReplyOutcome::Completed if reads => self.read(client),
+            ReplyOutcome::Completed => self.complete(client, timestamp),
+            ReplyOutcome::Hopeless => self.give_up_read(client, timestamp),
+            _ => {}
+        }
+    }
+
+    /// A quorum has answered a read-only request.
+    fn read(&mut self, id: ClientId) {
+        let accepted = self.clients.table.read_result(id).unwrap_or_default().to_vec();
+        let operation = std::mem::take(&mut self.clients.clients[id.0 as usize].reading);
+        self.trace.line(&format!("c{id}"), || "** has read".to_owned());
+        self.trace.count(u64::from(id.0));
+        self.checks.read(id, &operation, &accepted);
+        self.coverage.reads += 1;
+        self.go_on_with(id);
+    }
+
+    fn complete(&mut self, id: ClientId, timestamp: Timestamp) {
         let name = format!("c{id}");
         self.trace.line(&name, || format!("** t{timestamp} is done"));
         self.trace.count(timestamp.0);
         let accepted = self.clients.table.result(id).unwrap_or_default().to_vec();
         let batch = self.checks.completed(id, timestamp, &accepted);
         self.check_durability(batch.into_iter().collect());
+        self.go_on_with(id);
+    }
+
+    /// A client has its answer and goes on with its next operation.
+    fn go_on_with(&mut self, id: ClientId) {
         self.clients.completed += 1;
         let client = &mut self.clients.clients[id.0 as usize];
         client.done += 1;
@@ -186,10 +278,22 @@ impl World<'_> {
     }
 }
 
-/// An operation on one of a few keys, with a value that nobody else writes.
-fn operation(random: &mut Random, client: ClientId, timestamp: u64) -> Vec<u8> {
-    let key = random.below(RECORDS + 2);
-    let value = format!("c{client} t{timestamp}").into_bytes();
+/// An operation on one of a few keys, with a value that nobody else writes; where reads are not ordered, also with one
+/// that others write too, so that a record may come back to what it was, and in every other plan mostly on one record.
+fn operation(random: &mut Random, client: ClientId, timestamp: u64, plan: &Plan) -> Vec<u8> {
+    let mut key = random.below(RECORDS + 2);
+    let mut value = format!("c{client} t{timestamp}").into_bytes();
+    if plan.reads == Reads::ReadOnly {
+        if plan.seed.is_multiple_of(2) && random.chance(800) {
+            key = 0;
+        }
+        if random.chance(600) {
+            value = format!("common {}", random.below(2)).into_bytes();
+        }
+    }
+    if plan.replies == Replies::Digest {
+        value.resize(LONG_VALUE_BYTES, b'.');
+    }
     let operation = match random.below(8) {
         0 | 1 => Operation::Read { key },
         2 | 3 => Operation::Insert { key, value: &value },

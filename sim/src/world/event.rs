@@ -16,8 +16,10 @@ pub(super) enum Event {
     Message { from: ReplicaId, to: usize, message: Arc<Message>, spoilt: bool },
     /// A client's requests arrive.
     Requests { to: usize, table: Arc<RequestTable> },
+    /// Read-only requests arrive.
+    Reads { to: usize, table: Arc<RequestTable> },
     /// A reply arrives at its client.
-    Reply { from: ReplicaId, view: View, client: ClientId, timestamp: Timestamp, result: Vec<u8> },
+    Reply(Reply),
     /// A timer was set to this local time.
     Timer { at: usize, life: u32, timer: Timer, due: Time },
     /// The executor is done with what it took up last.
@@ -32,6 +34,8 @@ pub(super) enum Event {
     Begin { client: ClientId },
     /// A client has waited for long enough.
     Retry { client: ClientId, timestamp: Timestamp, attempt: u32 },
+    /// A client has waited for long enough for the answer to a read-only request.
+    GiveUpRead { client: ClientId, number: Timestamp },
     /// A faulty client acts.
     Hostile { index: usize },
     /// The ears of twins turn.
@@ -42,6 +46,20 @@ pub(super) enum Event {
     Repair { index: usize },
     /// The network heals.
     Heal,
+}
+
+/// What a replica tells a client.
+#[derive(Clone, Debug)]
+pub(super) struct Reply {
+    pub(super) from: ReplicaId,
+    pub(super) view: View,
+    pub(super) client: ClientId,
+    pub(super) timestamp: Timestamp,
+    pub(super) result: Vec<u8>,
+    /// Whether the result is a digest.
+    pub(super) is_digest: bool,
+    /// Whether it answers a read-only request, whose number stands for the timestamp.
+    pub(super) reads: bool,
 }
 
 /// All events to come.

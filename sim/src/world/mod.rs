@@ -116,7 +116,7 @@ impl<'a> World<'a> {
             prover: Prover::new(quorums, clients, torsion),
             replicas,
             twins: Twins::new(plan),
-            clients: Clients::new(plan, quorums),
+            clients: Clients::new(plan, quorums, planted),
             hostile: HostileClient::all(plan),
             healed: false,
             reassigned: BTreeSet::new(),
@@ -180,9 +180,8 @@ impl<'a> World<'a> {
         match event {
             Event::Message { from, to, message, spoilt } => self.on_message(from, to, &message, spoilt),
             Event::Requests { to, table } => self.on_requests(to, &table),
-            Event::Reply { from, view, client, timestamp, result } => {
-                self.on_reply(from, view, client, timestamp, &result);
-            }
+            Event::Reads { to, table } => self.on_reads(to, &table),
+            Event::Reply(reply) => self.on_reply(&reply),
             Event::Timer { at, life, timer, due } => {
                 let replica = &mut self.replicas[at];
                 if let Some(process) = replica.process.as_mut().filter(|_| replica.life == life)
@@ -199,6 +198,7 @@ impl<'a> World<'a> {
             Event::Worked { .. } | Event::Feedback { .. } | Event::Synced { .. } | Event::SnapshotWritten { .. } => {}
             Event::Begin { client } => self.begin_operation(client),
             Event::Retry { client, timestamp, attempt } => self.send_request(client, timestamp, attempt),
+            Event::GiveUpRead { client, number } => self.give_up_read(client, number),
             Event::Hostile { index } => self.act_hostile(index),
             Event::TurnTwins => {
                 self.twins.turn();
@@ -218,7 +218,7 @@ impl<'a> World<'a> {
     /// Whether the process that this concerns stands still, and until when.
     fn paused(&self, event: &Event) -> Option<(usize, u64)> {
         let at = match *event {
-            Event::Message { to, .. } | Event::Requests { to, .. } => to,
+            Event::Message { to, .. } | Event::Requests { to, .. } | Event::Reads { to, .. } => to,
             Event::Timer { at, .. } | Event::Worked { at, .. } | Event::Feedback { at, .. } => at,
             _ => return None,
         };

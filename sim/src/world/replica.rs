@@ -10,6 +10,7 @@ use hippodrome_engine::protocol::pbft::{Config, Pbft, Recovery};
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::protocol::{Execution, Output, Position, Protocol, Timer};
 use hippodrome_engine::requests::RequestTable;
+use hippodrome_engine::settings::options::{Reads, Replies};
 use hippodrome_engine::types::{Digest, NodeId, ReplicaId, SequenceNumber, Time, View};
 
 use super::disk::Disk;
@@ -77,6 +78,7 @@ pub(super) enum Work {
     Keep(SequenceNumber),
     Read(ReplicaId, FetchState),
     Install(SequenceNumber, Digest, Vec<bytes::Bytes>),
+    Query(View, Arc<RequestTable>),
 }
 
 impl Replica {
@@ -150,6 +152,9 @@ impl Replica {
         self.forgetful = self.blank;
         let config = config(plan, planted, self.id, !self.forgetful);
         let mut executor = executor(plan, planted, self.id);
+        if again {
+            executor.refuse_reads();
+        }
         let mut core = if again && durable && !self.blank {
             let (saved, records, snapshot) = self.disk.recover(planted == Some(Planted::RecoveredUnsynced));
             if let Some(Snapshot { sequence, digest, chunks }) = snapshot {
@@ -181,7 +186,7 @@ impl Replica {
             position: core.position(),
             core,
             executor,
-            shadow: false_state.then(|| Shadow::new(executor_config(plan, self.id), plan.chunk_bytes)),
+            shadow: false_state.then(|| Shadow::new(executor_config(plan, self.id), store(plan), plan.chunk_bytes)),
             tap,
             timers: BTreeMap::new(),
             gate: VecDeque::new(),
@@ -250,11 +255,18 @@ fn executor_config(plan: &Plan, own: ReplicaId) -> ExecutorConfig {
         own,
         client_nodes: std::iter::once((NodeId(n), 0..correct)).chain(hostile).collect(),
         checkpoint_interval: plan.checkpoint_interval,
+        designates: (plan.replies == Replies::Digest).then_some(plan.replicas),
     }
 }
 
+/// The store that all replicas begin with.
+fn store(plan: &Plan) -> Kv {
+    let kv = if plan.reads == Reads::ReadOnly { Kv::new().versioned() } else { Kv::new() };
+    kv.preloaded(RECORDS, VALUE_BYTES)
+}
+
 fn executor(plan: &Plan, planted: Option<Planted>, own: ReplicaId) -> Executor {
-    let mut executor = Executor::new(executor_config(plan, own), Box::new(Kv::with_records(RECORDS, VALUE_BYTES)));
+    let mut executor = Executor::new(executor_config(plan, own), Box::new(store(plan)));
     executor.plant(planted);
     executor.cut_snapshots(plan.chunk_bytes);
     executor

@@ -11,8 +11,6 @@ use hippodrome_engine::protocol::message::{Checkpoint, FetchState, StateChunk};
 use hippodrome_engine::protocol::{Execution, Message};
 use hippodrome_engine::types::{Digest, SequenceNumber};
 
-use crate::check::{RECORDS, VALUE_BYTES};
-
 /// Executes everything wrongly, beside the right executor.
 pub(super) struct Shadow {
     executor: Executor,
@@ -20,8 +18,9 @@ pub(super) struct Shadow {
 }
 
 impl Shadow {
-    pub(super) fn new(config: ExecutorConfig, chunk_bytes: usize) -> Self {
-        let app = Box::new(False(Kv::with_records(RECORDS, VALUE_BYTES)));
+    /// One whose store is `kv` at first.
+    pub(super) fn new(config: ExecutorConfig, kv: Kv, chunk_bytes: usize) -> Self {
+        let app = Box::new(False(kv));
         let mut executor = Executor::new(config, app);
         executor.cut_snapshots(chunk_bytes);
         Self { executor, digests: BTreeMap::new() }
@@ -89,7 +88,7 @@ impl Application for False {
         }
     }
 
-    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> bool {
+    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> Option<u64> {
         self.0.query(operation, result)
     }
 

@@ -2,10 +2,11 @@
 
 use hippodrome_engine::execute::Done;
 use hippodrome_engine::protocol::Input;
-use hippodrome_engine::requests::ReplyTable;
+use hippodrome_engine::protocol::client::VERSION_BYTES;
+use hippodrome_engine::requests::{ReplyTable, RequestTable};
 use hippodrome_engine::types::{Digest, SequenceNumber, View};
 
-use super::event::Event;
+use super::event::{Event, Reply};
 use super::replica::Work;
 use super::{Endpoint, World};
 use crate::trace::{requests, short};
@@ -25,6 +26,14 @@ impl World<'_> {
         }
     }
 
+    /// Puts something behind what an executor is at, or at the end of its queue.
+    pub(super) fn work_at(&mut self, at: usize, work: Work, first: bool) {
+        match &mut self.replicas[at].process {
+            Some(process) if first && !process.work.is_empty() => process.work.insert(1, work),
+            _ => self.work(at, work),
+        }
+    }
+
     fn take_up(&mut self, at: usize) {
         let replica = &mut self.replicas[at];
         let takes = replica.random.range(WORK_NS.0, WORK_NS.1);
@@ -39,6 +48,7 @@ impl World<'_> {
         let mut done = Vec::new();
         match work {
             Work::Execute(execution) => return self.execute(at, &execution, more),
+            Work::Query(view, table) => return self.query(at, view, &table, more),
             Work::Recall(view, table) => process.executor.recall(view, &table, &mut done),
             Work::Keep(sequence) => {
                 process.executor.keep(sequence);
@@ -64,6 +74,44 @@ impl World<'_> {
             }
         }
         self.settle(at, done, more);
+    }
+
+    /// Answers read-only requests.
+    fn query(&mut self, at: usize, view: View, table: &RequestTable, more: bool) {
+        let replica = &self.replicas[at];
+        let (honest, who) = (replica.is_honest(), replica.id);
+        let stale = replica.behaviour.as_ref().is_some_and(|faulty| faulty.stale_reads);
+        let by = if stale { self.farthest_behind().unwrap_or(at) } else { at };
+        self.coverage.lies += u64::from(by != at);
+        let Some(process) = &mut self.replicas[by].process else { return };
+        let mut done = Vec::new();
+        process.executor.query(view, table, &mut done);
+        let executed = process.executor.executed();
+        let replies = done.iter().filter_map(|done| match done {
+            Done::Replies { replies, .. } if honest => Some(replies),
+            _ => None,
+        });
+        for replies in replies {
+            for index in (0..replies.len()).filter(|index| !replies.is_digest(*index)) {
+                if replies.result(index).is_empty() {
+                    continue; // it gives no answer
+                }
+                let number = replies.timestamps[index];
+                let asked = table.timestamps.iter().position(|timestamp| *timestamp == number).unwrap_or_default();
+                let result = replies.result(index);
+                let result = &result[..result.len() - VERSION_BYTES];
+                self.checks.answered_read(who, executed, table.operation(asked), result);
+            }
+        }
+        self.settle(at, done, more);
+    }
+
+    /// The honest replica that has executed least and answers.
+    fn farthest_behind(&self) -> Option<usize> {
+        let executed = |at: usize| self.replicas[at].process.as_ref().map(|process| process.executor.executed());
+        let honest =
+            (0..self.replicas.len()).filter(|at| self.replicas[*at].is_correct() && self.replicas[*at].life == 1);
+        honest.filter_map(|at| Some((executed(at)?, at))).min().map(|(_, at)| at)
     }
 
     fn execute(&mut self, at: usize, execution: &hippodrome_engine::protocol::Execution, more: bool) {
@@ -109,7 +157,7 @@ impl World<'_> {
     fn settle(&mut self, at: usize, done: Vec<Done>, more: bool) {
         for done in done {
             match done {
-                Done::Replies { view, replies, .. } => self.reply(at, view, &replies),
+                Done::Replies { view, reads, replies, .. } => self.reply(at, view, reads, &replies),
                 Done::Executed(sequence) => self.answer(at, Input::Executed(sequence)),
                 Done::Checkpoint(sequence, digest) => {
                     let replica = &self.replicas[at];
@@ -134,7 +182,7 @@ impl World<'_> {
         self.queue.push(process.answered, Event::Feedback { at, life: replica.life, input: Box::new(input) });
     }
 
-    fn reply(&mut self, at: usize, view: View, replies: &ReplyTable) {
+    fn reply(&mut self, at: usize, view: View, reads: bool, replies: &ReplyTable) {
         let replica = &self.replicas[at];
         let (from, honest, twin) = (replica.id, replica.is_honest(), replica.twin);
         let corrupts = replica.kinds().iter().any(|kind| kind.corrupts_replies())
@@ -143,18 +191,25 @@ impl World<'_> {
         for index in 0..replies.len() {
             let (client, timestamp) = (replies.clients[index], replies.timestamps[index]);
             let mut result = replies.result(index).to_vec();
-            if honest {
-                self.checks.replied(from, client, timestamp, &result);
+            let is_digest = replies.is_digest(index);
+            if honest && !reads {
+                self.checks.replied(from, client, timestamp, &result, is_digest);
             }
             if corrupts {
                 self.coverage.lies += 1;
-                result.push(0xBA);
+                if is_digest {
+                    result[0] ^= 1;
+                } else {
+                    result.push(0xBA);
+                }
             }
             if !self.twins.deal(from.0, twin, Endpoint::CLIENTS) {
                 continue;
             }
             for arrival in self.network.arrivals(self.now, sender, Endpoint::CLIENTS).into_iter().flatten() {
-                self.queue.push(arrival, Event::Reply { from, view, client, timestamp, result: result.clone() });
+                let result = result.clone();
+                self.queue
+                    .push(arrival, Event::Reply(Reply { from, view, client, timestamp, result, is_digest, reads }));
             }
         }
     }

@@ -15,7 +15,7 @@ pub mod pattern;
 mod tests;
 
 use fingerprint::Fingerprint;
-pub use operation::{Operation, Outcome, RECORD_HEADER_BYTES, Records};
+pub use operation::{Operation, Outcome, RECORD_HEADER_BYTES, Records, is_read};
 
 /// A record's key. Records are dense from 0 when the store is preloaded; any other key may be inserted.
 pub type Key = u64;
@@ -53,11 +53,19 @@ pub fn preloaded_value(key: Key, value_bytes: usize) -> Vec<u8> {
     value
 }
 
+/// Bytes of a record's version.
+const VERSION_BYTES: usize = 8;
+
 /// The store.
 #[derive(Default)]
 pub struct Kv {
+    /// The records. Where they have versions, the version (a number, little endian) follows the value.
     records: BTreeMap<Key, Vec<u8>>,
     fingerprint: Fingerprint,
+    /// Whether they do: for stores that answer read-only requests.
+    versioned: bool,
+    /// Writes so far; the version of a record is what this was after its last one. Not counted without versions.
+    writes: u64,
 }
 
 impl Kv {
@@ -73,12 +81,27 @@ impl Kv {
     /// If `value_bytes` is more than [`VALUE_BYTES_MAX`].
     #[must_use]
     pub fn with_records(records: u64, value_bytes: usize) -> Self {
+        Self::new().preloaded(records, value_bytes)
+    }
+
+    /// This store, empty so far, with those records.
+    ///
+    /// # Panics
+    /// If `value_bytes` is more than [`VALUE_BYTES_MAX`].
+    #[must_use]
+    pub fn preloaded(mut self, records: u64, value_bytes: usize) -> Self {
         assert!(value_bytes <= VALUE_BYTES_MAX, "values have at most {VALUE_BYTES_MAX} bytes");
-        let mut kv = Self::new();
         for key in 0..records {
-            kv.put(key, &preloaded_value(key, value_bytes));
+            self.put(key, &preloaded_value(key, value_bytes));
         }
-        kv
+        self
+    }
+
+    /// This store, empty so far, with versions beside its values: queries need them, and they cost 8 bytes a record.
+    /// Part of the state, so all replicas have them or none.
+    #[must_use]
+    pub fn versioned(self) -> Self {
+        Self { versioned: true, ..self }
     }
 
     /// How many records there are.
@@ -98,6 +121,10 @@ impl Kv {
         let stored = self.records.entry(key).or_default();
         stored.clear();
         stored.extend_from_slice(value);
+        if self.versioned {
+            self.writes = self.writes.wrapping_add(1);
+            stored.extend_from_slice(&self.writes.to_le_bytes());
+        }
         self.fingerprint.touch(key);
     }
 
@@ -106,17 +133,60 @@ impl Kv {
         let Some(stored) = self.records.get_mut(&key) else { return false };
         stored.clear();
         stored.extend_from_slice(value);
+        if self.versioned {
+            self.writes = self.writes.wrapping_add(1);
+            stored.extend_from_slice(&self.writes.to_le_bytes());
+        }
         self.fingerprint.touch(key);
         true
     }
 
-    fn read(&self, key: Key, result: &mut Vec<u8>) {
-        self.records.get(&key).map_or(Outcome::NotFound, |value| Outcome::Value(value)).encode(result);
+    /// Bytes that follow each value.
+    const fn version_bytes(&self) -> usize {
+        if self.versioned { VERSION_BYTES } else { 0 }
     }
 
-    fn scan(&self, start: Key, count: u16, result: &mut Vec<u8>) {
-        let records = self.records.range(start..).take(usize::from(count));
-        operation::encode_records(records.map(|(&key, value)| (key, value.as_slice())), SCAN_BYTES_MAX, result);
+    /// Takes over a record as another store keeps it; `None` if it is too short for that.
+    fn put_stored(&mut self, key: Key, stored: &[u8]) -> Option<()> {
+        if self.versioned {
+            let (_, version) = stored.split_last_chunk::<VERSION_BYTES>()?;
+            // The last write's record has not been written since, so the highest version is their number.
+            self.writes = self.writes.max(u64::from_le_bytes(*version));
+        }
+        self.records.insert(key, stored.to_vec());
+        self.fingerprint.touch(key);
+        Some(())
+    }
+
+    /// A stored record's value and version, 0 if it has none.
+    fn parts<'a>(&self, stored: &'a [u8]) -> (&'a [u8], u64) {
+        match stored.split_last_chunk::<VERSION_BYTES>() {
+            Some((value, version)) if self.versioned => (value, u64::from_le_bytes(*version)),
+            _ => (stored, 0),
+        }
+    }
+
+    /// Returns the record's version; that of a record that is not there is 0. None is ever removed.
+    fn read(&self, key: Key, result: &mut Vec<u8>) -> u64 {
+        let (outcome, version) = self.records.get(&key).map_or((Outcome::NotFound, 0), |stored| {
+            let (value, version) = self.parts(stored);
+            (Outcome::Value(value), version)
+        });
+        outcome.encode(result);
+        version
+    }
+
+    /// Returns the highest version of the records, which rises with every write to any of them and with every one that
+    /// comes to be among them.
+    fn scan(&self, start: Key, count: u16, result: &mut Vec<u8>) -> u64 {
+        let mut newest = 0;
+        let records = self.records.range(start..).take(usize::from(count)).map(|(&key, stored)| {
+            let (value, version) = self.parts(stored);
+            newest = version.max(newest);
+            (key, value)
+        });
+        operation::encode_records(records, SCAN_BYTES_MAX, result);
+        newest
     }
 }
 
@@ -127,8 +197,12 @@ impl Application for Kv {
 
     fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>) {
         match Operation::decode(operation) {
-            Ok(Operation::Read { key }) => self.read(key, result),
-            Ok(Operation::Scan { start, count }) => self.scan(start, count, result),
+            Ok(Operation::Read { key }) => {
+                self.read(key, result);
+            }
+            Ok(Operation::Scan { start, count }) => {
+                self.scan(start, count, result);
+            }
             Ok(Operation::Insert { key, value }) => {
                 self.put(key, value);
                 Outcome::Done.encode(result);
@@ -145,13 +219,12 @@ impl Application for Kv {
         }
     }
 
-    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> bool {
+    fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> Option<u64> {
         match Operation::decode(operation) {
-            Ok(Operation::Read { key }) => self.read(key, result),
-            Ok(Operation::Scan { start, count }) => self.scan(start, count, result),
-            _ => return false,
+            Ok(Operation::Read { key }) => Some(self.read(key, result)),
+            Ok(Operation::Scan { start, count }) => Some(self.scan(start, count, result)),
+            _ => None,
         }
-        true
     }
 
     fn digest(&mut self) -> Digest {
@@ -159,7 +232,7 @@ impl Application for Kv {
     }
 
     fn snapshot(&self, chunk: &mut dyn FnMut(&[u8])) {
-        let mut bytes = Vec::with_capacity(SNAPSHOT_BYTES + RECORD_HEADER_BYTES + VALUE_BYTES_MAX);
+        let mut bytes = Vec::with_capacity(SNAPSHOT_BYTES + RECORD_HEADER_BYTES + VALUE_BYTES_MAX + VERSION_BYTES);
         bytes.extend_from_slice(SNAPSHOT_MAGIC);
         bytes.extend_from_slice(&(self.records.len() as u64).to_le_bytes());
         chunk(&bytes);
@@ -177,7 +250,7 @@ impl Application for Kv {
     }
 
     fn fresh(&self) -> Box<dyn Application> {
-        Box::new(Self::new())
+        Box::new(Self { versioned: self.versioned, ..Self::new() })
     }
 
     fn restore(&mut self, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), InvalidOperation> {
@@ -186,17 +259,18 @@ impl Application for Kv {
         let count = header.strip_prefix(SNAPSHOT_MAGIC).and_then(|count| count.try_into().ok());
         let count = u64::from_le_bytes(count.ok_or_else(|| invalid("the first chunk is no header"))?);
 
-        let mut restored = Self::new();
+        let mut restored = Self { versioned: self.versioned, ..Self::new() };
         let mut last = None;
         for chunk in chunks {
             let mut rest = chunk.as_slice();
             while !rest.is_empty() {
-                let (key, value) = operation::decode_record(&mut rest).ok_or_else(|| invalid("a record is cut off"))?;
+                let record = operation::decode_record(&mut rest, VALUE_BYTES_MAX + restored.version_bytes());
+                let (key, stored) = record.ok_or_else(|| invalid("a record is cut off"))?;
                 if last.is_some_and(|last| last >= key) {
                     return Err(invalid("records are not in order of their keys"));
                 }
                 last = Some(key);
-                restored.put(key, value);
+                restored.put_stored(key, stored).ok_or_else(|| invalid("a record without a version"))?;
             }
         }
         if restored.len() as u64 != count {

@@ -23,6 +23,12 @@ const VALUE: u8 = 3;
 const RECORDS: u8 = 4;
 const INVALID: u8 = 5;
 
+/// Whether an operation is one that changes nothing.
+#[must_use]
+pub fn is_read(bytes: &[u8]) -> bool {
+    matches!(Operation::decode(bytes), Ok(Operation::Read { .. } | Operation::Scan { .. }))
+}
+
 /// An operation on the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
@@ -170,7 +176,7 @@ impl<'a> Records<'a> {
     fn decode(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            decode_record(&mut rest)?;
+            decode_record(&mut rest, VALUE_BYTES_MAX)?;
         }
         Some(Self { bytes })
     }
@@ -178,7 +184,7 @@ impl<'a> Records<'a> {
     /// The records, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &'a [u8])> + use<'a> {
         let mut rest = self.bytes;
-        std::iter::from_fn(move || decode_record(&mut rest))
+        std::iter::from_fn(move || decode_record(&mut rest, VALUE_BYTES_MAX))
     }
 }
 
@@ -206,12 +212,12 @@ pub(super) fn encode_record(key: Key, value: &[u8], bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(value);
 }
 
-/// Takes one record from the front of `bytes`; `None` if there is no whole one.
-pub(super) fn decode_record<'a>(bytes: &mut &'a [u8]) -> Option<(Key, &'a [u8])> {
+/// Takes one record, its value of at most `bytes_max` bytes, from the front of `bytes`; `None` if there is no whole one.
+pub(super) fn decode_record<'a>(bytes: &mut &'a [u8], bytes_max: usize) -> Option<(Key, &'a [u8])> {
     let (&key, rest) = bytes.split_first_chunk()?;
     let (&length, rest) = rest.split_first_chunk()?;
     let (value, rest) = rest.split_at_checked(u32::from_le_bytes(length) as usize)?;
-    if value.len() > VALUE_BYTES_MAX {
+    if value.len() > bytes_max {
         return None;
     }
     *bytes = rest;

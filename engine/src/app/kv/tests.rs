@@ -107,7 +107,7 @@ proptest! {
             let bytes = operation.encoded();
             prop_assert_eq!(Operation::decode(&bytes), Ok(operation.borrow()));
             let mut queried = Vec::new();
-            let read_only = kv.query(&bytes, &mut queried);
+            let read_only = kv.query(&bytes, &mut queried).is_some();
             prop_assert_eq!(read_only, matches!(operation, Owned::Read(_) | Owned::Scan(..)));
             let result = execute(&mut kv, &bytes);
             prop_assert_eq!(&result, &expect(&mut oracle, operation));
@@ -227,4 +227,56 @@ fn noted_changes_stay_bounded_without_digests() {
         kv.put(round % RECORDS, b"again");
     }
     assert_eq!(kv.digest(), rebuilt(&kv).digest());
+}
+
+#[test]
+fn a_version_tells_a_record_that_came_back_from_one_that_never_changed() {
+    let mut kv = Kv::new().versioned().preloaded(3, 20);
+    let version = |kv: &Kv, operation: &Owned| kv.query(&operation.encoded(), &mut Vec::new()).unwrap();
+    let read = Owned::Read(1);
+    let first = version(&kv, &read);
+    execute(&mut kv, &Owned::Update(2, b"other".to_vec()).encoded());
+    assert_eq!(version(&kv, &read), first, "another record");
+    let scan = Owned::Scan(0, 3);
+    let scanned = version(&kv, &scan);
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    kv.query(&read.encoded(), &mut before);
+    execute(&mut kv, &Owned::Insert(1, b"u".to_vec()).encoded());
+    execute(&mut kv, &Owned::ReadModifyWrite(1, preloaded_value(1, 20)).encoded());
+    kv.query(&read.encoded(), &mut after);
+    assert_eq!(before, after);
+    assert!(version(&kv, &read) > first && version(&kv, &scan) > scanned);
+    assert_eq!(version(&kv, &Owned::Read(99)), 0, "not there");
+}
+
+proptest! {
+    /// Versions are part of the state: a restored store goes on counting where its source does.
+    #[test]
+    fn versions_survive_a_snapshot(operations in prop::collection::vec(operation(), 1..100), value_bytes in 0usize..40) {
+        let mut kv = Kv::new().versioned().preloaded(5, value_bytes);
+        let mut plain = Kv::with_records(5, value_bytes);
+        for operation in &operations {
+            prop_assert_eq!(execute(&mut kv, &operation.encoded()), execute(&mut plain, &operation.encoded()));
+        }
+        let mut restored = kv.fresh();
+        restored.restore(&mut chunks(&kv).into_iter()).unwrap();
+        prop_assert_eq!(restored.digest(), kv.digest());
+        let write = Owned::Insert(3, b"next".to_vec()).encoded();
+        restored.execute(&write, &mut Vec::new());
+        execute(&mut kv, &write);
+        prop_assert_eq!(restored.digest(), kv.digest());
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        let scan = Owned::Scan(0, 9).encoded();
+        prop_assert_eq!(restored.query(&scan, &mut one), kv.query(&scan, &mut other));
+        prop_assert_eq!(one, other);
+    }
+}
+
+#[test]
+fn the_largest_values_have_versions_too() {
+    let kv = Kv::new().versioned().preloaded(2, VALUE_BYTES_MAX);
+    let mut restored = kv.fresh();
+    restored.restore(&mut chunks(&kv).into_iter()).unwrap();
+    let short = Kv::with_records(2, 3); // has none, and too few bytes for any
+    assert!(restored.restore(&mut chunks(&short).into_iter()).is_err());
 }

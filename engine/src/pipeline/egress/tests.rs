@@ -31,6 +31,7 @@ fn splitting_keeps_every_reply_with_its_result() {
         timestamps: vec![Timestamp(1), Timestamp(2), Timestamp(3)],
         result_ends: vec![1, 3, 3],
         results: Bytes::from_static(b"abb"),
+        digested: Vec::new(),
     };
     let parts = split_by_connection(&replies, &(0..10), 2);
     assert_eq!(parts.len(), 2);
@@ -74,7 +75,7 @@ fn verified(strategy: &str, to: ReplicaId, frames: &[&Bytes]) -> usize {
     let (output, mut verified_out) = link();
     let keyring = keyring(&cluster(strategy, 4, &[9]), to.0);
     let (blame, credit) = (Blame::new(keyring.nodes()), Credit::new(&keyring, 1));
-    let links = VerifyLinks { peers, clients, output, blame, credit, reached: Reached::default() };
+    let links = VerifyLinks { peers, clients, output, reads: None, blame, credit, reached: Reached::default() };
     let mut verify = Verify::new(0, keyring, Validator::accept_all(), links);
     let frames = frames.iter().copied().map(read).collect();
     peers_in.send(Frames { received: Time(1), source: Source::Peer(ReplicaId(0)), cost: 1, frames });
@@ -142,6 +143,7 @@ fn clients_get_wrong_results_or_wrong_proofs() {
         timestamps: vec![Timestamp(2), Timestamp(4), Timestamp(1)],
         result_ends: vec![2, 2, 3],
         results: Bytes::from_static(b"okx"),
+        digested: Vec::new(),
     };
     for strategy in ["none", "mac", "ed25519"] {
         for kinds in [
@@ -155,6 +157,7 @@ fn clients_get_wrong_results_or_wrong_proofs() {
                 node: CLIENT_NODE,
                 view: View(0),
                 executed: Time(0),
+                reads: false,
                 replies: replies.clone(),
                 followed: Vec::new(),
             };

@@ -29,12 +29,23 @@ pub(super) struct Pending {
     pub(super) table: RequestTable,
     /// Of a forward: the peer's signature, where peers sign.
     pub(super) signature: Option<Signature>,
+    /// Whether they are read-only requests.
+    pub(super) reads: bool,
     /// The verdicts so far.
     pub(super) good: Vec<bool>,
     /// What its source gets back when it is done.
     pub(super) credit: u32,
     /// What it is remembered by, if it is to be when all of it has proven itself.
     key: Option<Digest>,
+}
+
+/// How a table came.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// From a client node, to be ordered or read-only.
+    Client { reads: bool },
+    /// A peer passes it on, with its signature where peers sign.
+    Peer { signature: Option<Signature> },
 }
 
 /// The tables that are being checked.
@@ -79,11 +90,16 @@ impl Clients {
         self.now = now;
     }
 
-    pub(super) fn push(&mut self, source: Source, received: Time, table: RequestTable, signature: Option<Signature>) {
-        let key = Proven::key(&table);
+    pub(super) fn push(&mut self, source: Source, received: Time, table: RequestTable, origin: Origin) {
+        let (reads, signature) = match origin {
+            Origin::Client { reads } => (reads, None),
+            Origin::Peer { signature } => (false, signature),
+        };
+        let key = Proven::key(&table, reads);
         let known = key.is_some_and(|key| self.proven.known.contains(&key));
         let good = if known { vec![true; table.len()] } else { Vec::new() };
-        self.tables.push_back(Pending { source, received, started: self.now, table, signature, good, credit: 0, key });
+        let started = self.now;
+        self.tables.push_back(Pending { source, received, started, table, signature, reads, good, credit: 0, key });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -115,6 +131,7 @@ impl Clients {
                 table: &self.tables[*table].table,
                 range: range.clone(),
                 batch: *batch,
+                reads: self.tables[*table].reads,
             })
             .collect();
         verifier.verify_requests(&parts, &mut self.good);
@@ -191,12 +208,13 @@ struct Proven {
 
 impl Proven {
     /// `None` of a table that is not signed: tags are cheaper than to remember them.
-    fn key(table: &RequestTable) -> Option<Digest> {
+    /// Nor does a table of read-only requests prove one of others, though all digests in it be the same.
+    fn key(table: &RequestTable, reads: bool) -> Option<Digest> {
         let Proofs::Signatures(signatures) = &table.proofs else { return None };
         // A request's digest covers its client, its timestamp and its operation.
         let digests: Vec<[u8; 32]> = table.digests.iter().map(|digest| digest.0).collect();
         let mut hasher = blake3::Hasher::new();
-        hasher.update(digests.as_flattened()).update(signatures);
+        hasher.update(&[u8::from(reads)]).update(digests.as_flattened()).update(signatures);
         Some(hasher.finalize().into())
     }
 

@@ -28,6 +28,7 @@ struct Harness {
     peers: Producer<Frames>,
     clients: Producer<Frames>,
     verified: Receiver<Verified>,
+    reads: Receiver<Arc<RequestTable>>,
     blame: Blame,
     credit: Credit,
     reached: Reached,
@@ -43,6 +44,7 @@ impl Harness {
         let (peers, peers_out) = ring(16);
         let (clients_in, clients_out) = ring(16);
         let (output, verified) = ring(64);
+        let (reads_in, reads) = ring(2);
         let keyring = keyring(&cluster(strategy, 4, clients), OWN.0);
         let (blame, credit) = (Blame::new(keyring.nodes()), Credit::new(&keyring, 1));
         let reached = Reached::default();
@@ -50,12 +52,14 @@ impl Harness {
             peers: Receiver::new(peers_out),
             clients: Receiver::new(clients_out),
             output: Sender::new(output, Doorbell::parker().0),
+            reads: Some(Sender::new(reads_in, Doorbell::parker().0)),
             blame: blame.clone(),
             credit: credit.clone(),
             reached: reached.clone(),
         };
         let stage = Verify::new(0, keyring, validator, links);
-        Self { stage, peers, clients: clients_in, verified: Receiver::new(verified), blame, credit, reached }
+        let (verified, reads) = (Receiver::new(verified), Receiver::new(reads));
+        Self { stage, peers, clients: clients_in, verified, reads, blame, credit, reached }
     }
 
     /// Hands these frames of one source to the stage, as the network does.
@@ -427,4 +431,82 @@ fn a_pre_prepare_by_digests_is_proven_as_a_whole_and_refused_early_like_any_othe
             assert_eq!(harness.refused(), expected, "{strategy}");
         }
     }
+}
+
+/// Read-only requests of as many clients as there are operations, proven by their node.
+fn reads(strategy: &str, operations: &[u8]) -> RequestTable {
+    let mut table = requests(strategy, operations);
+    table.proofs = sealer(strategy, CLIENT_NODE).seal_reads(&table);
+    table
+}
+
+fn small(operation: &[u8]) -> bool {
+    operation[0] < 4
+}
+
+#[test]
+fn reads_go_past_the_order_stage_and_what_is_no_read_is_refused_and_counted() {
+    for strategy in Authentication::presets() {
+        let mut harness = Harness::new(strategy, Validator::new(even_ones).with_reads(small));
+        let mixed = reads(strategy, &[0, 1, 2, 3, 4]);
+        let inputs = harness.inputs(&[crate::wire::encode_reads(&mixed, NodeId(CLIENT_NODE))]);
+        assert!(inputs.is_empty(), "{strategy}: {inputs:?}");
+        assert_eq!(*harness.reads.receive().unwrap(), mixed.select(&[0, 2]), "{strategy}");
+        assert_eq!(harness.refused(), [("invalid_operation", 2), ("not_a_read", 1)], "{strategy}");
+        assert_eq!(harness.credit.taken(NodeId(CLIENT_NODE)), 0, "{strategy}");
+    }
+}
+
+/// Who saw a read-only request can not have it ordered, and nobody is answered for what was to be ordered.
+#[test]
+fn a_proof_of_a_read_proves_no_request_and_no_request_a_read() {
+    for strategy in ["mac", "ed25519", "ed25519-batch"] {
+        let mut harness = Harness::new(strategy, all());
+        // Proven once each as what they are, so that nothing is remembered as something else.
+        let (read_only, ordered) = (reads(strategy, &[1, 2]), requests(strategy, &[1, 2]));
+        assert_eq!(harness.inputs(&[crate::wire::encode_reads(&read_only, NodeId(CLIENT_NODE))]).len(), 0);
+        assert_eq!(harness.inputs(&[encode_requests(&ordered, NodeId(CLIENT_NODE))]).len(), 1);
+        assert!(harness.reads.receive().is_some());
+        let frames = [
+            encode_requests(&read_only, NodeId(CLIENT_NODE)),
+            crate::wire::encode_reads(&ordered, NodeId(CLIENT_NODE)),
+        ];
+        for frame in frames {
+            assert_eq!(harness.inputs(&[frame]).len(), 0, "{strategy}");
+        }
+        assert!(harness.reads.receive().is_none(), "{strategy}");
+        assert_eq!(harness.refused(), [("bad_request_proof", 4)], "{strategy}");
+    }
+}
+
+#[test]
+fn reads_that_find_no_room_wait_with_their_credit_and_hold_up_nobody_else() {
+    let mut harness = Harness::new("mac", all());
+    let node = NodeId(CLIENT_NODE);
+    let frame = crate::wire::encode_reads(&reads("mac", &[1]), node);
+    for _ in 0..4 {
+        harness.push(vec![read(&frame)]);
+        harness.step();
+    }
+    assert_eq!(harness.credit.taken(node), 2 * 7, "two have found room");
+    assert!(harness.stage.is_stalled());
+    let vote = Vote { view: View(0), sequence: SequenceNumber(1), digest: Digest([1; 32]) };
+    let prepare = encode_message(&Message::Prepare(vote), OWN, &sealer("mac", 1));
+    harness.push(vec![read(&prepare)]);
+    harness.push(vec![read(&encode_requests(&requests("mac", &[1, 2]), node))]);
+    assert_eq!(harness.step().len(), 2, "peers and requests pass");
+    for left in [1, 0] {
+        assert!(harness.reads.receive().is_some());
+        harness.step();
+        assert_eq!(harness.credit.taken(node), left * 7);
+    }
+    assert!(!harness.stage.is_stalled());
+}
+
+#[test]
+fn where_reads_are_ordered_nothing_is_read_only() {
+    let mut harness = Harness::new("mac", all());
+    harness.stage.links.reads = None;
+    assert!(harness.inputs(&[crate::wire::encode_reads(&reads("mac", &[1]), NodeId(CLIENT_NODE))]).is_empty());
+    assert_eq!(harness.refused(), [("reads_are_ordered", 1)]);
 }

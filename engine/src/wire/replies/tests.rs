@@ -85,6 +85,59 @@ fn replies_that_do_not_fit_in_one_frame_take_several() {
     assert!(encode_replies(&ReplyTable::default(), View(0), NodeId(4), &sealer).is_empty());
 }
 
+/// Three replies, of which the second and third are digests.
+fn with_digests() -> ReplyTable {
+    let mut table = replies(&[(0, 7, b"yes".to_vec()), (3, 1, vec![9; 32]), (4, 1, vec![8; 32])]);
+    table.digested = vec![false, true, true];
+    table
+}
+
+#[test]
+fn digests_keep_their_places() {
+    let sealer = sealer("mac");
+    let sent = with_digests();
+    let frames = encode_replies(&sent, View(2), NodeId(4), &sealer);
+    assert_eq!(decode(frames[0].slice(FRAME_HEADER_BYTES..), &sealer).unwrap().replies, sent);
+    // Where they take several frames, too.
+    let entries: Vec<_> = (0..40).map(|client| (client, 1, vec![client as u8; RESULT_BYTES_MAX])).collect();
+    let mut sent = replies(&entries);
+    sent.digested = vec![false; 40];
+    let frames = encode_replies(&sent, View(0), NodeId(4), &sealer);
+    for frame in frames {
+        let decoded = decode(frame.slice(FRAME_HEADER_BYTES..), &sealer).unwrap().replies;
+        assert_eq!(decoded.digested, vec![false; decoded.len()]);
+    }
+}
+
+#[test]
+fn forms_that_there_are_not_are_refused() {
+    let sealer = sealer("none");
+    let body = encode_replies(&with_digests(), View(2), NodeId(4), &sealer)[0].slice(FRAME_HEADER_BYTES..);
+    let forms = 8 + 4 + 3 * (4 + 8 + 4);
+    assert_eq!(body[forms..forms + 4], [1, 0, 1, 1]);
+    for (at, value) in [(0, 2), (1, 1), (2, 2)] {
+        let mut bad = body.to_vec();
+        bad[forms + at] = value;
+        assert_eq!(decode(bad.into(), &sealer), Err(DecodeError::BadForm), "byte {at}");
+    }
+}
+
+#[test]
+fn an_answer_to_a_read_proves_no_reply_to_what_was_ordered() {
+    let sealer = sealer("mac");
+    let frame = &encode_read_replies(&replies(&[(0, 7, b"yes".to_vec())]), View(2), NodeId(4), &sealer)[0];
+    let mut verifier = Verifier::new(keyring(&cluster("mac", 4, &[9]), 4));
+    let body = frame.slice(FRAME_HEADER_BYTES..);
+    let bytes = sealer.keyring().cluster();
+    for (decode, holds) in [(decode_read_replies as fn(_, _, _, _) -> _, true), (decode_replies, false)] {
+        let decoded: DecodedReplies = decode(ReplicaId(1), body.clone(), bytes, TAG).unwrap();
+        let mut good = Vec::new();
+        let check = Check { signer: NodeId(1), block: decoded.block, proof: &decoded.proof };
+        verifier.verify(LinkClass::ReplicaToClient, &[check], &mut good);
+        assert_eq!(good, [holds]);
+    }
+}
+
 #[test]
 fn each_defect_has_its_own_reason() {
     let sealer = sealer("mac");

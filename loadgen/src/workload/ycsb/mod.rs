@@ -1,7 +1,7 @@
 //! The YCSB core workloads on the `kv` application, with every result checked.
 //!
 //! `kind` (the mixes), `value` (values that tell who wrote them), this file (which operation comes next, and what its
-//! result may be).
+//! result may be), `history` (whether what is read is too old).
 //!
 //! Where this differs from YCSB: a record is one value, not ten fields; a read-modify-write is one operation, for a
 //! state machine executes it as one; scans of E begin at preloaded records, so that the popular ones stay the same
@@ -20,11 +20,13 @@ use thiserror::Error;
 
 use super::Workload;
 
+mod history;
 mod kind;
 #[cfg(test)]
 mod tests;
 mod value;
 
+use history::History;
 use kind::Action;
 pub use kind::WorkloadKind;
 use value::{HEADER_BYTES, Origin};
@@ -56,6 +58,9 @@ pub struct YcsbConfig {
     pub nodes: u32,
     /// What everything random follows from.
     pub seed: u64,
+    /// Whether to check that reads respect real time, which costs a note of each write and a look at each read: for
+    /// clusters that do not order reads.
+    pub timed: bool,
 }
 
 /// An option that can not be.
@@ -84,6 +89,7 @@ impl YcsbConfig {
             node: 0,
             nodes: 1,
             seed: 0,
+            timed: false,
         }
     }
 
@@ -132,6 +138,8 @@ pub struct Ycsb {
     value: Vec<u8>,
     /// Keys that this thread inserted, in the order in which that was acknowledged.
     inserted: Vec<Key>,
+    /// Reads that gave a value which was too old.
+    stale_reads: u64,
 }
 
 /// What the threads of one load generator know together.
@@ -140,6 +148,8 @@ struct Shared {
     issued: Vec<AtomicU64>,
     /// One bit for each preloaded record: whether a write of it was acknowledged.
     overwritten: Vec<AtomicU64>,
+    /// What was written and read when, if that is checked.
+    history: Option<History>,
 }
 
 /// What is remembered of an operation until its result comes.
@@ -153,6 +163,8 @@ struct Outstanding {
     count: u16,
     /// Whether a write of the record had been acknowledged when this was issued.
     overwritten: bool,
+    /// The tick at which it was issued, if real time is checked.
+    began: u64,
 }
 
 impl Ycsb {
@@ -165,6 +177,7 @@ impl Ycsb {
         let shared = Arc::new(Shared {
             issued: config.clients.clone().map(|_| AtomicU64::new(0)).collect(),
             overwritten: (0..config.records.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            history: config.timed.then(History::new),
         });
         let lanes = u64::from(config.nodes) * u64::from(threads);
         let first_lane = u64::from(config.node) * u64::from(threads);
@@ -173,7 +186,8 @@ impl Ycsb {
 
     /// The part with number `lane` of `lanes` over all load generators.
     fn new(config: &YcsbConfig, shared: &Arc<Shared>, lane: u64, lanes: u64) -> Self {
-        let idle = Outstanding { timestamp: Timestamp(0), action: Action::Read, key: 0, count: 0, overwritten: false };
+        let (timestamp, action) = (Timestamp(0), Action::Read);
+        let idle = Outstanding { timestamp, action, key: 0, count: 0, overwritten: false, began: 0 };
         Self {
             config: config.clone(),
             shared: Arc::clone(shared),
@@ -185,6 +199,7 @@ impl Ycsb {
             key_stride: lanes,
             value: vec![0; config.value_bytes],
             inserted: Vec::new(),
+            stale_reads: 0,
         }
     }
 
@@ -201,7 +216,8 @@ impl Ycsb {
             _ => self.popular_key(),
         };
         let count = if action == Action::Scan { self.rng.random_range(1..=SCAN_LENGTH_MAX) } else { 0 };
-        Outstanding { timestamp, action, key, count, overwritten: self.shared.is_overwritten(key) }
+        let began = self.shared.history.as_ref().map_or(0, History::tick);
+        Outstanding { timestamp, action, key, count, overwritten: self.shared.is_overwritten(key), began }
     }
 
     /// A preloaded record: its popularity follows the Zipf distribution, and the popular ones are spread over all keys
@@ -223,6 +239,31 @@ impl Ycsb {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to the number of records")]
     fn rank(&mut self) -> u64 {
         self.ranks.sample(&mut self.rng) as u64
+    }
+
+    /// Whether a value, which is possible, is not too old for an operation that was issued at the tick `began`. Nothing is
+    /// known of what other load generators write.
+    fn is_in_time(&self, key: Key, value: &[u8], began: u64) -> bool {
+        let Some(history) = &self.shared.history else { return true };
+        let preloaded = key < self.config.records && pattern::matches(key, value);
+        let origin = Origin::read(value).filter(|_| !preloaded).map(|origin| (origin.client, origin.timestamp));
+        if origin.is_some_and(|(client, _)| self.index_of(client).is_none()) {
+            return true;
+        }
+        history.end_read(key, origin, began)
+    }
+
+    /// Counts what the operation read too late.
+    fn note_stale(&mut self, operation: &Outstanding, outcome: Outcome<'_>) {
+        let stale = match outcome {
+            Outcome::Value(value) => !self.is_in_time(operation.key, value, operation.began),
+            Outcome::Records(records) => {
+                let stale = |(key, value)| !self.is_in_time(key, value, operation.began);
+                records.iter().filter(|record| stale(*record)).count() > 0
+            }
+            _ => false,
+        };
+        self.stale_reads += u64::from(stale);
     }
 
     /// Takes note of a write that was acknowledged.
@@ -294,6 +335,9 @@ impl Workload for Ycsb {
         let Outstanding { action, key, count, .. } = chosen;
         if action.writes() {
             Origin { key, client, timestamp }.write(&mut self.value);
+            if let Some(history) = &self.shared.history {
+                history.begin_write(key, (client, timestamp));
+            }
         }
         let value = self.value.as_slice();
         let chosen = match action {
@@ -324,10 +368,20 @@ impl Workload for Ycsb {
             }
             _ => false,
         };
+        if possible && self.shared.history.is_some() {
+            self.note_stale(&operation, outcome);
+        }
         if possible && action.writes() {
             self.acknowledge(action, key);
+            if let Some(history) = &self.shared.history {
+                history.end_write(key, (client, timestamp));
+            }
         }
         possible
+    }
+
+    fn stale_reads(&self) -> u64 {
+        self.stale_reads
     }
 }
 

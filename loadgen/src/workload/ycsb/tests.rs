@@ -291,3 +291,54 @@ fn options_that_can_not_be_are_named() {
         assert_eq!(error.to_string(), message);
     }
 }
+
+/// A store that answers reads from a state which is some writes behind, as a client would be told that took too few
+/// replicas' word.
+#[test]
+fn reads_that_are_behind_are_counted() {
+    for (behind, expected) in [(0, false), (40, true)] {
+        let config = YcsbConfig { timed: true, records: 20, ..config(WorkloadKind::A) };
+        let (mut app, mut late) = (store(&config), store(&config));
+        let mut writes = std::collections::VecDeque::new();
+        let mut workload = one(&config);
+        for timestamp in 1..=2000 {
+            for client in 0..CLIENTS {
+                let mut operation = Vec::new();
+                workload.next(ClientId(client), Timestamp(timestamp), &mut operation);
+                let result = if kv::is_read(&operation) {
+                    execute(late.as_mut(), &operation)
+                } else {
+                    writes.push_back(operation.clone());
+                    execute(app.as_mut(), &operation)
+                };
+                while writes.len() > behind
+                    && let Some(write) = writes.pop_front()
+                {
+                    execute(late.as_mut(), &write);
+                }
+                // A preloaded value that was overwritten is known to be impossible.
+                let possible = workload.check(ClientId(client), Timestamp(timestamp), &result);
+                assert!(possible || expected);
+            }
+        }
+        assert_eq!(workload.stale_reads() > 0, expected, "{behind} writes behind: {}", workload.stale_reads());
+    }
+}
+
+/// In order, so nothing is ever stale, scans and all that the mixes have.
+#[test]
+fn what_is_up_to_date_is_never_taken_for_stale() {
+    for kind in WorkloadKind::ALL {
+        let config = YcsbConfig { timed: true, ..config(kind) };
+        let mut app = store(&config);
+        let mut threads = Ycsb::for_threads(&config, 2).unwrap();
+        for timestamp in 1..=500 {
+            for (thread, client) in threads.iter_mut().zip(0..) {
+                let mut operation = Vec::new();
+                thread.next(ClientId(client), Timestamp(timestamp), &mut operation);
+                assert!(thread.check(ClientId(client), Timestamp(timestamp), &execute(app.as_mut(), &operation)));
+            }
+        }
+        assert!(threads.iter().all(|thread| thread.stale_reads() == 0), "{kind:?}");
+    }
+}

@@ -440,6 +440,7 @@ impl Cluster {
             client,
             timestamp,
             result,
+            is_digest: false,
         });
         assert_ne!(outcome, ReplyOutcome::Unknown);
         if outcome == ReplyOutcome::Completed {

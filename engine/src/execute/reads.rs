@@ -1,0 +1,45 @@
+//! What is answered without being ordered, from the state that the executor has come to (Castro's thesis, section
+//! 5.1.3). That state is committed: nothing here executes ahead of the decision, so there is nothing to wait for before
+//! an answer leaves.
+
+use super::{Done, Executor};
+use crate::limits::RESULT_BYTES_MAX;
+use crate::protocol::client::VERSION_BYTES;
+use crate::requests::RequestTable;
+use crate::types::View;
+
+impl Executor {
+    /// Answers no read-only requests from now on: this replica was started anew, and may have told clients of a state
+    /// ahead of the one that it has. A quorum with it in the place of a correct replica would not tell of everything
+    /// that was complete. It says so, and clients do without its answer.
+    pub const fn refuse_reads(&mut self) {
+        self.answers_reads = false;
+    }
+
+    /// Answers the read-only requests of `table`, with `view` as the replica's view, and appends the replies to `out`.
+    /// The client table has no part in it: they are numbered apart, and to answer one twice does no harm. Each answer
+    /// ends with the version of what was read; what can not be answered gets an empty one, so that nobody waits for it.
+    pub fn query(&mut self, view: View, table: &RequestTable, out: &mut Vec<Done>) {
+        for index in 0..table.len() {
+            let client = table.clients[index];
+            if client.0 >= self.state.clients.len() {
+                self.counters.unknown += 1;
+                continue;
+            }
+            self.results.clear();
+            let version =
+                if self.answers_reads { self.state.app.query(table.operation(index), &mut self.results) } else { None };
+            let fits = self.results.len() + VERSION_BYTES <= RESULT_BYTES_MAX;
+            let Some(version) = version.filter(|_| fits) else {
+                self.counters.reads_refused += 1;
+                self.read_replies.push(client, table.timestamps[index], &[], view, out);
+                continue;
+            };
+            self.results.extend_from_slice(&version.to_le_bytes());
+            self.read_replies.push(client, table.timestamps[index], &self.results, view, out);
+            self.counters.reads += 1;
+        }
+        self.results.clear();
+        self.read_replies.finish(view, out);
+    }
+}
