@@ -75,7 +75,7 @@ fn machine(report: &Report) -> Option<String> {
         _ => String::new(),
     };
     let help = match busiest_kind(report) {
-        Some(kind) => format!("of the replicas' stages {kind} works most: {}, or more cores", advice(&kind)),
+        Some(kind) => format!("of the replicas' stages {kind} works most: {}, or more cores", less_work(&kind)),
         None => "more cores".to_owned(),
     };
     Some(format!(
@@ -102,10 +102,16 @@ fn kind(stage: &str) -> &str {
     stage.split_once('-').map_or(stage, |(kind, _)| kind)
 }
 
+/// What relieves a thread of a kind of stage.
+fn relief(kind: &str) -> String {
+    let less = less_work(kind);
+    if kind == "verify" { format!("more verify stages or {less}") } else { less.to_owned() }
+}
+
 /// What makes a kind of stage work less.
-fn advice(kind: &str) -> &'static str {
+fn less_work(kind: &str) -> &'static str {
     match kind {
-        "verify" => "more verify stages or a cheaper authentication",
+        "verify" => "a cheaper authentication",
         "order" => "larger batches",
         "persist" => "a faster disk, or larger batches",
         "execute" => "a cheaper operation",
@@ -126,13 +132,13 @@ fn stage(report: &Report) -> Option<String> {
     let of_thread = || replica.stages.iter().filter(|stage| stage.thread == thread.name);
     let busiest = of_thread().max_by(|a, b| a.busy_percent.total_cmp(&b.busy_percent))?;
     let core = thread.core.map_or_else(String::new, |core| format!(" on core {core}"));
-    let (id, name, help) = (replica.id, &busiest.name, advice(kind(&busiest.name)));
+    let (id, name, help) = (replica.id, &busiest.name, relief(kind(&busiest.name)));
     if of_thread().count() == 1 {
-        return Some(format!("{name} is {busy:.0} % busy{core} of replica {id}: {help} would help"));
+        return Some(format!("{name} of replica {id} is {busy:.0} % busy{core}: {help} would help"));
     }
     let fused: Vec<&str> = of_thread().map(|stage| stage.name.as_str()).collect();
     Some(format!(
-        "the thread of {} is {busy:.0} % busy{core} of replica {id}, and {name} works most of them: {help}, or a thread \
+        "the thread of {} at replica {id} is {busy:.0} % busy{core}, and {name} works most of them: {help}, or a thread \
          for each of them (--placement) would help",
         fused.join(", ")
     ))
@@ -176,7 +182,13 @@ fn unsaturated(report: &Report) -> (&'static str, String) {
             clients => format!("{} clients, each of which waits for its answer", count(f64::from(clients))),
         };
         let bound = most.unwrap_or_else(|| "latency".to_owned());
-        return ("latency", format!("{idle}: throughput is bound by {bound}; closed loop with {clients}"));
+        return (
+            "latency",
+            format!(
+                "{idle}: throughput is bound by {bound}; closed loop with {clients}: more clients (--clients) would show \
+                 what the cluster can do"
+            ),
+        );
     };
     let (offered_ops, done) = (count(offered), report.throughput.ops_per_s);
     let latency = most.map_or_else(String::new, |most| format!("; latency is bound by {most}"));
@@ -270,8 +282,8 @@ mod tests {
             &fused(99.0),
             "machine",
             "the machine is the limit: its 2 cores are 99 % busy, 75 % of it in replicas, 20 % in the load generator, \
-             5 % in other processes; of the replicas' stages verify works most: more verify stages or a cheaper \
-             authentication, or more cores would help",
+             5 % in other processes; of the replicas' stages verify works most: a cheaper authentication, or more \
+             cores would help",
         );
         let mut alone = fused(95.0);
         alone.environment.cores = 1;
@@ -317,7 +329,7 @@ mod tests {
             replica.stages.extend(stages("order", Some(4), &[("order", 20.0)]));
             replica.threads = vec![thread("verify", Some(3), 99.9), thread("order", Some(4), 99.9)];
         }
-        let sentence = "verify-0 is 97 % busy on core 3 of replica 0: more verify stages or a cheaper authentication \
+        let sentence = "verify-0 of replica 0 is 97 % busy on core 3: more verify stages or a cheaper authentication \
                         would help";
         assert_told(&report, "stage", sentence);
         report.replicas[0].stages[0].busy_percent = 50.0;
@@ -338,7 +350,7 @@ mod tests {
         assert_told(
             &report,
             "stage",
-            "the thread of ingress, verify-0, order, execute is 98 % busy of replica 2, and verify-0 works most of them: \
+            "the thread of ingress, verify-0, order, execute at replica 2 is 98 % busy, and verify-0 works most of them: \
              more verify stages or a cheaper authentication, or a thread for each of them (--placement) would help",
         );
     }
@@ -351,13 +363,14 @@ mod tests {
             &report,
             "latency",
             "nothing is saturated (the cores are 40 % busy): throughput is bound by 'pre-prepare to prepared' (45 % of the \
-             median latency); closed loop with 1 client, which waits for its answer before it asks again",
+             median latency); closed loop with 1 client, which waits for its answer before it asks again: more \
+             clients (--clients) would show what the cluster can do",
         );
         assert_told(
             &fused(40.0),
             "latency",
             "nothing is saturated (the cores are 40 % busy): throughput is bound by latency; closed loop with 4,000 \
-             clients, each of which waits for its answer",
+             clients, each of which waits for its answer: more clients (--clients) would show what the cluster can do",
         );
     }
 

@@ -150,11 +150,14 @@ impl Page {
         let c = &report.cpu;
         let (total, replicas, clients) = (c.us_per_op_total, c.us_per_op_replicas, c.us_per_op_clients);
         self.line("CPU", format_args!("{total:.2} µs/op: replicas {replicas:.2}, clients {clients:.2}"));
-        self.line("", format_args!("{:.1} % stolen by the host", c.steal_percent));
         if let Some(told) = &report.efficiency {
             let (floor, percent) = (told.floor_us_per_op, told.percent);
-            self.line("", format_args!("{percent:.0} % of it, {floor:.3} µs/op, is the least that this machine needs"));
+            self.line(
+                "",
+                format_args!("{percent:.0} % of that, {floor:.3} µs/op, is the least that this machine needs"),
+            );
         }
+        self.line("", format_args!("{:.1} % stolen by the host", c.steal_percent));
     }
 
     fn generator(&mut self, report: &Report) {
@@ -524,7 +527,7 @@ goes                                          at p50       at p99.9
 Stages ";
         assert!(text.contains(expected), "{text}");
         assert!(
-            text.contains("\n             25 % of it, 4.875 µs/op, is the least that this machine needs\n"),
+            text.contains("\n             25 % of that, 4.875 µs/op, is the least that this machine needs\n"),
             "{text}"
         );
         assert!(text.contains("\nBottleneck   nothing is saturated\n"), "{text}");

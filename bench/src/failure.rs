@@ -7,13 +7,13 @@ use crate::output::tell;
 /// Exit codes, as every `--help` and docs/command-line.md list them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; run and report: the verdict is VALID; stress: GREEN; sweep: all runs are VALID; compare:
-       no side is slower than it may be; search: a rate was found; doctor: nothing is BAD; sim: nothing
-       was violated, or, with --mutants, every planted bug was found
-  1    run and report: the verdict is INVALID; stress: something is not GREEN; sweep: not all runs are
-       VALID; compare: a side is slower than it may be; search: no rate meets the objectives; doctor:
-       something is BAD; sim: something was violated, or a planted bug was not found by a checker that
-       is there for it
+  0    done; run and report: the verdict is VALID; stress: GREEN; sweep: all runs are VALID;
+       compare: no side is slower than it may be; search: a rate was found; doctor: nothing is BAD;
+       sim: nothing was violated, or, with --mutants, every planted bug was found
+  1    run and report: the verdict is INVALID; stress: something is not GREEN; sweep: not all runs
+       are VALID; compare: a side is slower than it may be; search: no rate meets the objectives;
+       doctor: something is BAD; sim: something was violated, or a planted bug was not found by a
+       checker that is there for it
   2    usage: a flag, key, value, file or address can not be used (the message names it)
   3    something failed on the way (the message says what)
   4    compare and search: inconclusive

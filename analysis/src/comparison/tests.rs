@@ -201,7 +201,7 @@ fn statements_say_what_was_found() {
     assert_eq!(found(&times(0.9)), (Conclusion::Worse, "B is slower by 10 % (10 to 10 %)".into()));
     let below = "B is faster by 1 % (1 to 1 %), which does not exceed the margin of 2 %";
     assert_eq!(found(&times(1.01)), (Conclusion::BelowMargin, below.into()));
-    let same = "no difference beyond 2 % (ratio 1.000, 95 % interval 1.000 to 1.000)";
+    let same = "no difference beyond 2 % (ratio 1.000, 95 % interval 1.000 to 1.000, p 1.000)";
     assert_eq!(found(&times(1.0)), (Conclusion::Equivalent, same.into()));
     let wild: Vec<f64> = (0..10).map(|i| rates[i] * if i % 2 == 0 { 1.2 } else { 0.84 }).collect();
     let (kind, words) = found(&wild);

@@ -15,7 +15,7 @@ pub enum Conclusion {
     Withheld,
     /// No interval of so few runs can be that sure.
     TooFewRuns,
-    /// The interval holds 1, and differences that would matter.
+    /// The interval holds 1, or the p-value is 5 % or more; differences that would matter are not ruled out.
     NoDifferenceFound,
     /// The interval lies within the margin: whatever differs does not matter.
     Equivalent,
@@ -28,6 +28,12 @@ pub enum Conclusion {
 }
 
 impl Conclusion {
+    /// Whether there is a difference, however small.
+    #[must_use]
+    pub const fn differs(self) -> bool {
+        matches!(self, Self::BelowMargin | Self::Better | Self::Worse)
+    }
+
     /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Withheld,
@@ -62,7 +68,7 @@ pub enum Outcome {
     /// It can not be told: an interval holds the limit, or there is none.
     #[default]
     Inconclusive,
-    /// A side is: even the better end of its interval is beyond the limit.
+    /// A side is: there is a difference, and even the better end of its interval is beyond the limit.
     Slower,
 }
 
@@ -121,7 +127,7 @@ pub(super) fn conclude(found: &Found<'_>) -> (Conclusion, String) {
     let [low, high] = interval.map(f64::exp);
     let margin = found.margin_percent / 100.0;
     let is_within = |ratio: f64| (ratio - 1.0).abs() <= margin;
-    let seen = format!("ratio {ratio:.3}, 95 % interval {low:.3} to {high:.3}");
+    let seen = format!("ratio {ratio:.3}, 95 % interval {low:.3} to {high:.3}, p {:.3}", shift.p_value);
     let differs = (low > 1.0 || high < 1.0) && shift.p_value < 1.0 - CONFIDENCE;
     if !differs && is_within(low) && is_within(high) {
         let margin = percent(margin);
@@ -164,7 +170,8 @@ fn percent(share: f64) -> String {
 }
 
 /// Is a side slower than the first by more than `limit_percent`? A rate is slower by what it is less of, a time by what
-/// it is more of. The end of the interval that is better for the side decides that it is, the worse end that it is not.
+/// it is more of. The end of the interval that is better for the side decides that it is, if there is a difference at all;
+/// the worse end that it is not.
 pub(super) fn gate(versus: &[Versus], figure: Figure, limit_percent: f64) -> Gate {
     let judged: Vec<(Outcome, String)> = versus.iter().map(|versus| judge(versus, figure, limit_percent)).collect();
     let outcome = judged.iter().map(|(outcome, _)| *outcome).max().unwrap_or_default();
@@ -185,7 +192,8 @@ fn judge(versus: &Versus, figure: Figure, limit: f64) -> (Outcome, String) {
     let [least, most] = if figure.more_is_better() { [1.0 - high, 1.0 - low] } else { [low - 1.0, high - 1.0] };
     let [least, most] = [least * 100.0, most * 100.0];
     let title = figure.title();
-    let (outcome, words) = if least > limit {
+    let differs = found.is_some_and(|ratio| ratio.conclusion.differs());
+    let (outcome, words) = if least > limit && differs {
         (Outcome::Slower, format!("{other} is slower by more than {limit} %: by at least {least:.1} %"))
     } else if most <= limit {
         (Outcome::Passed, format!("{other} is not slower by more than {limit} %: by at most {:.1} %", most.max(0.0)))

@@ -100,7 +100,8 @@ impl Search {
     pub fn conclude(&mut self, found: Found) {
         self.found = found;
         self.statement = self.state();
-        let open = self.runs.iter().filter(|run| run.rate.is_some());
+        // One that was made again because the load generator was late says nothing of its rate.
+        let open = self.runs.iter().filter(|run| run.rate.is_some() && run.met.is_some());
         self.knee = curve::knee(&open.map(|run| (run.values.ops_per_s, run.mean_us)).collect::<Vec<_>>());
     }
 
@@ -110,6 +111,15 @@ impl Search {
         let Found { confirmed, refuted } = self.found;
         [confirmed, refuted].into_iter().flatten().all(|end| end.runs >= self.confirmations)
             && (confirmed.is_some() || refuted.is_some())
+    }
+
+    /// The first reason that most runs at a rate gave for missing an objective.
+    fn commonest_reason(&self, rate: f64) -> Option<&str> {
+        let missed = self.runs.iter().filter(|run| run.met == Some(false));
+        let here = missed.filter(|run| run.rate.is_some_and(|asked| (asked - rate).abs() < 1e-9 * rate));
+        let reasons: Vec<&str> = here.filter_map(|run| run.reasons.first().map(String::as_str)).collect();
+        let times = |reason: &str| reasons.iter().filter(|other| **other == reason).count();
+        reasons.iter().copied().max_by_key(|reason| times(reason))
     }
 
     /// What was found, in words.
@@ -130,7 +140,10 @@ impl Search {
                 sure(low)
             ),
             (None, Some(high)) => {
-                format!("{objectives}: no rate meets that: not even {} ops/s (met by {})", count(high.rate), sure(high))
+                let why =
+                    self.commonest_reason(high.rate).map_or_else(String::new, |why| format!("; most often: {why}"));
+                let (rate, sure) = (count(high.rate), sure(high));
+                format!("{objectives}: no rate meets that: not even {rate} ops/s (met by {sure}{why})")
             }
             (None, None) => format!("{objectives}: nothing is known yet"),
         }

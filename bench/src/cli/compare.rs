@@ -23,9 +23,10 @@ Examples:
 A side's settings come on top of the options of hippodrome run that all sides have; a side without any is these options
 themselves. Values may hold commas; one more setting is one more --a, --b and so on.
 
-With --fail-if-slower the exit code is 0 if no side is slower than that, to the worse end of its interval; 1 if one is,
-even by the better end; 4, inconclusive, if an interval holds the limit, or the runs are too few for one. It is 4 as well
-if a run is INVALID or could not be played, unless --include-invalid is given.";
+With --fail-if-slower the exit code is 0 if no side is slower than that, to the worse end of its
+interval; 1 if one is, even by the better end; 4, inconclusive, if an interval holds the limit, the
+runs are too few for one, or they show no difference. It is 4 as well if a run is INVALID or could
+not be played, unless --include-invalid is given.";
 
 /// Tell whether settings differ in speed, from several runs of each, with intervals
 ///

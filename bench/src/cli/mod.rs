@@ -1,4 +1,5 @@
-//! What people type. One file for each command, [options] for what commands share, [given] for those that make many runs, and [faulty] for who misbehaves.
+//! What people type. One file for each command, [options] for what commands share, [given] for those that make many
+//! runs, and [faulty] for who misbehaves.
 
 use clap::{Parser, Subcommand};
 

@@ -14,13 +14,13 @@ Examples:
   hippodrome search --slo p50=1ms --slo p99.9=20ms --arrivals poisson --duration 20s --out results/limit
   hippodrome search --slo p99=300ms --auth ed25519-batch --clients 2000 --json | jq .found
 
-The exit code is 0 if a rate that meets the objectives was confirmed; 1 if none meets them, down to 1/4096 of what a
-closed loop completes; 3 if a run is INVALID for another reason than its rate; 4, inconclusive, if the search ended after
-200 runs without being sure.";
+The exit code is 0 if a rate that meets the objectives was confirmed; 1 if none meets them, down
+to 1/4096 of what a closed loop completes; 3 if a run is INVALID for another reason than its rate;
+4, inconclusive, if the search ended after 200 runs without being sure.";
 
 /// Find the highest rate at which the cluster meets latency objectives
 ///
-/// Makes runs of `hippodrome run` with an open loop: first a closed loop to know about where to look, then rates that
+/// Makes runs of `hippodrome run`: first a closed loop to know about where to look, then open loops at rates that
 /// double until one misses an objective, then bisection, then several runs of the two rates on either side of the limit,
 /// interleaved, which may move it. The answer is an interval: the highest rate that most of its runs met, the lowest that
 /// most did not. At last it draws the curve of latency over throughput below the limit, a run for each point, and its

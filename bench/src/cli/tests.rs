@@ -137,7 +137,7 @@ fn help_of_every_command_tells_examples_and_exit_codes() {
         ("keygen", "Never overwrites"),
         ("report", "reads only its files"),
         ("compare", "Compares runs that were made before"),
-        ("search", "Makes runs of `hippodrome run` with an open loop"),
+        ("search", "first a closed loop to know about where to look"),
         ("roofline", "no implementation of PBFT could go below"),
         ("sim", "the replica's own code under simulated time"),
         ("doctor", "changes nothing"),
