@@ -205,3 +205,23 @@ fn judge(versus: &Versus, figure: Figure, limit: f64) -> (Outcome, String) {
     };
     (outcome, format!("{words} ({title})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comparison::Ratio;
+
+    /// An interval of a bootstrap and a test by permutation may disagree: then nothing is concluded from either.
+    #[test]
+    fn a_gate_says_slower_only_where_there_is_a_difference() {
+        let gate = |conclusion| {
+            let interval = Some([1.10, 1.30]);
+            let ratio = Ratio { figure: Figure::P99Us, conclusion, interval, ..Ratio::default() };
+            let versus = Versus { other: "B".into(), figures: vec![ratio], ..Versus::default() };
+            gate(&[versus], Figure::P99Us, 5.0).outcome
+        };
+        assert_eq!(gate(Conclusion::Worse), Outcome::Slower);
+        assert_eq!(gate(Conclusion::NoDifferenceFound), Outcome::Inconclusive);
+        assert_eq!(gate(Conclusion::Withheld), Outcome::Inconclusive);
+    }
+}
