@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::document::{Badge, Block, Cell, Chart, Document, Figure, Section, Table, View};
+use super::document::{Badge, Block, Cell, Chart, Document, Figure, Look, Section, Table, View};
 use super::option::{number_axis, within};
 use super::run::{environment, files, settings};
 use super::shown::{P50, P99, THROUGHPUT};
@@ -63,7 +63,7 @@ fn verdict(search: &Search) -> Badge {
         (true, true) => ("FOUND", true),
         (true, false) => ("NONE", false),
     };
-    Badge { word: word.to_owned(), meaning: search.statement.clone(), good }
+    Badge { word: word.to_owned(), meaning: search.statement.clone(), look: Look::good_if(good) }
 }
 
 fn sentence(search: &Search) -> String {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Context;
-use super::document::{Badge, Block, Cell, Document, Figure, Section, Table};
+use super::document::{Badge, Block, Cell, Document, Figure, Look, Section, Table};
 use crate::report::Report;
 use crate::results::{self, ResultsError};
 use crate::scorecard::Timeline;
@@ -130,7 +130,7 @@ fn verdicts(report: &Report) -> Vec<Badge> {
     } else {
         ("INVALID", "do not use these figures")
     };
-    let mut badges = vec![Badge { word: word.to_owned(), meaning: meaning.to_owned(), good: valid }];
+    let mut badges = vec![Badge { word: word.to_owned(), meaning: meaning.to_owned(), look: Look::good_if(valid) }];
     if let Some(card) = &report.scorecard {
         let (word, meaning) = match (card.green, card.safe) {
             (true, true) => ("GREEN", "all that the scenario expects was met, and safety held"),
@@ -138,7 +138,7 @@ fn verdicts(report: &Report) -> Vec<Badge> {
             (false, true) => ("RED", "not all that the scenario expects was met; safety held"),
             (false, false) => ("RED", "safety was violated"),
         };
-        badges.push(Badge { word: word.to_owned(), meaning: meaning.to_owned(), good: card.green });
+        badges.push(Badge { word: word.to_owned(), meaning: meaning.to_owned(), look: Look::good_if(card.green) });
     }
     badges
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::Context;
-use super::document::{Badge, Block, Cell, Document, Figure, Section, Table};
+use super::document::{Badge, Block, Cell, Document, Figure, Look, Section, Table};
 use super::run::{files, settings};
 use super::shown::{CPU, P50, P99, SWITCH, Shown, THROUGHPUT};
 use crate::results::{self, ResultsError};
@@ -59,7 +59,7 @@ fn verdict(sweep: &Sweep) -> Badge {
         (false, _) => format!("not complete: {} of {planned} runs were played, {valid} are VALID", sweep.runs_done),
     };
     let word = if sweep.is_valid() { "VALID" } else { "INVALID" };
-    Badge { word: word.to_owned(), meaning, good: sweep.is_valid() }
+    Badge { word: word.to_owned(), meaning, look: Look::good_if(sweep.is_valid()) }
 }
 
 fn sentence(sweep: &Sweep) -> String {
