@@ -132,8 +132,8 @@ fn a_run_is_told_in_the_words_of_its_summary() {
     let limited = &report.bottleneck.sentence;
     assert!(!limited.is_empty() && summary.contains(limited) && run.sentence.contains(limited), "{}", run.sentence);
     let told = report.efficiency.as_ref().unwrap();
-    assert_eq!(figure(&run, "Least CPU per operation").to_bits(), told.floor_us_per_op.to_bits());
-    let remark = &run.figures.iter().find(|figure| figure.label == "Least CPU per operation").unwrap().remark;
+    assert_eq!(figure(&run, "CPU floor").to_bits(), told.floor_us_per_op.to_bits());
+    let remark = &run.figures.iter().find(|figure| figure.label == "CPU floor").unwrap().remark;
     assert!(remark.contains(&format!("{:.0} % of what the run took", told.percent)), "{remark}");
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::document::{Cell, Chart, Table, View};
 use super::super::option::{number_axis, percentile_axis, percentile_curve, round, time_axis, within};
-use super::{elided, headline, labelled, stated, write};
+use super::{headline, labelled, legend, stated, write};
 use crate::comparison::figure::Figure as Measured;
 use crate::comparison::{Comparison, Ratio};
 use crate::summary::time;
@@ -75,8 +75,9 @@ pub(super) fn forest(comparison: &Comparison) -> Option<Chart> {
         says: format!("{}.", says.collect::<Vec<_>>().join("; ")),
         how: "a diamond is how many times the figure of the first side the other side has; the line through it is the \
               interval in which the true ratio lies with the stated confidence. Where a line \
-              crosses 1, these runs do not tell the sides apart, which is not to say that they are equal; one that stays \
-              within the grey band shows that any difference is too small to matter. More throughput is better, more \
+              crosses 1, or the p-value in the table is not small enough, these runs do not tell the sides apart, which is \
+              not to say that they are equal; a line that stays within the grey band shows that any difference is too \
+              small to matter. More throughput is better, more \
               latency or CPU time is worse."
             .into(),
         height,
@@ -200,7 +201,7 @@ fn runs_option(comparison: &Comparison, figure: Measured, most: usize) -> Value 
                 invalid.push(json!({ "value": [place, value], "note": note }));
             }
         }
-        series.push(json!({ "type": "line", "name": format!("{}: {}", side.name, elided(side)), "data": data,
+        series.push(json!({ "type": "line", "name": legend(side), "data": data,
             "color": format!("@c{}", index % 7), "symbolSize": 8, "lineStyle": { "width": 2 } }));
     }
     series.push(

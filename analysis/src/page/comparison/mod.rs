@@ -19,7 +19,7 @@ mod charts;
 /// The page of a comparison's directory.
 pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, ResultsError> {
     let comparison = results::read_comparison(directory)?;
-    let labels: Vec<String> = comparison.sides.iter().map(elided).collect();
+    let labels: Vec<String> = comparison.sides.iter().map(titled).collect();
     let mut document = Document {
         kind: "a comparison".to_owned(),
         title: labels.join(" against "),
@@ -66,14 +66,24 @@ fn labelled(side: &Compared) -> String {
         .collect()
 }
 
-/// A side's label as far as a title or a legend has room for it.
-fn elided(side: &Compared) -> String {
-    const CHARS_MAX: usize = 72;
-    let label = labelled(side);
-    if label.chars().count() <= CHARS_MAX {
-        return label;
+/// A side's label as far as a title has room for it.
+fn titled(side: &Compared) -> String {
+    elided(&labelled(side), 72)
+}
+
+/// A side's label with its name, as far as a legend has room for it on a small screen.
+fn legend(side: &Compared) -> String {
+    format!("{}: {}", side.name, elided(&labelled(side), 44))
+}
+
+/// At most so many characters of a label, from its beginning and its end: settings come first, builds last.
+fn elided(label: &str, chars_max: usize) -> String {
+    let chars: Vec<char> = label.chars().collect();
+    if chars.len() <= chars_max {
+        return label.to_owned();
     }
-    label.chars().take(CHARS_MAX - 2).chain(" …".chars()).collect()
+    let (head, tail) = ((chars_max - 1).div_ceil(2), (chars_max - 1) / 2);
+    chars[..head].iter().chain(&['…']).chain(&chars[chars.len() - tail..]).collect()
 }
 
 /// How a figure is written.
@@ -167,7 +177,7 @@ fn merged(comparison: &Comparison, directory: &Path) -> Vec<(String, Histogram<u
         let log = |text: &String| std::fs::read(locate(directory, text)?.join(results::LATENCY)).ok();
         let logs: Vec<Vec<u8>> = side.runs.iter().map(|run| log(&run.directory)).collect::<Option<_>>()?;
         let merged = latency::merge(logs.iter().map(Vec::as_slice)).ok()?;
-        Some((format!("{}: {}", side.name, elided(side)), merged))
+        Some((legend(side), merged))
     });
     sides.collect()
 }
@@ -276,6 +286,21 @@ fn rows(comparison: &Comparison) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_keep_both_ends_and_twelve_characters_of_a_commit() {
+        let side = |label: &str| Compared { name: "B".into(), label: label.into(), ..Compared::default() };
+        let hash = "0123456789abcdef0123456789abcdef01234567";
+        let build = side(&format!("auth=mac (hippodrome 0.1.0 (release, commit {hash}))"));
+        assert_eq!(labelled(&build), "auth=mac (hippodrome 0.1.0 (release, commit 0123456789ab))");
+        assert_eq!(legend(&build), "B: auth=mac (hippodrome 0…commit 0123456789ab))");
+        assert_eq!(legend(&build).chars().count(), 3 + 44);
+        // What is no commit is left alone.
+        for label in ["auth=mac", &hash[1..], &format!("{hash}x"), "größer = \"é\" 0123 ()"] {
+            assert_eq!(labelled(&side(label)), label);
+        }
+        assert_eq!(elided("äbcdefgh", 5), "äb…gh");
+    }
 
     #[test]
     fn runs_are_found_where_the_comparison_was_moved_to() {

@@ -196,7 +196,7 @@ fn sentence(report: &Report) -> String {
     }
     let limited = &report.bottleneck.sentence;
     if !limited.is_empty() {
-        text.push_str(&format!(" What limited it: {limited}."));
+        text.push_str(&format!(" Bottleneck: {limited}."));
     }
     text.trim_start_matches(". ").to_owned()
 }
@@ -227,12 +227,9 @@ fn figures(report: &Report) -> Vec<Figure> {
     ];
     if let Some(told) = &report.efficiency {
         figures.push(figure(
-            "Least CPU per operation",
+            "CPU floor",
             Cell::number(told.floor_us_per_op, |us| format!("{us:.3} µs")),
-            format!(
-                "no implementation of the protocol could do with less on this machine; it is {:.0} % of what the run took",
-                told.percent
-            ),
+            format!("the least that this machine needs for an operation, {:.0} % of what the run took", told.percent),
         ));
     }
     figures

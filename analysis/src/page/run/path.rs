@@ -5,7 +5,7 @@ use serde_json::json;
 use super::super::document::{Cell, Chart, Table, View};
 use super::super::option::{round, within};
 use crate::attribution::{Attribution, Part, PartShare};
-use crate::summary::time;
+use crate::summary::{count, time};
 
 /// The pieces of the path as a waterfall: of operations around the median, and of the slowest.
 pub(super) fn chart(attribution: &Attribution) -> Option<Chart> {
@@ -32,14 +32,14 @@ pub(super) fn chart(attribution: &Attribution) -> Option<Chart> {
     } else {
         " The processes have no clock in common: what passes between them is one part."
     };
-    #[allow(clippy::cast_possible_truncation, reason = "a handful of parts")]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a handful of parts")]
     let height = 60 + 44 * parts.len() as u32;
     Some(Chart {
         id: "path".into(),
         title: "The path of an operation".into(),
         says: format!(
             "Of operations around the median ({} samples in all), the longest part is '{}': {} of {}.{clock}",
-            attribution.samples,
+            count(attribution.samples as f64),
             words(longest),
             time(middle(longest)),
             time(attribution.middle.mean_us)
