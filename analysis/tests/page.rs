@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use hippodrome_analysis::page::document::{Block, Cell, Document};
+use hippodrome_analysis::page::document::{Block, Cell, Chart, Document, Look, Table};
 use hippodrome_analysis::page::{Context, csv, html, markdown, read, svgs};
 use hippodrome_analysis::results;
+use hippodrome_analysis::summary::{Style, render};
+use hippodrome_analysis::sweep::{self, State};
 
 const KINDS: [&str; 5] = ["run", "faults", "sweep", "comparison", "search"];
 
@@ -22,6 +24,38 @@ fn charts(document: &Document) -> Vec<&str> {
     blocks.filter_map(|block| if let Block::Chart(chart) = block { Some(chart.id.as_str()) } else { None }).collect()
 }
 
+fn chart<'a>(document: &'a Document, id: &str) -> &'a Chart {
+    let mut blocks = document.sections.iter().flat_map(|section| &section.blocks);
+    let found = blocks.find_map(|block| match block {
+        Block::Chart(chart) if chart.id == id => Some(chart),
+        _ => None,
+    });
+    found.unwrap_or_else(|| panic!("no chart {id}"))
+}
+
+/// The first table of the section with this title.
+fn table<'a>(document: &'a Document, title: &str) -> &'a Table {
+    let section = document.sections.iter().find(|section| section.title == title);
+    let mut blocks = section.unwrap_or_else(|| panic!("no section {title}")).blocks.iter();
+    blocks.find_map(|block| if let Block::Table(table) = block { Some(table) } else { None }).unwrap()
+}
+
+/// What a table of names and values has under this name.
+fn value<'a>(table: &'a Table, name: &str) -> &'a str {
+    let row = table.rows.iter().find(|row| row[0].shown() == name);
+    row.unwrap_or_else(|| panic!("no row {name}"))[1].shown()
+}
+
+/// The page of a fixture of which one file was changed.
+fn edited(kind: &str, file: &str, edit: impl FnOnce(&mut serde_json::Value)) -> Document {
+    let directory = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(fixture(kind).join(file)).unwrap();
+    let mut content = serde_json::from_str(&text).unwrap();
+    edit(&mut content);
+    std::fs::write(directory.path().join(file), content.to_string()).unwrap();
+    read(directory.path(), &Context::default()).unwrap()
+}
+
 fn figure(document: &Document, label: &str) -> f64 {
     let found = document.figures.iter().find(|figure| figure.label == label);
     match found.map(|figure| &figure.value) {
@@ -32,7 +66,7 @@ fn figure(document: &Document, label: &str) -> f64 {
 
 #[test]
 fn every_kind_has_its_charts() {
-    assert_eq!(charts(&document("run")), ["latency", "over-time", "phases", "stages"]);
+    assert_eq!(charts(&document("run")), ["latency", "over-time", "path", "phases", "stages"]);
     assert_eq!(charts(&document("faults")), ["timeline", "over-time", "latency", "phases", "stages"]);
     assert_eq!(
         charts(&document("sweep")),
@@ -56,8 +90,11 @@ fn figures_are_those_of_the_files() {
     let best = best.map(|spread| spread.median).fold(0.0, f64::max);
     assert_eq!(figure(&document("sweep"), "Highest throughput").to_bits(), best.to_bits());
     let search = results::read_search(&fixture("search")).unwrap();
-    let rate = search.found.refuted.unwrap().rate;
-    assert_eq!(figure(&document("search"), "Lowest rate that does not").to_bits(), rate.to_bits());
+    for (label, found) in
+        [("Highest rate that meets them", search.found.confirmed), ("Lowest rate that does not", search.found.refuted)]
+    {
+        assert_eq!(figure(&document("search"), label).to_bits(), found.unwrap().rate.to_bits(), "{label}");
+    }
 }
 
 /// An INVALID run counts for nothing and is shown as what it is.
@@ -66,8 +103,145 @@ fn invalid_runs_are_marked() {
     let sweep = document("sweep");
     assert!(!sweep.valid && sweep.verdicts[0].word == "INVALID");
     let text = html(&sweep);
-    assert!(text.contains("INVALID: this is a debug build") || text.contains("debug build"), "the reason is told");
+    let reports = results::read_sweep(&fixture("sweep")).unwrap();
+    let invalid: Vec<_> = reports.runs().filter(|(_, run)| run.state == State::Invalid).collect();
+    assert!(!invalid.is_empty());
+    for (point, run) in invalid {
+        let label = reports.label(&point.settings);
+        let told = format!("{label}, run {}: INVALID: {}", run.repeat, run.reasons.join("; "));
+        assert!(run.reasons.iter().any(|reason| reason.len() > 10) && text.contains(&told), "not told: {told}");
+    }
     assert!(text.contains("<tr class=\"bad\">") && text.contains("INVALID run"));
+}
+
+/// The page of a run says what its summary on the terminal says, in the same words.
+#[test]
+fn a_run_is_told_in_the_words_of_its_summary() {
+    let report = results::read_report(&fixture("run")).unwrap();
+    let summary = render(&report, "results", Style::Plain);
+    let run = document("run");
+    let path = chart(&run, "path");
+    let attribution = report.attribution.as_ref().unwrap();
+    assert_eq!(path.table.rows.len(), attribution.parts.len() + 1);
+    for row in &path.table.rows {
+        let [part, median, slowest] = [0, 1, 2].map(|column| row[column].shown());
+        let line =
+            summary.lines().find(|line| line.contains(&format!(" {part:<27} {median:>10} "))).unwrap_or_default();
+        assert!(line.contains(&format!(" {slowest} ")), "{part}: {median}, {slowest}: {summary}");
+    }
+    let limited = &report.bottleneck.sentence;
+    assert!(!limited.is_empty() && summary.contains(limited) && run.sentence.contains(limited), "{}", run.sentence);
+    let told = report.efficiency.as_ref().unwrap();
+    assert_eq!(figure(&run, "CPU floor").to_bits(), told.floor_us_per_op.to_bits());
+    let remark = &run.figures.iter().find(|figure| figure.label == "CPU floor").unwrap().remark;
+    assert!(remark.contains(&format!("{:.0} % of what the run took", told.percent)), "{remark}");
+}
+
+/// What strategies of reads, replies and dissemination did is told: in the sentence, in tables, in the row for programs.
+#[test]
+fn reads_replies_and_dissemination_are_told() {
+    let changed = edited("run", results::REPORT, |report| {
+        report["config"]["dissemination"] = "digest".into();
+        report["config"]["replies"] = "digest".into();
+        report["config"]["reads"] = "read-only".into();
+        report["generator"]["read_only"] = 1001.into();
+        report["generator"]["fell_back"] = 1002.into();
+        report["generator"]["stale_reads"] = 1003.into();
+        report["audit"]["operations_read_only"] = 1004.into();
+    });
+    assert!(changed.sentence.contains("dissemination digest, replies digest, reads read-only"), "{}", changed.sentence);
+    let generator = table(&changed, "Generator honesty");
+    assert_eq!(value(generator, "operations answered without being ordered"), "1,001");
+    assert_eq!(value(generator, "reads ordered after all"), "1,002");
+    assert_eq!(value(generator, "reads of a value replaced before they began"), "1,003");
+    assert_eq!(value(table(&changed, "Audit"), "operations answered without being ordered"), "1,004");
+    for (column, expected) in [("dissemination", "digest"), ("replies", "digest"), ("reads", "read-only")] {
+        let place = changed.rows.columns.iter().position(|name| name == column).unwrap();
+        assert_eq!(changed.rows.rows[0][place].shown(), expected, "{column}");
+    }
+}
+
+/// A difference that was not found is no good news: the sides may differ all the same.
+#[test]
+fn no_difference_found_is_not_shown_as_equality() {
+    let comparison = document("comparison");
+    let [badge] = &comparison.verdicts[..] else { panic!("{:?}", comparison.verdicts) };
+    assert_eq!((badge.word.as_str(), badge.look), ("B: NO DIFFERENCE FOUND", Look::Neutral));
+    assert!(html(&comparison).contains("<div class=\"verdict neutral\"><b>B: NO DIFFERENCE FOUND</b>"));
+    let how = &chart(&comparison, "ratios").how;
+    assert!(how.contains("do not tell the sides apart, which is not to say that they are equal"), "{how}");
+    let equivalent = edited("comparison", results::COMPARISON, |comparison| {
+        let decides = comparison["headline"].clone();
+        let ratios = comparison["versus"][0]["figures"].as_array_mut().unwrap();
+        let ratio = ratios.iter_mut().find(|ratio| ratio["figure"] == decides).unwrap();
+        ratio["conclusion"] = "equivalent".into();
+    });
+    assert_eq!(equivalent.verdicts[0].look, Look::Good);
+}
+
+/// Of a build's commit twelve characters tell it from others; forty leave no room for anything else.
+#[test]
+fn commits_are_short_where_sides_are_named() {
+    let (long, short) = ("022e1427e2fc42e3e348e89e39189d6345d878d0", "commit 022e1427e2fc)");
+    let comparison = document("comparison");
+    let path = fixture("comparison").join(results::COMPARISON);
+    assert!(std::fs::read_to_string(path).unwrap().contains(long), "the file has it in full");
+    let figures: Vec<&str> = comparison.figures.iter().map(|figure| figure.remark.as_str()).collect();
+    for named in [&comparison.title, &comparison.sentence, figures[0], figures[1]] {
+        assert!(named.contains(short) && !named.contains(long), "{named}");
+    }
+    for id in ["latency", "runs"] {
+        let chart = chart(&comparison, id);
+        let drawn = chart.views[0].option.to_string();
+        assert!(drawn.contains("auth=mac") && drawn.contains(short) && !drawn.contains(long), "{id}: {drawn}");
+        let names: Vec<&str> = chart.table.rows.iter().map(|row| row[0].shown()).collect();
+        assert!(names.iter().all(|name| name.contains(short) && !name.contains(long)), "{id}: {names:?}");
+    }
+}
+
+/// A run that was made again says nothing of its rate: it neither met nor missed the objectives.
+#[test]
+fn runs_of_a_search_that_were_made_again_are_neither_met_nor_missed() {
+    let of = results::read_search(&fixture("search")).unwrap();
+    let runs = || of.runs.iter().filter(|run| run.rate.is_some());
+    let [met, missed, again] =
+        [Some(true), Some(false), None].map(|outcome| runs().filter(|run| run.met == outcome).count());
+    assert!(met > 0 && missed > 0 && again > 0, "{met}, {missed}, {again}: all of them are to be seen");
+    let document = document("search");
+    let tried = chart(&document, "tried");
+    let series = &tried.views[0].option["series"];
+    let drawn = [0, 1, 2].map(|place| series[place]["data"].as_array().unwrap().len());
+    assert_eq!(drawn, [met + missed, met, missed], "the path, dots and crosses");
+    assert_eq!(tried.table.rows.len(), runs().count(), "the table has all");
+    let says = &tried.says;
+    assert!(says.contains(&format!("{met} of {} runs met", met + missed)), "{says}");
+    assert!(says.contains(&format!("{again} were made again")), "{says}");
+    let text = csv(&document);
+    let place = text.lines().next().unwrap().split(',').position(|name| name == "met").unwrap();
+    let cells = |cell| text.lines().skip(1).filter(|line| line.split(',').nth(place) == Some(cell)).count();
+    assert_eq!(["true", "false", ""].map(cells), [met, missed, again]);
+}
+
+/// Winners of a sweep are named with the points that their runs do not tell from them, as in its text.
+#[test]
+fn winners_of_a_sweep_have_the_caveat_of_its_text() {
+    let of = results::read_sweep(&fixture("sweep")).unwrap();
+    let text = sweep::render(&of, "results", Style::Plain);
+    let document = document("sweep");
+    let mut overlapping = 0;
+    for (label, line) in
+        [("Highest throughput", "Throughput"), ("Lowest p99", "p99"), ("Least CPU per operation", "CPU")]
+    {
+        let figure = document.figures.iter().find(|figure| figure.label == label).unwrap();
+        let line = text.lines().find(|text| text.starts_with(&format!("  {line:<10} "))).unwrap();
+        let caveat = line.split_once("; its runs overlap").map_or("", |(_, with)| with);
+        let told = figure.remark.split_once("; its runs overlap").map_or("", |(_, with)| with);
+        assert_eq!(told, caveat, "{label}: {line}");
+        overlapping += usize::from(!caveat.is_empty());
+    }
+    assert!(overlapping > 0, "{text}");
+    let how = &chart(&document, "pareto").how;
+    assert!(how.contains("these runs do not say which of the two is the better one"), "{how}");
 }
 
 #[test]
@@ -110,7 +284,7 @@ fn a_report_alone_makes_a_page() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::copy(fixture("run").join(results::REPORT), directory.path().join(results::REPORT)).unwrap();
     let document = read(directory.path(), &Context::default()).unwrap();
-    assert_eq!(charts(&document), ["latency", "phases", "stages"]);
+    assert_eq!(charts(&document), ["latency", "path", "phases", "stages"]);
     std::fs::write(directory.path().join(results::SERIES), "nonsense").unwrap();
     let error = read(directory.path(), &Context::default()).unwrap_err().to_string();
     assert!(error.contains("series.csv"), "{error}");

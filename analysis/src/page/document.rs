@@ -32,8 +32,36 @@ pub struct Badge {
     pub word: String,
     /// What it means.
     pub meaning: String,
-    /// Whether it is good news.
-    pub good: bool,
+    /// What news it is.
+    pub look: Look,
+}
+
+/// How a verdict looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Look {
+    /// Good news.
+    Good,
+    /// Neither: nothing is wrong, and nothing was shown.
+    #[default]
+    Neutral,
+    /// Bad news.
+    Bad,
+}
+
+impl Look {
+    /// Of what is either good or bad.
+    pub(super) const fn good_if(good: bool) -> Self {
+        if good { Self::Good } else { Self::Bad }
+    }
+
+    /// Its name in the style sheet.
+    pub(super) const fn class(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Neutral => "neutral",
+            Self::Bad => "bad",
+        }
+    }
 }
 
 /// One of the figures at the top.

@@ -58,8 +58,7 @@ impl Page {
         let _ = write!(self.text, "<header>\n<p class=\"kind\">Hippodrome: {kind}</p>\n<h1>{title}</h1>\n");
         self.put("<div class=\"verdicts\">\n");
         for badge in &document.verdicts {
-            let (class, word, meaning) =
-                (if badge.good { "good" } else { "bad" }, escaped(&badge.word), escaped(&badge.meaning));
+            let (class, word, meaning) = (badge.look.class(), escaped(&badge.word), escaped(&badge.meaning));
             let _ = writeln!(self.text, "<div class=\"verdict {class}\"><b>{word}</b>{meaning}</div>");
         }
         self.put("</div>\n");
@@ -260,7 +259,7 @@ fn anchor(title: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::document::{Badge, View};
+    use crate::page::document::{Badge, Look, View};
 
     #[test]
     fn nothing_in_a_result_becomes_markup_or_code() {
@@ -280,7 +279,7 @@ mod tests {
         let document = Document {
             title: evil.into(),
             sentence: evil.into(),
-            verdicts: vec![Badge { word: evil.into(), meaning: evil.into(), good: false }],
+            verdicts: vec![Badge { word: evil.into(), meaning: evil.into(), look: Look::Bad }],
             reasons: vec![evil.into()],
             sections: vec![
                 Section::new(evil)

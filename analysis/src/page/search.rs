@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::document::{Badge, Block, Cell, Chart, Document, Figure, Section, Table, View};
+use super::document::{Badge, Block, Cell, Chart, Document, Figure, Look, Section, Table, View};
 use super::option::{number_axis, within};
 use super::run::{environment, files, settings};
 use super::shown::{P50, P99, THROUGHPUT};
@@ -63,7 +63,7 @@ fn verdict(search: &Search) -> Badge {
         (true, true) => ("FOUND", true),
         (true, false) => ("NONE", false),
     };
-    Badge { word: word.to_owned(), meaning: search.statement.clone(), good }
+    Badge { word: word.to_owned(), meaning: search.statement.clone(), look: Look::good_if(good) }
 }
 
 fn sentence(search: &Search) -> String {
@@ -133,13 +133,12 @@ fn tried_chart(search: &Search) -> Option<Chart> {
     let mut table = Table::new("", &["run", "phase", "rate", "completed", P50.label, P99.label, "objectives"]);
     for (run, rate) in open(search) {
         let datum = json!({ "value": [run.order, rate], "note": note(run, rate) });
-        if run.met == Some(true) {
-            met.push(datum)
-        } else {
-            missed.push(datum)
+        // A run that was made again says nothing of its rate, so it is in the table alone.
+        if let Some(is_met) = run.met {
+            (if is_met { &mut met } else { &mut missed }).push(datum);
+            path.push([f64::from(run.order), rate]);
+            rates.push(rate);
         }
-        path.push([f64::from(run.order), rate]);
-        rates.push(rate);
         table.push(vec![
             Cell::whole(run.order.into()),
             Cell::text(phase(run)),
@@ -153,6 +152,13 @@ fn tried_chart(search: &Search) -> Option<Chart> {
     let last = path.last()?[0];
     let limits = [search.found.confirmed, search.found.refuted].into_iter().flatten();
     let limits: Vec<Value> = limits.map(|found| json!({ "yAxis": found.rate })).collect();
+    let mut says = format!("{} of {} runs met the objectives.", met.len(), met.len() + missed.len());
+    match open(search).filter(|(run, _)| run.met.is_none()).count() {
+        0 => {}
+        again => says.push_str(&format!(
+            " Besides these, {again} were made again because the load generator was late; they count for nothing."
+        )),
+    }
     let option = json!({
         "legend": { "top": 0, "data": ["met", "missed"] },
         "grid": within(json!({ "left": 12, "right": 30, "top": 60, "bottom": 44 })),
@@ -169,11 +175,10 @@ fn tried_chart(search: &Search) -> Option<Chart> {
             { "type": "scatter", "name": "missed", "data": missed, "color": "@bad", "symbolSize": 12, "symbol": CROSS },
         ],
     });
-    let met = met.len();
     Some(Chart {
         id: "tried".into(),
         title: "Rates one after the other".into(),
-        says: format!("{met} of {} runs met the objectives.", open(search).count()),
+        says,
         how: "from left to right the search closes in: it doubles the rate until one is missed, halves the distance, and then \
               goes back and forth between the two rates next to the limit (dashed) to be sure. Dots met all objectives, \
               crosses did not."
@@ -309,7 +314,7 @@ fn rows(search: &Search) -> Table {
     for (run, rate) in open(search) {
         let v = &run.values;
         let mut row = vec![Cell::whole(run.order.into()), Cell::text(phase(run)), number(rate)];
-        row.push(Cell::text((run.met == Some(true)).to_string()));
+        row.push(run.met.map_or(Cell::Nothing, |met| Cell::text(met.to_string())));
         row.extend([v.ops_per_s, run.mean_us, v.p50_us, v.p90_us, v.p99_us, v.p99_9_us, v.cpu_us_per_op].map(number));
         table.push(row);
     }

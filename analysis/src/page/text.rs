@@ -103,7 +103,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::document::{Badge, Figure, Section};
+    use crate::page::document::{Badge, Figure, Look, Section};
 
     fn document() -> Document {
         let mut rows = Table::new("", &["name", "ops_per_s", "p99_us"]);
@@ -117,7 +117,7 @@ mod tests {
         words.push(vec![Cell::text("a|b <i>\nc")]);
         Document {
             title: "A run".into(),
-            verdicts: vec![Badge { word: "VALID".into(), meaning: "usable".into(), good: true }],
+            verdicts: vec![Badge { word: "VALID".into(), meaning: "usable".into(), look: Look::Good }],
             sentence: "What was run.".into(),
             figures: vec![Figure { label: "p50".into(), value: Cell::us(1500.0), remark: String::new() }],
             sections: vec![Section::new("S").with(chart(&long)).with(chart(&words)), Section::new("Empty")],

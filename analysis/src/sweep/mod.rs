@@ -13,6 +13,7 @@ mod text;
 
 pub use export::{to_csv, to_markdown};
 pub use text::render;
+pub(crate) use text::{Best, best};
 
 /// The schema that this crate writes, and the only one that it reads.
 pub const SCHEMA: &str = "hippodrome/sweep/1";

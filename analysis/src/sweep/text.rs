@@ -46,7 +46,7 @@ pub fn render(sweep: &Sweep, place: &str, style: Style) -> String {
     let mut text = String::new();
     head(&mut text, sweep, style);
     tables(&mut text, sweep, style);
-    best(&mut text, sweep, style);
+    best_points(&mut text, sweep, style);
     notes(&mut text, sweep);
     not_valid(&mut text, sweep, style);
     let _ = writeln!(text, "{} {place}", style.bold(&format!("{:<12}", "Results")));
@@ -184,30 +184,46 @@ const fn mark(point: &Point) -> &'static str {
 }
 
 /// The best points of each figure, with those that the runs do not tell from the first.
-fn best(text: &mut String, sweep: &Sweep, style: Style) {
+fn best_points(text: &mut String, sweep: &Sweep, style: Style) {
     let labels = ["Throughput", "p99", "CPU"];
     let mut lines = Vec::new();
     for (shown, label) in SHOWN.iter().zip(labels) {
-        let of = |point: &Point| point.summary.figures.get(shown.name).copied();
-        let mut ranked: Vec<(&Point, Spread)> = sweep.points.iter().filter_map(|p| Some((p, of(p)?))).collect();
-        let sign = if shown.more { -1.0 } else { 1.0 };
-        ranked.sort_by(|(_, a), (_, b)| (a.median * sign).total_cmp(&(b.median * sign)));
-        let Some(((first, spread), others)) = ranked.split_first() else { continue };
+        let Some(Best { point, spread, caveat }) = best(sweep, shown.name, shown.more) else { continue };
         let write = shown.write;
         let range = format!("{} ({} to {})", write(spread.median), write(spread.lowest), write(spread.highest));
-        let overlaps = |other: &Spread| other.lowest <= spread.highest && spread.lowest <= other.highest;
-        let close: Vec<String> =
-            others.iter().filter(|(_, other)| overlaps(other)).map(|(p, _)| sweep.label(&p.settings)).collect();
-        let close = match close.as_slice() {
-            [] => String::new(),
-            few if few.len() <= CLOSE_TOLD => format!("; its runs overlap with those of {}", few.join(", ")),
-            many => format!("; its runs overlap with those of {} other points", many.len()),
-        };
-        lines.push(format!("  {label:<10} {}: {range}{close}", sweep.label(&first.settings)));
+        lines.push(format!("  {label:<10} {}: {range}{caveat}", sweep.label(&point.settings)));
     }
     if sweep.points.len() > 1 && !lines.is_empty() {
         let _ = writeln!(text, "\n{}\n{}", style.bold("Best"), lines.join("\n"));
     }
+}
+
+/// The best point by a figure.
+pub(crate) struct Best<'a> {
+    /// Which.
+    pub(crate) point: &'a Point,
+    /// The figure over its VALID runs.
+    pub(crate) spread: Spread,
+    /// Which points its runs do not tell from it, to be put behind its range; empty if they tell it from all.
+    pub(crate) caveat: String,
+}
+
+/// The best point by the figure of this name, of which more is better, or less: the one with the best median.
+pub(crate) fn best<'a>(sweep: &'a Sweep, name: &str, more: bool) -> Option<Best<'a>> {
+    let of = |point: &Point| point.summary.figures.get(name).copied();
+    let mut ranked: Vec<(&Point, Spread)> = sweep.points.iter().filter_map(|p| Some((p, of(p)?))).collect();
+    let sign = if more { -1.0 } else { 1.0 };
+    ranked.sort_by(|(_, a), (_, b)| (a.median * sign).total_cmp(&(b.median * sign)));
+    let ((point, spread), others) = ranked.split_first()?;
+    let overlaps = |other: &Spread| other.lowest <= spread.highest && spread.lowest <= other.highest;
+    let close: Vec<String> =
+        others.iter().filter(|(_, other)| overlaps(other)).map(|(p, _)| sweep.label(&p.settings)).collect();
+    let caveat = match close.as_slice() {
+        [] => String::new(),
+        few if few.len() <= CLOSE_TOLD => format!("; its runs overlap with those of {}", few.join(", ")),
+        many => format!("; its runs overlap with those of {} other points", many.len()),
+    };
+    Some(Best { point, spread: *spread, caveat })
 }
 
 fn notes(text: &mut String, sweep: &Sweep) {

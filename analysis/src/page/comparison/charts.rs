@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::document::{Cell, Chart, Table, View};
 use super::super::option::{number_axis, percentile_axis, percentile_curve, round, time_axis, within};
-use super::{elided, headline, stated, write};
+use super::{headline, labelled, legend, stated, write};
 use crate::comparison::figure::Figure as Measured;
 use crate::comparison::{Comparison, Ratio};
 use crate::summary::time;
@@ -74,8 +74,10 @@ pub(super) fn forest(comparison: &Comparison) -> Option<Chart> {
         title: "Each figure as a ratio, with its interval".into(),
         says: format!("{}.", says.collect::<Vec<_>>().join("; ")),
         how: "a diamond is how many times the figure of the first side the other side has; the line through it is the \
-              interval in which the true ratio lies with the stated confidence. A line that crosses 1 shows no \
-              difference; one that stays within the grey band shows none that matters. More throughput is better, more \
+              interval in which the true ratio lies with the stated confidence. Where a line \
+              crosses 1, or the p-value in the table is not small enough, these runs do not tell the sides apart, which is \
+              not to say that they are equal; a line that stays within the grey band shows that any difference is too \
+              small to matter. More throughput is better, more \
               latency or CPU time is worse."
             .into(),
         height,
@@ -165,7 +167,7 @@ pub(super) fn runs(comparison: &Comparison) -> Option<Chart> {
     let mut table = Table::new("Median of each side", &["side"]);
     table.columns.extend(figures.map(|figure| figure.title().to_owned()));
     for side in &comparison.sides {
-        let mut row = vec![Cell::text(format!("{}: {}", side.name, side.label))];
+        let mut row = vec![Cell::text(format!("{}: {}", side.name, labelled(side)))];
         row.extend(figures.map(|figure| Cell::number(side.values.get(figure), write(figure))));
         table.push(row);
     }
@@ -199,7 +201,7 @@ fn runs_option(comparison: &Comparison, figure: Measured, most: usize) -> Value 
                 invalid.push(json!({ "value": [place, value], "note": note }));
             }
         }
-        series.push(json!({ "type": "line", "name": format!("{}: {}", side.name, elided(&side.label)), "data": data,
+        series.push(json!({ "type": "line", "name": legend(side), "data": data,
             "color": format!("@c{}", index % 7), "symbolSize": 8, "lineStyle": { "width": 2 } }));
     }
     series.push(

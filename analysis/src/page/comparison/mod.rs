@@ -5,11 +5,11 @@ use std::path::{Component, Path, PathBuf};
 use hdrhistogram::Histogram;
 
 use super::Context;
-use super::document::{Badge, Block, Cell, Document, Figure, Section, Table};
+use super::document::{Badge, Block, Cell, Document, Figure, Look, Section, Table};
 use super::run::files;
 use crate::comparison::figure::Figure as Measured;
 use crate::comparison::verdict::{Conclusion, Outcome};
-use crate::comparison::{Comparison, Ratio, Versus};
+use crate::comparison::{Compared, Comparison, Ratio, Versus};
 use crate::latency;
 use crate::results::{self, ResultsError};
 use crate::summary::{count, time};
@@ -19,7 +19,7 @@ mod charts;
 /// The page of a comparison's directory.
 pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, ResultsError> {
     let comparison = results::read_comparison(directory)?;
-    let labels: Vec<String> = comparison.sides.iter().map(|side| elided(&side.label)).collect();
+    let labels: Vec<String> = comparison.sides.iter().map(titled).collect();
     let mut document = Document {
         kind: "a comparison".to_owned(),
         title: labels.join(" against "),
@@ -52,13 +52,38 @@ fn stated(ratio: &Ratio) -> String {
     format!("{}: {}", ratio.figure.title(), ratio.statement)
 }
 
-/// A side's label as far as a title or a legend has room for it.
-fn elided(label: &str) -> String {
-    const CHARS_MAX: usize = 44;
-    if label.chars().count() <= CHARS_MAX {
+/// A side's label; of a build's commit as much as tells it from others.
+fn labelled(side: &Compared) -> String {
+    const COMMIT_CHARS: usize = 12;
+    let is_hash = |word: &str| word.len() == 40 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words = side.label.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+    words
+        .map(|word| {
+            let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+            let end = &word[bare.len()..];
+            if is_hash(bare) { format!("{}{end}", &bare[..COMMIT_CHARS]) } else { word.to_owned() }
+        })
+        .collect()
+}
+
+/// A side's label as far as a title has room for it.
+fn titled(side: &Compared) -> String {
+    elided(&labelled(side), 72)
+}
+
+/// A side's label with its name, as far as a legend has room for it on a small screen.
+fn legend(side: &Compared) -> String {
+    format!("{}: {}", side.name, elided(&labelled(side), 44))
+}
+
+/// At most so many characters of a label, from its beginning and its end: settings come first, builds last.
+fn elided(label: &str, chars_max: usize) -> String {
+    let chars: Vec<char> = label.chars().collect();
+    if chars.len() <= chars_max {
         return label.to_owned();
     }
-    label.chars().take(CHARS_MAX - 2).chain(" …".chars()).collect()
+    let (head, tail) = ((chars_max - 1).div_ceil(2), (chars_max - 1) / 2);
+    chars[..head].iter().chain(&['…']).chain(&chars[chars.len() - tail..]).collect()
 }
 
 /// How a figure is written.
@@ -79,31 +104,31 @@ fn headline<'a>(comparison: &Comparison, versus: &'a Versus) -> Option<&'a Ratio
 }
 
 fn verdicts(comparison: &Comparison) -> Vec<Badge> {
-    let badge = |word: String, meaning: &str, good| Badge { word, meaning: meaning.to_owned(), good };
+    let badge = |word: String, meaning: &str, look| Badge { word, meaning: meaning.to_owned(), look };
     if !comparison.withheld.is_empty() {
-        return vec![badge("INCONCLUSIVE".to_owned(), "no conclusion may be drawn, for the reasons below", false)];
+        return vec![badge("INCONCLUSIVE".to_owned(), "no conclusion may be drawn, for the reasons below", Look::Bad)];
     }
     let mut badges = Vec::new();
     for versus in &comparison.versus {
         let conclusion = headline(comparison, versus).map_or(Conclusion::Withheld, |ratio| ratio.conclusion);
-        let (word, good) = match conclusion {
-            Conclusion::Withheld => ("INCONCLUSIVE", false),
-            Conclusion::TooFewRuns => ("TOO FEW RUNS", false),
-            Conclusion::NoDifferenceFound => ("NO DIFFERENCE FOUND", true),
-            Conclusion::Equivalent => ("EQUIVALENT", true),
-            Conclusion::BelowMargin => ("BELOW THE MARGIN", true),
-            Conclusion::Better => ("BETTER", true),
-            Conclusion::Worse => ("WORSE", true),
+        let (word, look) = match conclusion {
+            Conclusion::Withheld => ("INCONCLUSIVE", Look::Bad),
+            Conclusion::TooFewRuns => ("TOO FEW RUNS", Look::Bad),
+            Conclusion::NoDifferenceFound => ("NO DIFFERENCE FOUND", Look::Neutral),
+            Conclusion::Equivalent => ("EQUIVALENT", Look::Good),
+            Conclusion::BelowMargin => ("BELOW THE MARGIN", Look::Good),
+            Conclusion::Better => ("BETTER", Look::Good),
+            Conclusion::Worse => ("WORSE", Look::Good),
         };
-        badges.push(badge(format!("{}: {word}", versus.other), &versus.statement, good));
+        badges.push(badge(format!("{}: {word}", versus.other), &versus.statement, look));
     }
     if let Some(gate) = &comparison.gate {
-        let (word, good) = match gate.outcome {
-            Outcome::Passed => ("PASSED", true),
-            Outcome::Inconclusive => ("INCONCLUSIVE", false),
-            Outcome::Slower => ("SLOWER", false),
+        let (word, look) = match gate.outcome {
+            Outcome::Passed => ("PASSED", Look::Good),
+            Outcome::Inconclusive => ("INCONCLUSIVE", Look::Bad),
+            Outcome::Slower => ("SLOWER", Look::Bad),
         };
-        badges.push(badge(word.to_owned(), &gate.statement, good));
+        badges.push(badge(word.to_owned(), &gate.statement, look));
     }
     badges
 }
@@ -112,7 +137,7 @@ fn sentence(comparison: &Comparison) -> String {
     let sides: Vec<String> = comparison
         .sides
         .iter()
-        .map(|side| format!("{} is {} ({} runs)", side.name, side.label, side.runs.len()))
+        .map(|side| format!("{} is {} ({} runs)", side.name, labelled(side), side.runs.len()))
         .collect();
     let made = match comparison.rounds {
         Some(rounds) => format!("The runs were made in {rounds} rounds, each with one of every side."),
@@ -132,7 +157,7 @@ fn figures(comparison: &Comparison) -> Vec<Figure> {
     let of_side = comparison.sides.iter().map(|side| Figure {
         label: format!("{}: {}", side.name, decides.title()),
         value: Cell::number(side.values.get(decides), write(decides)),
-        remark: side.label.clone(),
+        remark: labelled(side),
     });
     let of_ratio = comparison.versus.iter().filter_map(|versus| {
         let ratio = headline(comparison, versus)?;
@@ -152,7 +177,7 @@ fn merged(comparison: &Comparison, directory: &Path) -> Vec<(String, Histogram<u
         let log = |text: &String| std::fs::read(locate(directory, text)?.join(results::LATENCY)).ok();
         let logs: Vec<Vec<u8>> = side.runs.iter().map(|run| log(&run.directory)).collect::<Option<_>>()?;
         let merged = latency::merge(logs.iter().map(Vec::as_slice)).ok()?;
-        Some((format!("{}: {}", side.name, elided(&side.label)), merged))
+        Some((legend(side), merged))
     });
     sides.collect()
 }
@@ -261,6 +286,21 @@ fn rows(comparison: &Comparison) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_keep_both_ends_and_twelve_characters_of_a_commit() {
+        let side = |label: &str| Compared { name: "B".into(), label: label.into(), ..Compared::default() };
+        let hash = "0123456789abcdef0123456789abcdef01234567";
+        let build = side(&format!("auth=mac (hippodrome 0.1.0 (release, commit {hash}))"));
+        assert_eq!(labelled(&build), "auth=mac (hippodrome 0.1.0 (release, commit 0123456789ab))");
+        assert_eq!(legend(&build), "B: auth=mac (hippodrome 0…commit 0123456789ab))");
+        assert_eq!(legend(&build).chars().count(), 3 + 44);
+        // What is no commit is left alone.
+        for label in ["auth=mac", &hash[1..], &format!("{hash}x"), "größer = \"é\" 0123 ()"] {
+            assert_eq!(labelled(&side(label)), label);
+        }
+        assert_eq!(elided("äbcdefgh", 5), "äb…gh");
+    }
 
     #[test]
     fn runs_are_found_where_the_comparison_was_moved_to() {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Context;
-use super::document::{Badge, Block, Cell, Document, Figure, Section, Table};
+use super::document::{Badge, Block, Cell, Document, Figure, Look, Section, Table};
 use crate::report::Report;
 use crate::results::{self, ResultsError};
 use crate::scorecard::Timeline;
@@ -31,7 +31,6 @@ struct Run {
     /// Operations completed in each 100 ms since the load began.
     per_100ms: Vec<u64>,
     timeline: Option<Timeline>,
-    followed: path::Followed,
 }
 
 /// What the page needs of `load.json`.
@@ -62,8 +61,7 @@ pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, 
     let mut over_time = Section::new("Over time");
     over_time.blocks.extend(charts::over_time(&run).map(Block::Chart));
     let mut goes = Section::new("Where time goes");
-    goes.blocks.extend(run.followed.sentence().map(|sentence| Block::Text(sentence.to_owned())));
-    goes.blocks.extend(run.followed.chart().map(Block::Chart));
+    goes.blocks.extend(report.attribution.as_ref().and_then(path::chart).map(Block::Chart));
     goes.blocks.extend(charts::phases(report).map(Block::Chart));
     goes.blocks.extend(charts::stages(report).map(Block::Chart));
     // What a scenario is played for comes first.
@@ -101,8 +99,7 @@ impl Run {
         };
         let load: Option<Load> = results::read_json_if_there(directory, results::LOAD)?;
         let timeline: Option<Timeline> = results::read_json_if_there(directory, results::TIMELINE)?;
-        let followed = results::read_json_if_there(directory, results::REPORT)?.unwrap_or_default();
-        Ok(Self { report, followed, histogram, seconds, per_100ms: load.unwrap_or_default().per_100ms, timeline })
+        Ok(Self { report, histogram, seconds, per_100ms: load.unwrap_or_default().per_100ms, timeline })
     }
 
     /// Where the measured window begins and ends, seconds since the load began.
@@ -130,7 +127,7 @@ fn verdicts(report: &Report) -> Vec<Badge> {
     } else {
         ("INVALID", "do not use these figures")
     };
-    let mut badges = vec![Badge { word: word.to_owned(), meaning: meaning.to_owned(), good: valid }];
+    let mut badges = vec![Badge { word: word.to_owned(), meaning: meaning.to_owned(), look: Look::good_if(valid) }];
     if let Some(card) = &report.scorecard {
         let (word, meaning) = match (card.green, card.safe) {
             (true, true) => ("GREEN", "all that the scenario expects was met, and safety held"),
@@ -138,7 +135,7 @@ fn verdicts(report: &Report) -> Vec<Badge> {
             (false, true) => ("RED", "not all that the scenario expects was met; safety held"),
             (false, false) => ("RED", "safety was violated"),
         };
-        badges.push(Badge { word: word.to_owned(), meaning: meaning.to_owned(), good: card.green });
+        badges.push(Badge { word: word.to_owned(), meaning: meaning.to_owned(), look: Look::good_if(card.green) });
     }
     badges
 }
@@ -176,8 +173,15 @@ fn sentence(report: &Report) -> String {
         let clients = if g.clients == 1 { "client".to_owned() } else { "clients".to_owned() };
         text.push_str(&format!("{} {clients} {load}; ", count(f64::from(g.clients))));
     }
-    let named =
-        [("auth", "authentication"), ("batch", "batching"), ("app", "application"), ("durability", "durability")];
+    let named = [
+        ("auth", "authentication"),
+        ("batch", "batching"),
+        ("dissemination", "dissemination"),
+        ("replies", "replies"),
+        ("reads", "reads"),
+        ("app", "application"),
+        ("durability", "durability"),
+    ];
     let named = named.iter().filter_map(|(key, name)| Some(format!("{name} {}", setting(config, key)?)));
     text.push_str(&named.collect::<Vec<_>>().join(", "));
     if let (Some(request), Some(reply)) = (setting(config, "request_bytes"), setting(config, "reply_bytes")) {
@@ -189,6 +193,10 @@ fn sentence(report: &Report) -> String {
         text.push('.');
     } else {
         text.push_str(&format!(", begun {}.", report.environment.started_at));
+    }
+    let limited = &report.bottleneck.sentence;
+    if !limited.is_empty() {
+        text.push_str(&format!(" Bottleneck: {limited}."));
     }
     text.trim_start_matches(". ").to_owned()
 }
@@ -206,7 +214,7 @@ fn figures(report: &Report) -> Vec<Figure> {
         _ => "open loop: from the intended send",
     };
     let us = |value: f64| Cell::us(Some(value).filter(|_| l.count > 0));
-    vec![
+    let mut figures = vec![
         figure("Throughput", Cell::count(t.ops_per_s), interval),
         figure("Latency, p50", us(l.p50), format!("half took less; mean {}", time(l.mean))),
         figure("Latency, p99", us(l.p99), loop_remark.to_owned()),
@@ -216,7 +224,15 @@ fn figures(report: &Report) -> Vec<Figure> {
             Cell::number(c.us_per_op_total, |us| format!("{us:.2} µs")),
             format!("replicas {:.2} µs, clients {:.2} µs", c.us_per_op_replicas, c.us_per_op_clients),
         ),
-    ]
+    ];
+    if let Some(told) = &report.efficiency {
+        figures.push(figure(
+            "CPU floor",
+            Cell::number(told.floor_us_per_op, |us| format!("{us:.3} µs")),
+            format!("the least that this machine needs for an operation, {:.0} % of what the run took", told.percent),
+        ));
+    }
+    figures
 }
 
 /// The run as one row for programs, so that those of several runs can be put below each other.
@@ -231,7 +247,8 @@ fn rows(report: &Report) -> Table {
         ("git_commit", Cell::text(e.git_commit.clone())),
         ("build_profile", Cell::text(e.build_profile.clone())),
     ];
-    for key in ["replicas", "clients", "rate", "auth", "batch", "app", "durability", "request_bytes", "reply_bytes"] {
+    let settings = ["replicas", "clients", "rate", "auth", "batch", "dissemination", "replies", "reads", "app"];
+    for key in settings.into_iter().chain(["durability", "request_bytes", "reply_bytes"]) {
         cells.push((key, setting(&report.config, key).map_or(Cell::Nothing, Cell::text)));
     }
     cells.extend([
@@ -251,7 +268,13 @@ fn rows(report: &Report) -> Table {
         ("us_per_op_total", number(c.us_per_op_total)),
         ("us_per_op_replicas", number(c.us_per_op_replicas)),
         ("us_per_op_clients", number(c.us_per_op_clients)),
+        ("floor_us_per_op", optional(report.efficiency.as_ref().map(|told| told.floor_us_per_op))),
+        ("efficiency_percent", optional(report.efficiency.as_ref().map(|told| told.percent))),
         ("steal_percent", number(c.steal_percent)),
+        (
+            "bottleneck",
+            Some(&report.bottleneck.limit).filter(|limit| !limit.is_empty()).map_or(Cell::Nothing, Cell::text),
+        ),
     ]);
     let mut table = Table::new("", &cells.iter().map(|(name, _)| *name).collect::<Vec<_>>());
     table.push(cells.into_iter().map(|(_, cell)| cell).collect());

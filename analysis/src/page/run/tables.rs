@@ -106,6 +106,9 @@ pub(super) fn generator(report: &Report) -> Section {
     rows.extend([
         ("requests sent again", Cell::whole(g.retransmissions)),
         ("probes", Cell::whole(g.probes)),
+        ("operations answered without being ordered", Cell::whole(g.read_only)),
+        ("reads ordered after all", Cell::whole(g.fell_back)),
+        ("reads of a value replaced before they began", Cell::whole(g.stale_reads)),
         ("time-outs", Cell::whole(g.timeouts)),
         ("unanswered", Cell::whole(g.unanswered)),
         ("replies with a bad proof", Cell::whole(g.bad_replies)),
@@ -129,8 +132,9 @@ pub(super) fn audit(report: &Report) -> Section {
         ("replicas compared", ids(&a.replicas_compared)),
         ("replicas up to date", ids(&a.replicas_up_to_date)),
         ("clients checked for exactly-once", Cell::whole(a.clients_checked)),
-        ("operations begun", Cell::whole(a.operations_begun)),
-        ("operations completed", Cell::whole(a.operations_completed)),
+        ("operations answered without being ordered", Cell::whole(a.operations_read_only)),
+        ("ordered operations begun", Cell::whole(a.operations_begun)),
+        ("ordered operations completed", Cell::whole(a.operations_completed)),
         ("operations executed", Cell::whole(a.operations_executed)),
         ("violations of safety", Cell::whole(a.violations)),
     ];

@@ -298,10 +298,11 @@ pub(super) fn pareto(sweep: &Sweep) -> Option<Chart> {
     Some(Chart {
         id: "pareto".into(),
         title: "What a higher throughput costs in latency".into(),
-        says: format!("On the frontier: {}.", names.join("; ")),
+        says: format!("On the frontier, by medians: {}.", names.join("; ")),
         how: "each dot is a point: the farther right, the more operations per second; the lower, the shorter the slowest \
               one in a hundred took. So the best corner is at the bottom right. The dashed line joins the points that no \
-              other beats in both; every other one has a better choice. Colour tells CPU time: the darker, the less."
+              other beats in both, going by the medians alone. Where the runs of two points overlap (the rows above tell), \
+              these runs do not say which of the two is the better one. Colour tells CPU time: the darker, the less."
             .into(),
         height: 460,
         views: vec![View { option, ..View::default() }],

@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use super::Context;
-use super::document::{Badge, Block, Cell, Document, Figure, Section, Table};
+use super::document::{Badge, Block, Cell, Document, Figure, Look, Section, Table};
 use super::run::{files, settings};
 use super::shown::{CPU, P50, P99, SWITCH, Shown, THROUGHPUT};
 use crate::results::{self, ResultsError};
 use crate::summary::count;
-use crate::sweep::{Point, Spread, State, Sweep};
+use crate::sweep::{self, Best, Point, Spread, State, Sweep};
 
 mod charts;
 mod lines;
@@ -59,7 +59,7 @@ fn verdict(sweep: &Sweep) -> Badge {
         (false, _) => format!("not complete: {} of {planned} runs were played, {valid} are VALID", sweep.runs_done),
     };
     let word = if sweep.is_valid() { "VALID" } else { "INVALID" };
-    Badge { word: word.to_owned(), meaning, good: sweep.is_valid() }
+    Badge { word: word.to_owned(), meaning, look: Look::good_if(sweep.is_valid()) }
 }
 
 fn sentence(sweep: &Sweep) -> String {
@@ -73,19 +73,13 @@ fn sentence(sweep: &Sweep) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// The best point of each figure.
+/// The best point of each figure, with those that its runs do not tell from it.
 fn figures(sweep: &Sweep) -> Vec<Figure> {
     let labels = ["Highest throughput", "Lowest p99", "Least CPU per operation"];
     let best = SWITCH.iter().zip(labels).filter_map(|(shown, label)| {
-        let known = sweep.points.iter().filter_map(|point| Some((point, spread(point, shown)?)));
-        let sign = if shown.more { -1.0 } else { 1.0 };
-        let (point, spread) = known.min_by(|a, b| (a.1.median * sign).total_cmp(&(b.1.median * sign)))?;
-        let remark = format!(
-            "{}; its runs: {} to {}",
-            sweep.label(&point.settings),
-            (shown.write)(spread.lowest),
-            (shown.write)(spread.highest)
-        );
+        let Best { point, spread, caveat } = sweep::best(sweep, shown.name, shown.more)?;
+        let (lowest, highest) = ((shown.write)(spread.lowest), (shown.write)(spread.highest));
+        let remark = format!("{} ({lowest} to {highest}){caveat}", sweep.label(&point.settings));
         Some(Figure { label: label.to_owned(), value: shown.cell(spread.median), remark })
     });
     best.collect()
