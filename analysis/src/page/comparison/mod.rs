@@ -118,7 +118,7 @@ fn verdicts(comparison: &Comparison) -> Vec<Badge> {
             Conclusion::Equivalent => ("EQUIVALENT", Look::Good),
             Conclusion::BelowMargin => ("BELOW THE MARGIN", Look::Good),
             Conclusion::Better => ("BETTER", Look::Good),
-            Conclusion::Worse => ("WORSE", Look::Good),
+            Conclusion::Worse => ("WORSE", Look::Neutral),
         };
         badges.push(badge(format!("{}: {word}", versus.other), &versus.statement, look));
     }
