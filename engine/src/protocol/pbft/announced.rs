@@ -14,10 +14,10 @@ use super::bodies::{Kept, Pairing};
 use super::suspicion::principal_of;
 use super::transitions::{Event, Phase};
 use super::{Pbft, Turn};
-use crate::protocol::message::DigestPrePrepare;
+use crate::protocol::message::{DigestPrePrepare, Verdict};
 use crate::protocol::planted::Planted;
 use crate::protocol::{Ignored, Message, Output, Timer};
-use crate::requests::{Batch, Manifest, RequestTable};
+use crate::requests::{Batch, Manifest, Proofs, RequestTable};
 use crate::settings::options::Dissemination;
 use crate::types::{Digest, SequenceNumber, Time};
 
@@ -183,27 +183,44 @@ impl Pbft {
         }
     }
 
-    /// A batch of which only the digests were here, as a whole. Its requests may not all prove themselves.
-    pub(super) fn take_announced_body(
+    /// A batch that the primary had shown by its digests alone, as a whole and from itself. Its requests may not all
+    /// prove themselves.
+    pub(super) fn take_shown(
         &mut self,
         sequence: SequenceNumber,
         batch: &Arc<Batch>,
-        authentic: bool,
+        verdict: &Verdict,
         turn: &mut Turn<'_>,
     ) {
         let slot = self.log.slot_mut(sequence);
         slot.batch = Some(Arc::clone(batch));
-        if authentic {
+        slot.brought = false;
+        if verdict.is_proven() {
             self.accept(sequence, turn);
-        } else {
+            return;
+        }
+        // A primary that was started anew has its batches without proofs: that says nothing of the clients.
+        if batch.requests.proofs != Proofs::None {
+            slot.unproven.clone_from(&verdict.unproven);
+        }
+        if slot.phase == Phase::Idle {
             slot.enter(Event::Hold, turn.now);
         }
     }
 
-    /// Whether this is assigned to `sequence` by digests alone, so far.
+    /// The same from another replica: its requests have not proven themselves here, so others have to vouch for them,
+    /// or the primary to show their proofs.
+    pub(super) fn take_brought(&mut self, sequence: SequenceNumber, batch: &Arc<Batch>, turn: &mut Turn<'_>) {
+        let slot = self.log.slot_mut(sequence);
+        slot.batch = Some(Arc::clone(batch));
+        slot.brought = true;
+        slot.enter(Event::Hold, turn.now);
+    }
+
+    /// Whether this is assigned to `sequence` by digests, and its body is not here.
     pub(super) fn lacks_announced(&self, sequence: SequenceNumber, digest: Digest) -> bool {
         let slot = self.log.slot(sequence);
-        slot.is_announced() && slot.pre_prepared == Some(digest)
+        slot.is_announced() && slot.pre_prepared == Some(digest) && !slot.has_body(digest)
     }
 
     /// Forgets what was settled by other means: a decision, a checkpoint.

@@ -81,10 +81,7 @@ impl Pbft {
                 return Ok(());
             }
             if slot.is_announced() {
-                if !authentic && batch.requests.proofs != Proofs::None {
-                    slot.unproven.clone_from(&verdict.unproven);
-                }
-                self.take_announced_body(sequence, batch, authentic, turn);
+                self.take_shown(sequence, batch, verdict, turn);
                 self.progress(sequence, turn);
                 return Ok(());
             }

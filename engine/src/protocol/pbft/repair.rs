@@ -394,8 +394,7 @@ impl Pbft {
             return Ok(());
         }
         if self.lacks_announced(sequence, digest) {
-            // Its requests have not proven themselves here: others have to vouch for them.
-            self.take_announced_body(sequence, &body.batch, false, turn);
+            self.take_brought(sequence, &body.batch, turn);
             self.progress(sequence, turn);
             return Ok(());
         }

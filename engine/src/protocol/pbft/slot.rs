@@ -23,6 +23,8 @@ pub(super) struct Slot {
     pub(super) reproposed: bool,
     /// Of a held pre-prepare: the clients whose requests do not prove themselves.
     pub(super) unproven: Vec<ClientId>,
+    /// Of what is held: its body is another replica's word. What proofs its requests have the primary may still show.
+    pub(super) brought: bool,
     /// What was pre-prepared and prepared here in earlier views.
     pub(super) past: Past,
     /// The body: of the pre-prepare, or of the decision once it is known.
@@ -106,6 +108,7 @@ impl Slot {
         self.pre_prepared = None;
         self.reproposed = false;
         self.unproven.clear();
+        self.brought = false;
         self.supplied = 0;
         if self.phase < Phase::CommittedLocal {
             if let Some(batch) = self.batch.take() {
@@ -121,15 +124,18 @@ impl Slot {
         self.batch.as_ref().is_some_and(|batch| batch.digest == digest)
     }
 
-    /// Whether the assignment is here by digests, and bodies are missing.
+    /// Whether the primary has shown the assignment by digests alone, and bodies are missing, or proofs of those that
+    /// another replica has brought. A faulty one can bring a body before anybody else, and never vouch for it: that
+    /// must not keep the primary from showing the proofs.
     pub(super) fn is_announced(&self) -> bool {
-        self.phase == Phase::Idle && self.pre_prepared.is_some() && !self.reproposed
+        let unshown = self.phase == Phase::Idle || (self.phase == Phase::Held && self.brought);
+        unshown && self.pre_prepared.is_some() && !self.reproposed
     }
 
     /// What a status message tells of this slot.
     pub(super) fn status(&self) -> SlotStatus {
         SlotStatus {
-            pre_prepared: self.batch.is_some(),
+            pre_prepared: self.batch.is_some() && !self.is_announced(),
             announced: self.is_announced(),
             prepared: self.phase >= Phase::Prepared,
             committed: self.phase >= Phase::CommittedLocal,
@@ -144,6 +150,7 @@ impl Slot {
         self.pre_prepared = None;
         self.reproposed = false;
         self.unproven.clear();
+        self.brought = false;
         self.past.clear();
         self.prepares.clear();
         self.commits.clear();

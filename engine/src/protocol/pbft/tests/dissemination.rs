@@ -209,6 +209,40 @@ fn requests_that_prove_themselves_to_some_only_wait_for_vouchers_and_are_held_ag
 }
 
 #[test]
+fn a_body_that_a_replica_brings_early_keeps_nobody_from_the_proofs_of_its_requests() {
+    // The client has sent its request to the primary, and its body to replica 3, which brings it and never prepares.
+    let batch = batch(&[(1, 1)]);
+    let mut primary = replica(0);
+    primary.requests(&[(1, 1)]);
+    let mut backup = replica(1);
+    backup.hear(0, by_digests(1, &batch));
+    assert_eq!(backup.hear(3, body(1, &batch)), []);
+    assert_eq!(backup.hear(3, body(1, &batch)), ignored(Ignored::UnwantedBody), "once is enough");
+    backup.now = Time(1 + PATIENCE_NS);
+    let asked = Message::Status(lacks_bodies());
+    assert_eq!(backup.step(Input::Timer(Timer::Bodies)), [send(0, asked.clone())]);
+    assert_eq!(primary.hear(1, asked), [send(1, pre_prepare(1, &batch))]);
+    assert_eq!(backup.hear(0, pre_prepare(1, &batch)), [broadcast(prepare(1, &batch))]);
+}
+
+#[test]
+fn a_body_that_a_replica_brings_early_shields_no_client_whose_proofs_do_not_hold() {
+    let mut requests = table(&[(0, 1), (1, 1)]).as_ref().clone();
+    requests.proofs = Proofs::Tags { columns: 1, bytes: vec![0; 32].into() };
+    let batch = Batch::new(requests);
+    let mut backup = replica(1);
+    backup.requests(&[(1, 1)]);
+    backup.hear(0, by_digests(1, &batch));
+    assert_eq!(backup.hear(3, body(1, &batch)), []);
+    assert_eq!(backup.hear_as(0, pre_prepare(1, &batch), false), []);
+    let again = backup.hear_as(0, pre_prepare(1, &batch), false);
+    assert_eq!(again, ignored(Ignored::DuplicatePrePrepare), "it has said all it has to say");
+    backup.end_view();
+    let accused = [0, 1].map(|client| backup.core.suspicion.is_accused(client));
+    assert_eq!(accused, [true, false]);
+}
+
+#[test]
 fn a_primary_that_announces_what_nobody_has_is_replaced_and_the_next_one_proposes_what_it_has() {
     let mut backup = replica(1);
     backup.requests(&[(2, 1), (3, 1)]);
