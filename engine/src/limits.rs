@@ -40,6 +40,9 @@ pub const REPLIES_BYTES_MAX: usize = OPERATIONS_BYTES_MAX;
 pub const REPLIES_UNDER_WAY_BYTES_MAX: usize = 4 * REPLIES_BYTES_MAX;
 /// Bytes of replies after which a step of the execute stage ends.
 pub const REPLIES_PER_STEP_BYTES: usize = REPLIES_BYTES_MAX;
+/// Read-only requests after which a step of the execute stage ends, however small their results are: each may cost a
+/// scan. The rest of their table waits in hand, behind what is ordered.
+pub const READS_PER_STEP_MAX: usize = 512;
 /// Bytes of a digest (BLAKE3). No result is shorter as a digest than whole where it has no more.
 pub const DIGEST_BYTES: usize = 32;
 /// Bytes of a BLAKE3 tag: 128 bits.
@@ -194,6 +197,7 @@ const _: () = {
     assert!(columns + signatures + REPLIES_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
     assert!(RESULT_BYTES_MAX <= REPLIES_BYTES_MAX);
     assert!(REPLIES_PER_STEP_BYTES <= REPLIES_UNDER_WAY_BYTES_MAX);
+    assert!(0 < READS_PER_STEP_MAX && READS_PER_STEP_MAX <= REQUESTS_MAX);
     assert!(REPLICAS_MAX <= 64); // sets of replicas are u64 bit masks
     // So does the longest view-change, and a chunk of a snapshot.
     let votes = WINDOW_MAX as usize * (1 + PRE_PREPARED_MAX) * (8 + 8 + 32);

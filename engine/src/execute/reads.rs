@@ -2,6 +2,8 @@
 //! 5.1.3). That state is committed: nothing here executes ahead of the decision, so there is nothing to wait for before
 //! an answer leaves.
 
+use std::ops::Range;
+
 use super::{Done, Executor};
 use crate::limits::RESULT_BYTES_MAX;
 use crate::protocol::client::VERSION_BYTES;
@@ -16,11 +18,35 @@ impl Executor {
         self.answers_reads = false;
     }
 
-    /// Answers the read-only requests of `table`, with `view` as the replica's view, and appends the replies to `out`.
+    /// Answers all read-only requests of `table`, as [`query_some`](Self::query_some) does.
+    pub fn query(&mut self, view: View, table: &RequestTable, out: &mut Vec<Done>) {
+        self.query_some(view, table, 0..table.len(), usize::MAX, out);
+    }
+
+    /// Answers the read-only requests in these `rows` of `table`, with `view` as the replica's view, and appends the
+    /// replies to `out`. Ends early when what was read has `bytes_max` bytes; the last result may exceed that. Returns
+    /// the first row that was not answered and how many bytes were read: sent whole, as a digest or not at all, they
+    /// cost the same.
+    ///
     /// The client table has no part in it: they are numbered apart, and to answer one twice does no harm. Each answer
     /// ends with the version of what was read; what can not be answered gets an empty one, so that nobody waits for it.
-    pub fn query(&mut self, view: View, table: &RequestTable, out: &mut Vec<Done>) {
-        for index in 0..table.len() {
+    ///
+    /// # Panics
+    /// If the table has no such rows.
+    pub fn query_some(
+        &mut self,
+        view: View,
+        table: &RequestTable,
+        rows: Range<usize>,
+        bytes_max: usize,
+        out: &mut Vec<Done>,
+    ) -> (usize, usize) {
+        let (mut next, mut bytes) = (rows.start, 0_usize);
+        for index in rows {
+            if bytes >= bytes_max {
+                break;
+            }
+            next = index + 1;
             let client = table.clients[index];
             if client.0 >= self.state.clients.len() {
                 self.counters.unknown += 1;
@@ -29,6 +55,7 @@ impl Executor {
             self.results.clear();
             let version =
                 if self.answers_reads { self.state.app.query(table.operation(index), &mut self.results) } else { None };
+            bytes += self.results.len() + VERSION_BYTES;
             let fits = self.results.len() + VERSION_BYTES <= RESULT_BYTES_MAX;
             let Some(version) = version.filter(|_| fits) else {
                 self.counters.reads_refused += 1;
@@ -41,5 +68,6 @@ impl Executor {
         }
         self.results.clear();
         self.read_replies.finish(view, out);
+        (next, bytes)
     }
 }

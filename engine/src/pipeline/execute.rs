@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 
 use crate::control::ClientsAnswer;
 use crate::execute::{Done, Executor};
-use crate::limits::REPLIES_PER_STEP_BYTES;
+use crate::limits::{READS_PER_STEP_MAX, REPLIES_PER_STEP_BYTES};
 use crate::pipeline::board::{Board, Query, Reached};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::link::{Receiver, Sender};
@@ -49,7 +49,7 @@ pub struct ReadLinks {
 const ITEMS_PER_STEP: usize = 16;
 /// Most tables of read-only requests that one step answers, after what was ordered: a few, so that batches never wait
 /// for long, and always some, so that reads do not wait for the batches to end.
-const READS_PER_STEP: usize = 4;
+const READ_TABLES_PER_STEP: usize = 4;
 
 /// The stage's context.
 pub struct Execute {
@@ -59,6 +59,8 @@ pub struct Execute {
     reads: ReadLinks,
     /// Whose reads are next.
     next_read: usize,
+    /// The table of reads that the last step has not come to the end of, and the first row that it has not answered.
+    read_in_hand: Option<(Arc<RequestTable>, usize)>,
     /// What is left of the item that was taken last.
     in_hand: IntoIter<Work>,
     feedback: Sender<Vec<Feedback>>,
@@ -105,6 +107,7 @@ impl Execute {
             input,
             reads: ReadLinks::default(),
             next_read: 0,
+            read_in_hand: None,
             in_hand: Vec::new().into_iter(),
             feedback,
             answers,
@@ -133,29 +136,42 @@ impl Execute {
         Self { reads, ..self }
     }
 
-    /// Answers some read-only requests, from each link in turn, until the step has made as many bytes as it may.
+    /// Answers some read-only requests, from each link in turn, until the step has made as many bytes or answered as
+    /// many reads as it may. One table may ask for far more than that: what is left of it waits for the next step,
+    /// behind what is ordered by then.
     fn answer_reads(&mut self, mut bytes: usize) -> bool {
         let mut any = false;
-        let links = self.reads.input.len();
-        for _ in 0..READS_PER_STEP {
-            if bytes >= REPLIES_PER_STEP_BYTES || self.is_stalled() {
+        let mut rows_left = READS_PER_STEP_MAX;
+        for _ in 0..READ_TABLES_PER_STEP {
+            if bytes >= REPLIES_PER_STEP_BYTES || rows_left == 0 || self.is_stalled() {
                 break;
             }
-            let mut table = None;
-            for _ in 0..links {
-                self.next_read = (self.next_read + 1) % links;
-                table = self.reads.input[self.next_read].receive();
-                if table.is_some() {
-                    break;
-                }
-            }
-            let Some(table) = table else { break };
+            let Some((table, first)) = self.read_in_hand.take().or_else(|| self.receive_reads()) else { break };
             any = true;
-            self.executor.query(self.reads.reached.view(), &table, &mut self.done);
-            bytes += self.done.iter().map(Done::reply_bytes).sum::<usize>();
+            let rows = first..table.len().min(first + rows_left);
+            let bytes_left = REPLIES_PER_STEP_BYTES - bytes;
+            let view = self.reads.reached.view();
+            let (next, read) = self.executor.query_some(view, &table, rows, bytes_left, &mut self.done);
             self.hand_on();
+            bytes += read;
+            rows_left -= next - first;
+            if next < table.len() {
+                self.read_in_hand = Some((table, next));
+            }
         }
         any
+    }
+
+    /// The next table of reads, from each link in turn.
+    fn receive_reads(&mut self) -> Option<(Arc<RequestTable>, usize)> {
+        let links = self.reads.input.len();
+        for _ in 0..links {
+            self.next_read = (self.next_read + 1) % links;
+            if let Some(table) = self.reads.input[self.next_read].receive() {
+                return Some((table, 0));
+            }
+        }
+        None
     }
 
     /// Does what is in hand, as long as replies are fewer than a step makes. Returns the bytes of the replies.
@@ -291,6 +307,7 @@ impl Stage for Execute {
     fn has_work(&self) -> bool {
         !self.in_hand.as_slice().is_empty()
             || !self.input.is_empty()
+            || self.read_in_hand.is_some()
             || self.reads.input.iter().any(|link| !link.is_empty())
     }
 
@@ -344,7 +361,7 @@ mod tests {
     use crate::app::null::Null;
     use crate::auth::testing::table;
     use crate::execute::ExecutorConfig;
-    use crate::limits::{REPLIES_UNDER_WAY_BYTES_MAX, RESULT_BYTES_MAX};
+    use crate::limits::{REPLIES_UNDER_WAY_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX};
     use crate::requests::Batch;
     use crate::ring::doorbell::Doorbell;
     use crate::ring::ring;
@@ -386,6 +403,53 @@ mod tests {
         let of_reads = std::iter::from_fn(|| answered.receive()).flatten().filter(|answers| answers.reads).count();
         assert_eq!(of_reads, 16);
         assert!(execute.has_work(), "more reads wait");
+    }
+
+    /// One frame may ask for thousands of scans: no step answers all of them, and what is ordered comes in between.
+    #[test]
+    fn a_table_of_reads_is_answered_step_by_step_behind_what_is_ordered() {
+        for (reply_bytes, rows) in [(RESULT_BYTES_MAX / 4, 100), (8, REQUESTS_MAX)] {
+            let config = ExecutorConfig {
+                own: ReplicaId(0),
+                client_nodes: vec![(NodeId(4), 0..4)],
+                checkpoint_interval: 128,
+                designates: None,
+            };
+            let executor = Executor::new(config, Box::new(Null::new(reply_bytes)));
+            let ((mut work, input), (feedback, _fed)) = (link(), link());
+            let (answers, mut answered) = link();
+            let (_ask, queries) = channel();
+            let (mut reads, input_of_reads) = link();
+            let links = ReadLinks { input: vec![input_of_reads], reached: Reached::default() };
+            let mut execute = Execute::new(executor, Clock::start(), input, feedback, answers, queries).reading(links);
+            let scans: Vec<(u32, u64, Vec<u8>)> = (1..=rows as u64).map(|number| (0, number, Vec::new())).collect();
+            reads.send(Arc::new(table(&scans)));
+
+            let mut read = Vec::new();
+            let mut steps = 0;
+            while execute.has_work() {
+                assert!(execute.step(Time(0)), "{} of {rows} reads", read.len());
+                steps += 1;
+                let mut of_step: Vec<Answers> = std::iter::from_fn(|| answered.receive()).flatten().collect();
+                if steps == 2 {
+                    assert_eq!(execute.executor.executed(), SequenceNumber(1));
+                    assert!(!of_step.remove(0).reads, "what was ordered comes first");
+                }
+                assert!(of_step.iter().all(|answers| answers.reads));
+                let bytes: usize = of_step.iter().map(|answers| answers.replies.results.len()).sum();
+                assert!(bytes <= REPLIES_PER_STEP_BYTES + RESULT_BYTES_MAX, "{bytes} bytes in a step");
+                let before = read.len();
+                read.extend(of_step.into_iter().flat_map(|answers| answers.replies.timestamps));
+                assert!((1..=READS_PER_STEP_MAX).contains(&(read.len() - before)), "in step {steps}");
+                if steps == 1 {
+                    assert!(read.len() < rows);
+                    let batch = Batch::new(table(&[(1, 1, Vec::new())]));
+                    let (sequence, stamps) = (SequenceNumber(1), Stamps::default());
+                    work.send(vec![Work::Execute(Execution { sequence, view: View(0), batch, stamps })]);
+                }
+            }
+            assert_eq!(read, (1..=rows as u64).map(Timestamp).collect::<Vec<_>>(), "each once, in order");
+        }
     }
 
     /// One item of work that asks for a gigabyte of cached results, of an egress stage that is slow.
