@@ -114,6 +114,8 @@ struct Slot {
     read: u64,
     intended: Time,
     sent: Time,
+    /// When it was sent to be ordered.
+    ordered: Time,
     /// Kept for retransmission; the buffer is reused.
     operation: Vec<u8>,
 }
@@ -328,6 +330,7 @@ impl Driver {
     fn order(&mut self, client: u32, now: Time) {
         let slot = &mut self.slots[client as usize];
         slot.reading = false;
+        slot.ordered = now;
         slot.timestamp += 1;
         let (id, timestamp) = (ClientId(self.parts.clients.start + client), Timestamp(slot.timestamp));
         self.parts.table.begin(id, timestamp);
@@ -389,11 +392,19 @@ impl Driver {
             let reply = Reply { replica, view, client, timestamp, result, is_digest };
             let table = &mut self.parts.table;
             let outcome = if reads { table.on_read_reply(&reply) } else { table.on_reply(&reply) };
-            if !reads && matches!(outcome, ReplyOutcome::Counted | ReplyOutcome::Completed) {
+            if !reads && matches!(outcome, ReplyOutcome::Counted | ReplyOutcome::Vouched | ReplyOutcome::Completed) {
                 self.followed.on_counted((client, timestamp), replica, read, now);
             }
             match outcome {
                 ReplyOutcome::Completed => self.complete(now, client),
+                ReplyOutcome::Vouched => {
+                    let client = client.0 - self.parts.clients.start;
+                    if reads {
+                        self.reads.on_vouched(now, client, timestamp.0);
+                    } else {
+                        self.retries.on_vouched(now, client, timestamp.0);
+                    }
+                }
                 ReplyOutcome::Hopeless => {
                     let client = client.0 - self.parts.clients.start;
                     if self.slots[client as usize].waits_for_read(timestamp.0) {
@@ -416,11 +427,11 @@ impl Driver {
         let result = if slot.reading {
             self.summary.read_only += u64::from(table.measures(now));
             self.summary.read_only_total += 1;
-            self.reads.on_complete(now.since(slot.sent));
+            self.reads.on_complete(now, now.since(slot.sent));
             self.parts.table.read_result(id)
         } else {
             slot.completed += 1;
-            self.retries.on_complete(client, timestamp.0, now.since(slot.sent));
+            self.retries.on_complete(client, timestamp.0, now.since(slot.ordered));
             self.parts.table.result(id)
         };
         let result = result.unwrap_or_default();

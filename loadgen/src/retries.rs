@@ -5,6 +5,11 @@
 //! cluster is quick again. A patience that adapts has a blind spot: a primary that delays everything evenly is never
 //! found wanting by it. So one request at a time, the oldest, is sent to everybody after a fixed time, as a probe: the
 //! backups learn that it exists, and can time the primary.
+//!
+//! Where results come as digests, an operation may have its votes while the replica that was to send the result is down.
+//! That is no sign of a busy cluster: it is sent again after a pause of one usual latency, and the replicas' caches
+//! answer whole. The pause is that short so that it does not feed itself: with the replicas that may be faulty, fewer
+//! than one operation in three has to wait for it, so that the usual latency at most doubles.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -13,6 +18,9 @@ use hippodrome_engine::protocol::client::ClientTable;
 use hippodrome_engine::types::{Time, nanos};
 
 use crate::generator::Retransmission;
+
+/// The shortest pause before a result is asked for whose votes are complete: less than that is a hiccup of the machine.
+const RESULT_AFTER_MIN_NS: u64 = 5_000_000;
 
 /// An operation that was sent once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +40,8 @@ pub(crate) struct Retry {
     pub(crate) timestamp: u64,
     /// Which sending this will be; the first one has number 0.
     pub(crate) attempt: u32,
+    /// It is asked for the result, which alone is missing. This is beside the sendings that time brings about.
+    for_result: bool,
 }
 
 /// What may have to be sent again.
@@ -45,6 +55,8 @@ pub(crate) struct Retries {
     sent: VecDeque<Sent>,
     /// Operations that were sent again.
     again: BinaryHeap<Reverse<Retry>>,
+    /// Operations that lack nothing but the result, since when, in order of time.
+    vouched: VecDeque<Sent>,
     /// The operation that was sent to everybody as a probe and is not complete: its client and timestamp.
     probe: Option<(u32, u64)>,
 }
@@ -53,13 +65,18 @@ impl Retries {
     /// Nothing was sent yet.
     pub(crate) fn new(retransmission: Retransmission) -> Self {
         let (first_ns, longest_ns) = (nanos(retransmission.first), nanos(retransmission.longest));
-        let (sent, again) = (VecDeque::new(), BinaryHeap::new());
-        Self { first_ns, longest_ns: longest_ns.max(first_ns), usual_ns: 0, sent, again, probe: None }
+        let (sent, again, vouched) = (VecDeque::new(), BinaryHeap::new(), VecDeque::new());
+        Self { first_ns, longest_ns: longest_ns.max(first_ns), usual_ns: 0, sent, again, vouched, probe: None }
     }
 
     /// An operation is sent for the first time. Times do not go backwards.
     pub(crate) fn on_sent(&mut self, at: Time, client: u32, timestamp: u64) {
         self.sent.push_back(Sent { at, client, timestamp });
+    }
+
+    /// Enough replicas vouch for the result of an operation, and none has sent it. Times do not go backwards.
+    pub(crate) fn on_vouched(&mut self, at: Time, client: u32, timestamp: u64) {
+        self.vouched.push_back(Sent { at, client, timestamp });
     }
 
     /// An operation is complete, so long after it was sent.
@@ -80,7 +97,7 @@ impl Retries {
                 if at.after(patience_ns) > now {
                     break;
                 }
-                due.push(Retry { due: now, client, timestamp, attempt: 1 });
+                due.push(Retry { due: now, client, timestamp, attempt: 1, for_result: false });
             }
             self.sent.pop_front();
         }
@@ -90,10 +107,23 @@ impl Retries {
                 due.push(retry);
             }
         }
+        let pause_ns = self.result_after_ns();
+        while let Some(Sent { at, client, timestamp }) = self.vouched.front().copied() {
+            if waits(client, timestamp) {
+                if at.after(pause_ns) > now {
+                    break;
+                }
+                due.push(Retry { due: now, client, timestamp, attempt: 1, for_result: true });
+            }
+            self.vouched.pop_front();
+        }
     }
 
     /// It has been sent again: when it is to be next.
     pub(crate) fn on_sent_again(&mut self, now: Time, retry: Retry) {
+        if retry.for_result {
+            return;
+        }
         let due = now.after(self.patience_ns(retry.attempt));
         self.again.push(Reverse(Retry { due, attempt: retry.attempt.saturating_add(1), ..retry }));
     }
@@ -120,7 +150,8 @@ impl Retries {
             sent.at.after(if self.probe.is_none() { probe_ns.min(patience_ns) } else { patience_ns })
         });
         let again = self.again.peek().map(|Reverse(retry)| retry.due);
-        [oldest, again].into_iter().flatten().min()
+        let vouched = self.vouched.front().map(|vouched| vouched.at.after(self.result_after_ns()));
+        [oldest, again, vouched].into_iter().flatten().min()
     }
 
     /// How long after sending number `attempt` a request is sent again. Never less than a few usual latencies: a
@@ -129,6 +160,11 @@ impl Retries {
     fn patience_ns(&self, attempt: u32) -> u64 {
         let first_ns = self.first_ns.max(self.usual_ns.saturating_mul(4)).min(self.longest_ns);
         ClientTable::retransmit_after_ns(attempt, first_ns, self.longest_ns)
+    }
+
+    /// How long after its votes are complete an operation is sent again for its result.
+    fn result_after_ns(&self) -> u64 {
+        self.usual_ns.max(RESULT_AFTER_MIN_NS).min(self.patience_ns(0))
     }
 
     /// What is complete must not stand before those who wait.
@@ -246,5 +282,61 @@ mod tests {
             }
             assert_eq!(retries.take_probe(at_ms(ms), |client, _| waiting.contains(&client)), None);
         }
+    }
+
+    /// The usual latency in the end, in ms, of a closed loop at n replicas of which `down` are. Votes are there after
+    /// 200 ms, and the result as well unless it was up to one that is down; asked again, all send it within 10 ms.
+    fn usual_ms_with_replicas_down(n: u32, down: u32) -> u64 {
+        let mut retries = retries(0);
+        // Of each client: its timestamp, when it was sent, and when the result comes that it was asked for again.
+        let mut clients: Vec<(u64, u64, Option<u64>)> = (0..40).map(|client| (1, client * 5, None)).collect();
+        for (client, &(timestamp, sent, _)) in (0..).zip(&clients) {
+            retries.on_sent(at_ms(sent), client, timestamp);
+        }
+        for ms in 200..60_000 {
+            for (client, state) in (0..).zip(&mut clients) {
+                let (timestamp, sent, comes) = *state;
+                let lacks_result = (timestamp + u64::from(client)) % u64::from(n) < u64::from(down);
+                if lacks_result && ms == sent + 200 {
+                    retries.on_vouched(at_ms(ms), client, timestamp);
+                }
+                if comes == Some(ms) || (!lacks_result && ms == sent + 200) {
+                    retries.on_complete(client, timestamp, (ms - sent) * MS);
+                    *state = (timestamp + 1, ms, None);
+                    retries.on_sent(at_ms(ms), client, timestamp + 1);
+                }
+            }
+            let mut due = Vec::new();
+            retries.take_due(at_ms(ms), |client, timestamp| clients[client as usize].0 == timestamp, &mut due);
+            for retry in due {
+                retries.on_sent_again(at_ms(ms), retry);
+                clients[retry.client as usize].2.get_or_insert(ms + 10);
+            }
+        }
+        retries.usual_ns / MS
+    }
+
+    #[test]
+    fn results_that_are_missing_do_not_stretch_the_patience_that_brings_them() {
+        for (n, down) in [(4, 1), (7, 2), (10, 3)] {
+            let usual_ms = usual_ms_with_replicas_down(n, down);
+            assert!((150..400).contains(&usual_ms), "n = {n}: {usual_ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_result_that_is_missing_is_asked_for_once_and_beside_what_time_brings() {
+        let mut retries = retries(20);
+        retries.on_sent(at_ms(0), 0, 1);
+        retries.on_sent(at_ms(0), 1, 1);
+        retries.on_vouched(at_ms(30), 0, 1);
+        retries.on_vouched(at_ms(40), 1, 1);
+        assert_eq!(retries.next_due(), Some(at_ms(50)));
+        assert_eq!(due(&mut retries, 49, &[0, 1]), NOBODY);
+        assert_eq!(due(&mut retries, 50, &[0, 1]), [0]);
+        assert_eq!(due(&mut retries, 60, &[0]), NOBODY, "1 has its result");
+        assert_eq!(retries.next_due(), Some(at_ms(125)), "the probe");
+        assert_eq!(due(&mut retries, 500, &[0]), [0]);
+        assert_eq!(due(&mut retries, 1500, &[0]), [0]);
     }
 }

@@ -36,6 +36,9 @@ pub enum ReplyOutcome {
     Completed,
     /// It was counted; more are needed.
     Counted,
+    /// It was counted, and enough replicas vouch for one result now, but by its digest: nobody has sent the result. Told
+    /// once of an operation.
+    Vouched,
     /// It belongs to an older operation, or to one that is complete already.
     Stale,
     /// This replica has answered this operation before. The first answer counts.
@@ -173,7 +176,8 @@ impl ClientTable {
         } else {
             read.count(reply, self.needed[1], None)
         };
-        if outcome == ReplyOutcome::Counted && read.tally.is_hopeless(self.quorums.n(), self.needed[1]) {
+        let open = matches!(outcome, ReplyOutcome::Counted | ReplyOutcome::Vouched);
+        if open && read.tally.is_hopeless(self.quorums.n(), self.needed[1]) {
             outcome = ReplyOutcome::Hopeless;
         }
         self.note_view(reply);

@@ -103,8 +103,12 @@ impl Tally {
         } else {
             self.count_rival(reply, voter)
         };
-        if agreed.votes() < needed || !agreed.whole {
+        if agreed.votes() < needed {
             return ReplyOutcome::Counted;
+        }
+        if !agreed.whole {
+            let just_now = agreed.votes() == needed;
+            return if just_now { ReplyOutcome::Vouched } else { ReplyOutcome::Counted };
         }
         let voters = agreed.voters;
         self.complete(voters, wrong);
