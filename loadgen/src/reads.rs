@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn patience_does_not_grow_while_reads_are_answered() {
         let mut reads = Reads::new(500 * MS);
-        let lost = |number: u64| number % 4 == 0;
+        let lost = |number: u64| number.is_multiple_of(4);
         for ms in 1..5000 {
             reads.on_sent(Time(ms * MS), u32::try_from(ms).unwrap(), ms);
             if ms > 2 && !lost(ms - 2) {
