@@ -4,7 +4,8 @@
 //! run meets them: [cli] (what people type), [config] (what they put in files instead), [cluster] (keys and the cluster
 //! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [tui] (a run as a dashboard),
 //! [experiment] (many runs under a plan), [roofline] (what the machine needs at least), [commands] (everything else);
-//! [control] asks a replica, [metrics] tells Prometheus, [failure] says how any of them ends.
+//! [control] asks a replica, [metrics] tells Prometheus, [shipped] finds the files that come with the binary, [failure]
+//! says how any of them ends.
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ mod metrics;
 mod output;
 mod roofline;
 mod scenario;
+mod shipped;
 mod signals;
 mod tui;
 

@@ -1,17 +1,9 @@
 //! The experiments that come with the binary: copying it to a host is all the installation there is.
 
-use anyhow::bail;
-
 use super::file::Experiment;
+use crate::shipped::{self, shipped};
 
-macro_rules! shipped {
-    ($($name:literal),* $(,)?) => {
-        /// Names and texts, in the order in which they are listed.
-        const TEXTS: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../experiments/", $name, ".toml")))),*];
-    };
-}
-
-shipped!["auth-x-batch", "payload", "replicas", "clients", "placement", "transport", "castro-liskov", "ycsb"];
+shipped!["experiments": "auth-x-batch", "payload", "replicas", "clients", "placement", "transport", "castro-liskov", "ycsb"];
 
 /// All of them.
 ///
@@ -26,13 +18,7 @@ pub(crate) fn all() -> anyhow::Result<Vec<Experiment>> {
 /// # Errors
 /// Lists the names if there is none.
 pub(crate) fn text(name: &str) -> anyhow::Result<&'static str> {
-    match TEXTS.iter().find(|(shipped, _)| *shipped == name) {
-        Some((_, text)) => Ok(text),
-        None => {
-            let names: Vec<&str> = TEXTS.iter().map(|(name, _)| *name).collect();
-            bail!("no experiment '{name}'; allowed: a file (its name ends with .toml), or one of {}", names.join(", "))
-        }
-    }
+    shipped::text(TEXTS, "experiment", name)
 }
 
 #[cfg(test)]

@@ -1,17 +1,9 @@
 //! The scenarios that come with the binary: copying it to a host is all the installation there is.
 
-use anyhow::bail;
-
 use super::{Title, title};
+use crate::shipped::{self, shipped};
 
-macro_rules! shipped {
-    ($($name:literal),* $(,)?) => {
-        /// Names and texts, in the order in which all are played.
-        const TEXTS: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../scenarios/", $name, ".toml")))),*];
-    };
-}
-
-shipped![
+shipped!["scenarios":
     "kill-backup",
     "kill-primary",
     "stop-backup",
@@ -51,13 +43,7 @@ pub(crate) fn all() -> anyhow::Result<Vec<Shipped>> {
 /// # Errors
 /// Lists the names if there is none.
 pub(crate) fn text(name: &str) -> anyhow::Result<&'static str> {
-    match TEXTS.iter().find(|(shipped, _)| *shipped == name) {
-        Some((_, text)) => Ok(text),
-        None => {
-            let names: Vec<&str> = TEXTS.iter().map(|(name, _)| *name).collect();
-            bail!("no scenario '{name}'; allowed: a file (its name ends with .toml), or one of {}", names.join(", "))
-        }
-    }
+    shipped::text(TEXTS, "scenario", name)
 }
 
 #[cfg(test)]
