@@ -361,25 +361,50 @@ impl ReplicaNotes {
     }
 }
 
+/// So few operations that it costs less to look for each of them among many than for each of many among them.
+const FEW: usize = 8;
+
+/// Which rows of these columns are of one of the `wanted` operations, in order; `wanted` may be in any order, and either
+/// may have an operation more than once.
+///
+/// A table has hundreds of rows of which none or one is wanted, so whole columns are compared, not rows.
+pub fn find_wanted(
+    wanted: &[(ClientId, Timestamp)],
+    clients: &[ClientId],
+    timestamps: &[Timestamp],
+    mut found: impl FnMut(usize),
+) {
+    let rows = || clients.iter().copied().zip(timestamps.iter().copied()).enumerate();
+    if wanted.len() <= FEW {
+        // A comparison of client ids alone takes many of them at a time.
+        let any = |clients: &[ClientId]| {
+            wanted.iter().any(|(client, _)| clients.iter().fold(false, |any, other| any | (client == other)))
+        };
+        let chunks = clients.chunks(64).enumerate().filter(|(_, clients)| any(clients));
+        for (index, row) in chunks.flat_map(|(chunk, clients)| rows().skip(chunk * 64).take(clients.len())) {
+            if wanted.contains(&row) {
+                found(index);
+            }
+        }
+        return;
+    }
+    let mut sorted = wanted.to_vec();
+    sorted.sort_unstable();
+    rows().filter(|(_, row)| sorted.binary_search(row).is_ok()).for_each(|(index, _)| found(index));
+}
+
 /// Those of `followed` that `replies` answers, taken out, in the order of `followed`. Both may be in any order, and
 /// either may have an operation more than once: replies out of the cache lie between, and `followed` is of all nodes.
-/// Costs a binary search among those that are followed for each reply.
 pub fn take_answered(followed: &mut Vec<(ClientId, Timestamp)>, replies: &ReplyTable) -> Vec<(ClientId, Timestamp)> {
     if followed.is_empty() {
         return Vec::new();
     }
-    let mut wanted = followed.clone();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let mut answered = vec![false; wanted.len()];
-    for (&client, &timestamp) in replies.clients.iter().zip(&replies.timestamps) {
-        if let Ok(at) = wanted.binary_search(&(client, timestamp)) {
-            answered[at] = true;
-        }
-    }
-    let is_answered =
-        |operation: &mut (ClientId, Timestamp)| wanted.binary_search(operation).is_ok_and(|at| answered[at]);
-    followed.extract_if(.., is_answered).collect()
+    let mut answered = Vec::new();
+    find_wanted(followed, &replies.clients, &replies.timestamps, |row| {
+        answered.push((replies.clients[row], replies.timestamps[row]));
+    });
+    answered.sort_unstable();
+    followed.extract_if(.., |operation| answered.binary_search(operation).is_ok()).collect()
 }
 
 #[cfg(test)]
@@ -481,6 +506,21 @@ mod tests {
     }
 
     proptest! {
+        /// Few or many, in whatever order.
+        #[test]
+        fn wanted_rows_are_found(
+            wanted in collection::vec((0..9_u32, 0..9_u64), 0..2 * FEW),
+            rows in collection::vec((0..9_u32, 0..9_u64), 0..200),
+        ) {
+            let of = |(client, timestamp)| (ClientId(client), Timestamp(timestamp));
+            let asked: Vec<_> = wanted.iter().copied().map(of).collect();
+            let (clients, timestamps): (Vec<_>, Vec<_>) = rows.iter().copied().map(of).unzip();
+            let mut found = Vec::new();
+            find_wanted(&asked, &clients, &timestamps, |row| found.push(row));
+            let expected = (0..rows.len()).filter(|row| wanted.contains(&rows[*row]));
+            prop_assert_eq!(found, expected.collect::<Vec<_>>());
+        }
+
         /// Whatever the orders are, and if operations come twice: what a look at each pair finds.
         #[test]
         fn what_is_answered_is_found_in_any_order(

@@ -110,6 +110,8 @@ struct Slot {
     timed_out: bool,
     /// What is outstanding is a read-only request, which was not ordered (yet).
     reading: bool,
+    /// Whether its operation is followed.
+    followed: bool,
     /// The number of the last one.
     read: u64,
     intended: Time,
@@ -176,6 +178,8 @@ pub(crate) struct Driver {
     retries: Retries,
     reads: Reads,
     followed: Followed,
+    /// Which replies of a frame are to operations that are followed; kept to be used again.
+    watched: Vec<usize>,
     measured: Recorder,
     unmeasured: Recorder,
     lag: Interval,
@@ -201,6 +205,7 @@ impl Driver {
             retries: Retries::new(parts.retransmission),
             reads: Reads::new(nanos(parts.retransmission.first)),
             followed: Followed::new(parts.sampling),
+            watched: Vec::new(),
             measured: Recorder::new(),
             unmeasured: Recorder::new(),
             lag: Interval::new(0),
@@ -308,6 +313,7 @@ impl Driver {
         let slot = &mut self.slots[client as usize];
         let id = ClientId(self.parts.clients.start + client);
         slot.reading = self.parts.reads.is_some();
+        slot.followed = false;
         slot.outstanding = true;
         slot.timed_out = false;
         slot.intended = intended;
@@ -335,7 +341,7 @@ impl Driver {
         let (id, timestamp) = (ClientId(self.parts.clients.start + client), Timestamp(slot.timestamp));
         self.parts.table.begin(id, timestamp);
         self.retries.on_sent(now, client, timestamp.0);
-        self.followed.on_begun(id, timestamp, now);
+        slot.followed = self.followed.on_begun(id, timestamp, now);
         self.enqueue(client, self.first_recipients());
     }
 
@@ -385,6 +391,11 @@ impl Driver {
             return;
         }
         let now = self.parts.clock.now();
+        let mut watched = std::mem::take(&mut self.watched);
+        if !reads {
+            self.followed.find(&replies, &mut watched);
+        }
+        let mut watch = watched.iter().copied().peekable();
         for index in 0..replies.len() {
             let client = replies.clients[index];
             let timestamp = replies.timestamps[index];
@@ -392,7 +403,9 @@ impl Driver {
             let reply = Reply { replica, view, client, timestamp, result, is_digest };
             let table = &mut self.parts.table;
             let outcome = if reads { table.on_read_reply(&reply) } else { table.on_reply(&reply) };
-            if !reads && matches!(outcome, ReplyOutcome::Counted | ReplyOutcome::Vouched | ReplyOutcome::Completed) {
+            if watch.next_if_eq(&index).is_some()
+                && matches!(outcome, ReplyOutcome::Counted | ReplyOutcome::Vouched | ReplyOutcome::Completed)
+            {
                 self.followed.on_counted((client, timestamp), replica, read, now);
             }
             match outcome {
@@ -414,6 +427,7 @@ impl Driver {
                 _ => {}
             }
         }
+        self.watched = watched;
     }
 
     fn complete(&mut self, now: Time, id: ClientId) {
@@ -445,7 +459,7 @@ impl Driver {
             Pacing::Closed => table.measures(now),
             Pacing::Open(_) => table.measures(slot.intended),
         };
-        if self.parts.sampling.follows(id, timestamp) {
+        if slot.followed {
             let agreed = |replica| self.parts.table.agreed(id, replica);
             self.followed.on_completed(id, (slot.intended, now), counts, agreed);
         }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use hippodrome_engine::limits::SAMPLES_MAX;
-use hippodrome_engine::sampling::{Notes, OperationNote, Sampling};
+use hippodrome_engine::requests::ReplyTable;
+use hippodrome_engine::sampling::{Notes, OperationNote, Sampling, find_wanted};
 use hippodrome_engine::types::{ClientId, ReplicaId, Time, Timestamp};
 
 /// The operations that are followed.
@@ -34,14 +35,16 @@ impl Followed {
         Self { sampling, open: HashMap::new(), waiting: Vec::new(), notes }
     }
 
-    /// A client begins an operation.
+    /// A client begins an operation. Whether it is followed.
     #[inline]
-    pub(crate) fn on_begun(&mut self, client: ClientId, timestamp: Timestamp, begun: Time) {
-        if self.sampling.follows(client, timestamp) {
+    pub(crate) fn on_begun(&mut self, client: ClientId, timestamp: Timestamp, begun: Time) -> bool {
+        let follows = self.sampling.follows(client, timestamp);
+        if follows {
             let (handed, sent_again, replies) = (Time(0), false, Vec::new());
             self.open.insert(client, Open { timestamp, begun, handed, sent_again, replies });
             self.waiting.push(client);
         }
+        follows
     }
 
     /// Whether a frame waits to be handed to the kernel.
@@ -65,13 +68,19 @@ impl Followed {
         }
     }
 
-    /// A reply that was read at `read` is counted.
-    #[inline]
-    pub(crate) fn on_counted(&mut self, of: (ClientId, Timestamp), replica: ReplicaId, read: Time, now: Time) {
-        let (client, timestamp) = of;
-        if !self.sampling.follows(client, timestamp) {
+    /// Which of these replies, in order, are to operations that are under way and followed, into `found`.
+    pub(crate) fn find(&self, replies: &ReplyTable, found: &mut Vec<usize>) {
+        found.clear();
+        if self.open.is_empty() {
             return;
         }
+        let wanted: Vec<_> = self.open.iter().map(|(client, open)| (*client, open.timestamp)).collect();
+        find_wanted(&wanted, &replies.clients, &replies.timestamps, |row| found.push(row));
+    }
+
+    /// A reply that was read at `read` is counted.
+    pub(crate) fn on_counted(&mut self, of: (ClientId, Timestamp), replica: ReplicaId, read: Time, now: Time) {
+        let (client, timestamp) = of;
         if let Some(open) = self.open.get_mut(&client).filter(|open| open.timestamp == timestamp) {
             open.replies.push((replica, read, now));
         }

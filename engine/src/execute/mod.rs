@@ -34,7 +34,7 @@ pub use client_table::{Admission, ClientTable};
 use kept::Kept;
 pub use kept::Snapshot;
 pub use ledger::Ledger;
-use replies::{Designation, Replies};
+use replies::{Designation, Replies, Run};
 use snapshot::State;
 pub use snapshot::{SNAPSHOT_CHUNK_BYTES, SnapshotError};
 
@@ -427,17 +427,31 @@ impl Executor {
     ) {
         hasher.update(&self.results);
         let mut rest = self.results.as_slice();
-        for index in rows {
-            let (client, timestamp, admission) =
-                (requests.clients[index], requests.timestamps[index], self.admissions[index]);
-            match admission {
-                Admission::New => {
-                    let (result, after) = rest.split_at(self.result_lengths[index] as usize);
-                    rest = after;
-                    self.state.clients.store(client, result);
-                    self.replies.push(client, timestamp, result, view, out);
-                    self.counters.operations += 1;
-                }
+        let mut start = rows.start;
+        while start < rows.end {
+            let admitted = self.admissions[start..rows.end].iter();
+            let new = start..start + admitted.take_while(|admission| **admission == Admission::New).count();
+            let mut results = rest;
+            for index in new.clone() {
+                let (result, after) = rest.split_at(self.result_lengths[index] as usize);
+                rest = after;
+                self.state.clients.store(requests.clients[index], result);
+            }
+            results = &results[..results.len() - rest.len()];
+            self.counters.operations += new.len() as u64;
+            let run = Run {
+                clients: &requests.clients[new.clone()],
+                timestamps: &requests.timestamps[new.clone()],
+                lengths: &self.result_lengths[new.clone()],
+                results,
+            };
+            self.replies.push_run(run, view, out);
+            start = new.end;
+            if start == rows.end {
+                break;
+            }
+            let (client, timestamp) = (requests.clients[start], requests.timestamps[start]);
+            match self.admissions[start] {
                 // In order, so the cache still holds what this very request gave, even if its client's next one follows
                 // in the same batch.
                 Admission::Repeated => {
@@ -447,6 +461,7 @@ impl Executor {
                 }
                 other => self.counters.passed_over(other),
             }
+            start += 1;
         }
         assert!(rest.is_empty(), "every result belongs to a request");
         self.results.clear();

@@ -31,6 +31,17 @@ pub(super) struct Replies {
     cached_bytes: usize,
 }
 
+/// What a row of a batch's requests gave: columns of the same length.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) clients: &'a [ClientId],
+    pub(super) timestamps: &'a [Timestamp],
+    /// The length of each result.
+    pub(super) lengths: &'a [u32],
+    /// The results, one after the other.
+    pub(super) results: &'a [u8],
+}
+
 /// The replies for one client node.
 struct Sheet {
     node: NodeId,
@@ -65,17 +76,26 @@ impl Replies {
         Self { reads: true, ..self }
     }
 
-    /// Adds a reply; its client's node must be known. A result that is longer than its digest goes out as that where
-    /// another replica is designated to send it.
-    #[inline]
-    pub(super) fn push(
-        &mut self,
-        client: ClientId,
-        timestamp: Timestamp,
-        result: &[u8],
-        view: View,
-        out: &mut Vec<Done>,
-    ) {
+    /// Adds a reply for each row; their clients' nodes must be known. Column by column where nothing is to be decided row
+    /// by row.
+    pub(super) fn push_run(&mut self, mut run: Run<'_>, view: View, out: &mut Vec<Done>) {
+        while let Some(&client) = run.clients.first() {
+            let row_by_row = self.designation.is_some();
+            let sheet = self.sheet(client, 0, view, out);
+            let same = run.clients.iter().position(|client| !sheet.range.contains(&client.0));
+            let (part, rest) = run.split_at(same.unwrap_or(run.clients.len()));
+            run = rest;
+            if !row_by_row && sheet.has_room_for(&part) {
+                sheet.extend(&part);
+            } else {
+                part.rows().for_each(|(client, timestamp, result)| self.push(client, timestamp, result, view, out));
+            }
+        }
+    }
+
+    /// Adds a reply. A result that is longer than its digest goes out as that where another replica is designated to
+    /// send it.
+    pub(super) fn push(&mut self, client: ClientId, timestamp: Timestamp, result: &[u8], view: View, out: &mut Vec<Done>) {
         if let Some(Designation { own, replicas }) = self.designation
             && result.len() > DIGEST_BYTES
             && designated(client, timestamp, replicas) != own
@@ -132,6 +152,38 @@ impl Replies {
     }
 }
 
+impl<'a> Run<'a> {
+    /// The first `rows` and the rest.
+    fn split_at(self, rows: usize) -> (Self, Self) {
+        let (lengths, after_lengths) = self.lengths.split_at(rows);
+        let bytes = if after_lengths.is_empty() {
+            self.results.len()
+        } else {
+            lengths.iter().map(|&length| length as usize).sum()
+        };
+        let (results, after_results) = self.results.split_at(bytes);
+        let (clients, after_clients) = self.clients.split_at(rows);
+        let (timestamps, after_timestamps) = self.timestamps.split_at(rows);
+        let first = Self { clients, timestamps, lengths, results };
+        let rest = Self {
+            clients: after_clients,
+            timestamps: after_timestamps,
+            lengths: after_lengths,
+            results: after_results,
+        };
+        (first, rest)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (ClientId, Timestamp, &'a [u8])> {
+        let mut rest = self.results;
+        self.clients.iter().zip(self.timestamps).zip(self.lengths).map(move |((&client, &timestamp), &length)| {
+            let (result, after) = rest.split_at(length as usize);
+            rest = after;
+            (client, timestamp, result)
+        })
+    }
+}
+
 impl Sheet {
     const fn new(node: NodeId, range: Range<u32>) -> Self {
         Self {
@@ -143,6 +195,29 @@ impl Sheet {
             results: Vec::new(),
             digested: Vec::new(),
             expected: (0, 0),
+        }
+    }
+
+    const fn has_room_for(&self, run: &Run<'_>) -> bool {
+        self.results.len() + run.results.len() <= REPLIES_BYTES_MAX
+            && self.clients.len() + run.clients.len() <= REQUESTS_MAX
+    }
+
+    fn extend(&mut self, run: &Run<'_>) {
+        if self.clients.is_empty() {
+            self.reserve();
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "at most REPLIES_BYTES_MAX")]
+        let mut end = self.results.len() as u32;
+        self.clients.extend_from_slice(run.clients);
+        self.timestamps.extend_from_slice(run.timestamps);
+        self.results.extend_from_slice(run.results);
+        self.result_ends.extend(run.lengths.iter().map(|length| {
+            end += length;
+            end
+        }));
+        if !self.digested.is_empty() {
+            self.digested.resize(self.clients.len(), false);
         }
     }
 

@@ -184,6 +184,7 @@ impl ClientTable {
         outcome
     }
 
+    #[inline]
     fn note_view(&mut self, reply: &Reply<'_>) {
         let replica = usize::from(reply.replica.0);
         if reply.view > self.views[replica] {
@@ -264,6 +265,7 @@ impl ClientTable {
     }
 
     /// The view guess is the highest view that f + 1 replicas report to have reached.
+    #[cold]
     fn follow_views(&mut self) {
         let reached = |view: View| self.views.iter().filter(|reported| **reported >= view).count();
         let weak = self.quorums.weak();
@@ -274,6 +276,7 @@ impl ClientTable {
 }
 
 /// The operation that a reply may be about.
+#[inline]
 fn operation_of<'a>(
     operations: &'a mut [Operation],
     first: ClientId,
@@ -305,6 +308,7 @@ impl Operation {
         self.tally.abstain(reply)
     }
 
+    #[inline]
     fn count(&mut self, reply: &Reply<'_>, needed: usize, wrong: Option<&mut [u64]>) -> ReplyOutcome {
         if reply.timestamp < self.timestamp {
             return ReplyOutcome::Stale;

@@ -77,6 +77,7 @@ impl Tally {
 
     /// Counts a reply. A vote counts once, for what was said first: whoever sends a digest and another result later
     /// voted for the digest. `wrong` counts, by replica, what contradicts the result.
+    #[inline]
     pub(super) fn count(&mut self, reply: &Reply<'_>, needed: usize, mut wrong: Option<&mut [u64]>) -> ReplyOutcome {
         let voter = 1 << reply.replica.0;
         if self.answered & voter != 0 {
@@ -193,7 +194,15 @@ impl Candidate {
     }
 
     /// Whether a reply says the same. If it has the result of which only the digest was known, that is taken over.
+    #[inline]
     fn agrees(&mut self, reply: &Reply<'_>) -> bool {
+        match (self.whole, reply.is_digest) {
+            (true, false) => self.result == reply.result,
+            _ => self.agrees_by_digest(reply),
+        }
+    }
+
+    fn agrees_by_digest(&mut self, reply: &Reply<'_>) -> bool {
         match (self.whole, reply.is_digest) {
             (true, false) => self.result == reply.result,
             (true, true) => self.digest.get_or_insert_with(|| result_digest(&self.result)).0 == reply.result,
