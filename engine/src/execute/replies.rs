@@ -95,7 +95,14 @@ impl Replies {
 
     /// Adds a reply. A result that is longer than its digest goes out as that where another replica is designated to
     /// send it.
-    pub(super) fn push(&mut self, client: ClientId, timestamp: Timestamp, result: &[u8], view: View, out: &mut Vec<Done>) {
+    pub(super) fn push(
+        &mut self,
+        client: ClientId,
+        timestamp: Timestamp,
+        result: &[u8],
+        view: View,
+        out: &mut Vec<Done>,
+    ) {
         if let Some(Designation { own, replicas }) = self.designation
             && result.len() > DIGEST_BYTES
             && designated(client, timestamp, replicas) != own

@@ -242,6 +242,9 @@ pub(super) fn frontier(points: &[(f64, f64)]) -> Vec<usize> {
     order
 }
 
+/// How far names on the frontier stand off from their points' heights, in pixels.
+const LABEL_SHIFT: i32 = 14;
+
 /// Throughput against p99, coloured by CPU for each operation, with the frontier.
 pub(super) fn pareto(sweep: &Sweep) -> Option<Chart> {
     let known: Vec<(&Point, [f64; 3])> = sweep
@@ -261,12 +264,15 @@ pub(super) fn pareto(sweep: &Sweep) -> Option<Chart> {
     let mut data = Vec::new();
     let ends = places.iter().fold((f64::INFINITY, 0.0f64), |(low, high), (x, _)| (low.min(*x), high.max(*x)));
     for (index, (point, [x, y, cpu])) in known.iter().enumerate() {
-        // A name is written towards the middle.
+        // A name is written towards the middle; those next to each other on the frontier at different heights.
+        let above = best.iter().position(|&on| on == index).is_some_and(|rank| rank % 2 == 1);
+        let offset = if above { -LABEL_SHIFT } else { LABEL_SHIFT };
         let side = if *x > (ends.0.max(1e-9) * ends.1).sqrt() { "left" } else { "right" };
         let label = sweep.label(&point.settings);
         let on = best.contains(&index);
         data.push(json!({ "value": [x, y, round(cpu.max(1e-3).log10(), 4)], "note": note(sweep, point), "text": label,
-            "symbolSize": if on { 15 } else { 11 }, "label": { "show": on && best.len() <= 8, "position": side } }));
+            "symbolSize": if on { 15 } else { 11 }, "label": { "show": on && best.len() <= 8, "position": side,
+                "offset": [0, offset] } }));
         let on = Cell::text(if on { "yes" } else { "no" });
         table.push(vec![Cell::Text(label), THROUGHPUT.cell(*x), P99.cell(*y), CPU.cell(*cpu), on]);
     }
