@@ -19,13 +19,14 @@ use hippodrome_engine::settings::{ClusterFile, Reads, TransportChoice};
 use hippodrome_engine::types::{NodeId, nanos};
 use thiserror::Error;
 
-use crate::driver::{ThreadSecond, ThreadSummary, Timetable};
+use crate::driver::{ThreadSecond, ThreadSummary};
 use crate::recorder::{Interval, IntervalLog};
 use crate::report::{LoadReport, Samples, SecondSample};
 use crate::sampler::{Sampled, Sampler};
 use crate::schedule::RateError;
 use crate::tenths::Tenths;
 use crate::thread::{LoadThread, Ready, schedule};
+use crate::timetable::Timetable;
 use crate::workload::Workload;
 use crate::workload::fixed::Fixed;
 pub use crate::workload::ycsb::WorkloadKind;
@@ -415,6 +416,7 @@ impl<'a> Setup<'a> {
         let mut followed = Notes::new(self.options.sampling, SAMPLES_MAX);
         for mut summary in summaries {
             report.operations += summary.operations;
+            report.latencies += summary.latencies;
             tenths.add(&summary.tenths);
             followed.take(&mut summary.followed);
             report.offered_operations += summary.offered_operations;

@@ -2,7 +2,7 @@
 //! intended send to the completed reply quorum.
 //!
 //! In data-path order: [schedule] (when to send) and `pacing` (who sends then), [workload] (what to send), [generator]
-//! (the threads of a load) with `thread` and `driver` (one of them), `retries` (what is sent again), `outbox` and
+//! (the threads of a load) with `thread` and `driver` (one of them), `timetable` (what an operation counts for), `retries` (what is sent again), `outbox` and
 //! `links` (requests out, replies in), `followed` (some operations, all the way), [recorder] (what it took), [tenths]
 //! (how many, ten times a second) and `sampler` (merged over threads), [report] (what is told). Beside them [hostile]:
 //! clients that misbehave on purpose.
@@ -22,4 +22,5 @@ mod sampler;
 pub mod schedule;
 pub mod tenths;
 mod thread;
+mod timetable;
 pub mod workload;

@@ -185,6 +185,7 @@ fn load_evidence(load: &LoadReport) -> LoadEvidence {
     LoadEvidence {
         measured_s: load.measured_s,
         operations: load.operations,
+        latencies: load.latencies,
         offered_ops_per_s: load.offered_ops_per_s,
         random_arrivals: load.mode == "poisson",
         offered_operations: load.offered_operations,
