@@ -14,7 +14,7 @@ use hippodrome_analysis::report::{Fault, Replica, Report, Stage, ThreadUse};
 use hippodrome_analysis::roofline::{COMPONENTS, Component, Efficiency, SWITCH};
 use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::search::curve::Knee;
-use hippodrome_analysis::search::hunt::{Confirmed, Found, Phase};
+use hippodrome_analysis::search::limit::{Confirmed, Found, Phase};
 use hippodrome_analysis::search::objective::{Objective, Tail};
 use hippodrome_analysis::search::{self, Search};
 use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use hippodrome_analysis::report::Report;
-use hippodrome_analysis::search::hunt::{Found, Hunt, Phase, Step};
+use hippodrome_analysis::search::limit::{Found, LimitSearch, Phase, Step};
 use hippodrome_analysis::search::objective::{Judgement, judge};
-use hippodrome_analysis::search::{Run, SCHEMA, Search, text};
+use hippodrome_analysis::search::{Answer, Run, SCHEMA, Search, text};
 use hippodrome_analysis::{latency, results};
 use serde_json::{Value, json};
 
@@ -51,10 +51,10 @@ pub(super) fn conclude(search: &Search, directory: &Path, json: bool) -> Result<
     } else {
         output::print(&format!("{}Results in {}\n", text(search), directory.display()));
     }
-    match search.found {
-        _ if !search.complete || !search.is_sure() => Err(Failure::Inconclusive),
-        Found { confirmed: None, .. } => Err(Failure::Missed),
-        Found { .. } => Ok(()),
+    match search.answer() {
+        Answer::Found => Ok(()),
+        Answer::NoRate => Err(Failure::Missed),
+        Answer::Inconclusive => Err(Failure::Inconclusive),
     }
 }
 
@@ -137,15 +137,16 @@ impl<'a> Searching<'a> {
         let place = self.journal.directory().display().to_string();
         output::tell(&format!("searching for the highest rate; results in {place}"));
         let capacity = self.calibrate()?;
-        let mut hunt = Hunt::new(capacity, self.arguments.resolution / 100.0, self.arguments.confirmations);
+        let resolution = self.arguments.resolution / 100.0;
+        let mut limit = LimitSearch::new(capacity, resolution, self.arguments.confirmations);
         let found = loop {
-            match hunt.next() {
+            match limit.next() {
                 Step::Done(found) => break found,
                 Step::Try(rate, phase) => {
-                    let left = hunt.runs_left() + self.arguments.curve as usize;
+                    let left = limit.runs_left() + self.arguments.curve as usize;
                     let met = self.attempt(rate, phase, left)?;
-                    hunt.on_outcome(met);
-                    self.note(hunt.found(), false)?;
+                    limit.on_outcome(met);
+                    self.note(limit.found(), false)?;
                 }
             }
         };
@@ -192,6 +193,7 @@ impl<'a> Searching<'a> {
         let log = std::fs::read(self.journal.directory().join(self.directory()).join(results::LATENCY));
         let intervals = log.ok().and_then(|log| latency::intervals(&log).ok()).unwrap_or_default();
         let judged = judge(report, &intervals, &self.arguments.slo, self.arguments.include_invalid);
+        let generator_late = matches!(judged, Judgement::Disturbed(_));
         let (met, reasons) = match judged {
             Judgement::Met => (Some(true), Vec::new()),
             Judgement::Missed(reasons) => (Some(false), reasons),
@@ -199,7 +201,7 @@ impl<'a> Searching<'a> {
             Judgement::Unusable(reasons) => return Err(unusable(&what, &reasons)),
         };
         let run = Run::new(self.order(), self.directory(), Some((rate, phase)), report);
-        self.search.runs.push(Run { met, reasons, ..run });
+        self.search.runs.push(Run { met, reasons, generator_late, ..run });
         Ok(met)
     }
 
