@@ -122,6 +122,10 @@ pub(crate) struct CompareArgs {
     #[arg(long, help_heading = "Results")]
     pub(crate) json: bool,
 
+    /// Leave progress out: nothing on stderr but errors
+    #[arg(long, short, help_heading = "Results")]
+    pub(crate) quiet: bool,
+
     /// Read options that all sides have from this TOML file, as run --config does; flags win
     #[arg(long, value_name = "FILE", help_heading = "Sides")]
     pub(crate) config: Option<PathBuf>,

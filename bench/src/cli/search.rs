@@ -66,6 +66,10 @@ pub(crate) struct SearchArgs {
     #[arg(long, help_heading = "Results")]
     pub(crate) json: bool,
 
+    /// Leave progress out: nothing on stderr but errors
+    #[arg(long, short, help_heading = "Results")]
+    pub(crate) quiet: bool,
+
     /// Read options that all runs have from this TOML file, as run --config does; flags win
     #[arg(long, value_name = "FILE", help_heading = "Search")]
     pub(crate) config: Option<PathBuf>,

@@ -97,6 +97,10 @@ pub(crate) struct SweepArgs {
     #[arg(long, help_heading = "Results", conflicts_with_all = ["list", "dry_run"])]
     pub(crate) json: bool,
 
+    /// Leave progress out: nothing on stderr but errors
+    #[arg(long, short, help_heading = "Results")]
+    pub(crate) quiet: bool,
+
     #[command(flatten)]
     pub(crate) given: Given,
 }

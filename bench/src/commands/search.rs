@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::rc::Rc;
-use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use hippodrome_analysis::report::Report;
@@ -28,9 +27,7 @@ const CURVE_TO: f64 = 1.05;
 /// Searches, or goes on with it.
 pub(crate) fn run(arguments: &SearchArgs) -> Result<(), Failure> {
     let base = base(arguments).map_err(Failure::Usage)?;
-    let directory = arguments.out.clone().unwrap_or_else(|| {
-        launch::default_directory(&humantime::format_rfc3339_seconds(SystemTime::now()).to_string())
-    });
+    let directory = launch::results_directory(arguments.out.as_deref());
     let plan = document(arguments, &base)?;
     // Whatever can not be used is told before anything is made.
     Journal::look(&directory)?.check(&plan)?;
@@ -134,8 +131,10 @@ impl<'a> Searching<'a> {
 
     /// What was found.
     fn search(mut self) -> Result<Search, Failure> {
-        let place = self.journal.directory().display().to_string();
-        output::tell(&format!("searching for the highest rate; results in {place}"));
+        if !self.arguments.quiet {
+            let place = self.journal.directory().display();
+            output::tell(&format!("searching for the highest rate; results in {place}"));
+        }
         let capacity = self.calibrate()?;
         let resolution = self.arguments.resolution / 100.0;
         let mut limit = LimitSearch::new(capacity, resolution, self.arguments.confirmations);
@@ -215,7 +214,7 @@ impl<'a> Searching<'a> {
             None => {}
         }
         let loads = vec![point.load_s(); left.max(1)];
-        let progress = Rc::new(Progress::new(&loads, self.search.runs.len(), self.overhead));
+        let progress = Rc::new(Progress::new(&loads, self.search.runs.len(), self.overhead, self.arguments.quiet));
         progress.starts(label, point.load_s());
         let audience: Rc<dyn launch::Audience> = progress.clone();
         let options = point.options.clone().resolved();

@@ -40,7 +40,7 @@ mod watcher;
 
 pub(crate) use audience::{Audience, console};
 pub(crate) use machine::{MachineTime, environment, kibibytes};
-pub(crate) use setup::{check, default_directory};
+pub(crate) use setup::{check, results_directory};
 
 /// Set by Ctrl-C and SIGTERM; looked at wherever the launcher waits.
 #[derive(Clone)]
