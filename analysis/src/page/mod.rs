@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::results::{self, ResultsError};
+use crate::results::{self, Kind, ResultsError};
 
 mod comparison;
 pub mod document;
@@ -47,16 +47,12 @@ pub struct Context {
 /// # Errors
 /// Names the file that is missing or can not be read.
 pub fn read(directory: &Path, context: &Context) -> Result<Document, ResultsError> {
-    if directory.join(results::SWEEP).exists() {
-        return sweep::document(directory, context);
+    match results::kind(directory)? {
+        Kind::Run => run::document(directory, context),
+        Kind::Sweep => sweep::document(directory, context),
+        Kind::Comparison => comparison::document(directory, context),
+        Kind::Search => search::document(directory, context),
     }
-    if directory.join(results::COMPARISON).exists() {
-        return comparison::document(directory, context);
-    }
-    if directory.join(results::SEARCH).exists() {
-        return search::document(directory, context);
-    }
-    run::document(directory, context)
 }
 
 /// Makes the page of a results directory and writes it there as [`results::PAGE`].

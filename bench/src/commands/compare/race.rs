@@ -77,8 +77,9 @@ impl Race {
         };
         let points: Vec<Point> =
             sides.iter().enumerate().map(point).collect::<anyhow::Result<_>>().map_err(Failure::Usage)?;
-        let binary = |path: Option<&PathBuf>| path.map(|path| Binary::new(path)).transpose();
-        let mut binaries = vec![binary(arguments.a_binary.as_ref())?, binary(arguments.b_binary.as_ref())?];
+        let binary = |option: &str, path: Option<&PathBuf>| path.map(|path| Binary::new(option, path)).transpose();
+        let (a, b) = (arguments.a_binary.as_ref(), arguments.b_binary.as_ref());
+        let mut binaries = vec![binary("a-binary", a)?, binary("b-binary", b)?];
         binaries.resize_with(points.len(), || None);
         // A comparison that goes on has the order that it began with.
         let begun = journal.plan()?.and_then(|plan| plan.get("seed").and_then(Value::as_u64));
