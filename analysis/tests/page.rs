@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hippodrome_analysis::comparison;
 use hippodrome_analysis::page::document::{Block, Cell, Chart, Document, Look, Table};
 use hippodrome_analysis::page::{Context, csv, html, markdown, read, svgs};
 use hippodrome_analysis::results;
@@ -95,6 +96,12 @@ fn figures_are_those_of_the_files() {
     {
         assert_eq!(figure(&document("search"), label).to_bits(), found.unwrap().rate.to_bits(), "{label}");
     }
+}
+
+#[test]
+fn rows_of_a_comparison_are_those_of_its_file() {
+    let of = results::read_comparison(&fixture("comparison")).unwrap();
+    assert_eq!(csv(&document("comparison")), comparison::table::csv(&of));
 }
 
 /// An INVALID run counts for nothing and is shown as what it is.

@@ -8,10 +8,10 @@ use super::Context;
 use super::document::{Badge, Block, Cell, Chart, Document, Figure, Look, Section, Table, View};
 use super::option::{number_axis, within};
 use super::run::{environment, files, settings};
-use super::shown::{P50, P99, THROUGHPUT};
 use crate::results::{self, ResultsError};
 use crate::search::limit::Confirmed;
 use crate::search::{Answer, Run, Search};
+use crate::shown::{P50, P99, THROUGHPUT};
 use crate::summary::{count, time};
 
 /// A cross.

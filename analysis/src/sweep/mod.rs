@@ -1,5 +1,5 @@
 //! `sweep.json`: what came of many runs that differ in chosen settings. Names are fixed; fields may be added, never
-//! dropped. `text` shows it to people, `export` to spreadsheets and to documents.
+//! dropped. `text` shows it to people, `export` to spreadsheets and to documents, with what `points` says of its points.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,12 @@ use crate::report::{Environment, Report};
 use crate::statistics;
 
 mod export;
+mod points;
 mod text;
 
 pub use export::{to_csv, to_markdown};
+pub(crate) use points::{Best, best, combinations};
 pub use text::render;
-pub(crate) use text::{Best, best};
 
 /// The schema that this crate writes, and the only one that it reads.
 pub const SCHEMA: &str = "hippodrome/sweep/1";

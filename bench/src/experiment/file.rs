@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::point::{self, Point, Setting};
-use crate::config;
+use crate::{config, shipped};
 
 /// How often each point runs, unless something else is said.
 pub(crate) const REPEATS: u32 = 3;
@@ -18,8 +18,6 @@ pub(crate) const REPEATS: u32 = 3;
 pub(crate) const REPEATS_MAX: u32 = 1000;
 /// Most points: more than anybody waits for is a slip.
 pub(crate) const POINTS_MAX: usize = 1000;
-/// Longest name, so that it can be a folder's.
-const NAME_BYTES_MAX: usize = 64;
 
 /// An experiment that can be made into points.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,9 +131,7 @@ impl Experiment {
     /// # Errors
     /// Names the file, the key, its value and what is allowed.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        let name = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| name.to_string())?;
-        Self::parse(&text).with_context(|| name.to_string())
+        shipped::read(path, Self::parse)
     }
 
     /// Reads an experiment.
@@ -144,7 +140,7 @@ impl Experiment {
     /// Names the key, its value and what is allowed.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let file: File = toml::from_str(text)?;
-        check_name(&file.name)?;
+        shipped::check_name(&file.name)?;
         let repeats = file.repeats.map_or(Ok(REPEATS), |n| {
             u32::try_from(n)
                 .ok()
@@ -342,15 +338,6 @@ impl Experiment {
         }
         Ok(Where(these))
     }
-}
-
-fn check_name(name: &str) -> anyhow::Result<()> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    ensure!(
-        !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(fits),
-        "name = \"{name}\": allowed: 1 to {NAME_BYTES_MAX} letters, digits and hyphens"
-    );
-    Ok(())
 }
 
 /// A table of options.
