@@ -19,8 +19,8 @@ use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp, nan
 use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind};
 
 use crate::followed::Followed;
-use crate::generator::Retransmission;
 use crate::links::Links;
+use crate::options::Retransmission;
 use crate::outbox::Outbox;
 use crate::pacing::{Due, Pacing};
 use crate::reads::Reads;

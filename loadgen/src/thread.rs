@@ -18,8 +18,8 @@ use hippodrome_engine::transport::{Waker, probe};
 use hippodrome_engine::types::ClientId;
 
 use crate::driver::{Driver, DriverParts, ThreadSecond, ThreadSummary};
-use crate::generator::{CONNECT_WITHIN, Mode, Retransmission};
 use crate::links::Links;
+use crate::options::{CONNECT_WITHIN, Mode, Retransmission};
 use crate::pacing::{OpenLoop, Pacing};
 use crate::schedule::{RateError, Schedule};
 use crate::timetable::Timetable;

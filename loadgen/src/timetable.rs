@@ -38,8 +38,9 @@ impl Timetable {
     ///
     /// Throughput is what is complete within the window: were it what was intended within, a cluster that falls behind
     /// and catches up in the drain would seem to keep up. A closed loop has the latencies of these same operations. An
-    /// open loop has those of what was intended within the window, however late it completes: what the window's end cuts
-    /// off would be the slowest. So at its edges an open loop may count some more, or fewer, of one than of the other.
+    /// open loop has those of what was intended within the window, however late it completes: what the window's end
+    /// cuts off would be the slowest. So at its edges an open loop may count some more, or fewer, of one than of the
+    /// other.
     pub(crate) fn counts(&self, is_open: bool, intended: Time, completed: Time) -> Counts {
         let operation = self.measures(completed);
         Counts { operation, latency: if is_open { self.measures(intended) } else { operation } }
