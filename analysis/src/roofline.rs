@@ -258,8 +258,8 @@ mod tests {
                 ("make_request_proof", 4.0),
                 ("check_request_proof", 4.0),
                 ("make_message_proof", 3.0 + 9.0 + 12.0 + 3.0), // 12 checkpoint messages every 4 batches
-                // Pre-prepares 3; prepares: 2 at the primary, 1 at each backup; commits: 2 at each; checkpoints: 2 at each
-                // every 4 batches.
+                // Pre-prepares 3; prepares: 2 at the primary, 1 at each backup; commits: 2 at each; checkpoints: 2 at
+                // each every 4 batches.
                 ("check_message_proof", 3.0 + 2.0 + 3.0 + 8.0 + 2.0),
                 ("make_reply_proof", 4.0),
                 ("check_reply_proof", 2.0),

@@ -1,5 +1,5 @@
-//! Files that are called by their names, scenarios and experiments: those that come with the binary (copying it to a host
-//! is all the installation there is), and those that people write.
+//! Files that are called by their names, scenarios and experiments: those that come with the binary (copying it to a
+//! host is all the installation there is), and those that people write.
 
 use std::path::Path;
 

@@ -20,8 +20,8 @@ pub struct Mutant {
     pub took: Duration,
 }
 
-/// What must be refused because of this bug. Another checker may come first in some seed, by a consequence far away from
-/// the bug; that shows nothing about the checkers that are there for it.
+/// What must be refused because of this bug. Another checker may come first in some seed, by a consequence far away
+/// from the bug; that shows nothing about the checkers that are there for it.
 #[must_use]
 pub const fn expected(planted: Planted) -> &'static [Checker] {
     match planted {

@@ -3,14 +3,14 @@
 //! Rates lie on a grid, each `resolution` above the one below, so that they are numbers and the search is one for the
 //! last number that holds. The grid is the same for all searches of one resolution, wherever they begin. One run may be
 //! wrong, above all close to the limit: what one run says of a rate is used to get there (exponential growth, then
-//! bisection), and the answer rests on several runs of the two rates on either side of the limit, interleaved; where they
-//! say otherwise, the search moves on from there.
+//! bisection), and the answer rests on several runs of the two rates on either side of the limit, interleaved; where
+//! they say otherwise, the search moves on from there.
 //!
-//! A rate is sure when the runs that say one thing of it outnumber those that say the other by so many. Where runs agree
-//! that takes no more runs than the lead itself, and where they do not as many as the noise asks for, the fewest that can
-//! be for the same risk: the sequential probability ratio test of p against 1 - p (Wald, "Sequential Tests of Statistical
-//! Hypotheses", 1945). At a rate that 5 of 8 runs meet in the long run, a lead of 5 errs 7 times in 100, a majority of 5
-//! runs 28 times.
+//! A rate is sure when the runs that say one thing of it outnumber those that say the other by so many. Where runs
+//! agree that takes no more runs than the lead itself, and where they do not as many as the noise asks for, the fewest
+//! that can be for the same risk: the sequential probability ratio test of p against 1 - p (Wald, "Sequential Tests of
+//! Statistical Hypotheses", 1945). At a rate that 5 of 8 runs meet in the long run, a lead of 5 errs 7 times in 100, a
+//! majority of 5 runs 28 times.
 
 use std::collections::BTreeMap;
 
@@ -108,8 +108,8 @@ enum Stage {
 }
 
 impl LimitSearch {
-    /// A search around a rate that the cluster is known to come near, operations a second. `resolution` is how far rates
-    /// lie apart (0.05 is 5 %), `lead` by how many runs one answer must outnumber the other to be sure of a rate.
+    /// A search around a rate that the cluster is known to come near, operations a second. `resolution` is how far
+    /// rates lie apart (0.05 is 5 %), `lead` by how many runs one answer must outnumber the other to be sure of a rate.
     ///
     /// # Panics
     /// If one of them is not above zero.

@@ -1,7 +1,7 @@
 //! `search.json`: the highest rate at which a cluster meets latency objectives.
 //!
-//! [objective] judges one run, [limit] decides which rate comes next and when the search is over, [curve] finds the knee of
-//! the curve of latency over throughput.
+//! [objective] judges one run, [limit] decides which rate comes next and when the search is over, [curve] finds the
+//! knee of the curve of latency over throughput.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +23,8 @@ use objective::Objective;
 /// The schema of `search.json`.
 pub const SCHEMA: &str = "hippodrome/search/1";
 
-/// The whole of `search.json`. It is written anew after each run: one that is not `complete` was interrupted, or is under
-/// way.
+/// The whole of `search.json`. It is written anew after each run: one that is not `complete` was interrupted, or is
+/// under way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Search {
     /// Always [`SCHEMA`].
@@ -158,8 +158,8 @@ impl Search {
         (missed.len(), missed.iter().filter(|run| run.generator_late).count())
     }
 
-    /// Whether most of the runs that missed, at this rate or at all, did so only because the load generator was late: then
-    /// the limit is its own or the machine's, and says nothing of the system.
+    /// Whether most of the runs that missed, at this rate or at all, did so only because the load generator was late:
+    /// then the limit is its own or the machine's, and says nothing of the system.
     fn late_in_most(&self, rate: Option<f64>) -> bool {
         let (missed, late) = self.missed(rate);
         2 * late > missed

@@ -76,8 +76,8 @@ fn the_same_rate_is_found_again_despite_noise() {
     }
 }
 
-/// A machine whose limit is another one in each run, by up to 10 % either way: three searches in a row, each around what
-/// one run of a closed loop completed there, are to give the same answer within 10 %.
+/// A machine whose limit is another one in each run, by up to 10 % either way: three searches in a row, each around
+/// what one run of a closed loop completed there, are to give the same answer within 10 %.
 #[test]
 fn three_searches_on_a_noisy_machine_agree() {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(7);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Figures, Spread, State, Sweep};
-use crate::summary::count;
+use crate::summary::{count, version};
 
 /// `sweep.csv`: a header, then a row for each run in the order in which they were played. Figures of runs that failed
 /// are empty; only rows whose `state` is `valid` may be used.
@@ -73,7 +73,7 @@ pub fn to_markdown(sweep: &Sweep) -> String {
         sweep.seed,
         environment.cpu,
         environment.cores,
-        environment.kernel,
+        version(&environment.kernel),
         environment.build_profile,
         environment.git_commit
     );

@@ -1,5 +1,6 @@
 //! `sweep.json`: what came of many runs that differ in chosen settings. Names are fixed; fields may be added, never
-//! dropped. `text` shows it to people, `export` to spreadsheets and to documents, with what `points` says of its points.
+//! dropped. `text` shows it to people, `export` to spreadsheets and to documents, with what `points` says of its
+//! points.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +20,8 @@ pub use text::render;
 /// The schema that this crate writes, and the only one that it reads.
 pub const SCHEMA: &str = "hippodrome/sweep/1";
 
-/// The whole of `sweep.json`. It is written anew after each run: one that is not `complete` was interrupted, or is under
-/// way.
+/// The whole of `sweep.json`. It is written anew after each run: one that is not `complete` was interrupted, or is
+/// under way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sweep {
     /// Always [`SCHEMA`].

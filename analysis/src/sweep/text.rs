@@ -7,7 +7,7 @@ use super::export::{given, one_line};
 use super::points::{Best, best, combinations};
 use super::{Point, Spread, State, Summary, Sweep, Varied};
 use crate::shown::{CPU, P50, P99, P99_9, SWITCH, Shown, THROUGHPUT};
-use crate::summary::Style;
+use crate::summary::{Style, version};
 
 /// The summary of a sweep; `place` is where it lies, as it is to be shown.
 ///
@@ -47,7 +47,7 @@ fn head(text: &mut String, sweep: &Sweep, style: Style) {
     line("Plan", &format!("{points} points, {repeats} {plural} of each, interleaved in random order (seed {seed})"));
     let environment = &sweep.environment;
     if !environment.cpu.is_empty() {
-        let (cpu, cores, kernel) = (&environment.cpu, environment.cores, &environment.kernel);
+        let (cpu, cores, kernel) = (&environment.cpu, environment.cores, version(&environment.kernel));
         line("Machine", &format!("{cpu}, {cores} cores, Linux {kernel}"));
         let (version, profile, commit) = (&environment.version, &environment.build_profile, &environment.git_commit);
         line("Build", &format!("{version} {profile}, commit {commit}"));

@@ -214,10 +214,10 @@ pub(crate) struct TransportOptions {
     /// Emulate a network: none, lan, lossy-lan, wan-aws-5, wan-eu, wan-us, a TOML file, or KEY=VALUE,..
     ///
     /// Frames to other processes are held back, lost or stopped by each sender, without root: delay=20ms, jitter=2ms,
-    /// distribution=normal or uniform, loss=0.1% (of frames), bandwidth=100Mbit, reorder=on, blocked=on. Values behind a
-    /// preset or a file change what each of its links does (wan-eu,loss=0.1%). Nodes are placed in the regions of a WAN
-    /// in turn, replicas first; its delays are half of measured round-trip times. Every process of a cluster must be
-    /// given the same. See docs/emulation.md.
+    /// distribution=normal or uniform, loss=0.1% (of frames), bandwidth=100Mbit, reorder=on, blocked=on. Values behind
+    /// a preset or a file change what each of its links does (wan-eu,loss=0.1%). Nodes are placed in the regions of a
+    /// WAN in turn, replicas first; its delays are half of measured round-trip times. Every process of a cluster must
+    /// be given the same. See docs/emulation.md.
     #[arg(long, value_name = "SPEC")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) network: Option<Network>,
@@ -282,9 +282,9 @@ pub(crate) struct LoadTuning {
 
     /// Send a request again to all replicas after this time without a reply quorum, 1ms to 1h
     ///
-    /// Or after four usual latencies, where those are longer, though not than --retransmit-max. One request at a time, the
-    /// oldest of each load thread, is sent to all replicas after a quarter of it already, as a probe: by these backups
-    /// notice a primary that is slow.
+    /// Or after four usual latencies, where those are longer, though not than --retransmit-max. One request at a time,
+    /// the oldest of each load thread, is sent to all replicas after a quarter of it already, as a probe: by these
+    /// backups notice a primary that is slow.
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = span(Duration::from_millis(1), Duration::from_secs(3600)))]
     pub(crate) retransmit_after: Span,
 

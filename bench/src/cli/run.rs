@@ -54,8 +54,8 @@ pub(crate) struct RunArgs {
 
     /// Show a dashboard on the terminal while it runs, and the summary after it; q stops the run
     ///
-    /// Throughput and latency second by second, each replica's view, sequence numbers and use of the machine, stages and
-    /// queues, and what happened. Needs a terminal. See docs/monitoring.md.
+    /// Throughput and latency second by second, each replica's view, sequence numbers and use of the machine, stages
+    /// and queues, and what happened. Needs a terminal. See docs/monitoring.md.
     #[arg(long, help_heading = "Results", conflicts_with_all = ["json", "quiet"])]
     pub(crate) tui: bool,
 

@@ -191,7 +191,8 @@ fn threads_between(begin: &Mark, end: &Mark) -> Vec<Vec<ThreadUse>> {
 struct Follower {
     started: Instant,
     started_at: SystemTime,
-    /// When the load began, s after `started`, going by the seconds that were told: they are late at times, never early.
+    /// When the load began, s after `started`, going by the seconds that were told: they are late at times, never
+    /// early.
     began_s: Option<f64>,
     timeline: Timeline,
     seconds: Vec<Second>,

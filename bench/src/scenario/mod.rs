@@ -1,7 +1,7 @@
 //! Scenarios: a load, what goes wrong meanwhile, and what is expected of the cluster.
 //!
-//! A scenario is a TOML file (`docs/scenarios.md`): read here, its actions in [events], the rule about how many replicas
-//! may be faulty at one time in [budget]; [shipped] holds those that come with the binary. Playing one is the
+//! A scenario is a TOML file (`docs/scenarios.md`): read here, its actions in [events], the rule about how many
+//! replicas may be faulty at one time in [budget]; [shipped] holds those that come with the binary. Playing one is the
 //! launcher's business.
 
 use std::path::Path;
@@ -136,8 +136,8 @@ impl Scenario {
     }
 }
 
-/// Events lie within the measured window, faults early enough for progress after them to be seen, and there is a warm-up
-/// by which the launcher learns when the window begins.
+/// Events lie within the measured window, faults early enough for progress after them to be seen, and there is a
+/// warm-up by which the launcher learns when the window begins.
 fn check_times(options: &RunOptions, events: &[(usize, Event)], progress_s: Option<f64>) -> anyhow::Result<()> {
     let (warmup, duration) = (options.load.warmup, options.load.duration);
     if events.is_empty() {

@@ -38,8 +38,8 @@ named_enum! {
         Replies = "replies",
         /// An operation that completed before another began precedes it in the ledger.
         RealTime = "real-time",
-        /// What a read gives that was not ordered is what some state gives, one that is no older than what was complete,
-        /// or was read, before the read began.
+        /// What a read gives that was not ordered is what some state gives, one that is no older than what was
+        /// complete, or was read, before the read began.
         Linearizability = "linearizability",
         /// What clients were told to be done is kept by a quorum, whatever dies: in a state, or as prepared.
         Durability = "durability",
@@ -250,8 +250,8 @@ impl Checks {
         }
     }
 
-    /// A correct client takes `result` for what a read gives that was not ordered. The read is given its place after the
-    /// first batch that fits: places of later operations are bounded by it, so the earliest is best.
+    /// A correct client takes `result` for what a read gives that was not ordered. The read is given its place after
+    /// the first batch that fits: places of later operations are bounded by it, so the earliest is best.
     pub(crate) fn read(&mut self, client: ClientId, operation: &[u8], result: &[u8]) {
         let before = self.began.remove(&client).unwrap_or_default();
         let end = self.end();

@@ -172,8 +172,8 @@ fn timeline(plan: &Plan, random: &mut Random) -> Vec<Fault> {
 }
 
 /// Some processes that die have more bad luck: while they are down or soon after they are back, the power fails, and
-/// their disks are slow all that time, so that there is something to lose. Some with slow disks die for a moment, so that
-/// what they had not synced still matters to the others when they are back.
+/// their disks are slow all that time, so that there is something to lose. Some with slow disks die for a moment, so
+/// that what they had not synced still matters to the others when they are back.
 fn fail_again(plan: &mut Plan) {
     let random = &mut Random::new(plan.seed, "power", 0);
     let mut failures = Vec::new();

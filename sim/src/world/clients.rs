@@ -210,8 +210,8 @@ impl World<'_> {
         }
     }
 
-    /// Read-only requests arrive: those that prove themselves and are reads go to the executor, before or behind what it
-    /// has to do.
+    /// Read-only requests arrive: those that prove themselves and are reads go to the executor, before or behind what
+    /// it has to do.
     pub(super) fn on_reads(&mut self, to: usize, table: &RequestTable) {
         let Some(table) = self.prover.admit(table, self.replicas[to].id) else { return };
         let reads: Vec<usize> = (0..table.len()).filter(|&index| is_read(table.operation(index))).collect();
