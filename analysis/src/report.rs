@@ -229,7 +229,8 @@ pub struct Stage {
     pub name: String,
     /// The core that its thread is pinned to, if any.
     pub core: Option<usize>,
-    /// Share of the time that it worked, percent.
+    /// Share of the measured window that it worked, percent; since its start, of a replica that did not answer at the
+    /// window's edges.
     pub busy_percent: f64,
     /// 99th percentile of its input queue, batches.
     pub queue_p99: u64,

@@ -21,6 +21,7 @@ use super::drive::{Driven, WindowCpu};
 use super::fleet::{Fleet, Member, PROCESS_EXIT};
 use super::machine::environment;
 use super::setup::Setup;
+use super::stages;
 use crate::scenario::Scenario;
 
 /// The report of a run.
@@ -276,6 +277,11 @@ fn batches(told: &Told) -> Batches {
 fn replicas(answers: &[Answer], window: &WindowCpu) -> Vec<Replica> {
     let told = (0..).zip(answers).map(|(id, answer)| replica(id, answer));
     let with_threads = told.enumerate().map(|(index, mut replica)| {
+        let [begin, end] = window.stages.each_ref().map(|edge| edge.get(index).and_then(Option::as_ref));
+        for stage in &mut replica.stages {
+            // Who did not answer then is told of since its start.
+            stage.busy_percent = stages::busy_percent(begin, end, &stage.name).unwrap_or(stage.busy_percent);
+        }
         let threads = window.threads.get(index).map(Vec::as_slice).unwrap_or_default();
         replica.threads = threads.iter().filter_map(|thread| of_stages(thread, &replica.stages)).collect();
         replica

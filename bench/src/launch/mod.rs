@@ -1,7 +1,7 @@
 //! The launcher of `hippodrome run` and `stress`: a whole cluster and its load as processes on this machine.
 //!
 //! In the order of a run: [setup] (directory, keys, ports), [audience] (who is told how it goes), [fleet] (replicas:
-//! start, watch, stop), [drive] (the load generator, second by second) beside [hostile] clients, [collect] (what
+//! start, watch, stop), [drive] (the load generator, second by second, and how busy [stages] were meanwhile) beside [hostile] clients, [collect] (what
 //! replicas say when it has ended), [attribute] (where the time of operations went), [assemble] (evidence, verdict,
 //! report). Beside the load [timeline] plays a scenario, by [faults] (what can be done to replicas), [links] (and to
 //! what is between them) and [watcher] (the replicas' views). They stand on [process] (children that never outlive us)
@@ -35,6 +35,7 @@ mod links;
 mod machine;
 mod process;
 mod setup;
+mod stages;
 mod timeline;
 mod watcher;
 
