@@ -2,7 +2,7 @@
 //!
 //! [document] says what is on a page apart from how it looks; `run` makes one from the files of a run, `sweep`,
 //! `comparison` and `search` from those of many runs, with charts made of `option`s for Apache ECharts and of the
-//! figures that are [shown](crate::shown) for many runs. `html` and `text` write it down; `svg` draws its charts
+//! figures that are `shown` for many runs. `html` and `text` write it down; `svg` draws its charts
 //! without a browser. Nothing but result files goes in, and the page loads nothing: its code, style and figures are
 //! within it.
 

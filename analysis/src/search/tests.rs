@@ -52,12 +52,12 @@ fn found_by(cluster: &mut Cluster, around: f64, limit_s: f64, lead: u32) -> (Fou
 }
 
 /// Objectives that are met up to 95, 90, 80 and 70 % of the capacity, and calibrations that were off by up to 60 %. In
-/// most trials, at least 19 of 20, what was found lies within 10 % of the truth.
+/// almost all trials, at least 99 of 100, what was found lies within 10 % of the truth.
 #[test]
 fn the_same_rate_is_found_again_despite_noise() {
-    for (noise, worst) in [((0.0, 0.0), 0), ((0.01, 0.05), 4), ((0.02, 0.1), 20)] {
+    for (noise, worst) in [((0.0, 0.0), 0), ((0.01, 0.05), 1), ((0.02, 0.1), 4)] {
         let mut far = 0;
-        let mut most = 0;
+        let mut all = Vec::new();
         for trial in 0..400 {
             let random = Xoshiro256PlusPlus::seed_from_u64(trial);
             let mut cluster = Cluster { random, capacity: 100_000.0, noise };
@@ -69,10 +69,12 @@ fn the_same_rate_is_found_again_despite_noise() {
             assert!((high / low - 1.05).abs() < 1e-9, "they lie apart by the resolution: {found:?}");
             let middle = (low * high).sqrt();
             far += u32::from((middle / truth - 1.0).abs() > 0.1);
-            most = most.max(runs);
+            all.push(runs);
         }
         assert!(far <= worst, "with noise {noise:?}, {far} of 400 lie further than 10 % from the truth");
-        assert!(most <= 60, "with noise {noise:?}, up to {most} runs");
+        all.sort_unstable();
+        let (median, most) = (all[200], all[399]);
+        assert!(median <= 40 && most < RUNS_MAX, "with noise {noise:?}: median {median} runs, up to {most}");
     }
 }
 
