@@ -168,8 +168,7 @@ pub enum Kind {
 /// # Errors
 /// If it holds no results; what would be some is named.
 pub fn kind(directory: &Path) -> Result<Kind, ResultsError> {
-    let marks =
-        [(SWEEP, Kind::Sweep), (COMPARISON, Kind::Comparison), (SEARCH, Kind::Search), (REPORT, Kind::Run)];
+    let marks = [(SWEEP, Kind::Sweep), (COMPARISON, Kind::Comparison), (SEARCH, Kind::Search), (REPORT, Kind::Run)];
     if let Some((_, kind)) = marks.into_iter().find(|(name, _)| directory.join(name).exists()) {
         return Ok(kind);
     }

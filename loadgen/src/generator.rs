@@ -1,8 +1,8 @@
 //! The load generator: connects, drives the load on its threads, and merges what they measured.
 
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -254,7 +254,8 @@ fn all_missed(late: usize) -> Search {
         reasons: vec!["late, or slow".into()],
         ..Run::default()
     };
-    let mut search = Search { complete: true, confirmations: 1, runs: (1..=10).map(run).collect(), ..Search::default() };
+    let mut search =
+        Search { complete: true, confirmations: 1, runs: (1..=10).map(run).collect(), ..Search::default() };
     search.conclude(Found { confirmed: None, refuted: Some(Confirmed { rate: 1.0, runs: 5, met: 0 }) });
     search
 }

@@ -51,7 +51,8 @@ fn of_run(directory: &Path, arguments: &RooflineArgs) -> Result<(), Failure> {
         return Err(Failure::Usage(error));
     }
     if results::kind(directory).map_err(Failure::usage)? != Kind::Run {
-        let allowed = "that of one run, which holds report.json (a sweep, a comparison and a search have them under runs)";
+        let allowed =
+            "that of one run, which holds report.json (a sweep, a comparison and a search have them under runs)";
         return Err(Failure::value("DIR", directory.display(), allowed));
     }
     let report = results::read_report(directory).map_err(Failure::usage)?;

@@ -252,7 +252,10 @@ impl Experiment {
             Point::new(&self.base, settings, adjusted)
         });
         let points: Vec<Point> = points.collect::<anyhow::Result<_>>()?;
-        ensure!(!points.is_empty(), "every combination is excluded: nothing is left to run; allowed: at least one that is not");
+        ensure!(
+            !points.is_empty(),
+            "every combination is excluded: nothing is left to run; allowed: at least one that is not"
+        );
         for (index, point) in points.iter().enumerate() {
             if let Some(same) = points[..index].iter().find(|other| other.options == point.options) {
                 bail!("'{}' and '{}' are the same run; allowed: each once", same.label(), point.label());

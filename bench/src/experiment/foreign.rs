@@ -40,8 +40,7 @@ impl Binary {
         // A path that holds wherever it runs, also one without a directory in front of it.
         let absolute = std::path::absolute(path).with_context(|| path.display().to_string()).map_err(Failure::Usage)?;
         let output = Command::new(&absolute).arg("--version").stdin(Stdio::null()).output();
-        let output =
-            output.map_err(|error| Failure::value(option, path.display(), format!("{allowed} ({error})")))?;
+        let output = output.map_err(|error| Failure::value(option, path.display(), format!("{allowed} ({error})")))?;
         let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if !output.status.success() || !version.starts_with("hippodrome ") {
             return Err(Failure::value(option, path.display(), allowed));

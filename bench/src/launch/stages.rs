@@ -77,7 +77,9 @@ mod tests {
         assert_eq!(busy(Some(&begin), Some(&end)), Some(80.0));
         // Another process has taken its place within the window.
         assert_eq!(busy(Some(&begin), Some(&counted_at(2, 3 * S, 4 * S))), Some(75.0));
-        for (begin, end) in [(None, Some(&end)), (Some(&begin), None), (Some(&end), Some(&end)), (Some(&end), Some(&begin))] {
+        for (begin, end) in
+            [(None, Some(&end)), (Some(&begin), None), (Some(&end), Some(&end)), (Some(&end), Some(&begin))]
+        {
             assert_eq!(busy(begin, end), None);
         }
         assert_eq!(busy_percent(Some(&begin), Some(&end), "egress"), None);

@@ -124,8 +124,7 @@ fn along_option(varied: &Varied, lines: &[Line<'_>], shown: &Shown) -> Value {
         let colour = format!("@c{}", index % 7);
         // Past seven lines colours come again, with another stroke.
         let stroke = if index < 7 { "solid" } else { "dashed" };
-        let known: Vec<_> =
-            line.points.iter().filter_map(|(place, point)| Some((*place, shown.of(point)?))).collect();
+        let known: Vec<_> = line.points.iter().filter_map(|(place, point)| Some((*place, shown.of(point)?))).collect();
         values.extend(known.iter().flat_map(|(_, s)| [s.lowest, s.highest]));
         let data: Vec<Value> = known.iter().map(|(place, s)| json!([at(*place), s.median])).collect();
         let whiskers: Vec<Value> = known.iter().map(|(place, s)| json!([at(*place), s.lowest, s.highest])).collect();

@@ -117,7 +117,10 @@ fn expected(key: &str, value: &str) -> anyhow::Result<(String, Value)> {
         return Ok((name, Value::String(value.to_owned())));
     };
     let options = serde_json::to_value(point::options([&setting])?).context("options")?;
-    let found = options.get(&name).cloned().ok_or_else(|| anyhow!("{key}: runs do not record it; allowed: options of hippodrome run"))?;
+    let found = options
+        .get(&name)
+        .cloned()
+        .ok_or_else(|| anyhow!("{key}: runs do not record it; allowed: options of hippodrome run"))?;
     Ok((name, found))
 }
 
@@ -210,7 +213,10 @@ mod tests {
         std::fs::create_dir(home.path().join("empty")).unwrap();
         report(&home.path().join("one"), json!({ "auth": "mac" }));
         for (text, parts) in [
-            (path("none"), &["none", "No such file", "allowed: a run's results directory, which holds report.json"][..]),
+            (
+                path("none"),
+                &["none", "No such file", "allowed: a run's results directory, which holds report.json"][..],
+            ),
             (path("empty"), &["empty", "there is no run in it; allowed: a run's results"]),
             (path("one:auth=none"), &["one:auth=none", "no run has auth=none; allowed: what its runs have: auth=mac"]),
             (path("one:wings=2"), &["no run has wings=2; allowed: what its runs have: wings not recorded"]),
