@@ -89,6 +89,23 @@ fn runs_that_say_nothing_of_their_rate_end_a_search() {
     assert!(stderr.contains("says nothing of its rate") && stderr.contains("debug build"), "{stderr}");
 }
 
+/// No rate was met: by whose fault decides how it ends.
+#[test]
+fn a_late_load_generator_makes_a_search_inconclusive() {
+    let results = concat!(env!("CARGO_MANIFEST_DIR"), "/../analysis/testdata/pages/search/search.json");
+    let mut search: Value = serde_json::from_str(&fs::read_to_string(results).unwrap()).unwrap();
+    search["found"]["confirmed"] = Value::Null;
+    for (late, expected) in [(false, 1), (true, 4)] {
+        for run in search["runs"].as_array_mut().unwrap() {
+            (run["met"], run["generator_late"]) = (false.into(), late.into());
+        }
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("search.json"), search.to_string()).unwrap();
+        let (code, _, stderr) = outcome(&hippodrome(directory.path(), &["report", "."]).output().unwrap());
+        assert_eq!(code, Some(expected), "late: {late}: {stderr}");
+    }
+}
+
 #[test]
 fn what_can_not_be_searched_for_is_refused_before_anything_is_made() {
     let directory = tempfile::tempdir().unwrap();
