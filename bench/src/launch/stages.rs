@@ -69,14 +69,15 @@ mod tests {
         Counted { pid, stages: vec![stage] }
     }
 
-    /// Idle for 90 s, then busy for 8 of 10 s, then idle again: since its start it worked 7 % of the time.
+    /// Idle for 90 s, then busy for 8 of 10 s, then idle again: since its start it worked 8 % of the time, or less.
     #[test]
     fn what_lies_outside_of_the_window_does_not_count() {
-        let (begin, end) = (counted_at(1, 0, 90 * S), counted_at(1, 8 * S, 100 * S));
+        let (begin, end, other) =
+            (counted_at(1, 0, 90 * S), counted_at(1, 8 * S, 100 * S), counted_at(2, 3 * S, 4 * S));
         let busy = |begin, end| busy_percent(begin, end, "order");
         assert_eq!(busy(Some(&begin), Some(&end)), Some(80.0));
         // Another process has taken its place within the window.
-        assert_eq!(busy(Some(&begin), Some(&counted_at(2, 3 * S, 4 * S))), Some(75.0));
+        assert_eq!(busy(Some(&begin), Some(&other)), Some(75.0));
         for (begin, end) in
             [(None, Some(&end)), (Some(&begin), None), (Some(&end), Some(&end)), (Some(&end), Some(&begin))]
         {
