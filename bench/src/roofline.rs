@@ -117,8 +117,7 @@ struct Sample {
 
 impl Sample {
     fn new(options: &RunOptions, nodes: &Nodes, requests: usize) -> Self {
-        // What a workload's operations and results are made of differs from one to the next: of those the least is
-        // taken.
+        // What a workload's operations and results are made of differs from one to the next: of those the least is taken.
         let (request_bytes, reply_bytes) = match options.cluster.app {
             App::Null => (options.load.request_bytes.0, options.cluster.reply_bytes.0),
             App::Kv => (0, 0),

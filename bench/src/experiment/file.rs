@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::point::{self, Point, Setting};
-use crate::{config, shipped};
+use crate::config;
 
 /// How often each point runs, unless something else is said.
 pub(crate) const REPEATS: u32 = 3;
@@ -131,7 +131,7 @@ impl Experiment {
     /// # Errors
     /// Names the file, the key, its value and what is allowed.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        shipped::read(path, Self::parse)
+        crate::shipped::read(path, Self::parse)
     }
 
     /// Reads an experiment.
@@ -140,7 +140,7 @@ impl Experiment {
     /// Names the key, its value and what is allowed.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let file: File = toml::from_str(text)?;
-        shipped::check_name(&file.name)?;
+        crate::shipped::check_name(&file.name)?;
         let repeats = file.repeats.map_or(Ok(REPEATS), |n| {
             u32::try_from(n)
                 .ok()
