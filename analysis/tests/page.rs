@@ -144,8 +144,7 @@ fn a_run_is_told_in_the_words_of_its_summary() {
     assert!(remark.contains(&format!("{:.0} % of what the run took", told.percent)), "{remark}");
 }
 
-/// What strategies of reads, replies and dissemination did is told: in the sentence, in tables, in the row for
-/// programs.
+/// What strategies of reads, replies and dissemination did is told: in the sentence, in tables, in the row for programs.
 #[test]
 fn reads_replies_and_dissemination_are_told() {
     let changed = edited("run", results::REPORT, |report| {
