@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::bodies::{Kept, Pairing};
-use super::suspicion::principal_of;
+use super::distrust::principal_of;
 use super::transitions::{Event, Phase};
 use super::{Pbft, Turn};
 use crate::protocol::message::{DigestPrePrepare, Verdict};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::distrust::principal_of;
 use super::log::Place;
 use super::slot::Slot;
-use super::suspicion::principal_of;
 use super::transitions::{Event, Phase};
 use super::votes::Votes;
 use super::{Pbft, Turn};

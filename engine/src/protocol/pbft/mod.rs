@@ -4,19 +4,23 @@
 //! In data-path order: `primary` (admission and proposals), `vouched` (requests that only backups can prove), `bodies` and
 //! `announced` (requests that clients send to everybody, and pre-prepares by their digests), `backup` (the three phases,
 //! at every replica), `checkpoint` (states that are shared, and the low watermark), `repair` (the status exchange),
-//! `transfer` (the state itself, for whoever is beyond repair). They work on the `log`, a ring of `slot`s whose phases
-//! follow one table of `transitions`; `votes` counts them, `early` keeps messages that are one window ahead, and
-//! `gathering` the chunks of a state.
+//! `transfer` (the state itself, for whoever is beyond repair), `takeover` (what becomes of the log then), `wishes` (the side
+//! of those that have the state). They work on the `log`, a ring of `slot`s whose phases follow one table of
+//! `transitions`; `votes` counts them, `early` keeps messages that are one window ahead, and `gathering` the chunks of a
+//! state.
 //!
-//! What replaces a primary: `suspicion` (when it has had its time), `slowness` (whether it is late all the same),
-//! `views` (the view change), `decision` (what a new view starts from, a pure function), `past` (what was voted for in
-//! earlier views). `recovery` goes on from what a replica made durable.
+//! What replaces a primary: `suspicion` (when it has had its time), `awaited` (the requests that it is to order),
+//! `slowness` (whether it is late all the same), `distrust` (clients that stop one primary after the other), `views` (the
+//! view change), `decision` (what a new view starts from, a pure function), `past` (what was voted for in earlier views).
+//! `recovery` goes on from what a replica made durable.
 
 mod announced;
+mod awaited;
 mod backup;
 mod bodies;
 mod checkpoint;
 mod decision;
+mod distrust;
 mod early;
 mod gathering;
 mod log;
@@ -27,11 +31,13 @@ mod repair;
 mod slot;
 mod slowness;
 mod suspicion;
+mod takeover;
 mod transfer;
 mod transitions;
 mod views;
 mod votes;
 mod vouched;
+mod wishes;
 
 #[cfg(test)]
 mod tests;

@@ -280,7 +280,7 @@ impl Pbft {
         for own in lacking.filter(|own| own.sequence.0 <= reach) {
             turn.send(to, Message::Checkpoint(own));
         }
-        let wished = self.transfer.wished_by(to);
+        let wished = self.transfer.wishes.of(to);
         let beyond = self.checkpoints.own_above(SequenceNumber(reach));
         for own in beyond.filter(|own| own.sequence == low || own.sequence == wished) {
             turn.send(to, Message::Checkpoint(own));

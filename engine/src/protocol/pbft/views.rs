@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::decision::{Decision, decide, is_well_formed};
-use super::suspicion::principal_of;
+use super::distrust::principal_of;
 use super::transitions::Phase;
 use super::votes::set_of;
 use super::{Pbft, Turn};

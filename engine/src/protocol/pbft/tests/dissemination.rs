@@ -203,7 +203,7 @@ fn requests_that_prove_themselves_to_some_only_wait_for_vouchers_and_are_held_ag
     stopped.hear(0, by_digests(1, &batch));
     stopped.hear_as(0, pre_prepare(1, &batch), false);
     stopped.end_view();
-    let accused = [0, 1].map(|client| stopped.core.suspicion.is_accused(client));
+    let accused = [0, 1].map(|client| stopped.core.suspicion.accusers.is_accused(client));
     assert_eq!(accused, [true, false]);
     assert_eq!(backup.hear(2, prepare(1, &batch)), [broadcast(prepare(1, &batch)), broadcast(commit(1, &batch))]);
 }
@@ -238,7 +238,7 @@ fn a_body_that_a_replica_brings_early_shields_no_client_whose_proofs_do_not_hold
     let again = backup.hear_as(0, pre_prepare(1, &batch), false);
     assert_eq!(again, ignored(Ignored::DuplicatePrePrepare), "it has said all it has to say");
     backup.end_view();
-    let accused = [0, 1].map(|client| backup.core.suspicion.is_accused(client));
+    let accused = [0, 1].map(|client| backup.core.suspicion.accusers.is_accused(client));
     assert_eq!(accused, [true, false]);
 }
 
