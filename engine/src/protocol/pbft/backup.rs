@@ -11,7 +11,7 @@ use super::{Pbft, Turn};
 use crate::protocol::message::{PrePrepare, Signature, Verdict, Vote};
 use crate::protocol::planted::Planted;
 use crate::protocol::{Authentic, Execution, Ignored, Message, Output, Record};
-use crate::requests::{Batch, Proofs};
+use crate::requests::Batch;
 use crate::types::{ReplicaId, SequenceNumber};
 
 impl Pbft {
@@ -95,13 +95,12 @@ impl Pbft {
             slot.batch = Some(Arc::clone(batch));
             slot.stamps.received = turn.now;
             if !authentic {
-                slot.enter(Event::Hold, turn.now);
-                // A primary that was started anew has its batches without proofs: that says nothing of the clients.
-                if batch.requests.proofs != Proofs::None {
-                    slot.unproven.clone_from(&verdict.unproven);
-                }
+                slot.hold(batch, verdict, turn.now);
             }
             self.suspicion.note_proposed(sequence, self.log.committed, turn.now);
+            if !authentic {
+                self.pair_unproven(sequence, batch, turn);
+            }
         }
         if authentic {
             self.accept(sequence, turn);
