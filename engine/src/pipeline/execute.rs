@@ -1,6 +1,5 @@
 //! The execute stage: applies committed batches in order and answers clients.
 
-use std::sync::Arc;
 use std::sync::mpsc::Receiver as Queries;
 use std::vec::IntoIter;
 
@@ -14,8 +13,9 @@ use crate::pipeline::clock::Clock;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::order::{Feedback, Work, phase_histogram, phase_report};
 use crate::pipeline::stage::{Counts, Stage, count_many};
+use crate::pipeline::verify::VerifiedReads;
 use crate::protocol::{Execution, Stamps};
-use crate::requests::{ReplyTable, RequestTable};
+use crate::requests::ReplyTable;
 use crate::sampling::{ExecutionNote, Notes, Sampling, take_answered};
 use crate::types::{ClientId, NodeId, Time, Timestamp, View};
 
@@ -40,7 +40,7 @@ pub struct Answers {
 #[derive(Default)]
 pub struct ReadLinks {
     /// One from each verify stage.
-    pub input: Vec<Receiver<Arc<RequestTable>>>,
+    pub input: Vec<Receiver<VerifiedReads>>,
     /// Told by the order stage.
     pub reached: Reached,
 }
@@ -59,8 +59,8 @@ pub struct Execute {
     reads: ReadLinks,
     /// Whose reads are next.
     next_read: usize,
-    /// The table of reads that the last step has not come to the end of, and the first row that it has not answered.
-    read_in_hand: Option<(Arc<RequestTable>, usize)>,
+    /// The reads that the last step has not come to the end of, and the first row that it has not answered.
+    read_in_hand: Option<(VerifiedReads, usize)>,
     /// What is left of the item that was taken last.
     in_hand: IntoIter<Work>,
     feedback: Sender<Vec<Feedback>>,
@@ -146,29 +146,30 @@ impl Execute {
             if bytes >= REPLIES_PER_STEP_BYTES || rows_left == 0 || self.is_stalled() {
                 break;
             }
-            let Some((table, first)) = self.read_in_hand.take().or_else(|| self.receive_reads()) else { break };
+            let Some((reads, first)) = self.read_in_hand.take().or_else(|| self.receive_reads()) else { break };
             any = true;
+            let table = &reads.table;
             let rows = first..table.len().min(first + rows_left);
             let bytes_left = REPLIES_PER_STEP_BYTES - bytes;
             let view = self.reads.reached.view();
-            let (next, read) = self.executor.query_some(view, &table, rows, bytes_left, &mut self.done);
+            let (next, read) = self.executor.query_some(view, table, rows, bytes_left, &mut self.done);
             self.hand_on();
             bytes += read;
             rows_left -= next - first;
             if next < table.len() {
-                self.read_in_hand = Some((table, next));
+                self.read_in_hand = Some((reads, next));
             }
         }
         any
     }
 
     /// The next table of reads, from each link in turn.
-    fn receive_reads(&mut self) -> Option<(Arc<RequestTable>, usize)> {
+    fn receive_reads(&mut self) -> Option<(VerifiedReads, usize)> {
         let links = self.reads.input.len();
         for _ in 0..links {
             self.next_read = (self.next_read + 1) % links;
-            if let Some(table) = self.reads.input[self.next_read].receive() {
-                return Some((table, 0));
+            if let Some(reads) = self.reads.input[self.next_read].receive() {
+                return Some((reads, 0));
             }
         }
         None
@@ -355,14 +356,16 @@ impl Stage for Execute {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::mpsc::channel;
 
     use super::*;
     use crate::app::null::Null;
-    use crate::auth::testing::table;
+    use crate::auth::testing::{cluster, keyring, table};
     use crate::execute::ExecutorConfig;
     use crate::limits::{REPLIES_UNDER_WAY_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX};
-    use crate::requests::Batch;
+    use crate::pipeline::credit::Credit;
+    use crate::requests::{Batch, RequestTable};
     use crate::ring::doorbell::Doorbell;
     use crate::ring::ring;
     use crate::types::{ReplicaId, SequenceNumber};
@@ -370,6 +373,17 @@ mod tests {
     fn link<T>() -> (Sender<T>, Receiver<T>) {
         let (producer, consumer) = ring(256);
         (Sender::new(producer, Doorbell::parker().0), Receiver::new(consumer))
+    }
+
+    /// Credit that nothing has been taken of.
+    fn credit() -> Credit {
+        Credit::new(&keyring(&cluster("mac", 4, &[4]), 0), 1)
+    }
+
+    /// Reads of node 4, on credit.
+    fn reads_on(credit: &Credit, table: RequestTable) -> VerifiedReads {
+        credit.take(NodeId(4), 7);
+        VerifiedReads { table: Arc::new(table), loan: credit.lend(NodeId(4), 7) }
     }
 
     /// Reads without end, and batches behind them: both get on in every step.
@@ -388,10 +402,10 @@ mod tests {
         let (mut reads, input_of_reads) = link();
         let links = ReadLinks { input: vec![input_of_reads], reached: Reached::default() };
         let mut execute = Execute::new(executor, Clock::start(), input, feedback, answers, queries).reading(links);
-        let table = Arc::new(table(&[(0, 1, Vec::new())]));
-        (0..256).for_each(|_| reads.send(Arc::clone(&table)));
+        let (credit, table) = (credit(), table(&[(0, 1, Vec::new())]));
+        (0..256).for_each(|_| reads.send(reads_on(&credit, table.clone())));
         for sequence in 1..=64 {
-            let batch = Batch::new(table.as_ref().clone());
+            let batch = Batch::new(table.clone());
             let sequence = SequenceNumber(sequence);
             work.send(vec![Work::Execute(Execution { sequence, view: View(0), batch, stamps: Stamps::default() })]);
         }
@@ -399,6 +413,7 @@ mod tests {
             assert!(execute.step(Time(0)));
             assert_eq!(execute.executor.executed(), SequenceNumber(16 * step));
             assert_eq!(execute.executor.counters().reads, 4 * step);
+            assert_eq!(u64::from(credit.taken(NodeId(4))), 7 * (256 - 4 * step), "of what is answered");
         }
         let of_reads = std::iter::from_fn(|| answered.receive()).flatten().filter(|answers| answers.reads).count();
         assert_eq!(of_reads, 16);
@@ -423,7 +438,8 @@ mod tests {
             let links = ReadLinks { input: vec![input_of_reads], reached: Reached::default() };
             let mut execute = Execute::new(executor, Clock::start(), input, feedback, answers, queries).reading(links);
             let scans: Vec<(u32, u64, Vec<u8>)> = (1..=rows as u64).map(|number| (0, number, Vec::new())).collect();
-            reads.send(Arc::new(table(&scans)));
+            let credit = credit();
+            reads.send(reads_on(&credit, table(&scans)));
 
             let mut read = Vec::new();
             let mut steps = 0;
@@ -441,6 +457,7 @@ mod tests {
                 let before = read.len();
                 read.extend(of_step.into_iter().flat_map(|answers| answers.replies.timestamps));
                 assert!((1..=READS_PER_STEP_MAX).contains(&(read.len() - before)), "in step {steps}");
+                assert_eq!(credit.taken(NodeId(4)) == 0, read.len() == rows, "credit comes back with the last answer");
                 if steps == 1 {
                     assert!(read.len() < rows);
                     let batch = Batch::new(table(&[(1, 1, Vec::new())]));
