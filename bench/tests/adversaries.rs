@@ -14,6 +14,7 @@ const BACKUPS: &[&str] = &[
     "3:silent",
     "3:slow,3:wrong-digest,3:wrong-reply",
     "3:equivocate,3:withhold-body,3:lying-checkpoint,3:lying-state,3:partial-authenticator",
+    "3:early-body",
     "3:flood,3:stale-view",
     "3:random",
     "3:corrupt-mac",

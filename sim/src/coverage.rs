@@ -47,6 +47,8 @@ pub struct Coverage {
     pub by_digests: u64,
     /// Those that honest primaries sent whole to a replica that lacked some of their requests.
     pub supplied: u64,
+    /// Bodies that Byzantine replicas sent to all, before anybody had asked for them.
+    pub early_bodies: u64,
     /// How often replicas took over a state.
     pub states_installed: u64,
     /// Those states that came in more than one chunk.

@@ -48,6 +48,8 @@ pub struct Found {
     pub by_digests: u64,
     /// Those in which a replica lacked requests of such a batch and was sent them.
     pub supplied: u64,
+    /// Those in which a Byzantine replica sent bodies before anybody had asked for them.
+    pub early_bodies: u64,
     /// Those in which a replica took over a state.
     pub transfers: u64,
     /// Those in which it did so chunk by chunk.
@@ -66,10 +68,12 @@ pub struct Found {
     pub fell_back: u64,
     /// Those in which results came as digests.
     pub digested: u64,
-    /// Those whose liveness was not judged: see [`Coverage::unjudged`].
-    pub unjudged: u64,
+    /// Those whose liveness was not judged, ascending: see [`Coverage::unjudged`].
+    pub unjudged: Vec<u64>,
     /// How long clusters took to recover once the network had healed.
     pub recoveries: Vec<Recovery>,
+    /// The longest of them, in nanoseconds, and its seed.
+    pub slowest: Option<(u64, u64)>,
     /// Everything that the runs met, added up.
     pub total: Coverage,
 }
@@ -96,6 +100,7 @@ impl Found {
             (&mut self.prepared_twice, met.prepared_told_again > 0),
             (&mut self.by_digests, met.by_digests > 0),
             (&mut self.supplied, met.supplied > 0),
+            (&mut self.early_bodies, met.early_bodies > 0),
             (&mut self.transfers, met.states_installed > 0),
             (&mut self.chunked, met.states_of_chunks > 0),
             (&mut self.ahead, met.went_ahead > 0),
@@ -105,13 +110,14 @@ impl Found {
             (&mut self.read_only, met.reads > 0),
             (&mut self.fell_back, met.reads_fallen_back > 0),
             (&mut self.digested, met.digests > 0),
-            (&mut self.unjudged, met.unjudged),
         ] {
             *seeds += u64::from(has);
         }
+        self.unjudged.extend(met.unjudged.then_some(seed));
         #[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
         let recovery = |ns| Recovery { ns, view_timeouts: ns as f64 / met.view_timeout_ns.max(1) as f64 };
         self.recoveries.extend(met.recovery_ns.map(recovery));
+        self.slowest = self.slowest.max(met.recovery_ns.map(|ns| (ns, seed)));
         self.add_up(met);
     }
 
@@ -135,6 +141,7 @@ impl Found {
             (&mut total.null_requests, met.null_requests),
             (&mut total.by_digests, met.by_digests),
             (&mut total.supplied, met.supplied),
+            (&mut total.early_bodies, met.early_bodies),
             (&mut total.states_installed, met.states_installed),
             (&mut total.states_of_chunks, met.states_of_chunks),
             (&mut total.went_ahead, met.went_ahead),
@@ -204,5 +211,6 @@ pub fn hunt(hunt: Hunt, progress: &(dyn Fn(u64, usize) -> bool + Sync)) -> Found
     });
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.violations.sort_by_key(|(seed, _)| *seed);
+    found.unjudged.sort_unstable();
     found
 }

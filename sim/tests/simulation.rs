@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
@@ -42,6 +43,37 @@ fn all_strategies_together_pass() {
     assert!(by_digests > 0 && digests > 0 && reads > 0, "{by_digests}, {digests}, {reads}");
 }
 
+/// A client proves its requests to some replicas only, and a backup brings their bodies before anybody asks for them and
+/// prepares nothing: neither may keep correct clients from their answers.
+#[test]
+fn early_bodies_hide_no_missing_proofs() {
+    let mut harmful = 0;
+    for seed in 0..SEEDS / 2 {
+        let faulty = Faulty {
+            replica: 3,
+            kinds: vec![Kind::EarlyBody],
+            twins: false,
+            mutate_permille: 0,
+            false_state: false,
+            stale_reads: false,
+        };
+        let plan = Plan {
+            replicas: 4,
+            dissemination: Dissemination::Digest,
+            signed_requests: false,
+            hostile: vec![Hostile { kind: HostileKind::Partial, every_ns: 20_000_000 }],
+            faulty: vec![faulty],
+            timeline: Vec::new(),
+            ..Plan::draw(seed)
+        };
+        let outcome = run(&plan, None, false);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        assert!(!outcome.coverage.unjudged && outcome.coverage.early_bodies > 0, "seed {seed}");
+        harmful += outcome.coverage.hostile_requests;
+    }
+    assert!(harmful > 0, "clients prove everything to everybody");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..12 {
@@ -71,10 +103,11 @@ fn what_is_promised_is_met() {
         ("reads that a quorum answered", found.read_only),
         ("reads that fell back", found.fell_back),
         ("digests", found.digested),
+        ("bodies before anybody asks for them", found.early_bodies),
     ] {
         assert!(seeds > 0, "{what} in none of {SEEDS} seeds");
     }
-    assert_eq!(found.unjudged, 0, "seeds not judged for liveness");
+    assert_eq!(found.unjudged, [], "seeds not judged for liveness");
 }
 
 #[test]

@@ -269,6 +269,13 @@ impl<'a> World<'a> {
         }
         if self.replicas[at].is_honest() {
             self.cover(at, before, after, &outputs);
+        } else {
+            // Whoever is asked for one sends it to who has asked.
+            let to_all = |output: &&Output| match output {
+                Output::Broadcast(message) => matches!(**message, Message::Body(_)),
+                _ => false,
+            };
+            self.coverage.early_bodies += outputs.iter().filter(to_all).count() as u64;
         }
         self.coverage.states_installed += after.states_installed.saturating_sub(before.states_installed);
         self.emit(at, outputs);
