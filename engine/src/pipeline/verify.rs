@@ -21,7 +21,7 @@ use crate::pipeline::verify::clients::{Clients, Origin, Pending};
 use crate::pipeline::verify::origins::Origins;
 use crate::protocol::message::{PrePrepare, Signature, Verdict};
 use crate::protocol::{Authentic, Ignored, Input, Message};
-use crate::requests::{Proofs, RequestTable};
+use crate::requests::RequestTable;
 use crate::sampling::{Notes, RequestNote, Sampling};
 use crate::types::{ClientId, NodeId, ReplicaId, SequenceNumber, Time, View};
 use crate::wire::{Decoded, Decoder, Frame, FrameKind};
@@ -348,7 +348,7 @@ impl Verify {
     fn input_of(&mut self, done: Pending) -> Option<Input> {
         let Pending { source, table, mut good, signature, .. } = done;
         let mut requests = Verdict::GOOD;
-        if matches!((source, &table.proofs), (Source::Forwards(_), Proofs::Tags { .. })) {
+        if matches!(source, Source::Forwards(_)) && table.proofs.columns() > 0 {
             requests.unproven = unproven(&table, &good);
             good.fill(true);
         }

@@ -77,6 +77,16 @@ named_option! {
 }
 
 named_option! {
+    /// What one authenticator of a client node covers.
+    Granularity, "auth-granularity" {
+        /// One request.
+        Request = "request",
+        /// A group of up to 64 requests that follow each other in a frame.
+        Frame = "frame",
+    }
+}
+
+named_option! {
     /// Which backend moves the bytes.
     TransportChoice, "transport" {
         /// `tokio-uring` if a probe shows that it works, else `epoll`.

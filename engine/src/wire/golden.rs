@@ -75,6 +75,22 @@ fn frames() -> BTreeMap<String, Bytes> {
             frames.insert(format!("{name}-{strategy}"), encode_message(&message, ReplicaId(2), &sealer));
         }
     }
+    frames.extend(frames_of_groups());
+    frames
+}
+
+/// The same two requests as one group, and a pre-prepare with the second of them alone.
+fn frames_of_groups() -> Vec<(String, Bytes)> {
+    let mut frames = Vec::new();
+    for strategy in ["mac", "ed25519"] {
+        let authentication = format!("{strategy}/frame");
+        let both = requests(&authentication);
+        frames.push((format!("requests-group-{strategy}"), encode_requests(&both, NodeId(4))));
+        let sealer = Sealer::new(keyring(&cluster(&authentication, 4, &[9]), 1));
+        let batch = Batch::new(both.select(&[1]));
+        let message = Message::PrePrepare(PrePrepare { view: View(5), sequence: SequenceNumber(77), batch });
+        frames.push((format!("pre-prepare-group-{strategy}"), encode_message(&message, ReplicaId(2), &sealer)));
+    }
     frames
 }
 
@@ -163,7 +179,9 @@ fn golden_bytes_decode() {
         reader.push(frame);
         let frame = reader.next_frame().unwrap().unwrap();
         let strategy = name.rsplit('-').next().unwrap_or_default();
-        let mut decoder = Decoder::new(&keyring(&cluster(strategy_or_mac(strategy), 4, &[9]), 2));
+        let granularity = if name.contains("-group-") { "/frame" } else { "" };
+        let strategy = &format!("{}{granularity}", strategy_or_mac(strategy));
+        let mut decoder = Decoder::new(&keyring(&cluster(strategy, 4, &[9]), 2));
         let sender = ReplicaId(frame.sender.0);
         match frame.kind {
             FrameKind::Hello | FrameKind::Welcome | FrameKind::Proof | FrameKind::Refusal => {}
@@ -188,6 +206,8 @@ fn the_layout_document_shows_the_golden_bytes_and_names_every_kind() {
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/wire.md")).unwrap();
     for name in [
         "requests-mac",
+        "requests-group-mac",
+        "pre-prepare-group-mac",
         "pre-prepare-mac",
         "digest-pre-prepare-mac",
         "prepare-mac",

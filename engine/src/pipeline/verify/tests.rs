@@ -299,6 +299,30 @@ fn forwarded_requests_whose_tags_do_not_hold_here_are_handed_on_and_marked() {
     assert_eq!(harness.refused(), []);
 }
 
+/// A tag that does not hold here may be of a group: then all of what is here of it is unproven, and nothing else.
+#[test]
+fn forwarded_groups_whose_tags_do_not_hold_here_are_handed_on_and_marked() {
+    let mut harness = Harness::among(&[100], "mac/frame", all());
+    let mut table = table(&(0..70).map(|client| (client, 1, vec![2])).collect::<Vec<_>>());
+    table.proofs = Sealer::new(keyring(&cluster("mac/frame", 4, &[100]), 4)).seal_requests(&table);
+    let Proofs::Groups(groups) = &table.proofs else { panic!("groups") };
+    let mut tags = groups.proofs().to_vec();
+    tags[usize::from(OWN.0) * 2 * crate::limits::TAG_BYTES] ^= 1;
+    table.proofs = Proofs::Groups(groups.clone().with_proofs(4, tags.into()));
+    let passed_on = table.select(&[3, 5, 66, 67]);
+    let sealer = Sealer::new(keyring(&cluster("mac/frame", 4, &[100]), 1));
+    let forward = encode_message(&Message::Forward(Arc::new(passed_on.clone())), OWN, &sealer);
+    let Some(Authentic { message: Message::Forward(kept), requests, .. }) = harness.message(&forward) else {
+        panic!("a forward")
+    };
+    assert_eq!((&*kept, &requests.unproven[..]), (&passed_on, &passed_on.clients[..2]));
+    // From its client itself what can not be proven is refused.
+    let inputs = harness.inputs(&[encode_requests(&table, NodeId(4))]);
+    let [Input::Requests(kept)] = &inputs[..] else { panic!("{inputs:?}") };
+    assert_eq!(**kept, table.select(&[64, 65, 66, 67, 68, 69]));
+    assert_eq!(harness.refused(), [("bad_request_proof", 64)]);
+}
+
 #[test]
 fn forwarded_requests_that_the_application_refuses_are_dropped_and_counted() {
     for strategy in Authentication::presets() {
