@@ -43,6 +43,10 @@ pub struct Coverage {
     pub reassigning_views: u64,
     /// Null requests that were executed, each counted once.
     pub null_requests: u64,
+    /// Frames of correct clients in which requests of several of them were proven as one group.
+    pub grouped: u64,
+    /// Batches that honest primaries proposed with a part of such a group.
+    pub parted: u64,
     /// Batches that honest primaries proposed by digests.
     pub by_digests: u64,
     /// Those that honest primaries sent whole to a replica that lacked some of their requests.

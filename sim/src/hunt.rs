@@ -44,6 +44,10 @@ pub struct Found {
     pub reassigning: u64,
     /// Those in which something prepared went through two view changes in a row.
     pub prepared_twice: u64,
+    /// Those in which several requests were proven as one group.
+    pub grouped: u64,
+    /// Those in which a batch was proposed with a part of such a group.
+    pub parted: u64,
     /// Those in which batches were proposed by digests.
     pub by_digests: u64,
     /// Those in which a replica lacked requests of such a batch and was sent them.
@@ -94,6 +98,8 @@ impl Found {
             (&mut self.view_changes, met.changed_view()),
             (&mut self.reassigning, met.reassigning_views > 0),
             (&mut self.prepared_twice, met.prepared_told_again > 0),
+            (&mut self.grouped, met.grouped > 0),
+            (&mut self.parted, met.parted > 0),
             (&mut self.by_digests, met.by_digests > 0),
             (&mut self.supplied, met.supplied > 0),
             (&mut self.transfers, met.states_installed > 0),
@@ -133,6 +139,8 @@ impl Found {
             (&mut total.prepared_told_again, met.prepared_told_again),
             (&mut total.reassigning_views, met.reassigning_views),
             (&mut total.null_requests, met.null_requests),
+            (&mut total.grouped, met.grouped),
+            (&mut total.parted, met.parted),
             (&mut total.by_digests, met.by_digests),
             (&mut total.supplied, met.supplied),
             (&mut total.states_installed, met.states_installed),

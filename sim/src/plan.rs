@@ -10,7 +10,7 @@ use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::execute::SNAPSHOT_CHUNK_BYTES;
 use hippodrome_engine::limits::HISTORY_BATCHES_MAX;
 use hippodrome_engine::quorum::Quorums;
-use hippodrome_engine::settings::options::{Batching, Dissemination, Reads, Replies};
+use hippodrome_engine::settings::options::{Batching, Dissemination, Granularity, Reads, Replies};
 use serde::{Deserialize, Serialize};
 
 mod draw;
@@ -33,6 +33,9 @@ pub struct Plan {
     pub checkpoint_interval: u64,
     /// When the primary closes a batch.
     pub batching: Batching,
+    /// Whether clients prove each request, or groups of them.
+    #[serde(default = "by_request")]
+    pub auth_granularity: Granularity,
     /// Whether clients send requests to the primary or to all.
     pub dissemination: Dissemination,
     /// How often replicas tell where they stand.
@@ -161,6 +164,10 @@ pub struct Faulty {
     /// It answers read-only requests as that honest replica would which is farthest behind.
     #[serde(default)]
     pub stale_reads: bool,
+}
+
+const fn by_request() -> Granularity {
+    Granularity::Request
 }
 
 const fn full() -> Replies {

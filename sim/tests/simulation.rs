@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 use hippodrome_engine::protocol::planted::Planted;
-use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
+use hippodrome_engine::settings::options::{Dissemination, Granularity, Reads, Replies};
 use hippodrome_sim::hunt::{Hunt, hunt};
 use hippodrome_sim::plan::{Disk, Fault, Faulty, Hostile, HostileKind, Plan, What};
 use hippodrome_sim::{mutants, run, shrink};
@@ -22,12 +22,13 @@ fn nothing_is_violated() {
     assert_eq!(found.violations, []);
 }
 
-/// Requests by digests, results by digests, and reads that are not ordered.
+/// Requests in groups and by digests, results by digests, and reads that are not ordered.
 #[test]
 fn all_strategies_together_pass() {
-    let (mut by_digests, mut digests, mut reads) = (0, 0, 0);
+    let (mut grouped, mut by_digests, mut digests, mut reads) = (0, 0, 0, 0);
     for seed in 0..SEEDS / 2 {
         let plan = Plan {
+            auth_granularity: Granularity::Frame,
             dissemination: Dissemination::Digest,
             replies: Replies::Digest,
             reads: Reads::ReadOnly,
@@ -35,11 +36,26 @@ fn all_strategies_together_pass() {
         };
         let outcome = run(&plan, None, false);
         assert_eq!(outcome.violation, None, "seed {seed}");
+        grouped += outcome.coverage.grouped;
         by_digests += outcome.coverage.by_digests;
         digests += outcome.coverage.digests;
         reads += outcome.coverage.reads;
     }
-    assert!(by_digests > 0 && digests > 0 && reads > 0, "{by_digests}, {digests}, {reads}");
+    assert!(grouped > 0 && by_digests > 0 && digests > 0 && reads > 0, "{grouped}, {by_digests}, {digests}, {reads}");
+}
+
+/// Groups of requests, whatever else is drawn: whole ones, and parts of them in batches.
+#[test]
+fn requests_that_are_proven_in_groups_pass() {
+    let (mut grouped, mut parted) = (0, 0);
+    for seed in 100..100 + SEEDS / 2 {
+        let plan = Plan { auth_granularity: Granularity::Frame, ..Plan::draw(seed) };
+        let outcome = run(&plan, None, false);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        grouped += outcome.coverage.grouped;
+        parted += outcome.coverage.parted;
+    }
+    assert!(grouped > 0 && parted > 0, "{grouped}, {parted}");
 }
 
 #[test]
@@ -61,6 +77,8 @@ fn what_is_promised_is_met() {
     for (what, seeds) in [
         ("twins that contradict each other", found.contradicted),
         ("harm by faulty clients", found.did_harm),
+        ("requests proven as one group", found.grouped),
+        ("batches with a part of a group", found.parted),
         ("new views that reassign batches", found.reassigning),
         ("prepared state through two view changes", found.prepared_twice),
         ("state transfers", found.transfers),

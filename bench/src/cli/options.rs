@@ -15,8 +15,8 @@ use hippodrome_engine::limits::{
     SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX, VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use hippodrome_engine::settings::{
-    Authentication, Batching, ClusterSettings, Dissemination, Durability, Placement, Reads, Replies, Strategy,
-    TransportChoice, WaitChoice,
+    Authentication, Batching, ClusterSettings, Dissemination, Durability, Granularity, Placement, Reads, Replies,
+    Strategy, TransportChoice, WaitChoice,
 };
 use hippodrome_loadgen::generator::Mode;
 use serde::Serialize;
@@ -48,6 +48,13 @@ pub(crate) struct ClusterOptions {
     #[arg(long, value_name = "STRATEGY", help = strategies_help("Replies only"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth_replies: Option<Strategy>,
+
+    /// What one authenticator of clients covers: request, or frame (up to 64 requests that are sent together)
+    ///
+    /// With `frame` a load generator proves its requests in groups, whichever of them end up in a batch together: fewer
+    /// proofs to make, to check and to send. A batch that lacks requests of a group carries their digests.
+    #[arg(long, value_name = "WHAT", default_value_t = Granularity::Request)]
+    pub(crate) auth_granularity: Granularity,
 
     /// How requests get to the replicas: inline, or digest
     ///
@@ -119,6 +126,16 @@ fn strategies_help(which: &str) -> String {
     format!("{which}, instead of --auth: {}", Strategy::allowed())
 }
 
+/// Whether the option of this name says for one class of links what `--auth` says for all of them.
+pub(crate) fn refines_auth(key: &str) -> bool {
+    ["auth-clients", "auth-replicas", "auth-replies"].contains(&key)
+}
+
+/// Whether this is such an option with its value, as it is typed.
+pub(crate) fn is_auth_refined(flag: &str) -> bool {
+    flag.strip_prefix("--").and_then(|flag| flag.split('=').next()).is_some_and(refines_auth)
+}
+
 impl ClusterOptions {
     /// The three strategies after all overrides.
     pub(crate) fn authentication(&self) -> Authentication {
@@ -135,6 +152,7 @@ impl ClusterOptions {
         ClusterSettings {
             protocol: "pbft".into(),
             authentication: self.authentication(),
+            auth_granularity: self.auth_granularity,
             dissemination: self.dissemination,
             replies: self.replies,
             reads: self.reads,

@@ -221,6 +221,8 @@ fn met(found: &Found) -> String {
         ("a view change", found.view_changes),
         ("  a new view that assigns batches again", found.reassigning),
         ("  prepared state through two of them in a row", found.prepared_twice),
+        ("requests proven as one group", found.grouped),
+        ("  of which a batch had a part only", found.parted),
         ("batches proposed by digests", found.by_digests),
         ("  of which a replica lacked requests", found.supplied),
         ("a state transfer", found.transfers),

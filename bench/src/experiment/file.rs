@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::point::{self, Point, Setting};
+use crate::cli::options::refines_auth;
 use crate::config;
 
 /// How often each point runs, unless something else is said.
@@ -224,8 +225,7 @@ impl Experiment {
     /// As [`set`](Self::set).
     pub(crate) fn set_where_free(&mut self, settings: Vec<Setting>) -> anyhow::Result<()> {
         let varied = self.varied();
-        let stands_for =
-            |varied: &Varied, key: &str| varied.key == key || varied.key == "auth" && key.starts_with("auth-");
+        let stands_for = |varied: &Varied, key: &str| varied.key == key || varied.key == "auth" && refines_auth(key);
         let is_free = |setting: &Setting| !varied.iter().any(|varied| stands_for(varied, &setting.key));
         self.set(&settings.into_iter().filter(is_free).collect::<Vec<_>>())
     }
@@ -304,7 +304,7 @@ impl Experiment {
             bail!("{base}: {} is varied; allowed: either one", base.key);
         }
         let presets = self.vary.iter().any(|varied| varied.key == "auth");
-        if let Some(base) = self.base.iter().find(|base| presets && base.key.starts_with("auth-")) {
+        if let Some(base) = self.base.iter().find(|base| presets && refines_auth(&base.key)) {
             bail!(
                 "{base}: auth is varied, and stands for all links; allowed: auth-clients, auth-replicas and auth-replies varied instead"
             );

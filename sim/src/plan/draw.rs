@@ -2,7 +2,7 @@
 
 use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
-use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
+use hippodrome_engine::settings::options::{Dissemination, Granularity, Reads, Replies};
 
 use super::{Clients, Disk, Fault, Faulty, Hostile, HostileKind, Network, Plan, What};
 use crate::random::Random;
@@ -28,6 +28,7 @@ impl Plan {
             window,
             checkpoint_interval,
             batching: batching(seed),
+            auth_granularity: granularity(seed),
             dissemination: Random::new(seed, "dissemination", 0).pick(Dissemination::ALL),
             status_interval_ns: random.range(10, 40) * MS,
             view_timeout_ns,
@@ -92,6 +93,11 @@ fn batching(seed: u64) -> Batching {
     let random = &mut Random::new(seed, "batching", 0);
     let samples = STRATEGIES[random.index(STRATEGIES.len())].samples;
     random.pick(samples).parse().expect("a sample is a strategy")
+}
+
+/// Groups in three plans of ten. Drawn apart as well.
+fn granularity(seed: u64) -> Granularity {
+    if Random::new(seed, "granularity", 0).chance(300) { Granularity::Frame } else { Granularity::Request }
 }
 
 fn disk(random: &mut Random) -> Disk {

@@ -8,7 +8,7 @@ use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::protocol::{Input, Reply};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::RequestTable;
-use hippodrome_engine::settings::options::{Reads, Replies};
+use hippodrome_engine::settings::options::{Granularity, Reads, Replies};
 use hippodrome_engine::types::{ClientId, ReplicaId, Timestamp};
 
 use super::event::{Event, Reply as Told};
@@ -159,7 +159,7 @@ impl World<'_> {
         if self.clients.table.outstanding(id) != Some(timestamp) {
             return;
         }
-        let request = Arc::clone(&self.clients.clients[id.0 as usize].request);
+        let request = self.to_send(id);
         let to: Vec<ReplicaId> = match ClientTable::send_to(self.plan.dissemination, attempt) {
             Recipients::Primary => vec![self.clients.table.primary()],
             Recipients::All => (0..).take(self.plan.replicas).map(ReplicaId).collect(),
@@ -176,6 +176,25 @@ impl World<'_> {
         let first = self.plan.clients.retry_ns;
         let wait = ClientTable::retransmit_after_ns(attempt, first, RETRY_MAX_NS.max(first));
         self.queue.push(self.now + wait, Event::Retry { client: id, timestamp, attempt: attempt + 1 });
+    }
+
+    /// A client's request; where groups are proven, in one with requests of others that wait for their answers too, as a
+    /// load generator sends them.
+    fn to_send(&mut self, id: ClientId) -> Arc<RequestTable> {
+        let clients = &mut self.clients.clients;
+        if self.plan.auth_granularity == Granularity::Request {
+            return Arc::clone(&clients[id.0 as usize].request);
+        }
+        let mut random = clients[id.0 as usize].random.clone();
+        let waits = |other: &ClientId| self.clients.table.outstanding(*other).is_some();
+        let others: Vec<ClientId> = (0..self.plan.clients.count).map(ClientId).filter(|other| *other != id).collect();
+        let others = others.into_iter().filter(waits).filter(|_| random.chance(600));
+        let mut all: Vec<ClientId> = others.collect();
+        all.insert(random.index(all.len() + 1), id);
+        clients[id.0 as usize].random = random;
+        let tables: Vec<&RequestTable> = all.iter().map(|client| &*clients[client.0 as usize].request).collect();
+        self.coverage.grouped += u64::from(tables.len() > 1);
+        Arc::new(self.prover.frame(&tables, (1 << self.plan.replicas) - 1))
     }
 
     /// Puts requests on the network.

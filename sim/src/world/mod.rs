@@ -15,6 +15,7 @@ use std::sync::Arc;
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::protocol::{Input, Message, Output, Position, Record};
 use hippodrome_engine::quorum::Quorums;
+use hippodrome_engine::requests::Proofs;
 use hippodrome_engine::settings::Dissemination;
 use hippodrome_engine::types::{ReplicaId, SequenceNumber, View};
 
@@ -113,7 +114,7 @@ impl<'a> World<'a> {
             now: 0,
             queue: Queue::default(),
             network: Network::new(plan.network.clone(), plan.seed),
-            prover: Prover::new(quorums, clients, torsion),
+            prover: Prover::new(quorums, clients, plan.auth_granularity, torsion),
             replicas,
             twins: Twins::new(plan),
             clients: Clients::new(plan, quorums, planted),
@@ -315,6 +316,11 @@ impl<'a> World<'a> {
                     Message::PrePrepare(message) if !message.batch.is_null() => {
                         let whole = self.plan.dissemination == Dissemination::Digest;
                         self.coverage.supplied += u64::from(whole);
+                        let parted = match &message.batch.requests.proofs {
+                            Proofs::Groups(groups) => !groups.holes().is_empty(),
+                            Proofs::None | Proofs::Tags { .. } | Proofs::Signatures(_) => false,
+                        };
+                        self.coverage.parted += u64::from(parted);
                     }
                     _ => {}
                 },
