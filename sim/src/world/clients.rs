@@ -159,7 +159,7 @@ impl World<'_> {
         if self.clients.table.outstanding(id) != Some(timestamp) {
             return;
         }
-        let request = self.to_send(id);
+        let request = self.frame_of(id);
         let to: Vec<ReplicaId> = match ClientTable::send_to(self.plan.dissemination, attempt) {
             Recipients::Primary => vec![self.clients.table.primary()],
             Recipients::All => (0..).take(self.plan.replicas).map(ReplicaId).collect(),
@@ -180,7 +180,7 @@ impl World<'_> {
 
     /// A client's request; where groups are proven, in one with requests of others that wait for their answers too, as a
     /// load generator sends them.
-    fn to_send(&mut self, id: ClientId) -> Arc<RequestTable> {
+    fn frame_of(&mut self, id: ClientId) -> Arc<RequestTable> {
         let clients = &mut self.clients.clients;
         if self.plan.auth_granularity == Granularity::Request {
             return Arc::clone(&clients[id.0 as usize].request);

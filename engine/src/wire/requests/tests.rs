@@ -190,7 +190,7 @@ proptest! {
     fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), count in 0u8..6, kind in 0u8..6) {
         let _ = decode(bytes.clone());
         // With a head that gets further.
-        let _ = decode([&[count, 0, 0, 0, kind, 0, u8::from(kind % 2), 0], &bytes[..]].concat());
+        let _ = decode([&[count, 0, 0, 0, kind, 0, kind % 2, 0], &bytes[..]].concat());
     }
 
     #[test]
