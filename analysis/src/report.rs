@@ -211,6 +211,9 @@ pub struct Replica {
     /// Read-only requests answered without being ordered.
     #[serde(default)]
     pub reads: u64,
+    /// Batches that were executed before they were committed, and undone because a view change decided otherwise.
+    #[serde(default)]
+    pub rolled_back: u64,
     /// Resident memory, bytes.
     #[serde(default)]
     pub resident_bytes: u64,

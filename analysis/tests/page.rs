@@ -142,6 +142,7 @@ fn a_run_is_told_in_the_words_of_its_summary() {
 fn reads_replies_and_dissemination_are_told() {
     let changed = edited("run", results::REPORT, |report| {
         report["config"]["dissemination"] = "digest".into();
+        report["config"]["execution"] = "tentative".into();
         report["config"]["replies"] = "digest".into();
         report["config"]["reads"] = "read-only".into();
         report["generator"]["read_only"] = 1001.into();
@@ -149,13 +150,16 @@ fn reads_replies_and_dissemination_are_told() {
         report["generator"]["stale_reads"] = 1003.into();
         report["audit"]["operations_read_only"] = 1004.into();
     });
-    assert!(changed.sentence.contains("dissemination digest, replies digest, reads read-only"), "{}", changed.sentence);
+    let told = "dissemination digest, execution tentative, replies digest, reads read-only";
+    assert!(changed.sentence.contains(told), "{}", changed.sentence);
     let generator = table(&changed, "Generator honesty");
     assert_eq!(value(generator, "operations answered without being ordered"), "1,001");
     assert_eq!(value(generator, "reads ordered after all"), "1,002");
     assert_eq!(value(generator, "reads of a value replaced before they began"), "1,003");
     assert_eq!(value(table(&changed, "Audit"), "operations answered without being ordered"), "1,004");
-    for (column, expected) in [("dissemination", "digest"), ("replies", "digest"), ("reads", "read-only")] {
+    for (column, expected) in
+        [("dissemination", "digest"), ("execution", "tentative"), ("replies", "digest"), ("reads", "read-only")]
+    {
         let place = changed.rows.columns.iter().position(|name| name == column).unwrap();
         assert_eq!(changed.rows.rows[0][place].shown(), expected, "{column}");
     }

@@ -85,6 +85,12 @@ pub const HISTORY_BATCHES_MAX: usize = 16 * WINDOW_MAX as usize;
 /// How many of the newest ledger digests are kept for the audit, which compares replicas at the highest sequence number
 /// that all of them executed.
 pub const LEDGER_RETAINED: usize = 1 << 14;
+/// What the executor keeps to undo tentative executions, bytes: a batch for which there is no room waits until it is
+/// committed. Exceeded by what one batch overwrites in the application.
+pub const UNDO_BYTES_MAX: usize = 64 << 20;
+/// Answers to read-only requests that wait for the commitment of what they were read from, bytes: with more, no others
+/// are taken up. Exceeded by those of one step.
+pub const HELD_READS_BYTES_MAX: usize = 16 << 20;
 
 /// Most digests that a replica tells to have pre-prepared at one sequence number, in different views. Those of the
 /// highest views count; to forget one never endangers safety, since a digest is only chosen where f + 1 replicas tell

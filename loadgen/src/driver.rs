@@ -373,7 +373,7 @@ impl Driver {
                 return;
             }
         };
-        let Ok(DecodedReplies { view, replies, block, proof }) = decoded else {
+        let Ok(DecodedReplies { view, tentative, replies, block, proof }) = decoded else {
             self.summary.bad_replies += 1;
             return;
         };
@@ -389,7 +389,7 @@ impl Driver {
             let client = replies.clients[index];
             let timestamp = replies.timestamps[index];
             let (result, is_digest) = (replies.result(index), replies.is_digest(index));
-            let reply = Reply { replica, view, client, timestamp, result, is_digest };
+            let reply = Reply { replica, view, client, timestamp, result, is_digest, tentative };
             let table = &mut self.parts.table;
             let outcome = if reads { table.on_read_reply(&reply) } else { table.on_reply(&reply) };
             if !reads && matches!(outcome, ReplyOutcome::Counted | ReplyOutcome::Vouched | ReplyOutcome::Completed) {

@@ -47,6 +47,12 @@ pub struct Coverage {
     pub by_digests: u64,
     /// Those that honest primaries sent whole to a replica that lacked some of their requests.
     pub supplied: u64,
+    /// Batches that honest replicas executed before they were committed.
+    pub tentative: u64,
+    /// Those of them that they undid.
+    pub rolled_back: u64,
+    /// Operations that were complete because a quorum had prepared them.
+    pub promised: u64,
     /// How often replicas took over a state.
     pub states_installed: u64,
     /// Those states that came in more than one chunk.

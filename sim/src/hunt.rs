@@ -48,6 +48,10 @@ pub struct Found {
     pub by_digests: u64,
     /// Those in which a replica lacked requests of such a batch and was sent them.
     pub supplied: u64,
+    /// Those in which batches were executed before they were committed.
+    pub tentative: u64,
+    /// Those in which some were undone.
+    pub rolled_back: u64,
     /// Those in which a replica took over a state.
     pub transfers: u64,
     /// Those in which it did so chunk by chunk.
@@ -96,6 +100,8 @@ impl Found {
             (&mut self.prepared_twice, met.prepared_told_again > 0),
             (&mut self.by_digests, met.by_digests > 0),
             (&mut self.supplied, met.supplied > 0),
+            (&mut self.tentative, met.tentative > 0),
+            (&mut self.rolled_back, met.rolled_back > 0),
             (&mut self.transfers, met.states_installed > 0),
             (&mut self.chunked, met.states_of_chunks > 0),
             (&mut self.ahead, met.went_ahead > 0),
@@ -135,6 +141,9 @@ impl Found {
             (&mut total.null_requests, met.null_requests),
             (&mut total.by_digests, met.by_digests),
             (&mut total.supplied, met.supplied),
+            (&mut total.tentative, met.tentative),
+            (&mut total.rolled_back, met.rolled_back),
+            (&mut total.promised, met.promised),
             (&mut total.states_installed, met.states_installed),
             (&mut total.states_of_chunks, met.states_of_chunks),
             (&mut total.went_ahead, met.went_ahead),

@@ -45,6 +45,10 @@ pub const fn expected(planted: Planted) -> &'static [Checker] {
             &[Checker::Consistency, Checker::ViewChange, Checker::Durability]
         }
         Planted::ReadQuorumWeak | Planted::WriteQuorumWeak => &[Checker::Linearizability],
+        // Somebody is told of what comes to nothing.
+        Planted::TentativeQuorumWeak => &[Checker::Durability, Checker::RealTime, Checker::Linearizability],
+        // States come to differ, and so does what they give.
+        Planted::RollBackForgotten => &[Checker::Agreement, Checker::Replies],
         Planted::TimerForgotten => &[Checker::Liveness],
     }
 }

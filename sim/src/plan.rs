@@ -10,7 +10,7 @@ use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::execute::SNAPSHOT_CHUNK_BYTES;
 use hippodrome_engine::limits::HISTORY_BATCHES_MAX;
 use hippodrome_engine::quorum::Quorums;
-use hippodrome_engine::settings::options::{Batching, Dissemination, Reads, Replies};
+use hippodrome_engine::settings::options::{Batching, Dissemination, ExecutionChoice, Reads, Replies};
 use serde::{Deserialize, Serialize};
 
 mod draw;
@@ -35,6 +35,9 @@ pub struct Plan {
     pub batching: Batching,
     /// Whether clients send requests to the primary or to all.
     pub dissemination: Dissemination,
+    /// Whether batches are executed when they are committed, or when they are prepared.
+    #[serde(default = "committed")]
+    pub execution: ExecutionChoice,
     /// How often replicas tell where they stand.
     pub status_interval_ns: u64,
     /// How long a primary may take.
@@ -165,6 +168,10 @@ pub struct Faulty {
 
 const fn full() -> Replies {
     Replies::Full
+}
+
+const fn committed() -> ExecutionChoice {
+    ExecutionChoice::Committed
 }
 
 const fn ordered() -> Reads {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 use hippodrome_engine::protocol::planted::Planted;
-use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
+use hippodrome_engine::settings::options::{Dissemination, ExecutionChoice, Reads, Replies};
 use hippodrome_sim::hunt::{Hunt, hunt};
 use hippodrome_sim::plan::{Disk, Fault, Faulty, Hostile, HostileKind, Plan, What};
 use hippodrome_sim::{mutants, run, shrink};
@@ -22,13 +22,14 @@ fn nothing_is_violated() {
     assert_eq!(found.violations, []);
 }
 
-/// Requests by digests, results by digests, and reads that are not ordered.
+/// Requests by digests, results by digests, reads that are not ordered, and batches that are executed tentatively.
 #[test]
 fn all_strategies_together_pass() {
-    let (mut by_digests, mut digests, mut reads) = (0, 0, 0);
+    let (mut by_digests, mut digests, mut reads, mut promised) = (0, 0, 0, 0);
     for seed in 0..SEEDS / 2 {
         let plan = Plan {
             dissemination: Dissemination::Digest,
+            execution: ExecutionChoice::Tentative,
             replies: Replies::Digest,
             reads: Reads::ReadOnly,
             ..Plan::draw(seed)
@@ -38,8 +39,10 @@ fn all_strategies_together_pass() {
         by_digests += outcome.coverage.by_digests;
         digests += outcome.coverage.digests;
         reads += outcome.coverage.reads;
+        promised += outcome.coverage.promised;
     }
-    assert!(by_digests > 0 && digests > 0 && reads > 0, "{by_digests}, {digests}, {reads}");
+    let met = [by_digests, digests, reads, promised];
+    assert!(met.iter().all(|many| *many > 0), "{met:?}");
 }
 
 #[test]
@@ -63,6 +66,8 @@ fn what_is_promised_is_met() {
         ("harm by faulty clients", found.did_harm),
         ("new views that reassign batches", found.reassigning),
         ("prepared state through two view changes", found.prepared_twice),
+        ("tentative executions", found.tentative),
+        ("roll-backs", found.rolled_back),
         ("state transfers", found.transfers),
         ("states of several chunks", found.chunked),
         ("crashes", found.crashed),

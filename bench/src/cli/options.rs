@@ -15,8 +15,8 @@ use hippodrome_engine::limits::{
     SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX, VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use hippodrome_engine::settings::{
-    Authentication, Batching, ClusterSettings, Dissemination, Durability, Placement, Reads, Replies, Strategy,
-    TransportChoice, WaitChoice,
+    Authentication, Batching, ClusterSettings, Dissemination, Durability, ExecutionChoice, Placement, Reads, Replies,
+    Strategy, TransportChoice, WaitChoice,
 };
 use hippodrome_loadgen::generator::Mode;
 use serde::Serialize;
@@ -55,6 +55,12 @@ pub(crate) struct ClusterOptions {
     /// them to all replicas at once, and pre-prepares carry their digests.
     #[arg(long, value_name = "HOW", default_value_t = Dissemination::Inline)]
     pub(crate) dissemination: Dissemination,
+
+    /// When replicas execute a batch: committed, or tentative (when it is prepared; undone if a view change decides so)
+    ///
+    /// With `tentative`, clients wait for a quorum of equal replies instead of f+1, and save a message delay.
+    #[arg(long, value_name = "WHEN", default_value_t = ExecutionChoice::Committed)]
+    pub(crate) execution: ExecutionChoice,
 
     /// What replicas answer: full (all send the result) or digest (one does, the others its digest)
     ///
@@ -136,6 +142,7 @@ impl ClusterOptions {
             protocol: "pbft".into(),
             authentication: self.authentication(),
             dissemination: self.dissemination,
+            execution: self.execution,
             replies: self.replies,
             reads: self.reads,
             window: self.window,

@@ -223,6 +223,8 @@ fn met(found: &Found) -> String {
         ("  prepared state through two of them in a row", found.prepared_twice),
         ("batches proposed by digests", found.by_digests),
         ("  of which a replica lacked requests", found.supplied),
+        ("batches executed before they were committed", found.tentative),
+        ("  and undone", found.rolled_back),
         ("a state transfer", found.transfers),
         ("  a state of several chunks", found.chunked),
         ("  a log that went ahead of the state", found.ahead),
@@ -302,6 +304,13 @@ fn totals(total: &Coverage) -> String {
         "  dissemination: {} batches proposed by digests, {} sent whole to replicas that lacked requests",
         many(total.by_digests),
         many(total.supplied),
+    );
+    let _ = writeln!(
+        text,
+        "  tentative: {} batches executed, {} of them undone, {} operations complete by tentative replies",
+        many(total.tentative),
+        many(total.rolled_back),
+        many(total.promised),
     );
     let _ = writeln!(
         text,

@@ -319,6 +319,7 @@ fn replica_up(id: u16, status: &ReplicaReport) -> Replica {
         state: "up".into(),
         batches: status.batches,
         reads: status.reads,
+        rolled_back: status.rolled_back,
         resident_bytes: status.resident_bytes,
         diverged: status.diverged.clone(),
         left_behind: status.left_behind.clone(),

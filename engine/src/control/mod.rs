@@ -58,6 +58,9 @@ pub struct ReplicaReport {
     /// Read-only requests answered without being ordered.
     #[serde(default)]
     pub reads: u64,
+    /// Batches that were executed tentatively and undone.
+    #[serde(default)]
+    pub rolled_back: u64,
     /// Highest executed sequence number.
     pub executed_sequence: SequenceNumber,
     /// Ledger digest (hex) after it: the hash chain over executed batches and their results.

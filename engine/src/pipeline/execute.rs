@@ -1,5 +1,6 @@
-//! The execute stage: applies committed batches in order and answers clients.
+//! The execute stage: applies batches in order and answers clients.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver as Queries;
 use std::vec::IntoIter;
@@ -8,7 +9,7 @@ use hdrhistogram::Histogram;
 
 use crate::control::ClientsAnswer;
 use crate::execute::{Done, Executor};
-use crate::limits::{READS_PER_STEP_MAX, REPLIES_PER_STEP_BYTES};
+use crate::limits::{HELD_READS_BYTES_MAX, READS_PER_STEP_MAX, REPLIES_PER_STEP_BYTES};
 use crate::pipeline::board::{Board, Query, Reached};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::link::{Receiver, Sender};
@@ -17,19 +18,21 @@ use crate::pipeline::stage::{Counts, Stage, count_many};
 use crate::protocol::{Execution, Stamps};
 use crate::requests::{ReplyTable, RequestTable};
 use crate::sampling::{ExecutionNote, Notes, Sampling, take_answered};
-use crate::types::{ClientId, NodeId, Time, Timestamp, View};
+use crate::types::{ClientId, NodeId, SequenceNumber, Time, Timestamp, View};
 
 /// Replies of one batch to one client node, on their way to the egress stage.
 #[derive(Debug)]
 pub struct Answers {
     /// The client node.
     pub node: NodeId,
-    /// The view in which the batch committed.
+    /// The view in which the batch committed, or is prepared.
     pub view: View,
     /// When the batch was executed.
     pub executed: Time,
     /// Whether they answer read-only requests.
     pub reads: bool,
+    /// Whether the batch is only prepared.
+    pub tentative: bool,
     /// The replies.
     pub replies: ReplyTable,
     /// Those of these operations that are followed.
@@ -79,14 +82,37 @@ struct Phases {
     prepared: Histogram<u64>,
     committed: Histogram<u64>,
     executed: Histogram<u64>,
+    /// Of batches that were executed tentatively: when they were prepared.
+    tentative: VecDeque<(SequenceNumber, Time)>,
 }
 
 impl Phases {
-    fn note(&mut self, stamps: Stamps, executed: Time) {
+    /// The times of an executed batch. What does not wait until it is committed is executed after it is prepared; the
+    /// time that the commitment takes besides is [noted](Self::note_committed) when it is there.
+    fn note(&mut self, execution: &Execution, executed: Time) {
+        let Execution { sequence, stamps, tentative, .. } = execution;
         self.pre_prepare.saturating_record(stamps.pre_prepared.since(stamps.received));
         self.prepared.saturating_record(stamps.prepared.since(stamps.pre_prepared));
-        self.committed.saturating_record(stamps.committed.since(stamps.prepared));
+        if *tentative {
+            self.tentative.push_back((*sequence, stamps.prepared));
+        } else {
+            self.committed.saturating_record(stamps.committed.since(stamps.prepared));
+        }
         self.executed.saturating_record(executed.since(stamps.committed));
+    }
+
+    fn note_committed(&mut self, sequence: SequenceNumber, committed: Time) {
+        // One that waited for its confirmation has been executed by none of those that are noted.
+        if self.tentative.front().is_some_and(|(first, _)| *first == sequence)
+            && let Some((_, prepared)) = self.tentative.pop_front()
+        {
+            self.committed.saturating_record(committed.since(prepared));
+        }
+    }
+
+    /// Those above `to` have been undone.
+    fn forget(&mut self, to: SequenceNumber) {
+        self.tentative.retain(|(sequence, _)| *sequence <= to);
     }
 }
 
@@ -118,6 +144,7 @@ impl Execute {
                 prepared: phase_histogram(),
                 committed: phase_histogram(),
                 executed: phase_histogram(),
+                tentative: VecDeque::new(),
             },
             notes: Notes::default(),
             followed: Vec::new(),
@@ -143,7 +170,7 @@ impl Execute {
         let mut any = false;
         let mut rows_left = READS_PER_STEP_MAX;
         for _ in 0..READ_TABLES_PER_STEP {
-            if bytes >= REPLIES_PER_STEP_BYTES || rows_left == 0 || self.is_stalled() {
+            if bytes >= REPLIES_PER_STEP_BYTES || rows_left == 0 || self.is_stalled() || !self.may_read() {
                 break;
             }
             let Some((table, first)) = self.read_in_hand.take().or_else(|| self.receive_reads()) else { break };
@@ -160,6 +187,11 @@ impl Execute {
             }
         }
         any
+    }
+
+    /// Whether there is room for more answers to read-only requests, of those that wait for a commitment.
+    fn may_read(&self) -> bool {
+        self.executor.held_read_bytes() < HELD_READS_BYTES_MAX
     }
 
     /// The next table of reads, from each link in turn.
@@ -179,12 +211,20 @@ impl Execute {
         let mut bytes = 0;
         while bytes < REPLIES_PER_STEP_BYTES {
             let Some(item) = self.in_hand.next() else { break };
-            if !matches!(item, Work::Execute(_) | Work::Recall(..)) {
+            if !matches!(item, Work::Execute(_) | Work::Confirm(..) | Work::RollBack(_) | Work::Recall(..)) {
                 self.hand_on(); // what comes back is in the order of the work
             }
             let before = self.done.len();
             match item {
                 Work::Execute(execution) => self.execute(&execution),
+                Work::Confirm(sequence, committed) => {
+                    self.executor.confirm(sequence, &mut self.done);
+                    self.phases.note_committed(sequence, committed);
+                }
+                Work::RollBack(to) => {
+                    self.executor.roll_back(to, &mut self.done);
+                    self.phases.forget(to);
+                }
                 Work::Recall(view, table) => self.executor.recall(view, &table, &mut self.done),
                 Work::Keep(sequence) => self.executor.keep(sequence),
                 Work::Read(to, fetch) => {
@@ -211,8 +251,8 @@ impl Execute {
         let started = if sampling.is_on() { self.clock.now() } else { Time(0) };
         self.executor.execute(execution, &mut self.done);
         let executed = self.clock.now();
-        let Execution { sequence, view, batch, stamps } = execution;
-        self.phases.note(*stamps, executed);
+        let Execution { sequence, view, batch, stamps, .. } = execution;
+        self.phases.note(execution, executed);
         let requests = &batch.requests;
         sampling.find(&requests.clients, &requests.timestamps, |index| {
             let (client, timestamp) = (requests.clients[index], requests.timestamps[index]);
@@ -240,10 +280,10 @@ impl Execute {
         let bytes = self.done.iter().map(Done::reply_bytes).sum();
         for done in self.done.drain(..) {
             match done {
-                Done::Replies { node, view, reads, replies } => {
+                Done::Replies { node, view, reads, tentative, replies } => {
                     // Numbers of reads are no timestamps: a read that has one's number is none of those.
                     let followed = if reads { Vec::new() } else { take_answered(&mut self.followed, &replies) };
-                    answers.push(Answers { node, view, executed, reads, replies, followed });
+                    answers.push(Answers { node, view, executed, reads, tentative, replies, followed });
                 }
                 Done::Executed(sequence) => feedback.push(Feedback::Executed(sequence)),
                 Done::Checkpoint(sequence, digest) => feedback.push(Feedback::Checkpoint(sequence, digest)),
@@ -307,8 +347,8 @@ impl Stage for Execute {
     fn has_work(&self) -> bool {
         !self.in_hand.as_slice().is_empty()
             || !self.input.is_empty()
-            || self.read_in_hand.is_some()
-            || self.reads.input.iter().any(|link| !link.is_empty())
+            || (self.may_read()
+                && (self.read_in_hand.is_some() || self.reads.input.iter().any(|link| !link.is_empty())))
     }
 
     fn is_stalled(&self) -> bool {
@@ -326,7 +366,8 @@ impl Stage for Execute {
         report.executed_ops = counters.operations;
         report.batches = counters.batches;
         report.reads = counters.reads;
-        report.executed_sequence = self.executor.executed();
+        report.rolled_back = counters.rolled_back;
+        report.executed_sequence = self.executor.confirmed();
         report.ledger_digest = self.executor.ledger().to_string();
         let phases = [
             ("pre_prepare", &self.phases.pre_prepare),
@@ -380,6 +421,7 @@ mod tests {
             client_nodes: vec![(NodeId(4), 0..4)],
             checkpoint_interval: 128,
             designates: None,
+            tentative: false,
         };
         let executor = Executor::new(config, Box::new(Null::new(8)));
         let ((mut work, input), (feedback, _fed)) = (link(), link());
@@ -393,7 +435,13 @@ mod tests {
         for sequence in 1..=64 {
             let batch = Batch::new(table.as_ref().clone());
             let sequence = SequenceNumber(sequence);
-            work.send(vec![Work::Execute(Execution { sequence, view: View(0), batch, stamps: Stamps::default() })]);
+            work.send(vec![Work::Execute(Execution {
+                sequence,
+                view: View(0),
+                tentative: false,
+                batch,
+                stamps: Stamps::default(),
+            })]);
         }
         for step in 1..=4 {
             assert!(execute.step(Time(0)));
@@ -414,6 +462,7 @@ mod tests {
                 client_nodes: vec![(NodeId(4), 0..4)],
                 checkpoint_interval: 128,
                 designates: None,
+                tentative: false,
             };
             let executor = Executor::new(config, Box::new(Null::new(reply_bytes)));
             let ((mut work, input), (feedback, _fed)) = (link(), link());
@@ -445,7 +494,13 @@ mod tests {
                     assert!(read.len() < rows);
                     let batch = Batch::new(table(&[(1, 1, Vec::new())]));
                     let (sequence, stamps) = (SequenceNumber(1), Stamps::default());
-                    work.send(vec![Work::Execute(Execution { sequence, view: View(0), batch, stamps })]);
+                    work.send(vec![Work::Execute(Execution {
+                        sequence,
+                        view: View(0),
+                        tentative: false,
+                        batch,
+                        stamps,
+                    })]);
                 }
             }
             assert_eq!(read, (1..=rows as u64).map(Timestamp).collect::<Vec<_>>(), "each once, in order");
@@ -461,6 +516,7 @@ mod tests {
             client_nodes: vec![(NodeId(4), 0..4)],
             checkpoint_interval: 128,
             designates: None,
+            tentative: false,
         };
         let executor = Executor::new(config, Box::new(Null::new(RESULT_BYTES_MAX)));
         let ((mut work, input), (feedback, _fed)) = (link(), link());
@@ -470,7 +526,13 @@ mod tests {
         let mut execute = Execute::new(executor, Clock::start(), input, feedback, answers, queries);
         let requests = table(&[0, 1, 2, 3].map(|client| (client, 1, Vec::new())));
         let batch = Batch::new(requests.clone());
-        let execution = Execution { sequence: SequenceNumber(1), view: View(0), batch, stamps: Stamps::default() };
+        let execution = Execution {
+            sequence: SequenceNumber(1),
+            view: View(0),
+            tentative: false,
+            batch,
+            stamps: Stamps::default(),
+        };
         let recalls = (0..RECALLS).map(|_| Work::Recall(View(0), Arc::new(requests.clone())));
         work.send([Work::Execute(execution)].into_iter().chain(recalls).collect());
 

@@ -15,7 +15,7 @@ use crate::limits::{
     VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use crate::quorum::Quorums;
-use crate::settings::options::{Authentication, Dissemination, Reads, Replies};
+use crate::settings::options::{Authentication, Dissemination, ExecutionChoice, Reads, Replies};
 use crate::types::{ClientId, NodeId};
 
 /// What is wrong with a cluster file.
@@ -104,6 +104,9 @@ pub struct ClusterSettings {
     /// How requests get to the replicas.
     #[serde(default = "inline")]
     pub dissemination: Dissemination,
+    /// Whether batches are executed once they are committed, or as soon as they are prepared.
+    #[serde(default = "committed")]
+    pub execution: ExecutionChoice,
     /// Who sends results, and who their digests.
     pub replies: Replies,
     /// Whether operations that change nothing are ordered.
@@ -130,12 +133,18 @@ const fn inline() -> Dissemination {
     Dissemination::Inline
 }
 
+/// What a cluster file means that does not say when batches are executed.
+const fn committed() -> ExecutionChoice {
+    ExecutionChoice::Committed
+}
+
 impl Default for ClusterSettings {
     fn default() -> Self {
         Self {
             protocol: "pbft".into(),
             authentication: Authentication::all(Strategy::MAC),
             dissemination: Dissemination::Inline,
+            execution: ExecutionChoice::Committed,
             replies: Replies::Full,
             reads: Reads::Ordered,
             window: 256,
@@ -364,6 +373,7 @@ impl ClusterFile {
             ("f".into(), quorums.f().to_string()),
             ("authentication".into(), s.authentication.to_string()),
             ("dissemination".into(), s.dissemination.to_string()),
+            ("execution".into(), s.execution.to_string()),
             ("replies".into(), s.replies.to_string()),
             ("reads".into(), s.reads.to_string()),
             ("window".into(), s.window.to_string()),

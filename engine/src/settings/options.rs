@@ -123,6 +123,17 @@ named_option! {
 }
 
 named_option! {
+    /// When replicas execute a batch (Castro & Liskov, OSDI'99, section 5.1; TOCS'02, section 5.1.2).
+    ExecutionChoice, "execution" {
+        /// Once it is committed.
+        Committed = "committed",
+        /// Once it is prepared: a message delay earlier, by clients that wait for Q replies, and undone if a view change
+        /// decides otherwise.
+        Tentative = "tentative",
+    }
+}
+
+named_option! {
     /// How operations that change nothing are done (Castro's thesis, section 5.1.3).
     Reads, "reads" {
         /// As all others are.

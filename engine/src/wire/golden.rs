@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::frame::{FrameKind, FrameReader, WIRE_VERSION};
 use super::{
-    Decoder, Handshake, encode_message, encode_read_replies, encode_reads, encode_replies, encode_requests, handshake,
+    Decoder, Handshake, encode_message, encode_read_replies, encode_reads, encode_replies, encode_requests,
+    encode_tentative_replies, handshake,
 };
 use crate::auth::Sealer;
 use crate::auth::testing::{cluster, keyring, table};
@@ -66,6 +67,8 @@ fn frames() -> BTreeMap<String, Bytes> {
         };
         let sealed = encode_replies(&replies, View(5), NodeId(4), &sealer).remove(0);
         frames.insert(format!("replies-{strategy}"), sealed);
+        let sealed = encode_tentative_replies(&replies, View(5), NodeId(4), &sealer).remove(0);
+        frames.insert(format!("tentative-replies-{strategy}"), sealed);
         frames.insert(format!("reads-{strategy}"), encode_reads(&reads(strategy), NodeId(4)));
         let results = [b"ok", &result_digest(b"a long result").0[..]].concat().into();
         let replies = ReplyTable { result_ends: vec![2, 34], results, digested: vec![false, true], ..replies };
@@ -173,7 +176,10 @@ fn golden_bytes_decode() {
                 let replies = decoder.read_replies(sender, frame.body).unwrap().replies;
                 assert_eq!((replies.len(), replies.is_digest(0), replies.is_digest(1)), (2, false, true));
             }
-            FrameKind::Replies => assert_eq!(decoder.replies(sender, frame.body).unwrap().replies.len(), 2),
+            FrameKind::Replies => {
+                let decoded = decoder.replies(sender, frame.body).unwrap();
+                assert_eq!((decoded.replies.len(), decoded.tentative), (2, name.starts_with("tentative")));
+            }
             kind => drop(decoder.message(kind, sender, frame.body).unwrap()),
         }
     }
@@ -193,6 +199,7 @@ fn the_layout_document_shows_the_golden_bytes_and_names_every_kind() {
         "prepare-mac",
         "status-none",
         "replies-mac",
+        "tentative-replies-none",
         "reads-mac",
         "read-replies-mac",
         "refusal",

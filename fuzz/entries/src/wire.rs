@@ -22,7 +22,7 @@ use hippodrome_engine::wire::handshake::decode_refusal;
 use hippodrome_engine::wire::requests::{ProofColumns, encode_table};
 use hippodrome_engine::wire::{
     DecodeError, DecodedReplies, Decoder, Frame, FrameError, FrameKind, FrameReader, Handshake, encode_message,
-    encode_read_replies, encode_reads, encode_replies, encode_requests,
+    encode_read_replies, encode_reads, encode_replies, encode_requests, encode_tentative_replies,
 };
 
 /// Bytes that a reader may hold beside those that have arrived.
@@ -118,12 +118,13 @@ fn check_replies(
     decoded: Result<DecodedReplies, DecodeError>,
     body: &Bytes,
     sealer: &Sealer,
-    encode: impl Fn(&ReplyTable, View, NodeId, &Sealer) -> Vec<Bytes>,
+    encode: fn(&ReplyTable, View, NodeId, &Sealer) -> Vec<Bytes>,
 ) {
     match decoded {
-        Ok(DecodedReplies { view, replies, .. }) => {
+        Ok(DecodedReplies { view, tentative, replies, .. }) => {
             assert!(replies.len() * REQUEST_COLUMNS_BYTES <= body.len());
             assert!(replies.digested.is_empty() || replies.digested.len() == replies.len());
+            let encode = if tentative { encode_tentative_replies } else { encode };
             let again = encode(&replies, view, NodeId(4), sealer);
             assert_eq!(again.len(), usize::from(!replies.is_empty()));
             let same = body.len() - sealer.proof_bytes(LinkClass::ReplicaToClient);

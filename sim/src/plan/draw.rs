@@ -2,7 +2,7 @@
 
 use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
-use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
+use hippodrome_engine::settings::options::{Dissemination, ExecutionChoice, Reads, Replies};
 
 use super::{Clients, Disk, Fault, Faulty, Hostile, HostileKind, Network, Plan, What};
 use crate::random::Random;
@@ -29,6 +29,7 @@ impl Plan {
             checkpoint_interval,
             batching: batching(seed),
             dissemination: Random::new(seed, "dissemination", 0).pick(Dissemination::ALL),
+            execution: Random::new(seed, "execution", 0).pick(ExecutionChoice::ALL),
             status_interval_ns: random.range(10, 40) * MS,
             view_timeout_ns,
             view_timeout_max_ns: view_timeout_ns * random.pick(&[4, 8, 16]),

@@ -66,8 +66,8 @@ impl Clients {
         let mut table = ClientTable::new(quorums, ClientId(0), count);
         if plan.reads == Reads::ReadOnly {
             table = table.with_reads();
-            table.plant(planted);
         }
+        table.plant(planted);
         Self { table, clients: (0..count).map(client).collect(), finished: 0, completed: 0 }
     }
 
@@ -225,9 +225,9 @@ impl World<'_> {
     }
 
     pub(super) fn on_reply(&mut self, told: &Told) {
-        let Told { from: replica, view, client, timestamp, ref result, is_digest, reads } = *told;
+        let Told { from: replica, view, client, timestamp, ref result, is_digest, reads, tentative } = *told;
         self.coverage.digests += u64::from(is_digest);
-        let reply = Reply { replica, view, client, timestamp, result, is_digest };
+        let reply = Reply { replica, view, client, timestamp, result, is_digest, tentative };
         let table = &mut self.clients.table;
         match if reads { table.on_read_reply(&reply) } else { table.on_reply(&reply) } {
             ReplyOutcome::Completed if reads => self.read(client),
@@ -253,7 +253,9 @@ impl World<'_> {
         self.trace.line(&name, || format!("** t{timestamp} is done"));
         self.trace.count(timestamp.0);
         let accepted = self.clients.table.result(id).unwrap_or_default().to_vec();
-        let batch = self.checks.completed(id, timestamp, &accepted);
+        let agreed_in = self.clients.table.agreed_in(id);
+        self.coverage.promised += u64::from(agreed_in.is_some());
+        let batch = self.checks.completed(id, timestamp, &accepted, agreed_in);
         self.check_durability(batch.into_iter().collect());
         self.go_on_with(id);
     }

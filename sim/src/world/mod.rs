@@ -5,8 +5,8 @@
 //!
 //! In the order of a request's life: `clients` and `hostile` (who asks), `network`, `proofs` (the verify stage;
 //! `torsion` judges odd signatures), `replica` (a process: core, executor and the queues between), `act` (what becomes
-//! of the core's outputs: the order, persist and egress stages), `work` (the execute stage),
-//! `disk`. What goes wrong: `faults` (the timeline), `mutate` and `shadow` (Byzantine replicas, beside the engine's
+//! of the core's outputs: the order, persist and egress stages), `work` (the execute stage; `tentative`, what it may have
+//! to undo), `disk`. What goes wrong: `faults` (the timeline), `mutate` and `shadow` (Byzantine replicas, beside the engine's
 //! own; `tap` tells whether those lie), `twins`. `durability` checks what outlasts all that.
 
 use std::collections::BTreeSet;
@@ -31,6 +31,7 @@ mod proofs;
 mod replica;
 mod shadow;
 mod tap;
+mod tentative;
 mod torsion;
 mod twins;
 mod work;
@@ -321,7 +322,7 @@ impl<'a> World<'a> {
                 _ => {}
             }
         }
-        let executed = replica.process.as_ref().map_or(SequenceNumber(0), |process| process.executor.executed());
+        let executed = replica.process.as_ref().map_or(SequenceNumber(0), |process| process.executor.confirmed());
         let ahead = before.stable_checkpoint <= executed && executed < after.stable_checkpoint;
         self.coverage.went_ahead += u64::from(ahead);
     }
@@ -351,7 +352,7 @@ impl<'a> World<'a> {
 
     /// The honest replicas, those that do not vote among them, with what each has executed; `None` while it is down.
     fn honest(&self) -> impl Iterator<Item = (&Replica, Option<SequenceNumber>)> {
-        let executed = |replica: &Replica| replica.process.as_ref().map(|process| process.executor.executed());
+        let executed = |replica: &Replica| replica.process.as_ref().map(|process| process.executor.confirmed());
         self.replicas.iter().filter(|replica| replica.is_honest()).map(move |replica| (replica, executed(replica)))
     }
 

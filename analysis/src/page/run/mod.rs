@@ -177,6 +177,7 @@ fn sentence(report: &Report) -> String {
         ("auth", "authentication"),
         ("batch", "batching"),
         ("dissemination", "dissemination"),
+        ("execution", "execution"),
         ("replies", "replies"),
         ("reads", "reads"),
         ("app", "application"),
@@ -247,7 +248,8 @@ fn rows(report: &Report) -> Table {
         ("git_commit", Cell::text(e.git_commit.clone())),
         ("build_profile", Cell::text(e.build_profile.clone())),
     ];
-    let settings = ["replicas", "clients", "rate", "auth", "batch", "dissemination", "replies", "reads", "app"];
+    let settings =
+        ["replicas", "clients", "rate", "auth", "batch", "dissemination", "execution", "replies", "reads", "app"];
     for key in settings.into_iter().chain(["durability", "request_bytes", "reply_bytes"]) {
         cells.push((key, setting(&report.config, key).map_or(Cell::Nothing, Cell::text)));
     }

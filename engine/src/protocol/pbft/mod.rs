@@ -3,7 +3,7 @@
 //!
 //! In data-path order: `primary` (admission and proposals), `vouched` (requests that only backups can prove), `bodies` and
 //! `announced` (requests that clients send to everybody, and pre-prepares by their digests), `backup` (the three phases,
-//! at every replica), `checkpoint` (states that are shared, and the low watermark), `repair` (the status exchange),
+//! at every replica), `tentative` (what is executed when it is prepared), `checkpoint` (states that are shared, and the low watermark), `repair` (the status exchange),
 //! `transfer` (the state itself, for whoever is beyond repair). They work on the `log`, a ring of `slot`s whose phases
 //! follow one table of `transitions`; `votes` counts them, `early` keeps messages that are one window ahead, and
 //! `gathering` the chunks of a state.
@@ -27,6 +27,7 @@ mod repair;
 mod slot;
 mod slowness;
 mod suspicion;
+mod tentative;
 mod transfer;
 mod transitions;
 mod views;
@@ -60,7 +61,7 @@ use crate::protocol::planted::Planted;
 use crate::protocol::{Authentic, Ignored, Input, Message, Output, Position, Protocol, Timer};
 use crate::quorum::Quorums;
 use crate::requests::RequestTable;
-use crate::settings::options::Dissemination;
+use crate::settings::options::{Dissemination, ExecutionChoice};
 use crate::types::{ReplicaId, SequenceNumber, Time, View};
 
 /// What one replica needs to know of its cluster.
@@ -79,6 +80,8 @@ pub struct Config {
     pub batching: Batching,
     /// Whether clients send requests to all replicas, and pre-prepares carry digests.
     pub dissemination: Dissemination,
+    /// Whether batches are executed when they are committed, or already when they are prepared.
+    pub execution: ExecutionChoice,
     /// How many logical clients the cluster has, numbered densely from 0.
     pub clients: u32,
     /// Which of them share one principal (a client node with its key), each a contiguous range. What a client's faults

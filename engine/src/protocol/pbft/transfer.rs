@@ -387,6 +387,7 @@ impl Pbft {
         } else {
             gathering.installing = true;
             let (digest, chunks) = (gathering.digest, std::mem::take(&mut gathering.chunks));
+            self.roll_back(self.log.committed, turn);
             turn.outputs.push(Output::InstallState { sequence: target, digest, chunks });
         }
         Ok(())
@@ -443,7 +444,7 @@ impl Pbft {
         self.log.take_state(to.sequence);
         self.diverged = false;
         if let Some(settled) = self.needless() {
-            self.raise_low(settled, turn.now);
+            self.raise_low(settled, turn);
         }
         let low = self.log.low();
         self.checkpoints.add_votes(low, to.sequence, votes);
@@ -479,7 +480,7 @@ impl Pbft {
     }
 
     fn rise_to(&mut self, to: SequenceNumber, turn: &mut Turn<'_>) {
-        self.raise_low(to, turn.now);
+        self.raise_low(to, turn);
         // Votes that came before may be enough by now.
         for own in self.checkpoints.own_above(to).collect::<Vec<_>>() {
             self.stabilise(own.sequence, turn);

@@ -168,6 +168,7 @@ impl Pbft {
     /// Ends the current view at every slot. The next view is not active.
     fn leave_view(&mut self, next: View, turn: &mut Turn<'_>) {
         let (view, own, was_primary) = (self.view, self.config.own, self.is_primary());
+        self.roll_back(self.log.committed, turn);
         self.accuse_unproven();
         let stale = self.config.has(Planted::StaleCertificate);
         for slot in self.log.slots_mut() {
