@@ -35,7 +35,7 @@ fn it_goes_together_with_every_other_strategy() {
         "--auth hybrid --network lan,loss=1%",
         "--app kv --workload a --records 200 --reads read-only --placement pipelined",
         "--app kv --workload a --records 200 --reads read-only --replies digest --dissemination digest",
-        "--checkpoint-interval 2 --window 8 --batch none",
+        "--checkpoint-interval 16 --window 64 --batch fixed:10",
     ] {
         let run = race(&more.split_whitespace().collect::<Vec<_>>());
         expect_whole(&run, more);

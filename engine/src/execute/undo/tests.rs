@@ -132,7 +132,7 @@ impl Pair {
     fn take(&mut self, step: &Step) {
         match step {
             Step::Try(requests) => {
-                if self.batches.len() as u64 % INTERVAL == 0 {
+                if (self.batches.len() as u64).is_multiple_of(INTERVAL) {
                     self.confirm(usize::MAX);
                 }
                 self.batches.push(requests.clone());
