@@ -6,8 +6,9 @@
 //! replies and reach the same digests.
 //!
 //! In data-path order: `client_table` (what was executed for whom), `replies` (what goes back, in columns by client
-//! node), `undo` (what is executed before it is committed), `reads` (what is answered without being ordered), `ledger` (the hash chain that the audit compares), `snapshot` (all of it as bytes and back), `kept` (snapshots
-//! for replicas that fell behind).
+//! node), `undo` (what is executed before it is committed), `reads` (what is answered without being ordered), `ledger`
+//! (the hash chain that the audit compares), `snapshot` (all of it as bytes and back), `kept` (snapshots for replicas
+//! that fell behind); `counters` has what was done.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::requests::{ReplyTable, RequestTable};
 use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
 mod client_table;
+mod counters;
 mod kept;
 mod ledger;
 mod reads;
@@ -33,6 +35,7 @@ mod tests;
 mod undo;
 
 pub use client_table::{Admission, ClientTable};
+pub use counters::Counters;
 use kept::Kept;
 pub use kept::Snapshot;
 pub use ledger::Ledger;
@@ -99,51 +102,6 @@ impl Done {
         match self {
             Self::Replies { replies, .. } => replies.results.len() + replies.len() * REPLY_COLUMNS_BYTES,
             Self::Executed(_) | Self::Checkpoint(..) | Self::NotExecuted(_) => 0,
-        }
-    }
-}
-
-/// What an executor has done since its start, or since its state was replaced by another replica's, with what that one
-/// had done by then.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Operations executed; null requests and duplicates do not count.
-    pub operations: u64,
-    /// Batches executed, null requests not counted: `operations / batches` is the mean batch size.
-    pub batches: u64,
-    /// Requests answered from the cache, in batches and recalls.
-    pub resent: u64,
-    /// Requests dropped because the same table answers them already.
-    pub repeated: u64,
-    /// Requests that could have been answered from the cache, but not within
-    /// [`REPLIES_BYTES_MAX`](crate::limits::REPLIES_BYTES_MAX) a table. Clients ask again.
-    pub withheld: u64,
-    /// Requests dropped because their client has moved on.
-    pub outdated: u64,
-    /// Requests dropped because nobody owns their client.
-    pub unknown: u64,
-    /// Read-only requests answered.
-    pub reads: u64,
-    /// Read-only requests that could not be: this replica does not answer any, the application wants the operation
-    /// ordered, or its result is too long.
-    pub reads_refused: u64,
-    /// Batches that were executed tentatively and undone.
-    pub rolled_back: u64,
-}
-
-impl Counters {
-    /// Counts a request that was answered from the cache, or could have been.
-    const fn recalled(&mut self, answered: bool) {
-        if answered { self.resent += 1 } else { self.withheld += 1 }
-    }
-
-    /// Counts a request that is not answered.
-    const fn passed_over(&mut self, admission: Admission) {
-        match admission {
-            Admission::New | Admission::Repeated => {}
-            Admission::Answered => self.repeated += 1,
-            Admission::Outdated => self.outdated += 1,
-            Admission::Unknown => self.unknown += 1,
         }
     }
 }

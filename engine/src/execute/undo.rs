@@ -1,5 +1,5 @@
-//! Tentative execution: batches are executed once they are prepared, and undone if a view change decides otherwise (Castro
-//! & Liskov, OSDI'99, section 5.1; TOCS'02, section 5.1.2).
+//! Tentative execution: batches are executed once they are prepared, and undone if a view change decides otherwise
+//! (Castro & Liskov, OSDI'99, section 5.1; TOCS'02, section 5.1.2).
 //!
 //! Of each batch that is not confirmed yet this keeps what it overwrote: rows of the client table with their results,
 //! and whatever the application needs. The paper goes back to the last checkpoint, and so needs a copy of all that has
@@ -38,7 +38,8 @@ pub(super) struct Undo {
     changed_at: Vec<SequenceNumber>,
     /// Replies that tell of what is not confirmed.
     pub(super) replies: Replies,
-    /// Answers to read-only requests, each with the batch that it reflects, and which must be confirmed before it leaves.
+    /// Answers to read-only requests, each with the batch that it reflects, and which must be confirmed before it
+    /// leaves.
     held: VecDeque<(SequenceNumber, Done)>,
     held_bytes: usize,
     /// Behind this, no read-only request is answered: clients may know of what has been undone here.
@@ -143,8 +144,8 @@ impl Executor {
     /// undo, it waits for its confirmation.
     ///
     /// # Panics
-    /// If this executor does not execute tentatively, if the batch is not the next one, or if it lies beyond a checkpoint
-    /// that is not confirmed: these are our own errors.
+    /// If this executor does not execute tentatively, if the batch is not the next one, or if it lies beyond a
+    /// checkpoint that is not confirmed: these are our own errors.
     pub(super) fn execute_tentatively(&mut self, execution: &Execution, out: &mut Vec<Done>) {
         let before = SequenceNumber(execution.sequence.0 - 1);
         let at_checkpoint = before.0.is_multiple_of(self.checkpoint_interval);
@@ -162,9 +163,9 @@ impl Executor {
         self.run_tentatively(execution, out);
     }
 
-    /// The batch at this sequence number, which was handed over as a tentative one, is committed. What the default order
-    /// of things does at once follows now: the batch is reported, a checkpoint is taken where one is due, and answers to
-    /// read-only requests leave that reflect it.
+    /// The batch at this sequence number, which was handed over as a tentative one, is committed. What the default
+    /// order of things does at once follows now: the batch is reported, a checkpoint is taken where one is due, and
+    /// answers to read-only requests leave that reflect it.
     ///
     /// # Panics
     /// If it is not the first one that is not confirmed.

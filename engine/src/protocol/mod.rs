@@ -58,8 +58,8 @@ pub enum Output {
     /// Execute this batch: it is committed, and every lower sequence number has been handed out before. If it is marked
     /// as tentative it is only prepared, and may be rolled back.
     Execute(Execution),
-    /// The batch at this sequence number, which was handed out as a tentative one, is committed: this is when. They come
-    /// in order, and a checkpoint that is due there is taken now.
+    /// The batch at this sequence number, which was handed out as a tentative one, is committed: this is when. They
+    /// come in order, and a checkpoint that is due there is taken now.
     Confirm(SequenceNumber, Time),
     /// Undo all executions above this sequence number: they were tentative. Never below what is confirmed.
     RollBack(SequenceNumber),
@@ -132,7 +132,8 @@ pub enum Record {
 pub struct Execution {
     /// Its place in the order.
     pub sequence: SequenceNumber,
-    /// The view in which it committed (replies carry it, so that clients learn the primary), or in which it is prepared.
+    /// The view in which it committed (replies carry it, so that clients learn the primary), or in which it is
+    /// prepared.
     pub view: View,
     /// Whether it is only prepared: it is undone if a view change decides otherwise.
     pub tentative: bool,

@@ -127,8 +127,8 @@ named_option! {
     ExecutionChoice, "execution" {
         /// Once it is committed.
         Committed = "committed",
-        /// Once it is prepared: a message delay earlier, by clients that wait for Q replies, and undone if a view change
-        /// decides otherwise.
+        /// Once it is prepared: a message delay earlier, by clients that wait for Q replies, and undone if a view
+        /// change decides otherwise.
         Tentative = "tentative",
     }
 }

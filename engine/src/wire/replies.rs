@@ -7,7 +7,7 @@
 //! | 4 × count | clients |
 //! | 8 × count | timestamps |
 //! | 4 × count | lengths of results |
-//! | 1 | forms: bit 0, whether each result has a form, or else all are whole; bit 1, whether the replies are tentative |
+//! | 1 | forms: bit 0, whether each result has a form, or else all are whole; bit 1, whether replies are tentative |
 //! | count if they have | form: 0 whole, 1 the result's digest (32 bytes) |
 //! | their sum | results |
 //! | as many as the strategy says | proof |

@@ -182,7 +182,8 @@ impl Checks {
         }
     }
 
-    /// An honest replica is about to execute a batch for good, or has done so. `valid` tells whether the application takes an operation.
+    /// An honest replica is about to execute a batch for good, or has done so. `valid` tells whether the application
+    /// takes an operation.
     pub(crate) fn executing(&mut self, who: ReplicaId, execution: &Execution, valid: impl Fn(usize) -> bool) {
         let sequence = execution.sequence;
         if let Some(entry) = self.ledger.get(&sequence) {
@@ -247,8 +248,8 @@ impl Checks {
         }
     }
 
-    /// An honest replica's client table after `sequence`: executed operations and last timestamps. It is looked at where
-    /// the ledger ends.
+    /// An honest replica's client table after `sequence`: executed operations and last timestamps. It is looked at
+    /// where the ledger ends.
     pub(crate) fn client_table(
         &mut self,
         who: ReplicaId,
@@ -331,8 +332,8 @@ impl Checks {
         self.began.insert(client, self.completed);
     }
 
-    /// A correct client takes its operation to be done, with this result: because of what was prepared in a view, if there
-    /// is one. Returns the batch that it is in.
+    /// A correct client takes its operation to be done, with this result: because of what was prepared in a view, if
+    /// there is one. Returns the batch that it is in.
     pub(crate) fn completed(
         &mut self,
         client: ClientId,

@@ -5,9 +5,9 @@
 //!
 //! In the order of a request's life: `clients` and `hostile` (who asks), `network`, `proofs` (the verify stage;
 //! `torsion` judges odd signatures), `replica` (a process: core, executor and the queues between), `act` (what becomes
-//! of the core's outputs: the order, persist and egress stages), `work` (the execute stage; `tentative`, what it may have
-//! to undo), `disk`. What goes wrong: `faults` (the timeline), `mutate` and `shadow` (Byzantine replicas, beside the engine's
-//! own; `tap` tells whether those lie), `twins`. `durability` checks what outlasts all that.
+//! of the core's outputs: the order, persist and egress stages), `work` (the execute stage; `tentative`, what it may
+//! have to undo), `disk`. What goes wrong: `faults` (the timeline), `mutate` and `shadow` (Byzantine replicas, beside
+//! the engine's own; `tap` tells whether those lie), `twins`. `durability` checks what outlasts all that.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

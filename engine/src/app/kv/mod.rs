@@ -119,8 +119,8 @@ impl Kv {
         self.records.is_empty()
     }
 
-    /// Executes an operation; `note` is told of the record that it writes, what is stored there before that. An operation
-    /// writes one record or none.
+    /// Executes an operation; `note` is told of the record that it writes, what is stored there before that. An
+    /// operation writes one record or none.
     fn run(&mut self, operation: &[u8], result: &mut Vec<u8>, note: impl FnOnce(Key, Option<&[u8]>)) {
         match Operation::decode(operation) {
             Ok(Operation::Read { key }) => {

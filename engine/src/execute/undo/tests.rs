@@ -180,8 +180,8 @@ impl Pair {
 }
 
 proptest! {
-    /// Room for everything, for some batches, for none: whatever is undone, what is left is what was not, to its digest,
-    /// client table, ledger and versions.
+    /// Room for everything, for some batches, for none: whatever is undone, what is left is what was not, to its
+    /// digest, client table, ledger and versions.
     #[test]
     fn what_is_undone_never_was(
         steps in prop::collection::vec(step(), 1..40),

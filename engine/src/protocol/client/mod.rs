@@ -5,9 +5,10 @@
 //! client; `tally` counts the replies to one operation.
 //!
 //! Replicas may answer before a batch is committed ([tentatively](crate::settings::options::ExecutionChoice)). Then Q
-//! equal replies of one view complete an operation, or f + 1 that are for good (Castro & Liskov, TOCS'02, section 5.1.2):
-//! Q - f correct replicas have prepared it in that view, so no later view decides otherwise. Tentative replies of several
-//! views prove nothing of the kind: what was prepared in one may be undone in another, and prepared there by too few.
+//! equal replies of one view complete an operation, or f + 1 that are for good (Castro & Liskov, TOCS'02, section
+//! 5.1.2): Q - f correct replicas have prepared it in that view, so no later view decides otherwise. Tentative replies
+//! of several views prove nothing of the kind: what was prepared in one may be undone in another, and prepared there by
+//! too few.
 //!
 //! Results may come as digests, from all replicas but the [designated] one (Castro's thesis, section 5.1.1). Operations
 //! that change nothing may be answered [without ordering](ClientTable::with_reads) (section 5.1.3). Two things in that

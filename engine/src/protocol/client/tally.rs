@@ -1,8 +1,9 @@
 //! The replies to one operation: who gave which result, and whether one has enough.
 //!
 //! A result may be told for good or tentatively, by a replica that has prepared the batch in some view. What is told
-//! tentatively counts only together with what others tell of the same view: that Q replicas prepared something each in a
-//! view of its own proves nothing. Whoever tells something for good has more to say than that, and counts in any case.
+//! tentatively counts only together with what others tell of the same view: that Q replicas prepared something each in
+//! a view of its own proves nothing. Whoever tells something for good has more to say than that, and counts in any
+//! case.
 
 use super::ReplyOutcome;
 use crate::protocol::Reply;
@@ -95,8 +96,8 @@ impl Tally {
         self.phase == Phase::Complete && (self.first.voters | self.first.tentative) >> replica.0 & 1 == 1
     }
 
-    /// Whether no result can get so many votes for good of `n` any more, or one has them and whoever should have sent it
-    /// whole did not.
+    /// Whether no result can get so many votes for good of `n` any more, or one has them and whoever should have sent
+    /// it whole did not.
     pub(super) fn is_hopeless(&self, n: usize, needed: usize) -> bool {
         let votes = |candidate: &Candidate| candidate.voters.count_ones() as usize;
         let most = self.rivals.iter().chain([&self.first]).map(votes).max().unwrap_or(0);
@@ -111,8 +112,8 @@ impl Tally {
     }
 
     /// Counts a reply. A vote counts once, for what was said first: whoever sends a digest and another result later
-    /// voted for the digest. Only a tentative one is followed by another, of a later view or for good. `wrong` counts, by
-    /// replica, what contradicts the result.
+    /// voted for the digest. Only a tentative one is followed by another, of a later view or for good. `wrong` counts,
+    /// by replica, what contradicts the result.
     pub(super) fn count(&mut self, reply: &Reply<'_>, needed: Needed, mut wrong: Option<&mut [u64]>) -> ReplyOutcome {
         let voter = 1 << reply.replica.0;
         if !self.is_news(reply, voter) {
@@ -210,8 +211,8 @@ impl Tally {
         self.complete_if_enough(needed, wrong).unwrap_or(outcome)
     }
 
-    /// Counts a vote for what nobody has said so far, at least not of this view. Whether it has enough votes at once: those
-    /// for good count in whatever view the others are.
+    /// Counts a vote for what nobody has said so far, at least not of this view. Whether it has enough votes at once:
+    /// those for good count in whatever view the others are.
     fn nominate(&mut self, reply: &Reply<'_>, voter: u64, needed: Needed) -> bool {
         let candidates = self.rivals.iter_mut().chain([&mut self.first]);
         let voters = candidates.filter(|other| !other.is_vacant()).find_map(|other| {
@@ -250,8 +251,8 @@ impl Tally {
         Some(ReplyOutcome::Completed)
     }
 
-    /// The result of candidate number `index`, counted from the first one, is the operation's. Whoever said otherwise was
-    /// wrong; what was told tentatively of another view may have been undone since.
+    /// The result of candidate number `index`, counted from the first one, is the operation's. Whoever said otherwise
+    /// was wrong; what was told tentatively of another view may have been undone since.
     fn complete(&mut self, index: usize, needed: Needed, wrong: Option<&mut [u64]>) {
         self.phase = Phase::Complete;
         if let Some(rival) = index.checked_sub(1) {

@@ -1,12 +1,12 @@
 //! PBFT's replica (Castro & Liskov, OSDI'99, sections 4.2 to 4.4; TOCS'02): three phases between two watermarks,
 //! checkpoints, view changes, state transfer, recovery from a log, and repair of whatever gets lost.
 //!
-//! In data-path order: `primary` (admission and proposals), `vouched` (requests that only backups can prove), `bodies` and
-//! `announced` (requests that clients send to everybody, and pre-prepares by their digests), `backup` (the three phases,
-//! at every replica), `tentative` (what is executed when it is prepared), `checkpoint` (states that are shared, and the low watermark), `repair` (the status exchange),
-//! `transfer` (the state itself, for whoever is beyond repair). They work on the `log`, a ring of `slot`s whose phases
-//! follow one table of `transitions`; `votes` counts them, `early` keeps messages that are one window ahead, and
-//! `gathering` the chunks of a state.
+//! In data-path order: `primary` (admission and proposals), `vouched` (requests that only backups can prove), `bodies`
+//! and `announced` (requests that clients send to everybody, and pre-prepares by their digests), `backup` (the three
+//! phases, at every replica), `tentative` (what is executed when it is prepared), `checkpoint` (states that are shared,
+//! and the low watermark), `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair).
+//! They work on the `log`, a ring of `slot`s whose phases follow one table of `transitions`; `votes` counts them,
+//! `early` keeps messages that are one window ahead, and `gathering` the chunks of a state.
 //!
 //! What replaces a primary: `suspicion` (when it has had its time), `slowness` (whether it is late all the same),
 //! `views` (the view change), `decision` (what a new view starts from, a pure function), `past` (what was voted for in

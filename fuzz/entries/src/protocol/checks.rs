@@ -122,8 +122,8 @@ impl Checks {
         self.position.stable_checkpoint = stable;
     }
 
-    /// What is executed tentatively is prepared in the view, on record, and lies beyond no checkpoint that is not decided;
-    /// or it is decided, behind something that is not.
+    /// What is executed tentatively is prepared in the view, on record, and lies beyond no checkpoint that is not
+    /// decided; or it is decided, behind something that is not.
     fn tentative(&mut self, execution: &Execution) {
         let Execution { sequence, view, batch, .. } = execution;
         let last = self.tentative.last_key_value().map_or(self.handed_out, |(last, _)| *last);
