@@ -6,7 +6,7 @@
 //! limited it), [roofline] (what the machine needs at least), [results] (the directory that holds all files), [summary]
 //! (a report as text for people) and [page] (results as one HTML file with charts). [sweep] is about many runs that
 //! differ in chosen settings, [comparison] about whether settings differ in speed, [search] about the highest rate that
-//! meets latency objectives.
+//! meets latency objectives; `shown` has the figures that texts and pages of many runs show.
 //!
 //! This crate knows nothing of the engine or the load generator: whatever it judges is handed to it as plain data, so
 //! that results of other machines, and of later versions, can be read without either.
@@ -23,6 +23,7 @@ pub mod roofline;
 pub mod scorecard;
 pub mod search;
 pub mod series;
+mod shown;
 pub mod statistics;
 pub mod summary;
 pub mod sweep;

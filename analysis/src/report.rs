@@ -211,6 +211,9 @@ pub struct Replica {
     /// Read-only requests answered without being ordered.
     #[serde(default)]
     pub reads: u64,
+    /// Batches that were executed before they were committed, and undone because a view change decided otherwise.
+    #[serde(default)]
+    pub rolled_back: u64,
     /// Resident memory, bytes.
     #[serde(default)]
     pub resident_bytes: u64,
@@ -229,7 +232,8 @@ pub struct Stage {
     pub name: String,
     /// The core that its thread is pinned to, if any.
     pub core: Option<usize>,
-    /// Share of the time that it worked, percent.
+    /// Share of the measured window that it worked, percent; since its start, of a replica that did not answer at the
+    /// window's edges.
     pub busy_percent: f64,
     /// 99th percentile of its input queue, batches.
     pub queue_p99: u64,

@@ -77,6 +77,17 @@ pub enum ResultsError {
         /// Why.
         error: String,
     },
+    /// A directory does not hold what a command leaves behind.
+    #[error(
+        "{path}: {why}; allowed: a results directory, which holds {REPORT} (run and stress make it), {SWEEP} (sweep), \
+         {COMPARISON} (compare) or {SEARCH} (search)"
+    )]
+    NoResults {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The directory already holds something.
     #[error("{path} is not empty (it holds '{holds}'); results are never overwritten: choose another --out")]
     NotEmpty {
@@ -137,6 +148,35 @@ pub fn to_json(report: &Report) -> String {
     let mut text = serde_json::to_string_pretty(report).expect("reports serialise");
     text.push('\n');
     text
+}
+
+/// What a results directory is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One run: [`REPORT`].
+    Run,
+    /// Many runs: [`SWEEP`].
+    Sweep,
+    /// [`COMPARISON`].
+    Comparison,
+    /// [`SEARCH`].
+    Search,
+}
+
+/// Tells what a directory is of, by the files that it holds.
+///
+/// # Errors
+/// If it holds no results; what would be some is named.
+pub fn kind(directory: &Path) -> Result<Kind, ResultsError> {
+    let marks = [(SWEEP, Kind::Sweep), (COMPARISON, Kind::Comparison), (SEARCH, Kind::Search), (REPORT, Kind::Run)];
+    if let Some((_, kind)) = marks.into_iter().find(|(name, _)| directory.join(name).exists()) {
+        return Ok(kind);
+    }
+    let why = match std::fs::read_dir(directory) {
+        Ok(_) => "there are no results in it".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(ResultsError::NoResults { path: directory.to_owned(), why })
 }
 
 /// Reads a directory's `report.json`.
@@ -216,6 +256,24 @@ mod tests {
         let file = temporary.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert!(create(&file).unwrap_err().to_string().contains("file"));
+    }
+
+    #[test]
+    fn directories_are_told_apart_by_what_they_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = |path: &Path| kind(path).unwrap_err().to_string();
+        let allowed = "allowed: a results directory, which holds report.json (run and stress make it), sweep.json (sweep), \
+                       comparison.json (compare) or search.json (search)";
+        let none = error(directory.path());
+        assert!(none.contains("there are no results in it") && none.ends_with(allowed), "{none}");
+        let missing = error(&directory.path().join("none"));
+        assert!(missing.contains("/none: No such file") && missing.ends_with(allowed), "{missing}");
+        for (name, expected) in [(REPORT, Kind::Run), (SEARCH, Kind::Search), (SWEEP, Kind::Sweep)] {
+            write(directory.path(), name, "").unwrap();
+            assert_eq!(kind(directory.path()).unwrap(), expected);
+        }
+        let file = error(&directory.path().join(SWEEP));
+        assert!(file.contains("sweep.json: Not a directory") && file.ends_with(allowed), "{file}");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Shape {
     pub cores: u64,
     /// Tags that a client makes for one request: n with MACs, 1 with a signature, 0 with neither.
     pub request_proofs: u64,
+    /// Most requests that these are for: more than 1 where clients prove groups.
+    pub requests_per_proof: u64,
     /// Whether one proof of a message between replicas convinces all receivers: signatures do, MACs do not.
     pub shared_message_proofs: bool,
     /// Bytes of frames, headers included.
@@ -49,9 +51,9 @@ pub struct FrameBytes {
 pub struct Costs {
     /// The digest of one request, among a batch of them.
     pub digest: f64,
-    /// One proof of a request made, among a batch of them.
+    /// One proof of a request, or of a group of them, made among those of a batch.
     pub make_request_proof: f64,
-    /// One proof of a request checked, among a batch of them.
+    /// One checked.
     pub check_request_proof: f64,
     /// A proof of a message between replicas made.
     pub make_message_proof: f64,
@@ -128,6 +130,7 @@ pub fn compose(shape: &Shape, costs: &Costs) -> Vec<Component> {
     let checkpoints = 1.0 / (shape.checkpoint_interval.max(1) as f64);
     let bytes = &shape.bytes;
     let proofs = shape.request_proofs as f64;
+    let per_proof = shape.requests_per_proof.max(1) as f64;
 
     // Sent for a batch: the pre-prepare to each backup, each backup's prepare and everybody's commit to all others.
     let votes = others * others + n * others;
@@ -151,8 +154,8 @@ pub fn compose(shape: &Shape, costs: &Costs) -> Vec<Component> {
     let per_batch = |count: f64| count / batch;
     let counts = [
         (digesters, costs.digest),
-        (proofs, costs.make_request_proof),
-        (if proofs > 0.0 { n } else { 0.0 }, costs.check_request_proof),
+        (proofs / per_proof, costs.make_request_proof),
+        (if proofs > 0.0 { n / per_proof } else { 0.0 }, costs.check_request_proof),
         (per_batch(proofs_made), costs.make_message_proof),
         (per_batch(checked), costs.check_message_proof),
         (per_batch(n), costs.make_reply_proof),
@@ -230,6 +233,7 @@ mod tests {
             in_flight: 1.0,
             cores: 8,
             request_proofs: 4,
+            requests_per_proof: 1,
             shared_message_proofs: false,
             bytes: FrameBytes { requests: 100.0, pre_prepare: 60.0, vote: 80.0, replies: 30.0, checkpoint: 40.0 },
         }
@@ -258,8 +262,8 @@ mod tests {
                 ("make_request_proof", 4.0),
                 ("check_request_proof", 4.0),
                 ("make_message_proof", 3.0 + 9.0 + 12.0 + 3.0), // 12 checkpoint messages every 4 batches
-                // Pre-prepares 3; prepares: 2 at the primary, 1 at each backup; commits: 2 at each; checkpoints: 2 at each
-                // every 4 batches.
+                // Pre-prepares 3; prepares: 2 at the primary, 1 at each backup; commits: 2 at each; checkpoints: 2 at
+                // each every 4 batches.
                 ("check_message_proof", 3.0 + 2.0 + 3.0 + 8.0 + 2.0),
                 ("make_reply_proof", 4.0),
                 ("check_reply_proof", 2.0),
@@ -303,6 +307,16 @@ mod tests {
         // Signed: a request once; the pre-prepare, 3 prepares, 4 commits, and 4 checkpoint messages every 4 batches.
         let signed = Shape { request_proofs: 1, shared_message_proofs: true, ..shape() };
         assert_eq!(counts(&signed)[1..4].iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1.0, 4.0, 9.0]);
+    }
+
+    /// One proof for 64 requests: a 64th of the proofs for each, and all else as before.
+    #[test]
+    fn groups_share_their_proofs() {
+        let grouped = counts(&Shape { requests_per_proof: 64, ..shape() });
+        for ((name, count), (_, single)) in grouped.iter().zip(counts(&shape())) {
+            let share = if name.contains("request_proof") { 64.0 } else { 1.0 };
+            assert!((count * share - single).abs() < 1e-9, "{name}: {count}");
+        }
     }
 
     #[test]

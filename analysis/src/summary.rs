@@ -7,38 +7,10 @@ use crate::attribution::Part;
 use crate::report::{Phase, Replica, Report};
 use crate::scorecard;
 
-/// How the text is decorated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// Plain text.
-    Plain,
-    /// With ANSI colours, for terminals.
-    Colour,
-}
+mod words;
 
-impl Style {
-    /// A heading.
-    pub(crate) fn bold(self, text: &str) -> String {
-        self.paint("1", text)
-    }
-
-    /// What is as it should be.
-    pub(crate) fn good(self, text: &str) -> String {
-        self.paint("1;32", text)
-    }
-
-    /// What is not.
-    pub(crate) fn bad(self, text: &str) -> String {
-        self.paint("1;31", text)
-    }
-
-    fn paint(self, code: &str, text: &str) -> String {
-        match self {
-            Self::Plain => text.to_owned(),
-            Self::Colour => format!("\x1b[{code}m{text}\x1b[0m"),
-        }
-    }
-}
+pub(crate) use words::version;
+pub use words::{Style, count, time};
 
 /// The phases in data-path order, each with what the time passes between; others follow by name.
 pub(crate) const PHASES: &[(&str, &str)] = &[
@@ -100,16 +72,16 @@ impl Page {
     /// One line with a label in the left column; an empty label continues the line before.
     fn line(&mut self, label: &str, rest: fmt::Arguments<'_>) {
         let label = format!("{label:<12}");
-        let label = if label.trim().is_empty() { label } else { self.style.paint("1", &label) };
+        let label = if label.trim().is_empty() { label } else { self.style.bold(&label) };
         let _ = writeln!(self.text, "{label} {rest}");
     }
 
     fn verdict(&mut self, report: &Report) {
         if report.verdict.valid {
-            let _ = writeln!(self.text, "{}", self.style.paint("1;32", "VALID"));
+            let _ = writeln!(self.text, "{}", self.style.good("VALID"));
             return;
         }
-        let _ = writeln!(self.text, "{} (do not use these numbers)", self.style.paint("1;31", "INVALID"));
+        let _ = writeln!(self.text, "{} (do not use these numbers)", self.style.bad("INVALID"));
         for reason in &report.verdict.reasons {
             let _ = writeln!(self.text, "  - {reason}");
         }
@@ -306,7 +278,7 @@ impl Page {
 
     fn scorecard(&mut self, report: &Report) {
         let Some(card) = &report.scorecard else { return };
-        let word = if card.green { self.style.paint("1;32", "GREEN") } else { self.style.paint("1;31", "RED") };
+        let word = if card.green { self.style.good("GREEN") } else { self.style.bad("RED") };
         let safety = if card.safe { "safety held" } else { "SAFETY WAS VIOLATED" };
         self.line("Scorecard", format_args!("{}: {word}, {safety}, view changes {}", card.scenario, card.view_changes));
         for failed in &card.failed {
@@ -344,7 +316,7 @@ impl Page {
 
     fn environment(&mut self, report: &Report) {
         let e = &report.environment;
-        self.line("Machine", format_args!("{}, {} cores, Linux {}", e.cpu, e.cores, e.kernel));
+        self.line("Machine", format_args!("{}, {} cores, Linux {}", e.cpu, e.cores, version(&e.kernel)));
         self.line("Build", format_args!("{} {}, commit {}", e.version, e.build_profile, e.git_commit));
         if let Some(ns) = report.config.get("burn_ns").and_then(serde_json::Value::as_u64) {
             self.line("Handicap", format_args!("each replica burns {ns} ns of CPU time for each operation"));
@@ -382,43 +354,6 @@ fn stages(replica: &Replica) -> String {
 fn counts(reasons: &BTreeMap<&str, u64>) -> String {
     let counts = reasons.iter().map(|(reason, n)| format!("{reason} {}", count(*n as f64)));
     counts.collect::<Vec<_>>().join(", ")
-}
-
-/// A whole number with commas: `1,234,567`.
-#[must_use]
-pub fn count(value: f64) -> String {
-    let digits = format!("{:.0}", value.abs());
-    let mut text = String::new();
-    if value <= -0.5 {
-        text.push('-');
-    }
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Microseconds in the unit that reads best, with three digits.
-#[must_use]
-pub fn time(us: f64) -> String {
-    let (value, unit) = if us < 999.5 {
-        (us, "µs")
-    } else if us < 999_500.0 {
-        (us / 1e3, "ms")
-    } else {
-        (us / 1e6, "s")
-    };
-    let decimals = if value >= 99.95 {
-        0
-    } else if value >= 9.995 {
-        1
-    } else {
-        2
-    };
-    format!("{value:.decimals$} {unit}")
 }
 
 #[cfg(test)]
@@ -531,17 +466,5 @@ Stages ";
             "{text}"
         );
         assert!(text.contains("\nBottleneck   nothing is saturated\n"), "{text}");
-    }
-
-    #[test]
-    fn numbers_read_well() {
-        assert_eq!(
-            [0.0, 999.0, 1000.0, 1_234_567.4, -5_000.0].map(count),
-            ["0", "999", "1,000", "1,234,567", "-5,000"]
-        );
-        assert_eq!(
-            [0.5, 12.34, 999.6, 45_678.0, 2.5e6].map(time),
-            ["0.50 µs", "12.3 µs", "1.00 ms", "45.7 ms", "2.50 s"]
-        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hippodrome_analysis::comparison;
 use hippodrome_analysis::page::document::{Block, Cell, Chart, Document, Look, Table};
 use hippodrome_analysis::page::{Context, csv, html, markdown, read, svgs};
 use hippodrome_analysis::results;
@@ -97,6 +98,12 @@ fn figures_are_those_of_the_files() {
     }
 }
 
+#[test]
+fn rows_of_a_comparison_are_those_of_its_file() {
+    let of = results::read_comparison(&fixture("comparison")).unwrap();
+    assert_eq!(csv(&document("comparison")), comparison::table::csv(&of));
+}
+
 /// An INVALID run counts for nothing and is shown as what it is.
 #[test]
 fn invalid_runs_are_marked() {
@@ -137,11 +144,14 @@ fn a_run_is_told_in_the_words_of_its_summary() {
     assert!(remark.contains(&format!("{:.0} % of what the run took", told.percent)), "{remark}");
 }
 
-/// What strategies of reads, replies and dissemination did is told: in the sentence, in tables, in the row for programs.
+/// What strategies of authenticators, execution, reads, replies and dissemination did is told: in the sentence, in
+/// tables, in the row for programs.
 #[test]
 fn reads_replies_and_dissemination_are_told() {
     let changed = edited("run", results::REPORT, |report| {
+        report["config"]["auth_granularity"] = "frame".into();
         report["config"]["dissemination"] = "digest".into();
+        report["config"]["execution"] = "tentative".into();
         report["config"]["replies"] = "digest".into();
         report["config"]["reads"] = "read-only".into();
         report["generator"]["read_only"] = 1001.into();
@@ -149,13 +159,21 @@ fn reads_replies_and_dissemination_are_told() {
         report["generator"]["stale_reads"] = 1003.into();
         report["audit"]["operations_read_only"] = 1004.into();
     });
-    assert!(changed.sentence.contains("dissemination digest, replies digest, reads read-only"), "{}", changed.sentence);
+    let told = "dissemination digest, execution tentative, replies digest, reads read-only";
+    assert!(changed.sentence.contains(told), "{}", changed.sentence);
+    assert!(changed.sentence.contains("an authenticator for each frame, batching"), "{}", changed.sentence);
     let generator = table(&changed, "Generator honesty");
     assert_eq!(value(generator, "operations answered without being ordered"), "1,001");
     assert_eq!(value(generator, "reads ordered after all"), "1,002");
     assert_eq!(value(generator, "reads of a value replaced before they began"), "1,003");
     assert_eq!(value(table(&changed, "Audit"), "operations answered without being ordered"), "1,004");
-    for (column, expected) in [("dissemination", "digest"), ("replies", "digest"), ("reads", "read-only")] {
+    for (column, expected) in [
+        ("auth_granularity", "frame"),
+        ("dissemination", "digest"),
+        ("execution", "tentative"),
+        ("replies", "digest"),
+        ("reads", "read-only"),
+    ] {
         let place = changed.rows.columns.iter().position(|name| name == column).unwrap();
         assert_eq!(changed.rows.rows[0][place].shown(), expected, "{column}");
     }

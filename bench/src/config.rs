@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 use clap::{Args as _, Parser as _};
 
+use crate::cli::options::is_auth_refined;
 use crate::cli::run::{RunFile, RunOptions};
 use crate::cli::{Cli, Command};
 use crate::experiment::point::Setting;
@@ -28,7 +29,7 @@ pub(crate) fn with_file(arguments: Vec<OsString>) -> Result<Vec<OsString>, Failu
         .filter_map(|argument| argument.to_str())
         .any(|text| text == "--auth" || text.starts_with("--auth="))
     {
-        flags.retain(|flag| !flag.starts_with("--auth-"));
+        flags.retain(|flag| !is_auth_refined(flag));
     }
     // The command is always the first argument: there are no options in front of it.
     let (head, tail) = arguments.split_at(2);
@@ -130,6 +131,8 @@ fn first_paragraph(error: &clap::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hippodrome_engine::settings::Granularity;
+
     use super::*;
     use crate::cli::run::RunArgs;
 
@@ -165,6 +168,9 @@ mod tests {
         assert_eq!(authentication(&["--auth", "none"]), "none");
         assert_eq!(authentication(&["--auth=none", "--auth-replies=mac"]), "clients none, replicas none, replies mac");
         assert_eq!(authentication(&["--auth-clients", "mac"]), "mac");
+        // What an authenticator covers is no strategy.
+        let options = run("auth_granularity = \"frame\"\n", &["--auth", "ed25519"]).unwrap().options;
+        assert_eq!(options.cluster.auth_granularity, Granularity::Frame);
     }
 
     #[test]

@@ -17,12 +17,12 @@ use hippodrome_analysis::report::Report;
 use hippodrome_analysis::roofline::{Costs, Efficiency, FrameBytes, Shape, efficiency};
 use hippodrome_engine::auth::strategies::Reach;
 use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, Keyring, LinkClass, Part, Sealer, Verifier};
-use hippodrome_engine::limits::{DIGEST_BYTES, REQUESTS_MAX};
+use hippodrome_engine::limits::{DIGEST_BYTES, GROUP_REQUESTS_MAX, OPERATIONS_BYTES_MAX, REQUESTS_MAX};
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Message;
 use hippodrome_engine::protocol::message::{Checkpoint, PrePrepare, Vote};
 use hippodrome_engine::requests::{Batch, ReplyTable, RequestTable};
-use hippodrome_engine::settings::{Reads, Replies};
+use hippodrome_engine::settings::{Granularity, Reads, Replies};
 use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 use hippodrome_engine::wire;
 use rustix::time::{ClockId, clock_gettime};
@@ -60,6 +60,7 @@ pub(crate) fn measure(options: &RunOptions, batch: f64) -> anyhow::Result<(Shape
             Reach::Receiver => u64::from(options.replicas),
             Reach::Everybody => 1,
         },
+        requests_per_proof: requests_per_proof(options) as u64,
         shared_message_proofs: Sealer::new(Arc::clone(nodes.client())).same_for_all(LinkClass::ReplicaToReplica),
         bytes: sample.bytes(options, &nodes, batch / real(requests)),
     };
@@ -81,6 +82,18 @@ pub(crate) fn of_run(options: &RunOptions, report: &Report) -> anyhow::Result<Op
     }
     let (shape, costs) = measure(options, batch)?;
     Ok(efficiency(&shape, &costs, achieved))
+}
+
+/// Most requests that one proof of clients is for: a full group, or one of all that clients can have outstanding, or that
+/// fit into a frame.
+fn requests_per_proof(options: &RunOptions) -> usize {
+    match options.cluster.auth_granularity {
+        Granularity::Request => 1,
+        Granularity::Frame => {
+            let fitting = OPERATIONS_BYTES_MAX as u64 / payload_bytes(options).0.max(1);
+            GROUP_REQUESTS_MAX.min(options.clients as usize).min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1)
+        }
+    }
 }
 
 /// Most batches that can be under way: what batching allows, the window, and what the clients can have outstanding.
@@ -111,37 +124,32 @@ impl Nodes {
 /// One batch with all that belongs to it.
 struct Sample {
     table: RequestTable,
+    /// A frame of requests in groups that are as large as they can be; the batch where each request is proven.
+    frame: RequestTable,
+    /// How many proofs each replica needs for the frame.
+    proofs: usize,
     block: AuthBlock,
     replies: ReplyTable,
 }
 
 impl Sample {
     fn new(options: &RunOptions, nodes: &Nodes, requests: usize) -> Self {
-        // What a workload's operations and results are made of differs from one to the next: of those the least is taken.
-        let (request_bytes, reply_bytes) = match options.cluster.app {
-            App::Null => (options.load.request_bytes.0, options.cluster.reply_bytes.0),
-            App::Kv => (0, 0),
+        let table = requests_of(options, nodes, requests);
+        let (frame, proofs) = match (options.cluster.auth_granularity, requests_per_proof(options)) {
+            (Granularity::Request, _) => (table.clone(), requests),
+            (Granularity::Frame, GROUP_REQUESTS_MAX) => {
+                let groups = requests.div_ceil(GROUP_REQUESTS_MAX);
+                (requests_of(options, nodes, groups * GROUP_REQUESTS_MAX), groups)
+            }
+            (Granularity::Frame, fewer) => (requests_of(options, nodes, fewer), 1),
         };
-        #[allow(clippy::cast_possible_truncation, reason = "a batch is bounded")]
-        let ends = |bytes: u64| (1..=requests as u64).map(|end| (end * bytes) as u32).collect::<Vec<u32>>();
-        #[allow(clippy::cast_possible_truncation, reason = "a batch is bounded")]
-        let zeros = |bytes: u64| vec![7; requests * bytes as usize];
-        let clients: Vec<ClientId> = (0..).map(ClientId).take(requests).collect();
-        let timestamps = vec![Timestamp(1); requests];
-        let mut table = RequestTable {
-            clients: clients.clone(),
-            timestamps: timestamps.clone(),
-            operation_ends: ends(request_bytes),
-            operations: zeros(request_bytes).into(),
-            ..RequestTable::empty()
-        };
-        Digester::default().digest(&mut table);
-        table.proofs = Sealer::new(Arc::clone(nodes.client())).seal_requests(&table);
         let cluster = nodes.client().cluster();
         let digest = Digest([3; 32]);
         let block = AuthBlock::message(BlockKind::Commit, cluster, ReplicaId(1), View(0), SequenceNumber(1), &digest);
-        let (result_ends, results) = (ends(reply_bytes), zeros(reply_bytes).into());
-        Self { table, block, replies: ReplyTable { clients, timestamps, result_ends, results, digested: Vec::new() } }
+        let (clients, timestamps) = (table.clients.clone(), table.timestamps.clone());
+        let (result_ends, results) = repeated(requests, payload_bytes(options).1);
+        let replies = ReplyTable { clients, timestamps, result_ends, results, digested: Vec::new() };
+        Self { table, frame, proofs, block, replies }
     }
 
     /// Bytes of its frames; `scale` is by how much a batch is larger than this one.
@@ -161,12 +169,17 @@ impl Sample {
             replies_bytes = (replies_bytes + (n - 1.0) * real(replies(&digests))) / n;
         }
         FrameBytes {
-            requests: scale * real(wire::encode_requests(&self.table, client).len()),
+            requests: scale * self.requests_bytes(client),
             pre_prepare: scale * encoded(&Message::PrePrepare(PrePrepare { view, sequence, batch })),
             vote: encoded(&Message::Commit(Vote { view, sequence, digest })),
             replies: scale * replies_bytes,
             checkpoint: encoded(&Message::Checkpoint(Checkpoint { sequence, digest })),
         }
+    }
+
+    /// Bytes of a frame of the batch's requests, with its share of proofs.
+    fn requests_bytes(&self, client: NodeId) -> f64 {
+        real(wire::encode_requests(&self.frame, client).len()) * real(self.table.len()) / real(self.frame.len())
     }
 
     /// The same replies as digests; `None` if a digest is no shorter.
@@ -192,9 +205,10 @@ impl Sample {
         let mut replica = Verifier::new(Arc::clone(&nodes.keyrings[0]));
         let strategy = nodes.client().strategy(LinkClass::ClientToReplica);
         let columns = if strategy.is_for_receiver() { real(nodes.keyrings.len() - 1) } else { 1.0 };
-        costs.make_request_proof = least(|| client.seal_requests(black_box(&table))) / requests / columns;
+        let (frame, proofs) = (&self.frame, real(self.proofs));
+        costs.make_request_proof = least(|| client.seal_requests(black_box(frame))) / proofs / columns;
         let mut good = Vec::new();
-        let check = least(|| replica.verify_requests(&[Part::whole(black_box(&table), 0)], &mut good)) / requests;
+        let check = least(|| replica.verify_requests(&[Part::whole(black_box(frame), 0)], &mut good)) / proofs;
         // A tag is checked by making it anew: what the checks besides cost might be done in another way.
         costs.check_request_proof =
             if strategy.is_for_receiver() { check.min(costs.make_request_proof) } else { check };
@@ -224,6 +238,37 @@ impl Sample {
         let is_tag = nodes.client().strategy(class).is_for_receiver();
         (if is_tag { make.min(check) } else { make }, check)
     }
+}
+
+/// Bytes of an operation and of its result. What a workload's are made of differs from one to the next: of those the least
+/// is taken.
+fn payload_bytes(options: &RunOptions) -> (u64, u64) {
+    match options.cluster.app {
+        App::Null => (options.load.request_bytes.0, options.cluster.reply_bytes.0),
+        App::Kv => (0, 0),
+    }
+}
+
+/// The ends of so many pieces of `bytes` bytes each, and the pieces.
+#[allow(clippy::cast_possible_truncation, reason = "a batch is bounded")]
+fn repeated(count: usize, bytes: u64) -> (Vec<u32>, Bytes) {
+    let ends = (1..=count as u64).map(|end| (end * bytes) as u32).collect();
+    (ends, vec![7; count * bytes as usize].into())
+}
+
+/// So many requests of as many clients, proven.
+fn requests_of(options: &RunOptions, nodes: &Nodes, count: usize) -> RequestTable {
+    let (operation_ends, operations) = repeated(count, payload_bytes(options).0);
+    let mut table = RequestTable {
+        clients: (0..).map(ClientId).take(count).collect(),
+        timestamps: vec![Timestamp(1); count],
+        operation_ends,
+        operations,
+        ..RequestTable::empty()
+    };
+    Digester::default().digest(&mut table);
+    table.proofs = Sealer::new(Arc::clone(nodes.client())).seal_requests(&table);
+    table
 }
 
 /// The smallest send and its receive, and what each byte adds, ns.
@@ -330,6 +375,28 @@ mod tests {
             }
             let named = components.iter().filter(|component| COMPONENTS.contains(&component.name.as_str())).count();
             assert_eq!(named, if auth == "none" { 8 } else { 10 }, "{auth}");
+        }
+    }
+
+    /// Groups of 64: a 64th of a signature each, in frames whose proofs are next to nothing; smaller ones where clients are
+    /// fewer. Batches are as they are.
+    #[test]
+    fn groups_share_proofs_and_bytes() {
+        let of = |flags: &[&str]| measure(&options(&[flags, &["--request-bytes", "100"]].concat()), 20.0).unwrap();
+        for auth in ["mac", "hybrid"] {
+            let (single, single_costs) = of(&["--auth", auth]);
+            let (grouped, costs) = of(&["--auth", auth, "--auth-granularity", "frame"]);
+            assert_eq!((single.requests_per_proof, grouped.requests_per_proof), (1, 64));
+            assert!(costs.check_request_proof > 0.0 && costs.make_request_proof > 0.0 && single_costs.digest > 0.0);
+            // 16 bytes of columns, the operation; and a share of head, group and proof that is below 4 bytes.
+            assert!((20.0 * 116.0..20.0 * 120.0).contains(&grouped.bytes.requests), "{auth}: {:?}", grouped.bytes);
+            let saved = single.bytes.pre_prepare - grouped.bytes.pre_prepare;
+            let proof = if auth == "mac" { 16.0 } else { 64.0 };
+            assert!((saved - (19.0 * proof - 15.0)).abs() < 1e-6, "{auth}: {saved}, 19 proofs for a group's head");
+            let (few, _) = of(&["--auth", auth, "--auth-granularity", "frame", "--clients", "10"]);
+            assert_eq!(few.requests_per_proof, 10);
+            let large = options(&["--auth-granularity", "frame", "--request-bytes", "1MiB"]);
+            assert_eq!(measure(&large, 1.0).unwrap().0.requests_per_proof, 4, "as many as a frame may have");
         }
     }
 

@@ -147,7 +147,10 @@ fn report_prints_again_and_exits_by_its_verdict() {
         let json: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!((code, &json["schema"]), (Some(expected), &"hippodrome/run/1".into()));
     }
-    refused(directory.path(), &["report", "nowhere"], &["nowhere/report.json", "No such file"]);
+    let allowed = "allowed: a results directory, which holds report.json";
+    refused(directory.path(), &["report", "nowhere"], &["nowhere: No such file", allowed]);
+    refused(directory.path(), &["report", "."], &[".: there are no results in it", allowed]);
+    refused(directory.path(), &["roofline", "."], &[".: there are no results in it", allowed]);
 }
 
 #[test]

@@ -133,13 +133,13 @@ fn what_can_not_be_compared_is_refused_before_anything_is_made() {
     for (arguments, parts) in [
         (&[][..], &["nothing to compare", "two or more RESULTS"][..]),
         (&["one"], &["RESULTS = one: allowed: two or more"]),
-        (&["one", "two"], &["one", "No such file"]),
+        (&["one", "two"], &["one: No such file", "allowed: a run's results directory, which holds report.json"]),
         (&["one", "two", "--b", "auth=none"], &["RESULTS = one two: allowed: only without settings"]),
         (&["--b", "auth"], &["side B", "'auth': allowed: KEY=VALUE"]),
         (&["--b", "wings=2"], &["side B", "unknown key 'wings'"]),
         (&["--c", "clients=0"], &["side C", "a whole number from 1 to 1048576"]),
         (&["--b", "auth=none", "--connections", "8", "--clients", "4"], &["connections = 8", "at most --clients (4)"]),
-        (&["--b-binary", "/bin/true"], &["binary = /bin/true: allowed: another build of hippodrome"]),
+        (&["--b-binary", "/bin/true"], &["b-binary = /bin/true: allowed: another build of hippodrome"]),
         (&["--b", "auth=none", "--fail-if-slower", "200%"], &["0% to 100%"]),
         (&["--b", "auth=none", "--pairs", "0"], &["a whole number from 1 to 100"]),
     ] {

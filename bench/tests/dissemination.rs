@@ -96,6 +96,19 @@ fn faulty_primaries_are_survived() {
     }
 }
 
+/// A backup that brings bodies which nobody else has got with a proof, and never vouches for them: neither the proofs'
+/// absence nor the clients' part in it may stay hidden, or every view would end like that.
+#[test]
+fn early_bodies_hide_no_proofs_that_are_missing() {
+    let run = race(&["--duration", "3s", "--byzantine", "3:early-body", "--hostile", "partial-authenticators"]);
+    run.expect_sound("early bodies");
+    assert_eq!(numbers(&run.report["audit"]["replicas_compared"]), [0, 1, 2]);
+    // Bodies came, some of no use; replicas that had all of them took what they needed.
+    let unwanted = |replica: &Value| replica["ignored"]["unwanted_body"].as_u64().unwrap_or_default();
+    let unwanted: Vec<u64> = run.report["replicas"].as_array().unwrap().iter().take(3).map(unwanted).collect();
+    assert!(unwanted.iter().all(|count| *count > 0), "{unwanted:?}");
+}
+
 #[test]
 fn clients_that_prove_themselves_to_some_replicas_and_repeat_themselves_stop_nobody() {
     for auth in ["mac", "hybrid"] {

@@ -14,7 +14,7 @@ use hippodrome_analysis::report::{Fault, Replica, Report, Stage, ThreadUse};
 use hippodrome_analysis::roofline::{COMPONENTS, Component, Efficiency, SWITCH};
 use hippodrome_analysis::scorecard::{Injected, Score, Scorecard, Timeline, ViewSample};
 use hippodrome_analysis::search::curve::Knee;
-use hippodrome_analysis::search::hunt::{Confirmed, Found, Phase};
+use hippodrome_analysis::search::limit::{Confirmed, Found, Phase};
 use hippodrome_analysis::search::objective::{Objective, Tail};
 use hippodrome_analysis::search::{self, Search};
 use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};
@@ -29,6 +29,10 @@ use hippodrome_loadgen::report::{LoadReport, SecondSample};
 use hippodrome_sim::check::Checker;
 use hippodrome_sim::plan::Plan;
 use serde_json::Value;
+
+use crate::markdown::{anchors, block_lines, code, first_column, options, quoted, section};
+
+mod markdown;
 
 /// Documents outside of `docs/`, where all are.
 const ELSEWHERE: [&str; 5] = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "fuzz/README.md"];
@@ -61,30 +65,6 @@ fn documents() -> Vec<(String, String)> {
     names.map(|name| (name.clone(), typed(&read(&name)))).collect()
 }
 
-/// What stands between single backquotes, blocks of code left out.
-fn quoted(text: &str) -> Vec<&str> {
-    let prose = text.split("```").step_by(2);
-    prose.flat_map(|part| part.split('`').skip(1).step_by(2)).collect()
-}
-
-/// Lines of blocks of code.
-fn block_lines(text: &str) -> impl Iterator<Item = &str> {
-    text.split("```").skip(1).step_by(2).flat_map(str::lines)
-}
-
-/// All code: lines of blocks, and what stands between backquotes.
-fn code(text: &str) -> Vec<&str> {
-    block_lines(text).chain(quoted(text)).collect()
-}
-
-/// What headings are linked to by, as forges make it: lower case, hyphens for spaces, no punctuation.
-fn anchors(text: &str) -> BTreeSet<String> {
-    let prose = text.split("```").step_by(2).flat_map(str::lines);
-    let headings = prose.filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
-    let kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
-    headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
-}
-
 /// What links of a document lead nowhere. `document` is where it lies.
 fn dead_links(document: &str, text: &str) -> Vec<String> {
     let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
@@ -99,14 +79,6 @@ fn dead_links(document: &str, text: &str) -> Vec<String> {
         !is_there || anchor.is_some_and(|anchor| !target.is_some_and(|target| anchors(&target).contains(anchor)))
     };
     links.filter(is_dead).map(str::to_owned).collect()
-}
-
-/// Options (`--name`) in a text.
-fn options(text: &str) -> BTreeSet<String> {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    let words = text.split(|c| !is_part(c));
-    let is_option = |word: &&str| word.len() > 2 && word.starts_with("--") && !word[2..].starts_with('-');
-    words.filter(is_option).map(str::to_owned).collect()
 }
 
 fn help(arguments: &[&str]) -> String {
@@ -166,26 +138,6 @@ fn fields(value: &Value, names: &mut BTreeSet<String>) {
         Value::Array(list) => list.iter().for_each(|value| fields(value, names)),
         _ => {}
     }
-}
-
-/// What stands between backquotes in the first column of the tables of which the first heading is `heading`.
-fn first_column<'a>(text: &'a str, heading: &str) -> BTreeSet<&'a str> {
-    let cell = |line: &'a str| line.strip_prefix("| ").and_then(|row| row.split(" |").next());
-    let mut names = BTreeSet::new();
-    let mut is_inside = false;
-    for line in text.lines() {
-        let cell = cell(line);
-        is_inside = cell == Some(heading) || is_inside && line.starts_with('|');
-        names.extend(cell.filter(|cell| is_inside && *cell != heading).map(quoted).unwrap_or_default());
-    }
-    names
-}
-
-/// The part of a page under a heading of the second level.
-fn section<'a>(text: &'a str, heading: &str) -> &'a str {
-    let start = text.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
-    let rest = &text[start + 4..];
-    &rest[..rest.find("\n## ").unwrap_or(rest.len())]
 }
 
 /// Both ways: the first column of these tables lists all these names, and none besides.
@@ -511,12 +463,4 @@ fn experiments_have_as_many_runs_as_their_page_says() {
         let cells: Vec<&str> = row.split(" | ").collect();
         assert_eq!(cells[cells.len() - 2], runs, "docs/experiments.md: runs of {name}");
     }
-}
-
-#[test]
-fn first_columns_are_those_of_the_tables_that_are_meant() {
-    let text = "| kind | `x` |\n|---|---|\n| `a`, `b` | `c` |\n\n`d`\n| name | |\n|---|---|\n| `e` | |\n| kind | |\n| `f` | |\n";
-    assert_eq!(first_column(text, "kind"), BTreeSet::from(["a", "b", "f"]));
-    assert_eq!(first_column(text, "none"), BTreeSet::new());
-    assert_eq!(section("# A\n## B\nb\n## C\nc\n", "B"), "B\nb");
 }

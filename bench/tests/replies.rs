@@ -1,5 +1,5 @@
-//! Results by digest and reads without order, in real processes: sound with all replicas, with one that answers wrongly,
-//! and with one that is gone.
+//! Results by digest and reads without order, in real processes: sound with all replicas, with one that answers
+//! wrongly, and with one that is gone.
 
 use std::fs;
 
@@ -51,8 +51,8 @@ fn check(run: &Finished, strategy: &[&str]) {
     check_attribution(run);
 }
 
-/// Only what was ordered is followed, and its parts add up. What is read in between is no part of that: numbers of reads
-/// are no timestamps, though they look like them.
+/// Only what was ordered is followed, and its parts add up. What is read in between is no part of that: numbers of
+/// reads are no timestamps, though they look like them.
 fn check_attribution(run: &Finished) {
     let told = &run.report["attribution"];
     let text = fs::read_to_string(run.directory.path().join("out/attribution.csv")).unwrap();

@@ -66,8 +66,9 @@ fn the_limit_is_searched_for_and_a_search_goes_on_where_it_was() {
     // What is missing is made again, and only that.
     let last = runs.last().unwrap()["directory"].as_str().unwrap();
     fs::remove_dir_all(directory.path().join("out").join(last)).unwrap();
-    let (code, _, stderr) = outcome(&hippodrome(directory.path(), &search).output().unwrap());
-    assert_eq!(code, Some(0), "{stderr}");
+    let quietly = [&search[..], &["--quiet"]].concat();
+    let (code, _, stderr) = outcome(&hippodrome(directory.path(), &quietly).output().unwrap());
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
     let again = read();
     let all = again["runs"].as_array().unwrap();
     assert_eq!(all[..runs.len() - 1], runs[..runs.len() - 1]);
@@ -86,6 +87,23 @@ fn runs_that_say_nothing_of_their_rate_end_a_search() {
     let (code, stdout, stderr) = outcome(&hippodrome(directory.path(), &SMALL).output().unwrap());
     assert_eq!((code, stdout.as_str()), (Some(3), ""));
     assert!(stderr.contains("says nothing of its rate") && stderr.contains("debug build"), "{stderr}");
+}
+
+/// No rate was met: by whose fault decides how it ends.
+#[test]
+fn a_late_load_generator_makes_a_search_inconclusive() {
+    let results = concat!(env!("CARGO_MANIFEST_DIR"), "/../analysis/testdata/pages/search/search.json");
+    let mut search: Value = serde_json::from_str(&fs::read_to_string(results).unwrap()).unwrap();
+    search["found"]["confirmed"] = Value::Null;
+    for (late, expected) in [(false, 1), (true, 4)] {
+        for run in search["runs"].as_array_mut().unwrap() {
+            (run["met"], run["generator_late"]) = (false.into(), late.into());
+        }
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("search.json"), search.to_string()).unwrap();
+        let (code, _, stderr) = outcome(&hippodrome(directory.path(), &["report", "."]).output().unwrap());
+        assert_eq!(code, Some(expected), "late: {late}: {stderr}");
+    }
 }
 
 #[test]

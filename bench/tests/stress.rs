@@ -123,9 +123,9 @@ fn links(run: &Run, id: u16) -> Option<Vec<(u64, String)>> {
     Some(links.map(|link| (link["to"].as_u64().unwrap(), link["link"].as_str().unwrap().to_owned())).collect())
 }
 
-/// A link to another replica is changed while its owner stands still, or before its owner is started anew. Each question
-/// has seconds before the answer may be another one, and all faults are one replica's: the others do not need it, however
-/// far it is behind.
+/// A link to another replica is changed while its owner stands still, or before its owner is started anew. Each
+/// question has seconds before the answer may be another one, and all faults are one replica's: the others do not need
+/// it, however far it is behind.
 #[test]
 fn links_are_as_they_are_to_be_after_a_stop_and_a_restart() {
     let mut run = Run::stress(

@@ -1,4 +1,5 @@
-//! Sweeps of real runs: what is told before, what is kept when one is killed, what is done with runs that are not VALID.
+//! Sweeps of real runs: what is told before, what is kept when one is killed, what is done with runs that are not
+//! VALID.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -174,8 +175,8 @@ fn ctrl_c_ends_a_sweep_and_says_how_to_go_on() {
     assert_eq!(sweep_json(directory.path())["runs_done"], 0);
 }
 
-/// Whoever builds anew while a sweep is under way changes nothing about its runs, and its results are not mixed with those
-/// of another binary later.
+/// Whoever builds anew while a sweep is under way changes nothing about its runs, and its results are not mixed with
+/// those of another binary later.
 #[test]
 fn a_sweep_is_of_one_binary() {
     let _track = track();

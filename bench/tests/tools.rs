@@ -144,6 +144,22 @@ fn a_scenario_is_played_quietly() {
 }
 
 #[test]
+fn many_runs_are_made_quietly() {
+    let _track = track();
+    let directory = TempDir::new().unwrap();
+    let small = ["--clients", "10", "--warmup", "0s", "--duration", "1s", "--out"];
+    for (command, out) in [
+        (&["sweep", "--vary", "batch=10", "--repeats", "1", "--quiet"][..], "swept"),
+        (&["compare", "--b", "batch=10", "--pairs", "1", "-q"], "compared"),
+    ] {
+        let (_, stdout, stderr) = outcome(&run(directory.path(), &[command, &small, &[out]].concat()));
+        assert_eq!(stderr, "", "{command:?}");
+        assert!(stdout.contains(out), "{stdout}");
+        assert_plain(&stdout);
+    }
+}
+
+#[test]
 fn a_hunt_draws_no_bar_where_there_is_no_terminal() {
     let directory = TempDir::new().unwrap();
     let (code, stdout, stderr) = outcome(&run(directory.path(), &["sim", "--seeds", "3"]));

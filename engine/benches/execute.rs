@@ -54,7 +54,7 @@ impl<F: FnMut(u64, &mut Vec<u8>)> Batches<F> {
         }
         table.operations = operations.into();
         let sequence = SequenceNumber(self.next / u64::from(BATCH_REQUESTS));
-        Execution { sequence, view: View(0), batch: Batch::new(table), stamps: Stamps::default() }
+        Execution { sequence, view: View(0), tentative: false, batch: Batch::new(table), stamps: Stamps::default() }
     }
 }
 
@@ -77,8 +77,13 @@ fn bench_batches(
 ) {
     let share = CLIENTS / nodes;
     let client_nodes = (0..nodes).map(|node| (NodeId(4 + node as u16), node * share..(node + 1) * share)).collect();
-    let config =
-        ExecutorConfig { own: ReplicaId(0), client_nodes, checkpoint_interval: CHECKPOINT_INTERVAL, designates: None };
+    let config = ExecutorConfig {
+        own: ReplicaId(0),
+        client_nodes,
+        checkpoint_interval: CHECKPOINT_INTERVAL,
+        designates: None,
+        tentative: false,
+    };
     let mut executor = Executor::new(config, app);
     let mut batches = Batches::new(operation);
     let mut group = c.benchmark_group("execute");
@@ -172,6 +177,7 @@ fn snapshot(c: &mut Criterion) {
         client_nodes: vec![(NodeId(4), 0..CLIENTS)],
         checkpoint_interval: CHECKPOINT_INTERVAL,
         designates: None,
+        tentative: false,
     };
     let mut executor = Executor::new(config(), Box::new(store()));
     let mut batches = Batches::new(workload_a);

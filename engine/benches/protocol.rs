@@ -15,7 +15,7 @@ use hippodrome_engine::protocol::pbft::{Config, Pbft};
 use hippodrome_engine::protocol::{Authentic, Input, Output, Protocol, Reply};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::{Proofs, RequestTable};
-use hippodrome_engine::settings::options::Dissemination;
+use hippodrome_engine::settings::options::{Dissemination, ExecutionChoice};
 use hippodrome_engine::types::{ClientId, Digest, ReplicaId, Time, Timestamp, View};
 
 const N: u16 = 4;
@@ -40,6 +40,7 @@ impl Round {
                 checkpoint_interval: INTERVAL,
                 batching: format!("adaptive:{requests},8").parse().expect("a strategy"),
                 dissemination: Dissemination::Inline,
+                execution: ExecutionChoice::Committed,
                 clients: 1024,
                 principals: Arc::default(),
                 status_interval_ns: 50_000_000,
@@ -136,7 +137,15 @@ fn replies(criterion: &mut Criterion) {
             for replica in (0..N).map(ReplicaId) {
                 for client in (0..clients).map(ClientId) {
                     let timestamp = Timestamp(timestamp);
-                    let reply = Reply { replica, view: View(0), client, timestamp, result: &[7; 16], is_digest: false };
+                    let reply = Reply {
+                        replica,
+                        view: View(0),
+                        client,
+                        timestamp,
+                        result: &[7; 16],
+                        is_digest: false,
+                        tentative: false,
+                    };
                     black_box(table.on_reply(&reply));
                 }
             }

@@ -53,6 +53,13 @@ pub const PROOF_BYTES_MAX: usize = 320;
 pub const RECEIVER_PROOF_BYTES_MAX: usize = 32;
 /// Bytes of an Ed25519 signature.
 pub const SIGNATURE_BYTES: usize = 64;
+/// Most requests that one proof covers with `--auth-granularity frame`: which of them a table has is one word. Each that
+/// it lacks costs a digest, so what is left of a group is at most 2 KiB larger than a request that proves itself.
+pub const GROUP_REQUESTS_MAX: usize = 64;
+/// Most groups that the requests of one table may be of. A correct client's are full but for the last.
+pub const GROUPS_MAX: usize = REQUESTS_MAX / 2;
+/// Bytes of a group in a table beside its proofs and its holes: which requests are there, how many there were, whose.
+pub const GROUP_BYTES: usize = 8 + 1 + 2;
 
 /// Largest watermark window (sequence numbers).
 pub const WINDOW_MAX: u64 = 4096;
@@ -85,6 +92,12 @@ pub const HISTORY_BATCHES_MAX: usize = 16 * WINDOW_MAX as usize;
 /// How many of the newest ledger digests are kept for the audit, which compares replicas at the highest sequence number
 /// that all of them executed.
 pub const LEDGER_RETAINED: usize = 1 << 14;
+/// What the executor keeps to undo tentative executions, bytes: a batch for which there is no room waits until it is
+/// committed. Exceeded by what one batch overwrites in the application.
+pub const UNDO_BYTES_MAX: usize = 64 << 20;
+/// Answers to read-only requests that wait for the commitment of what they were read from, bytes: with more, no others
+/// are taken up. Exceeded by those of one step.
+pub const HELD_READS_BYTES_MAX: usize = 16 << 20;
 
 /// Most digests that a replica tells to have pre-prepared at one sequence number, in different views. Those of the
 /// highest views count; to forget one never endangers safety, since a digest is only chosen where f + 1 replicas tell
@@ -177,7 +190,7 @@ pub const REQUEST_COLUMNS_BYTES: usize = 4 + 8 + 4;
 pub const fn client_body_bytes_max(n: usize) -> usize {
     let tags = n * RECEIVER_PROOF_BYTES_MAX;
     let proof = if tags > PROOF_BYTES_MAX { tags } else { PROOF_BYTES_MAX };
-    REQUESTS_MAX * (REQUEST_COLUMNS_BYTES + proof) + OPERATIONS_BYTES_MAX + 1024
+    REQUESTS_MAX * (REQUEST_COLUMNS_BYTES + GROUP_BYTES + proof) + OPERATIONS_BYTES_MAX + 1024
 }
 
 const _: () = {
@@ -190,6 +203,12 @@ const _: () = {
     assert!(client_body_bytes_max(REPLICAS_MAX) <= FRAME_BODY_BYTES_MAX);
     assert!(columns + tags + OPERATIONS_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
     assert!(columns + signatures + OPERATIONS_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
+    // So does one of as many groups as there may be, each with a full authenticator and all of it but one request missing.
+    let holes = (GROUP_REQUESTS_MAX - 1) * DIGEST_BYTES;
+    let group = GROUP_BYTES + holes + REPLICAS_MAX * RECEIVER_PROOF_BYTES_MAX;
+    assert!(PROOF_BYTES_MAX <= REPLICAS_MAX * RECEIVER_PROOF_BYTES_MAX);
+    assert!(columns + GROUPS_MAX * group + OPERATIONS_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
+    assert!(GROUP_REQUESTS_MAX <= 64 && GROUPS_MAX * GROUP_REQUESTS_MAX >= REQUESTS_MAX); // sets of requests are u64 bit masks
     // Of a node's connections one can always go on, even while its memory grows by doubling.
     assert!(NODE_FRAMES_BYTES_MAX >= 2 * (FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES));
     assert!(NODE_QUEUE_BYTES_MAX >= CLIENT_QUEUE_BYTES_MAX);

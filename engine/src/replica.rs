@@ -27,8 +27,8 @@ use crate::protocol::Protocol;
 use crate::protocol::pbft::{Config, Pbft, Recovery};
 use crate::sampling::{ReplicaNotes, Sampling};
 use crate::settings::{
-    Batching, ClusterFile, ClusterSettings, Durability, OnCorruptLog, Placement, Reads, Replies, TransportChoice,
-    WaitChoice,
+    Batching, ClusterFile, ClusterSettings, Durability, ExecutionChoice, OnCorruptLog, Placement, Reads, Replies,
+    TransportChoice, WaitChoice,
 };
 use crate::storage::{self, Directory, Identity, Memory, Storage, StorageError, StorageOptions};
 use crate::transport::raise_descriptor_limit;
@@ -245,6 +245,7 @@ fn parts(
         client_nodes: client_nodes.clone(),
         checkpoint_interval: settings.checkpoint_interval,
         designates: (settings.replies == Replies::Digest).then_some(quorums.n()),
+        tentative: settings.execution == ExecutionChoice::Tentative,
     };
     let mut executor = Executor::new(executor_config, application(&cluster, handicap)?);
     let identity = Identity { fingerprint: cluster.fingerprint(), replica: id };
@@ -300,6 +301,7 @@ fn config(cluster: &ClusterFile, own: ReplicaId, batching: Batching) -> Config {
         checkpoint_interval: settings.checkpoint_interval,
         batching,
         dissemination: settings.dissemination,
+        execution: settings.execution,
         clients: cluster.clients(),
         principals: cluster.client_nodes().map(|(_, clients)| clients).collect(),
         status_interval_ns: nanos(STATUS_INTERVAL),

@@ -6,13 +6,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::limits::{OPERATIONS_BYTES_MAX, READ_CHUNK_BYTES, REQUESTS_MAX};
+use crate::limits::READ_CHUNK_BYTES;
 use crate::types::{ClientId, Digest, Timestamp};
+
+mod builder;
+mod groups;
+
+pub use builder::{TableBuilder, Taking};
+pub use groups::{Group, Groups};
 
 /// A table keeps at most so many times its own size of the chunk that it was read in.
 const CHUNK_SHARE: usize = 4;
 
-/// What proves, request by request, that its client sent it.
+/// What proves of each request that its client sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proofs {
     /// The crypto-free baseline.
@@ -27,6 +33,8 @@ pub enum Proofs {
     },
     /// One signature a request, of as many bytes as the strategy says.
     Signatures(Bytes),
+    /// Tags or signatures, each for a group of requests.
+    Groups(Groups),
 }
 
 impl Proofs {
@@ -40,12 +48,63 @@ impl Proofs {
             Self::None => return 0,
             Self::Tags { columns, bytes } => (bytes.len(), *columns as usize * requests),
             Self::Signatures(bytes) => (bytes.len(), requests),
+            Self::Groups(groups) => {
+                assert!(groups.requests() == requests, "groups of as many requests as there are");
+                let columns = if groups.columns() == 0 { 1 } else { groups.columns() as usize };
+                (groups.proofs().len(), columns * groups.len())
+            }
         };
         match bytes.checked_div(proofs) {
             None => 0,
             Some(each) => {
                 assert!(each * proofs == bytes, "proofs of one length, as many as there are requests");
                 each
+            }
+        }
+    }
+
+    /// Columns of tags; 0 where there are signatures, or nothing is proven.
+    #[must_use]
+    pub const fn columns(&self) -> u16 {
+        match self {
+            Self::None | Self::Signatures(_) => 0,
+            Self::Tags { columns, .. } => *columns,
+            Self::Groups(groups) => groups.columns(),
+        }
+    }
+
+    /// Where a slice of at most `checks` checks ends that begins at request `start` of `requests`, and how many checks it
+    /// takes. What shares a proof is in one slice if `start` is where another one ended, or 0.
+    #[must_use]
+    pub fn slice(&self, start: usize, requests: usize, checks: usize) -> (usize, usize) {
+        let Self::Groups(groups) = self else {
+            let checks = checks.min(requests - start);
+            return (start + checks, checks);
+        };
+        let within = groups.within(&(start..requests));
+        let taken = checks.min(within.len());
+        let end = if taken == 0 { start } else { groups.range(within.start + taken - 1).end };
+        (end, taken)
+    }
+
+    /// Bytes that these keep in memory.
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Tags { bytes, .. } | Self::Signatures(bytes) => bytes.len(),
+            Self::Groups(groups) => groups.bytes(),
+        }
+    }
+
+    /// These in memory of their own.
+    fn unchunked(self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Tags { columns, bytes } => Self::Tags { columns, bytes: Bytes::copy_from_slice(&bytes) },
+            Self::Signatures(bytes) => Self::Signatures(Bytes::copy_from_slice(&bytes)),
+            Self::Groups(groups) => {
+                let (columns, proofs) = (groups.columns(), Bytes::copy_from_slice(groups.proofs()));
+                Self::Groups(groups.with_proofs(columns, proofs))
             }
         }
     }
@@ -107,11 +166,7 @@ impl RequestTable {
     /// Roughly the bytes that this table keeps in memory.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        let proofs = match &self.proofs {
-            Proofs::None => 0,
-            Proofs::Tags { bytes, .. } | Proofs::Signatures(bytes) => bytes.len(),
-        };
-        self.len() * 64 + self.operations.len() + proofs
+        self.len() * 64 + self.operations.len() + self.proofs.bytes()
     }
 
     /// This table in memory of its own, if it is so small that it would keep more of a transport's chunk than it needs.
@@ -122,132 +177,20 @@ impl RequestTable {
         }
         let table = Arc::make_mut(&mut self);
         table.operations = Bytes::copy_from_slice(&table.operations);
-        match &mut table.proofs {
-            Proofs::None => {}
-            Proofs::Tags { bytes, .. } | Proofs::Signatures(bytes) => *bytes = Bytes::copy_from_slice(bytes),
-        }
+        table.proofs = std::mem::replace(&mut table.proofs, Proofs::None).unchunked();
         self
     }
 
-    /// The requests at `indices`, in that order, with their digests and proofs.
+    /// The requests at `indices`, in that order, with their digests and proofs. In ascending order they are of no more
+    /// groups than these are; in an order that takes more than a table may have they are left without proofs.
     #[must_use]
     pub fn select(&self, indices: &[usize]) -> Self {
         let mut builder = TableBuilder::default();
+        let mut requests = builder.taking_from(self);
         for &index in indices {
-            builder.push(self, index);
+            requests.push(index);
         }
         builder.finish()
-    }
-}
-
-/// Gathers requests from several tables into one.
-#[derive(Debug, Default)]
-pub struct TableBuilder {
-    clients: Vec<ClientId>,
-    timestamps: Vec<Timestamp>,
-    operation_ends: Vec<u32>,
-    operations: Vec<u8>,
-    digests: Vec<Digest>,
-    tags: Vec<Vec<u8>>,
-    signatures: Vec<u8>,
-    /// Of one proof of the table that was pushed last.
-    proof_bytes: usize,
-}
-
-impl TableBuilder {
-    /// How many requests were pushed.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.clients.len()
-    }
-
-    /// Whether none was pushed.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.clients.is_empty()
-    }
-
-    /// Bytes of operations pushed.
-    #[must_use]
-    pub const fn operation_bytes(&self) -> usize {
-        self.operations.len()
-    }
-
-    /// Whether request `index` of `table` still fits within the limits of a table.
-    #[must_use]
-    pub fn has_room_for(&self, table: &RequestTable, index: usize) -> bool {
-        let bytes = self.operation_bytes() + table.operation(index).len();
-        self.len() < REQUESTS_MAX && bytes <= OPERATIONS_BYTES_MAX
-    }
-
-    /// Appends request `index` of `table`. All tables pushed into one builder must carry the same kind of proofs.
-    ///
-    /// # Panics
-    /// If `index` is out of range or the kinds of proofs differ: that would be our own error, not a peer's.
-    pub fn push(&mut self, table: &RequestTable, index: usize) {
-        self.clients.push(table.clients[index]);
-        self.timestamps.push(table.timestamps[index]);
-        self.operations.extend_from_slice(table.operation(index));
-        #[allow(clippy::cast_possible_truncation, reason = "tables are bounded by OPERATIONS_BYTES_MAX")]
-        self.operation_ends.push(self.operations.len() as u32);
-        if let Some(digest) = table.digests.get(index) {
-            self.digests.push(*digest);
-        }
-        let each = table.proofs.bytes_each(table.len());
-        match &table.proofs {
-            Proofs::None => {}
-            Proofs::Tags { columns, bytes } => {
-                self.tags.resize_with(usize::from(*columns), Vec::new);
-                for (column, tags) in self.tags.iter_mut().enumerate() {
-                    let at = (column * table.len() + index) * each;
-                    tags.extend_from_slice(&bytes[at..at + each]);
-                }
-            }
-            Proofs::Signatures(bytes) => self.signatures.extend_from_slice(&bytes[index * each..(index + 1) * each]),
-        }
-        self.proof_bytes = each;
-    }
-
-    /// Appends request `index` of `table` without its proof. Then none in this builder may have one.
-    ///
-    /// # Panics
-    /// If `index` is out of range.
-    pub fn push_unproven(&mut self, table: &RequestTable, index: usize) {
-        self.clients.push(table.clients[index]);
-        self.timestamps.push(table.timestamps[index]);
-        self.operations.extend_from_slice(table.operation(index));
-        #[allow(clippy::cast_possible_truncation, reason = "tables are bounded by OPERATIONS_BYTES_MAX")]
-        self.operation_ends.push(self.operations.len() as u32);
-        self.digests.push(table.digests[index]);
-    }
-
-    /// The table of what was pushed; the builder is empty again.
-    ///
-    /// # Panics
-    /// If tables with different kinds of proofs were mixed.
-    #[must_use]
-    pub fn finish(&mut self) -> RequestTable {
-        let built = std::mem::take(self);
-        let len = built.clients.len();
-        let proofs = if !built.tags.is_empty() {
-            let bytes = built.tags.concat();
-            assert_eq!(bytes.len(), built.tags.len() * len * built.proof_bytes, "mixed proofs in one table");
-            #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX columns")]
-            Proofs::Tags { columns: built.tags.len() as u16, bytes: bytes.into() }
-        } else if !built.signatures.is_empty() {
-            assert_eq!(built.signatures.len(), len * built.proof_bytes, "mixed proofs in one table");
-            Proofs::Signatures(built.signatures.into())
-        } else {
-            Proofs::None
-        };
-        RequestTable {
-            clients: built.clients,
-            timestamps: built.timestamps,
-            operation_ends: built.operation_ends,
-            operations: built.operations.into(),
-            digests: built.digests,
-            proofs,
-        }
     }
 }
 

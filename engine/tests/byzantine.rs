@@ -14,7 +14,7 @@ use hippodrome_engine::protocol::pbft::{Config, Pbft};
 use hippodrome_engine::protocol::{Execution, Input, Output, Position, Protocol, Timer};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::RequestTable;
-use hippodrome_engine::settings::Dissemination;
+use hippodrome_engine::settings::{Dissemination, ExecutionChoice};
 use hippodrome_engine::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
 const MS: u64 = 1_000_000;
@@ -249,7 +249,7 @@ impl World {
                 Output::InstallState { sequence, digest, chunks } => {
                     self.at(self.now.after(EXECUTION_NS), Event::Install(id, sequence, digest, chunks));
                 }
-                Output::RollBack(sequence) => panic!("nothing here rolls back (to {sequence})"),
+                Output::Confirm(..) | Output::RollBack(_) => panic!("nothing here is tentative: {output:?}"),
                 Output::StableCheckpoint(_) | Output::Persist(_) | Output::Ignored(_) => {}
             }
         }
@@ -327,6 +327,7 @@ fn config(quorums: Quorums, own: ReplicaId, dissemination: Dissemination) -> Con
         checkpoint_interval: 4,
         batching: "adaptive:4,3".parse().unwrap(),
         dissemination,
+        execution: ExecutionChoice::Committed,
         clients: CLIENTS,
         principals: Arc::default(),
         status_interval_ns: STATUS_NS,

@@ -13,7 +13,7 @@ use hippodrome_engine::protocol::pbft::{Config, Pbft};
 use hippodrome_engine::protocol::{Input, Message, Output, Protocol as _, Timer};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::{Proofs, RequestTable};
-use hippodrome_engine::settings::Dissemination;
+use hippodrome_engine::settings::{Dissemination, ExecutionChoice};
 use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
 const N: u16 = 4;
@@ -65,6 +65,7 @@ impl Cluster {
                 checkpoint_interval: INTERVAL,
                 batching: "none".parse().unwrap(),
                 dissemination: Dissemination::Inline,
+                execution: ExecutionChoice::Committed,
                 clients: CLIENTS,
                 principals: Arc::default(),
                 status_interval_ns: STATUS_NS,
@@ -185,7 +186,8 @@ impl Cluster {
 
 fn executor(own: ReplicaId) -> Executor {
     let client_nodes = vec![(NodeId(N), 0..CLIENTS)];
-    let config = ExecutorConfig { own, client_nodes, checkpoint_interval: INTERVAL, designates: None };
+    let config =
+        ExecutorConfig { own, client_nodes, checkpoint_interval: INTERVAL, designates: None, tentative: false };
     Executor::new(config, Box::new(Kv::with_records(30_000, 100)))
 }
 

@@ -19,8 +19,8 @@ use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp, nan
 use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind};
 
 use crate::followed::Followed;
-use crate::generator::Retransmission;
 use crate::links::Links;
+use crate::options::Retransmission;
 use crate::outbox::Outbox;
 use crate::pacing::{Due, Pacing};
 use crate::reads::Reads;
@@ -28,6 +28,7 @@ use crate::recorder::{Interval, Recorder};
 use crate::report::DroppedFrames;
 use crate::retries::Retries;
 use crate::tenths::Tenths;
+use crate::timetable::Timetable;
 use crate::workload::Workload;
 
 mod reading;
@@ -37,29 +38,6 @@ mod sending;
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// Sends later than this, by the generator's own fault, are counted as late.
 const LATE_NS: u64 = 1_000_000;
-
-/// When things happen, on the clock that all threads share.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timetable {
-    /// The load begins.
-    pub(crate) start: Time,
-    /// The measured window begins.
-    pub(crate) measure_from: Time,
-    /// The measured window ends, and with it the load.
-    pub(crate) measure_until: Time,
-    /// After the window, outstanding operations are waited for until none has completed for this long ..
-    pub(crate) drain_ns: u64,
-    /// .. and no longer than this after the window.
-    pub(crate) drain_max_ns: u64,
-    /// An operation that takes longer is counted as timed out.
-    pub(crate) timeout_ns: u64,
-}
-
-impl Timetable {
-    fn measures(&self, time: Time) -> bool {
-        self.measure_from <= time && time < self.measure_until
-    }
-}
 
 /// What a thread tells once a second.
 pub(crate) struct ThreadSecond {
@@ -75,6 +53,7 @@ pub(crate) struct ThreadSecond {
 #[derive(Debug, Default)]
 pub(crate) struct ThreadSummary {
     pub(crate) operations: u64,
+    pub(crate) latencies: u64,
     pub(crate) tenths: Tenths,
     pub(crate) offered_operations: u64,
     pub(crate) late_sends: u64,
@@ -379,7 +358,7 @@ impl Driver {
                 return;
             }
         };
-        let Ok(DecodedReplies { view, replies, block, proof }) = decoded else {
+        let Ok(DecodedReplies { view, tentative, replies, block, proof }) = decoded else {
             self.summary.bad_replies += 1;
             return;
         };
@@ -400,7 +379,7 @@ impl Driver {
             let client = replies.clients[index];
             let timestamp = replies.timestamps[index];
             let (result, is_digest) = (replies.result(index), replies.is_digest(index));
-            let reply = Reply { replica, view, client, timestamp, result, is_digest };
+            let reply = Reply { replica, view, client, timestamp, result, is_digest, tentative };
             let table = &mut self.parts.table;
             let outcome = if reads { table.on_read_reply(&reply) } else { table.on_reply(&reply) };
             if watch.next_if_eq(&index).is_some()
@@ -452,20 +431,17 @@ impl Driver {
         if !self.parts.workload.check(id, timestamp, result) {
             self.summary.wrong_results += 1;
         }
-        self.summary.operations += u64::from(table.measures(now));
-        // An open loop measures what was intended in the window, however late it completes; a closed loop what
-        // completed in it.
-        let counts = match self.parts.pacing {
-            Pacing::Closed => table.measures(now),
-            Pacing::Open(_) => table.measures(slot.intended),
-        };
+        let is_open = matches!(self.parts.pacing, Pacing::Open(_));
+        let counts = table.counts(is_open, slot.intended, now);
+        self.summary.operations += u64::from(counts.operation);
+        self.summary.latencies += u64::from(counts.latency);
         if slot.followed {
             let agreed = |replica| self.parts.table.agreed(id, replica);
-            self.followed.on_completed(id, (slot.intended, now), counts, agreed);
+            self.followed.on_completed(id, (slot.intended, now), counts.latency, agreed);
         }
         let since_start = now.since(table.start);
         self.summary.tenths.count(since_start);
-        if counts {
+        if counts.latency {
             self.measured.record(since_start, latency_ns);
         } else {
             self.unmeasured.record(since_start, latency_ns);

@@ -110,8 +110,9 @@ impl Links {
         self.owned.clone().map(|index| connected(index).count()).min().unwrap_or(0)
     }
 
-    /// Sends to `replica` over connection number `index`, now or when the emulated link hands it on; dropped and counted
-    /// if that does not stand, or if the replica has not taken what was sent before (retransmission repairs it).
+    /// Sends to `replica` over connection number `index`, now or when the emulated link hands it on; dropped and
+    /// counted if that does not stand, or if the replica has not taken what was sent before (retransmission repairs
+    /// it).
     pub(crate) fn send(&mut self, replica: ReplicaId, index: u32, bytes: Bytes) {
         match &mut self.emulated {
             None => self.queue(replica, index, bytes),

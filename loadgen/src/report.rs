@@ -98,6 +98,10 @@ pub struct LoadReport {
     pub measured_s: f64,
     /// Operations whose reply quorum was complete within the measured window.
     pub operations: u64,
+    /// Operations whose latencies are to be in the interval log. Closed loop: the same ones; open loop: those whose
+    /// intended send time lay within the measured window, however late they completed.
+    #[serde(default)]
+    pub latencies: u64,
     /// Operations per second that the schedule asked for (open loop).
     pub offered_ops_per_s: Option<f64>,
     /// Operations whose intended send time lay within the measured window (open loop).

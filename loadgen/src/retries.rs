@@ -1,15 +1,15 @@
 //! When one thread's requests are sent again, and which one is a probe. Pure: time is an argument.
 //!
 //! A request without a reply quorum is sent again to everybody after the patience of its sending. The first patience
-//! adapts to the usual latency; it is worked out when somebody looks, so that it shrinks for all who wait as soon as the
-//! cluster is quick again. A patience that adapts has a blind spot: a primary that delays everything evenly is never
-//! found wanting by it. So one request at a time, the oldest, is sent to everybody after a fixed time, as a probe: the
-//! backups learn that it exists, and can time the primary.
+//! adapts to the usual latency; it is worked out when somebody looks, so that it shrinks for all who wait as soon as
+//! the cluster is quick again. A patience that adapts has a blind spot: a primary that delays everything evenly is
+//! never found wanting by it. So one request at a time, the oldest, is sent to everybody after a fixed time, as a
+//! probe: the backups learn that it exists, and can time the primary.
 //!
-//! Where results come as digests, an operation may have its votes while the replica that was to send the result is down.
-//! That is no sign of a busy cluster: it is sent again after a pause of one usual latency, and the replicas' caches
-//! answer whole. The pause is that short so that it does not feed itself: with the replicas that may be faulty, fewer
-//! than one operation in three has to wait for it, so that the usual latency at most doubles.
+//! Where results come as digests, an operation may have its votes while the replica that was to send the result is
+//! down. That is no sign of a busy cluster: it is sent again after a pause of one usual latency, and the replicas'
+//! caches answer whole. The pause is that short so that it does not feed itself: with the replicas that may be faulty,
+//! fewer than one operation in three has to wait for it, so that the usual latency at most doubles.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -17,7 +17,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use hippodrome_engine::protocol::client::ClientTable;
 use hippodrome_engine::types::{Time, nanos};
 
-use crate::generator::Retransmission;
+use crate::options::Retransmission;
 
 /// The shortest pause before a result is asked for whose votes are complete: less than that is a hiccup of the machine.
 const RESULT_AFTER_MIN_NS: u64 = 5_000_000;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::platform;
 
-use crate::driver::{ThreadSecond, Timetable};
+use crate::driver::ThreadSecond;
 use crate::recorder::{INTERVAL_NS, Interval, IntervalLog, Merger};
 use crate::report::SecondSample;
+use crate::timetable::Timetable;
 
 /// The interval log on disk.
 pub(crate) type Log = IntervalLog<io::BufWriter<std::fs::File>>;

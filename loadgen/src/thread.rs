@@ -17,11 +17,12 @@ use hippodrome_engine::settings::{Dissemination, TransportChoice};
 use hippodrome_engine::transport::{Waker, probe};
 use hippodrome_engine::types::ClientId;
 
-use crate::driver::{Driver, DriverParts, ThreadSecond, ThreadSummary, Timetable};
-use crate::generator::{CONNECT_WITHIN, Mode, Retransmission};
+use crate::driver::{Driver, DriverParts, ThreadSecond, ThreadSummary};
 use crate::links::Links;
+use crate::options::{CONNECT_WITHIN, Mode, Retransmission};
 use crate::pacing::{OpenLoop, Pacing};
 use crate::schedule::{RateError, Schedule};
+use crate::timetable::Timetable;
 use crate::workload::Workload;
 
 /// How long a thread waits for the last replica once all but f are reached.

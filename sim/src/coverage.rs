@@ -43,10 +43,22 @@ pub struct Coverage {
     pub reassigning_views: u64,
     /// Null requests that were executed, each counted once.
     pub null_requests: u64,
+    /// Frames of correct clients in which requests of several of them were proven as one group.
+    pub grouped: u64,
+    /// Batches that honest primaries proposed with a part of such a group.
+    pub parted: u64,
     /// Batches that honest primaries proposed by digests.
     pub by_digests: u64,
     /// Those that honest primaries sent whole to a replica that lacked some of their requests.
     pub supplied: u64,
+    /// Bodies that Byzantine replicas sent to all, before anybody had asked for them.
+    pub early_bodies: u64,
+    /// Batches that honest replicas executed before they were committed.
+    pub tentative: u64,
+    /// Those of them that they undid.
+    pub rolled_back: u64,
+    /// Operations that were complete because a quorum had prepared them.
+    pub promised: u64,
     /// How often replicas took over a state.
     pub states_installed: u64,
     /// Those states that came in more than one chunk.

@@ -44,10 +44,20 @@ pub struct Found {
     pub reassigning: u64,
     /// Those in which something prepared went through two view changes in a row.
     pub prepared_twice: u64,
+    /// Those in which several requests were proven as one group.
+    pub grouped: u64,
+    /// Those in which a batch was proposed with a part of such a group.
+    pub parted: u64,
     /// Those in which batches were proposed by digests.
     pub by_digests: u64,
     /// Those in which a replica lacked requests of such a batch and was sent them.
     pub supplied: u64,
+    /// Those in which a Byzantine replica sent bodies before anybody had asked for them.
+    pub early_bodies: u64,
+    /// Those in which batches were executed before they were committed.
+    pub tentative: u64,
+    /// Those in which some were undone.
+    pub rolled_back: u64,
     /// Those in which a replica took over a state.
     pub transfers: u64,
     /// Those in which it did so chunk by chunk.
@@ -66,10 +76,12 @@ pub struct Found {
     pub fell_back: u64,
     /// Those in which results came as digests.
     pub digested: u64,
-    /// Those whose liveness was not judged: see [`Coverage::unjudged`].
-    pub unjudged: u64,
+    /// Those whose liveness was not judged, ascending: see [`Coverage::unjudged`].
+    pub unjudged: Vec<u64>,
     /// How long clusters took to recover once the network had healed.
     pub recoveries: Vec<Recovery>,
+    /// The longest of them, in nanoseconds, and its seed.
+    pub slowest: Option<(u64, u64)>,
     /// Everything that the runs met, added up.
     pub total: Coverage,
 }
@@ -94,8 +106,13 @@ impl Found {
             (&mut self.view_changes, met.changed_view()),
             (&mut self.reassigning, met.reassigning_views > 0),
             (&mut self.prepared_twice, met.prepared_told_again > 0),
+            (&mut self.grouped, met.grouped > 0),
+            (&mut self.parted, met.parted > 0),
             (&mut self.by_digests, met.by_digests > 0),
             (&mut self.supplied, met.supplied > 0),
+            (&mut self.early_bodies, met.early_bodies > 0),
+            (&mut self.tentative, met.tentative > 0),
+            (&mut self.rolled_back, met.rolled_back > 0),
             (&mut self.transfers, met.states_installed > 0),
             (&mut self.chunked, met.states_of_chunks > 0),
             (&mut self.ahead, met.went_ahead > 0),
@@ -105,13 +122,14 @@ impl Found {
             (&mut self.read_only, met.reads > 0),
             (&mut self.fell_back, met.reads_fallen_back > 0),
             (&mut self.digested, met.digests > 0),
-            (&mut self.unjudged, met.unjudged),
         ] {
             *seeds += u64::from(has);
         }
+        self.unjudged.extend(met.unjudged.then_some(seed));
         #[allow(clippy::cast_precision_loss, reason = "shown with fewer digits")]
         let recovery = |ns| Recovery { ns, view_timeouts: ns as f64 / met.view_timeout_ns.max(1) as f64 };
         self.recoveries.extend(met.recovery_ns.map(recovery));
+        self.slowest = self.slowest.max(met.recovery_ns.map(|ns| (ns, seed)));
         self.add_up(met);
     }
 
@@ -133,8 +151,14 @@ impl Found {
             (&mut total.prepared_told_again, met.prepared_told_again),
             (&mut total.reassigning_views, met.reassigning_views),
             (&mut total.null_requests, met.null_requests),
+            (&mut total.grouped, met.grouped),
+            (&mut total.parted, met.parted),
             (&mut total.by_digests, met.by_digests),
             (&mut total.supplied, met.supplied),
+            (&mut total.early_bodies, met.early_bodies),
+            (&mut total.tentative, met.tentative),
+            (&mut total.rolled_back, met.rolled_back),
+            (&mut total.promised, met.promised),
             (&mut total.states_installed, met.states_installed),
             (&mut total.states_of_chunks, met.states_of_chunks),
             (&mut total.went_ahead, met.went_ahead),
@@ -204,5 +228,6 @@ pub fn hunt(hunt: Hunt, progress: &(dyn Fn(u64, usize) -> bool + Sync)) -> Found
     });
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.violations.sort_by_key(|(seed, _)| *seed);
+    found.unjudged.sort_unstable();
     found
 }

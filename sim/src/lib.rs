@@ -6,8 +6,8 @@
 //! made smaller until a person can read it.
 //!
 //! In the order of a hunt: [plan] (what happens in a run, drawn from a seed), `world` (the run itself), [check] (what
-//! must hold), [mod@run] (from plan to outcome), [mod@shrink] (a smaller plan that fails alike), [hunt] (many seeds, and
-//! what they met), [mutants] (bugs planted on purpose, to see that they are found); `trace` tells what happened,
+//! must hold), [mod@run] (from plan to outcome), [mod@shrink] (a smaller plan that fails alike), [hunt] (many seeds,
+//! and what they met), [mutants] (bugs planted on purpose, to see that they are found); `trace` tells what happened,
 //! [coverage] what a run met, and `random` is where all chance comes from.
 
 pub mod check;

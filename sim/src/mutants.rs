@@ -20,8 +20,8 @@ pub struct Mutant {
     pub took: Duration,
 }
 
-/// What must be refused because of this bug. Another checker may come first in some seed, by a consequence far away from
-/// the bug; that shows nothing about the checkers that are there for it.
+/// What must be refused because of this bug. Another checker may come first in some seed, by a consequence far away
+/// from the bug; that shows nothing about the checkers that are there for it.
 #[must_use]
 pub const fn expected(planted: Planted) -> &'static [Checker] {
     match planted {
@@ -45,6 +45,10 @@ pub const fn expected(planted: Planted) -> &'static [Checker] {
             &[Checker::Consistency, Checker::ViewChange, Checker::Durability]
         }
         Planted::ReadQuorumWeak | Planted::WriteQuorumWeak => &[Checker::Linearizability],
+        // Somebody is told of what comes to nothing.
+        Planted::TentativeQuorumWeak => &[Checker::Durability, Checker::RealTime, Checker::Linearizability],
+        // States come to differ, and so does what they give.
+        Planted::RollBackForgotten => &[Checker::Agreement, Checker::Replies],
         Planted::TimerForgotten => &[Checker::Liveness],
     }
 }

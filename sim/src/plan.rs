@@ -10,7 +10,7 @@ use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::execute::SNAPSHOT_CHUNK_BYTES;
 use hippodrome_engine::limits::HISTORY_BATCHES_MAX;
 use hippodrome_engine::quorum::Quorums;
-use hippodrome_engine::settings::options::{Batching, Dissemination, Reads, Replies};
+use hippodrome_engine::settings::options::{Batching, Dissemination, ExecutionChoice, Granularity, Reads, Replies};
 use serde::{Deserialize, Serialize};
 
 mod draw;
@@ -33,8 +33,14 @@ pub struct Plan {
     pub checkpoint_interval: u64,
     /// When the primary closes a batch.
     pub batching: Batching,
+    /// Whether clients prove each request, or groups of them.
+    #[serde(default = "by_request")]
+    pub auth_granularity: Granularity,
     /// Whether clients send requests to the primary or to all.
     pub dissemination: Dissemination,
+    /// Whether batches are executed when they are committed, or when they are prepared.
+    #[serde(default = "committed")]
+    pub execution: ExecutionChoice,
     /// How often replicas tell where they stand.
     pub status_interval_ns: u64,
     /// How long a primary may take.
@@ -163,8 +169,16 @@ pub struct Faulty {
     pub stale_reads: bool,
 }
 
+const fn by_request() -> Granularity {
+    Granularity::Request
+}
+
 const fn full() -> Replies {
     Replies::Full
+}
+
+const fn committed() -> ExecutionChoice {
+    ExecutionChoice::Committed
 }
 
 const fn ordered() -> Reads {

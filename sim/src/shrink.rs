@@ -1,7 +1,7 @@
 //! Makes a plan that fails smaller, as long as it fails in the same way.
 
 use hippodrome_engine::protocol::planted::Planted;
-use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
+use hippodrome_engine::settings::options::{Dissemination, ExecutionChoice, Granularity, Reads, Replies};
 
 use crate::check::Checker;
 use crate::plan::Plan;
@@ -77,7 +77,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     with(&|plan| plan.network.ordered = true);
     with(&|plan| plan.network.delay_max_ns = plan.network.delay_min_ns);
     with(&|plan| plan.batching = "none".parse().expect("a strategy"));
+    with(&|plan| plan.auth_granularity = Granularity::Request);
     with(&|plan| plan.dissemination = Dissemination::Inline);
+    with(&|plan| plan.execution = ExecutionChoice::Committed);
     with(&|plan| plan.signed_requests = false);
     with(&|plan| plan.replies = Replies::Full);
     with(&|plan| plan.reads = Reads::Ordered);

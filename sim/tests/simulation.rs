@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 use hippodrome_engine::protocol::planted::Planted;
-use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
+use hippodrome_engine::settings::options::{Dissemination, ExecutionChoice, Granularity, Reads, Replies};
 use hippodrome_sim::hunt::{Hunt, hunt};
 use hippodrome_sim::plan::{Disk, Fault, Faulty, Hostile, HostileKind, Plan, What};
 use hippodrome_sim::{mutants, run, shrink};
@@ -22,24 +23,75 @@ fn nothing_is_violated() {
     assert_eq!(found.violations, []);
 }
 
-/// Requests by digests, results by digests, and reads that are not ordered.
+/// Requests in groups and by digests, results by digests, reads that are not ordered, and batches that are executed
+/// tentatively.
 #[test]
 fn all_strategies_together_pass() {
-    let (mut by_digests, mut digests, mut reads) = (0, 0, 0);
+    let (mut grouped, mut by_digests, mut digests, mut reads, mut promised) = (0, 0, 0, 0, 0);
     for seed in 0..SEEDS / 2 {
         let plan = Plan {
+            auth_granularity: Granularity::Frame,
             dissemination: Dissemination::Digest,
+            execution: ExecutionChoice::Tentative,
             replies: Replies::Digest,
             reads: Reads::ReadOnly,
             ..Plan::draw(seed)
         };
         let outcome = run(&plan, None, false);
         assert_eq!(outcome.violation, None, "seed {seed}");
+        grouped += outcome.coverage.grouped;
         by_digests += outcome.coverage.by_digests;
         digests += outcome.coverage.digests;
         reads += outcome.coverage.reads;
+        promised += outcome.coverage.promised;
     }
-    assert!(by_digests > 0 && digests > 0 && reads > 0, "{by_digests}, {digests}, {reads}");
+    let met = [grouped, by_digests, digests, reads, promised];
+    assert!(met.iter().all(|many| *many > 0), "{met:?}");
+}
+
+/// Groups of requests, whatever else is drawn: whole ones, and parts of them in batches.
+#[test]
+fn requests_that_are_proven_in_groups_pass() {
+    let (mut grouped, mut parted) = (0, 0);
+    for seed in 100..100 + SEEDS / 2 {
+        let plan = Plan { auth_granularity: Granularity::Frame, ..Plan::draw(seed) };
+        let outcome = run(&plan, None, false);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        grouped += outcome.coverage.grouped;
+        parted += outcome.coverage.parted;
+    }
+    assert!(grouped > 0 && parted > 0, "{grouped}, {parted}");
+}
+
+/// A client proves its requests to some replicas only, and a backup brings their bodies before anybody asks for them and
+/// prepares nothing: neither may keep correct clients from their answers.
+#[test]
+fn early_bodies_hide_no_missing_proofs() {
+    let mut harmful = 0;
+    for seed in 0..SEEDS / 2 {
+        let faulty = Faulty {
+            replica: 3,
+            kinds: vec![Kind::EarlyBody],
+            twins: false,
+            mutate_permille: 0,
+            false_state: false,
+            stale_reads: false,
+        };
+        let plan = Plan {
+            replicas: 4,
+            dissemination: Dissemination::Digest,
+            signed_requests: false,
+            hostile: vec![Hostile { kind: HostileKind::Partial, every_ns: 20_000_000 }],
+            faulty: vec![faulty],
+            timeline: Vec::new(),
+            ..Plan::draw(seed)
+        };
+        let outcome = run(&plan, None, false);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        assert!(!outcome.coverage.unjudged && outcome.coverage.early_bodies > 0, "seed {seed}");
+        harmful += outcome.coverage.hostile_requests;
+    }
+    assert!(harmful > 0, "clients prove everything to everybody");
 }
 
 #[test]
@@ -61,8 +113,12 @@ fn what_is_promised_is_met() {
     for (what, seeds) in [
         ("twins that contradict each other", found.contradicted),
         ("harm by faulty clients", found.did_harm),
+        ("requests proven as one group", found.grouped),
+        ("batches with a part of a group", found.parted),
         ("new views that reassign batches", found.reassigning),
         ("prepared state through two view changes", found.prepared_twice),
+        ("tentative executions", found.tentative),
+        ("roll-backs", found.rolled_back),
         ("state transfers", found.transfers),
         ("states of several chunks", found.chunked),
         ("crashes", found.crashed),
@@ -71,10 +127,11 @@ fn what_is_promised_is_met() {
         ("reads that a quorum answered", found.read_only),
         ("reads that fell back", found.fell_back),
         ("digests", found.digested),
+        ("bodies before anybody asks for them", found.early_bodies),
     ] {
         assert!(seeds > 0, "{what} in none of {SEEDS} seeds");
     }
-    assert_eq!(found.unjudged, 0, "seeds not judged for liveness");
+    assert!(found.unjudged.is_empty(), "seeds not judged for liveness: {:?}", found.unjudged);
 }
 
 #[test]

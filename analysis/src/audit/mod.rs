@@ -47,7 +47,7 @@ pub struct Evidence {
     pub per_second: Vec<f64>,
     /// Where faults that were made on purpose excuse unsteadiness; `None` if none were.
     pub disturbed: Option<Disturbed>,
-    /// Latencies recorded in the interval log.
+    /// Latencies that the interval log holds.
     pub latencies: u64,
     /// Share of the machine's CPU time that its host gave to others, percent.
     pub steal_percent: f64,
@@ -127,6 +127,9 @@ pub struct LoadEvidence {
     pub measured_s: f64,
     /// Operations completed in it.
     pub operations: u64,
+    /// Operations whose latencies are to be in the interval log. In open loop these are others at the window's edges:
+    /// what was intended within it.
+    pub latencies: u64,
     /// The rate asked for; `None` in closed loop.
     pub offered_ops_per_s: Option<f64>,
     /// Whether arrivals were random (Poisson), so that their count varies by its square root.

@@ -33,8 +33,8 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings) {
     }
 }
 
-/// Seconds without an operation make numbers useless, whatever the cause; where a replica's process had just ended, that
-/// is named.
+/// Seconds without an operation make numbers useless, whatever the cause; where a replica's process had just ended,
+/// that is named.
 fn standstills(mut zeros: Vec<u64>, exits: &[Exit], findings: &mut Findings) {
     for Exit { at_s, replica, how } in exits {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of the measured window")]

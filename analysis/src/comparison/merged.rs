@@ -46,13 +46,14 @@ impl Merged {
         Self { values: grid.into_keys().collect(), runs, first: a.len(), paired }
     }
 
-    /// By how much the logarithms of these percentiles of all latencies of the second side lie above those of the first.
+    /// By how much the logarithms of these percentiles of all latencies of the second side lie above those of the
+    /// first.
     ///
-    /// The interval is the expanded percentile bootstrap over runs, over rounds where there are any: its percentiles are
-    /// those of Student's t with n − 1 degrees of freedom, scaled by √(n / (n − 1)), because the plain one is too narrow
-    /// where runs are few (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 3.3). The p-value
-    /// is that of the permutation test that exchanges the sides of each round, or the runs of the sides where there are
-    /// no rounds: exact, or from [`EXCHANGES_MAX`] random ones.
+    /// The interval is the expanded percentile bootstrap over runs, over rounds where there are any: its percentiles
+    /// are those of Student's t with n − 1 degrees of freedom, scaled by √(n / (n − 1)), because the plain one is too
+    /// narrow where runs are few (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 3.3). The
+    /// p-value is that of the permutation test that exchanges the sides of each round, or the runs of the sides where
+    /// there are no rounds: exact, or from [`EXCHANGES_MAX`] random ones.
     pub(super) fn shifts(&self, quantiles: &[f64]) -> Vec<Shift> {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(SEED);
         let estimates = self.shift_of(&self.as_they_are(), quantiles);

@@ -101,7 +101,8 @@ fn is_difference(conclusion: Conclusion) -> bool {
     matches!(conclusion, Conclusion::Better | Conclusion::Worse)
 }
 
-/// How many of `trials` comparisons of throughput and of CPU time see a difference, however small if there is no margin.
+/// How many of `trials` comparisons of throughput and of CPU time see a difference, however small if there is no
+/// margin.
 fn seen(trials: u64, rounds: usize, slowdown: f64, margin_percent: f64) -> [usize; 2] {
     let mut seen = [0; 2];
     for trial in 0..trials {

@@ -170,8 +170,8 @@ fn percent(share: f64) -> String {
 }
 
 /// Is a side slower than the first by more than `limit_percent`? A rate is slower by what it is less of, a time by what
-/// it is more of. The end of the interval that is better for the side decides that it is, if there is a difference at all;
-/// the worse end that it is not.
+/// it is more of. The end of the interval that is better for the side decides that it is, if there is a difference at
+/// all; the worse end that it is not.
 pub(super) fn gate(versus: &[Versus], figure: Figure, limit_percent: f64) -> Gate {
     let judged: Vec<(Outcome, String)> = versus.iter().map(|versus| judge(versus, figure, limit_percent)).collect();
     let outcome = judged.iter().map(|(outcome, _)| *outcome).max().unwrap_or_default();

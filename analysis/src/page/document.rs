@@ -199,7 +199,7 @@ impl Cell {
     }
 
     /// A number, shown by `show`; nothing if it is none.
-    pub(super) fn number(value: impl Into<Option<f64>>, show: impl Fn(f64) -> String) -> Self {
+    pub(crate) fn number(value: impl Into<Option<f64>>, show: impl Fn(f64) -> String) -> Self {
         match value.into() {
             Some(value) if value.is_finite() => Self::Number(value, show(value)),
             _ => Self::Nothing,

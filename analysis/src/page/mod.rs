@@ -1,15 +1,16 @@
 //! Results as pages for people: one HTML file that opens anywhere, and Markdown, CSV and SVG files of the same.
 //!
 //! [document] says what is on a page apart from how it looks; `run` makes one from the files of a run, `sweep`,
-//! `comparison` and `search` from those of many runs, with charts made of `option`s for Apache ECharts and of the figures
-//! that are `shown` for many runs. `html` and `text` write it down; `svg` draws its charts without a browser. Nothing but
-//! result files goes in, and the page loads nothing: its code, style and figures are within it.
+//! `comparison` and `search` from those of many runs, with charts made of `option`s for Apache ECharts and of the
+//! figures that are `shown` for many runs. `html` and `text` write it down; `svg` draws its charts
+//! without a browser. Nothing but result files goes in, and the page loads nothing: its code, style and figures are
+//! within it.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::results::{self, ResultsError};
+use crate::results::{self, Kind, ResultsError};
 
 mod comparison;
 pub mod document;
@@ -17,7 +18,6 @@ mod html;
 mod option;
 mod run;
 mod search;
-mod shown;
 mod svg;
 mod sweep;
 mod text;
@@ -47,16 +47,12 @@ pub struct Context {
 /// # Errors
 /// Names the file that is missing or can not be read.
 pub fn read(directory: &Path, context: &Context) -> Result<Document, ResultsError> {
-    if directory.join(results::SWEEP).exists() {
-        return sweep::document(directory, context);
+    match results::kind(directory)? {
+        Kind::Run => run::document(directory, context),
+        Kind::Sweep => sweep::document(directory, context),
+        Kind::Comparison => comparison::document(directory, context),
+        Kind::Search => search::document(directory, context),
     }
-    if directory.join(results::COMPARISON).exists() {
-        return comparison::document(directory, context);
-    }
-    if directory.join(results::SEARCH).exists() {
-        return search::document(directory, context);
-    }
-    run::document(directory, context)
 }
 
 /// Makes the page of a results directory and writes it there as [`results::PAGE`].

@@ -8,9 +8,10 @@ use super::Context;
 use super::document::{Badge, Block, Cell, Chart, Document, Figure, Look, Section, Table, View};
 use super::option::{number_axis, within};
 use super::run::{environment, files, settings};
-use super::shown::{P50, P99, THROUGHPUT};
 use crate::results::{self, ResultsError};
-use crate::search::{Run, Search};
+use crate::search::limit::Confirmed;
+use crate::search::{Answer, Run, Search};
+use crate::shown::{P50, P99, THROUGHPUT};
 use crate::summary::{count, time};
 
 /// A cross.
@@ -33,7 +34,7 @@ pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, 
     let mut document = Document {
         kind: "a search".to_owned(),
         title: format!("The highest rate with {}", objectives.join(" and ")),
-        valid: search.complete && search.found.confirmed.is_some(),
+        valid: search.answer() == Answer::Found,
         verdicts: vec![verdict(&search)],
         reasons: Vec::new(),
         sentence: sentence(&search),
@@ -58,12 +59,14 @@ fn open(search: &Search) -> impl Iterator<Item = (&Run, f64)> {
 }
 
 fn verdict(search: &Search) -> Badge {
-    let (word, good) = match (search.complete, search.found.confirmed.is_some()) {
-        (false, _) => ("NOT COMPLETE", false),
-        (true, true) => ("FOUND", true),
-        (true, false) => ("NONE", false),
+    let word = match search.answer() {
+        _ if !search.complete => "NOT COMPLETE",
+        Answer::Found => "FOUND",
+        Answer::NoRate => "NONE",
+        Answer::Inconclusive => "INCONCLUSIVE",
     };
-    Badge { word: word.to_owned(), meaning: search.statement.clone(), look: Look::good_if(good) }
+    let look = Look::good_if(search.answer() == Answer::Found);
+    Badge { word: word.to_owned(), meaning: search.statement.clone(), look }
 }
 
 fn sentence(search: &Search) -> String {
@@ -71,7 +74,7 @@ fn sentence(search: &Search) -> String {
         format!(" Around what a closed loop completed ({} ops/s) the search grew and halved its steps.", count(rate))
     });
     format!(
-        "{} runs in an open loop.{calibration} Rates lie {} % apart; the answer rests on {} runs of each rate next to the limit.",
+        "{} runs in an open loop.{calibration} Rates lie {} % apart; the answer rests on runs of the two rates next to the limit, until {} more say one thing of each than the other.",
         open(search).count(),
         search.resolution_percent,
         search.confirmations
@@ -80,7 +83,7 @@ fn sentence(search: &Search) -> String {
 
 fn figures(search: &Search) -> Vec<Figure> {
     let figure = |label: &str, value: Cell, remark: String| Figure { label: label.to_owned(), value, remark };
-    let met = |found: Option<crate::search::hunt::Confirmed>| match found {
+    let met = |found: Option<Confirmed>| match found {
         Some(found) => format!("operations per second; met by {} of {} runs", found.met, found.runs),
         None => "no such rate".to_owned(),
     };

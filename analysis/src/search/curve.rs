@@ -14,8 +14,9 @@ pub struct Knee {
 }
 
 /// The point of greatest power, throughput / mean latency (Kleinrock, "Power and deterministic rules of thumb for
-/// probabilistic problems in computer communications", 1979): there the line from the origin touches the curve of latency
-/// over throughput. `None` below three points, or where it lies at an end of the curve, so that it may lie beyond.
+/// probabilistic problems in computer communications", 1979): there the line from the origin touches the curve of
+/// latency over throughput. `None` below three points, or where it lies at an end of the curve, so that it may lie
+/// beyond.
 ///
 /// `points` are (operations a second, mean latency in µs) in any order; those without operations do not count.
 #[must_use]

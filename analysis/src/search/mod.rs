@@ -1,7 +1,7 @@
 //! `search.json`: the highest rate at which a cluster meets latency objectives.
 //!
-//! [objective] judges one run, [hunt] decides which rate comes next and when the search is over, [curve] finds the knee of
-//! the curve of latency over throughput.
+//! [objective] judges one run, [limit] decides which rate comes next and when the search is over, [curve] finds the
+//! knee of the curve of latency over throughput.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,21 +10,21 @@ use crate::report::{Environment, Report};
 use crate::summary::{count, time};
 
 pub mod curve;
-pub mod hunt;
+pub mod limit;
 pub mod objective;
 
 #[cfg(test)]
 mod tests;
 
 use curve::Knee;
-use hunt::{Found, Phase};
+use limit::{Confirmed, Found, Phase};
 use objective::Objective;
 
 /// The schema of `search.json`.
 pub const SCHEMA: &str = "hippodrome/search/1";
 
-/// The whole of `search.json`. It is written anew after each run: one that is not `complete` was interrupted, or is under
-/// way.
+/// The whole of `search.json`. It is written anew after each run: one that is not `complete` was interrupted, or is
+/// under way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Search {
     /// Always [`SCHEMA`].
@@ -33,7 +33,7 @@ pub struct Search {
     pub objectives: Vec<Objective>,
     /// How far rates lie apart, percent.
     pub resolution_percent: f64,
-    /// How many runs make sure of a rate.
+    /// By how many runs one answer must outnumber the other to be sure of a rate.
     pub confirmations: u32,
     /// The options that all runs have, named as in `config.toml`.
     pub base: serde_json::Value,
@@ -69,6 +69,9 @@ pub struct Run {
     pub met: Option<bool>,
     /// Why not, in words.
     pub reasons: Vec<String>,
+    /// Whether nothing speaks against its rate but that the load generator was late.
+    #[serde(default)]
+    pub generator_late: bool,
     /// Its figures.
     pub values: Values,
     /// Its mean latency, µs.
@@ -93,10 +96,26 @@ impl Run {
             ..Self::default()
         }
     }
+
+    /// Whether this rate was asked for.
+    fn is_at(&self, rate: f64) -> bool {
+        self.rate.is_some_and(|asked| (asked - rate).abs() < 1e-9 * rate)
+    }
+}
+
+/// What a search amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A rate meets the objectives, and a little more does not.
+    Found,
+    /// No rate does.
+    NoRate,
+    /// That can not be told: the search is not complete or not sure, or the load generator was the limit.
+    Inconclusive,
 }
 
 impl Search {
-    /// Draws the conclusions from the runs so far and from where the hunt is.
+    /// Draws the conclusions from the runs so far and from where the search is.
     pub fn conclude(&mut self, found: Found) {
         self.found = found;
         self.statement = self.state();
@@ -105,18 +124,51 @@ impl Search {
         self.knee = curve::knee(&open.map(|run| (run.values.ops_per_s, run.mean_us)).collect::<Vec<_>>());
     }
 
-    /// Whether as many runs as were wanted stand behind both ends.
+    /// What the search amounts to.
     #[must_use]
-    pub fn is_sure(&self) -> bool {
+    pub fn answer(&self) -> Answer {
+        if !self.complete || !self.is_sure() {
+            return Answer::Inconclusive;
+        }
+        match self.found.confirmed {
+            Some(_) => Answer::Found,
+            None if self.late_in_most(None) => Answer::Inconclusive,
+            None => Answer::NoRate,
+        }
+    }
+
+    /// Whether enough runs stand behind both ends, and nothing lies between these.
+    fn is_sure(&self) -> bool {
         let Found { confirmed, refuted } = self.found;
-        [confirmed, refuted].into_iter().flatten().all(|end| end.runs >= self.confirmations)
+        let lead = i64::from(self.confirmations);
+        let step = 1.0 + self.resolution_percent / 100.0;
+        let ends = confirmed.zip(refuted);
+        confirmed.is_none_or(|end| end.lead() >= lead)
+            && refuted.is_none_or(|end| end.lead() <= -lead)
+            && ends.is_none_or(|(low, high)| high.rate <= low.rate * step * (1.0 + 1e-6))
             && (confirmed.is_some() || refuted.is_some())
+    }
+
+    /// Runs that missed, those of the curve left out: how many there are, and in how many of them nothing but the load
+    /// generator's being late speaks against the rate.
+    fn missed(&self, rate: Option<f64>) -> (usize, usize) {
+        let is_here = |run: &&Run| rate.is_none_or(|rate| run.is_at(rate));
+        let missed = self.runs.iter().filter(|run| run.met == Some(false) && run.phase != Some(Phase::Curve));
+        let missed: Vec<&Run> = missed.filter(is_here).collect();
+        (missed.len(), missed.iter().filter(|run| run.generator_late).count())
+    }
+
+    /// Whether most of the runs that missed, at this rate or at all, did so only because the load generator was late:
+    /// then the limit is its own or the machine's, and says nothing of the system.
+    fn late_in_most(&self, rate: Option<f64>) -> bool {
+        let (missed, late) = self.missed(rate);
+        2 * late > missed
     }
 
     /// The first reason that most runs at a rate gave for missing an objective.
     fn commonest_reason(&self, rate: f64) -> Option<&str> {
         let missed = self.runs.iter().filter(|run| run.met == Some(false));
-        let here = missed.filter(|run| run.rate.is_some_and(|asked| (asked - rate).abs() < 1e-9 * rate));
+        let here = missed.filter(|run| run.is_at(rate));
         let reasons: Vec<&str> = here.filter_map(|run| run.reasons.first().map(String::as_str)).collect();
         let times = |reason: &str| reasons.iter().filter(|other| **other == reason).count();
         reasons.iter().copied().max_by_key(|reason| times(reason))
@@ -125,20 +177,37 @@ impl Search {
     /// What was found, in words.
     fn state(&self) -> String {
         let objectives = self.objectives.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-        let sure = |confirmed: hunt::Confirmed| format!("{} of {} runs", confirmed.met, confirmed.runs);
+        let sure = |confirmed: Confirmed| format!("{} of {} runs", confirmed.met, confirmed.runs);
         match (self.found.confirmed, self.found.refuted) {
-            (Some(low), Some(high)) => format!(
-                "{objectives}: the highest rate lies between {} ops/s (met by {}) and {} ops/s (met by {})",
-                count(low.rate),
-                sure(low),
-                count(high.rate),
-                sure(high)
-            ),
+            (Some(low), Some(high)) => {
+                let generator = if self.late_in_most(Some(high.rate)) {
+                    ": there the load generator is late, so that the limit may be its own or the machine's"
+                } else {
+                    ""
+                };
+                format!(
+                    "{objectives}: the highest rate lies between {} ops/s (met by {}) and {} ops/s (met by {}){generator}",
+                    count(low.rate),
+                    sure(low),
+                    count(high.rate),
+                    sure(high)
+                )
+            }
             (Some(low), None) => format!(
                 "{objectives}: {} ops/s are met ({}), and nothing higher was tried: it is far above what a closed loop reaches",
                 count(low.rate),
                 sure(low)
             ),
+            (None, Some(high)) if self.late_in_most(None) => {
+                let (missed, late) = self.missed(None);
+                format!(
+                    "{objectives}: inconclusive: no rate meets that, not even {} ops/s (met by {}), but {late} of {missed} runs \
+                     missed it only because the load generator was late: it, or the machine, was the limit, and not the \
+                     system; hippodrome doctor tells what disturbs the machine, --load-threads gives the load more threads",
+                    count(high.rate),
+                    sure(high)
+                )
+            }
             (None, Some(high)) => {
                 let why =
                     self.commonest_reason(high.rate).map_or_else(String::new, |why| format!("; most often: {why}"));

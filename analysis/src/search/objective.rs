@@ -100,8 +100,8 @@ pub enum Judgement {
     Met,
     /// It does not; why.
     Missed(Vec<String>),
-    /// Nothing speaks against the rate but that the load generator did not keep its schedule, which may be the machine's
-    /// doing: another run may tell more; why.
+    /// Nothing speaks against the rate but that the load generator did not keep its schedule, which may be the
+    /// machine's doing: another run may tell more; why.
     Disturbed(Vec<String>),
     /// The run says nothing of its rate; why.
     Unusable(Vec<String>),
@@ -109,9 +109,9 @@ pub enum Judgement {
 
 /// Judges an open-loop run. `intervals` are its latencies second by second.
 ///
-/// A rate is sustained if what was asked for was sent in time and completed, nothing was left over, no second was without
-/// operations, and latency did not grow through the window: a queue that grows misses every objective sooner or later. A
-/// run that is INVALID for any other reason says nothing of its rate, unless INVALID runs count.
+/// A rate is sustained if what was asked for was sent in time and completed, nothing was left over, no second was
+/// without operations, and latency did not grow through the window: a queue that grows misses every objective sooner or
+/// later. A run that is INVALID for any other reason says nothing of its rate, unless INVALID runs count.
 #[must_use]
 pub fn judge(report: &Report, intervals: &[Interval], objectives: &[Objective], include_invalid: bool) -> Judgement {
     if report.audit.violations > 0 {

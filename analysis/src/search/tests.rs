@@ -1,7 +1,7 @@
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::hunt::{Confirmed, Hunt, RUNS_MAX, Step};
+use super::limit::{Confirmed, LimitSearch, RUNS_MAX, Step};
 use super::objective::Tail;
 use super::*;
 use crate::report::Latency;
@@ -33,44 +33,74 @@ impl Cluster {
     }
 }
 
-fn hunted(cluster: &mut Cluster, base: f64, limit_s: f64, runs: u32) -> (Found, usize) {
-    let mut hunt = Hunt::new(base, 0.05, runs);
+/// What is found when runs of a rate say this, and in how many of them.
+fn searched(mut search: LimitSearch, mut is_met: impl FnMut(f64) -> bool) -> (Found, usize) {
     let mut made = 0;
     loop {
-        match hunt.next() {
+        match search.next() {
             Step::Done(found) => return (found, made),
             Step::Try(rate, _) => {
-                let met = cluster.p99_s(rate) <= limit_s;
-                hunt.on_outcome(met);
+                search.on_outcome(is_met(rate));
                 made += 1;
             }
         }
     }
 }
 
+fn found_by(cluster: &mut Cluster, around: f64, limit_s: f64, lead: u32) -> (Found, usize) {
+    searched(LimitSearch::new(around, 0.05, lead), |rate| cluster.p99_s(rate) <= limit_s)
+}
+
 /// Objectives that are met up to 95, 90, 80 and 70 % of the capacity, and calibrations that were off by up to 60 %. In
-/// most trials, at least 19 of 20, what was found lies within 10 % of the truth.
+/// almost all trials, at least 99 of 100, what was found lies within 10 % of the truth.
 #[test]
 fn the_same_rate_is_found_again_despite_noise() {
-    for (noise, worst) in [((0.0, 0.0), 0), ((0.01, 0.05), 4), ((0.02, 0.1), 20)] {
+    for (noise, worst) in [((0.0, 0.0), 0), ((0.01, 0.05), 1), ((0.02, 0.1), 4)] {
         let mut far = 0;
-        let mut most = 0;
+        let mut all = Vec::new();
         for trial in 0..400 {
             let random = Xoshiro256PlusPlus::seed_from_u64(trial);
             let mut cluster = Cluster { random, capacity: 100_000.0, noise };
             let limit_s = 100.0_f64.ln() / (100_000.0 * [0.05, 0.1, 0.2, 0.3][usize::try_from(trial).unwrap() % 4]);
             let base = 100_000.0 * (0.6 + cluster.random.random::<f64>());
             let truth = cluster.truth(limit_s);
-            let (found, runs) = hunted(&mut cluster, base, limit_s, 5);
+            let (found, runs) = found_by(&mut cluster, base, limit_s, 5);
             let [low, high] = [found.confirmed, found.refuted].map(|side| side.unwrap().rate);
             assert!((high / low - 1.05).abs() < 1e-9, "they lie apart by the resolution: {found:?}");
             let middle = (low * high).sqrt();
             far += u32::from((middle / truth - 1.0).abs() > 0.1);
-            most = most.max(runs);
+            all.push(runs);
         }
         assert!(far <= worst, "with noise {noise:?}, {far} of 400 lie further than 10 % from the truth");
-        assert!(most <= 60, "with noise {noise:?}, up to {most} runs");
+        all.sort_unstable();
+        let (median, most) = (all[200], all[399]);
+        assert!(median <= 40 && most < RUNS_MAX, "with noise {noise:?}: median {median} runs, up to {most}");
     }
+}
+
+/// A machine whose limit is another one in each run, by up to 10 % either way: three searches in a row, each around
+/// what one run of a closed loop completed there, are to give the same answer within 10 %.
+#[test]
+fn three_searches_on_a_noisy_machine_agree() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(7);
+    let (mut agree, mut runs, mut sure) = (0, Vec::new(), 0);
+    for _ in 0..400 {
+        let truth = 10.0_f64.powf(2.0 + 4.0 * random.random::<f64>());
+        let mut limit_now = || truth * (0.9 + 0.2 * random.random::<f64>());
+        let answers = [0.5, 1.2, 1.9].map(|off| {
+            let around = off * limit_now();
+            let (found, made) = searched(LimitSearch::new(around, 0.05, 5), |rate| rate <= limit_now());
+            runs.push(made);
+            sure += usize::from(made < RUNS_MAX);
+            found.confirmed.unwrap().rate
+        });
+        let [least, most] = [f64::min, f64::max].map(|of| answers.into_iter().reduce(of).unwrap());
+        agree += u32::from(most / least <= 1.1);
+    }
+    runs.sort_unstable();
+    let median = runs[runs.len() / 2];
+    assert!(agree >= 380, "{agree} of 400 triples agree");
+    assert!(median <= 60 && sure == runs.len(), "median {median} runs, {sure} of {} searches sure", runs.len());
 }
 
 #[test]
@@ -79,7 +109,7 @@ fn without_noise_the_truth_lies_in_the_interval() {
         let mut cluster = Cluster { random: Xoshiro256PlusPlus::seed_from_u64(1), capacity, noise: (0.0, 0.0) };
         let limit_s = 100.0_f64.ln() / (capacity * 0.2);
         let truth = cluster.truth(limit_s);
-        let (found, runs) = hunted(&mut cluster, capacity * 0.9, limit_s, 5);
+        let (found, runs) = found_by(&mut cluster, capacity * 0.9, limit_s, 5);
         let (low, high) = (found.confirmed.unwrap(), found.refuted.unwrap());
         assert!(low.rate <= truth && truth < high.rate, "{low:?} {truth} {high:?}");
         assert_eq!([(low.runs, low.met), (high.runs, high.met)], [(5, 5), (5, 0)]);
@@ -90,13 +120,13 @@ fn without_noise_the_truth_lies_in_the_interval() {
 #[test]
 fn objectives_that_nothing_or_everything_meets_end_the_search() {
     let outcome = |met: bool| {
-        let mut hunt = Hunt::new(1000.0, 0.05, 3);
+        let mut search = LimitSearch::new(1000.0, 0.05, 3);
         let mut runs = 0;
-        while let Step::Try(..) = hunt.next() {
-            hunt.on_outcome(met);
+        while let Step::Try(..) = search.next() {
+            search.on_outcome(met);
             runs += 1;
         }
-        let Step::Done(found) = hunt.next() else { unreachable!() };
+        let Step::Done(found) = search.next() else { unreachable!() };
         (found, runs)
     };
     let (found, runs) = outcome(false);
@@ -117,16 +147,16 @@ fn objectives_that_nothing_or_everything_meets_end_the_search() {
 fn a_machine_that_never_says_the_same_twice_ends_the_search_too() {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
     for _ in 0..100 {
-        let mut hunt = Hunt::new(1000.0, 0.01, 5);
+        let mut search = LimitSearch::new(1000.0, 0.01, 5);
         let mut runs = 0;
-        while let Step::Try(rate, _) = hunt.next() {
-            assert!(rate > 0.0 && hunt.runs_left() > 0);
-            assert_eq!(hunt.next(), hunt.next(), "asked again, it says the same");
-            hunt.on_outcome(random.random());
+        while let Step::Try(rate, _) = search.next() {
+            assert!(rate > 0.0 && search.runs_left() > 0);
+            assert_eq!(search.next(), search.next(), "asked again, it says the same");
+            search.on_outcome(random.random());
             runs += 1;
         }
         assert!(runs <= RUNS_MAX);
-        assert_eq!(hunt.runs_left(), 0);
+        assert_eq!(search.runs_left(), 0);
     }
 }
 
@@ -134,14 +164,14 @@ fn a_machine_that_never_says_the_same_twice_ends_the_search_too() {
 #[test]
 fn confirmation_moves_on_from_where_luck_led() {
     let truth = 500.0;
-    let mut hunt = Hunt::new(1000.0, 0.05, 3);
+    let mut search = LimitSearch::new(1000.0, 0.05, 3);
     let mut phases = Vec::new();
-    while let Step::Try(rate, phase) = hunt.next() {
+    while let Step::Try(rate, phase) = search.next() {
         // On the way there everything up to 900 is met.
-        hunt.on_outcome(rate < if phase == Phase::Confirmation { truth } else { 900.0 });
+        search.on_outcome(rate < if phase == Phase::Confirmation { truth } else { 900.0 });
         phases.push(phase);
     }
-    let Step::Done(Found { confirmed: Some(low), refuted: Some(high) }) = hunt.next() else { panic!("{hunt:?}") };
+    let Step::Done(Found { confirmed: Some(low), refuted: Some(high) }) = search.next() else { panic!("{search:?}") };
     assert!(low.rate < truth && truth <= high.rate && high.rate / low.rate < 1.0501, "{low:?} {high:?}");
     assert_eq!([(low.runs, low.met), (high.runs, high.met)], [(3, 3), (3, 0)]);
     let confirmations = phases.iter().filter(|phase| **phase == Phase::Confirmation).count();
@@ -150,13 +180,13 @@ fn confirmation_moves_on_from_where_luck_led() {
 
 #[test]
 fn runs_to_be_sure_are_interleaved() {
-    let mut hunt = Hunt::new(1000.0, 0.05, 4);
+    let mut search = LimitSearch::new(1000.0, 0.05, 4);
     let mut order = Vec::new();
-    while let Step::Try(rate, phase) = hunt.next() {
+    while let Step::Try(rate, phase) = search.next() {
         if phase == Phase::Confirmation {
             order.push(rate < 400.0);
         }
-        hunt.on_outcome(rate < 400.0);
+        search.on_outcome(rate < 400.0);
     }
     assert_eq!(order, [true, false, false, true, true, false, false, true]);
 }
@@ -184,14 +214,21 @@ fn search_is_told_in_words_and_reads_back() {
     };
     search.conclude(Found::default());
     assert_eq!(search.statement, "p99 of at most 15.0 ms: nothing is known yet");
-    let confirmed = Some(Confirmed { rate: 680.0, runs: 5, met: 4 });
-    search.conclude(Found { confirmed, refuted: Some(Confirmed { rate: 714.0, runs: 5, met: 1 }) });
-    let expected = "p99 of at most 15.0 ms: the highest rate lies between 680 ops/s (met by 4 of 5 runs) and 714 ops/s (met by 1 of 5 runs)";
+    let confirmed = Some(Confirmed { rate: 680.0, runs: 7, met: 6 });
+    search.conclude(Found { confirmed, refuted: Some(Confirmed { rate: 714.0, runs: 7, met: 1 }) });
+    let expected = "p99 of at most 15.0 ms: the highest rate lies between 680 ops/s (met by 6 of 7 runs) and 714 ops/s (met by 1 of 7 runs)";
     assert_eq!(search.statement, expected);
-    search.confirmations = 5;
-    assert!(search.is_sure());
-    search.confirmations = 6;
-    assert!(!search.is_sure(), "it ended before all runs were made");
+    (search.complete, search.confirmations, search.resolution_percent) = (true, 5, 5.0);
+    assert_eq!(search.answer(), Answer::Found);
+    for change in [
+        |search: &mut Search| search.complete = false,
+        |search: &mut Search| search.confirmations = 6,
+        |search: &mut Search| search.resolution_percent = 4.0,
+    ] {
+        let mut unsure = search.clone();
+        change(&mut unsure);
+        assert_eq!(unsure.answer(), Answer::Inconclusive, "{unsure:?}");
+    }
     assert!((search.knee.unwrap().ops_per_s - 500.0).abs() < 1e-9);
     let text = text(&search);
     for part in [
@@ -204,4 +241,43 @@ fn search_is_told_in_words_and_reads_back() {
     }
     let read: Search = serde_json::from_str(&serde_json::to_string(&search).unwrap()).unwrap();
     assert_eq!(read, search);
+}
+
+/// Ten rates, all missed, in so many of them only because the load generator was late.
+fn all_missed(late: usize) -> Search {
+    let run = |order: u32| Run {
+        order,
+        rate: Some(f64::from(11 - order)),
+        phase: Some(Phase::Confirmation),
+        met: Some(false),
+        generator_late: order as usize <= late,
+        reasons: vec!["late, or slow".into()],
+        ..Run::default()
+    };
+    let mut search =
+        Search { complete: true, confirmations: 1, runs: (1..=10).map(run).collect(), ..Search::default() };
+    search.conclude(Found { confirmed: None, refuted: Some(Confirmed { rate: 1.0, runs: 5, met: 0 }) });
+    search
+}
+
+#[test]
+fn a_load_generator_that_was_late_says_nothing_against_the_system() {
+    let slow = all_missed(5);
+    assert_eq!(slow.answer(), Answer::NoRate, "{}", slow.statement);
+    assert!(slow.statement.contains("no rate meets that: not even 1 ops/s"), "{}", slow.statement);
+    let late = all_missed(6);
+    assert_eq!(late.answer(), Answer::Inconclusive);
+    let expected = "6 of 10 runs missed it only because the load generator was late";
+    assert!(late.statement.contains("inconclusive") && late.statement.contains(expected), "{}", late.statement);
+    // What lies above a rate that was found is told apart in the same way.
+    let mut found = all_missed(0);
+    found.runs[0].generator_late = true;
+    let [confirmed, refuted] = [(9.5, 5), (10.0, 0)].map(|(rate, met)| Some(Confirmed { rate, runs: 5, met }));
+    found.resolution_percent = 6.0;
+    found.conclude(Found { confirmed, refuted });
+    assert_eq!(found.answer(), Answer::Found);
+    assert!(found.statement.contains("there the load generator is late"), "{}", found.statement);
+    found.runs[0].generator_late = false;
+    found.conclude(found.found);
+    assert!(!found.statement.contains("late"), "{}", found.statement);
 }

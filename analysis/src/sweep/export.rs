@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Figures, Point, Spread, State, Sweep};
-use crate::summary::count;
+use super::{Figures, Spread, State, Sweep};
+use crate::summary::{count, version};
 
 /// `sweep.csv`: a header, then a row for each run in the order in which they were played. Figures of runs that failed
 /// are empty; only rows whose `state` is `valid` may be used.
@@ -21,7 +21,7 @@ pub fn to_csv(sweep: &Sweep) -> String {
     for (point, run) in runs {
         let mut cells = vec![run.order.to_string(), run.repeat.to_string()];
         cells.extend(sweep.values(&point.settings).map(str::to_owned));
-        cells.extend([adjusted(point), run.state.name().to_owned()]);
+        cells.extend([point.adjusted_in_words(), run.state.name().to_owned()]);
         match &run.figures {
             Some(figures) => cells.extend(figures.named().map(|(_, value)| value.to_string())),
             None => cells.extend(names.map(|_| String::new())),
@@ -45,11 +45,6 @@ fn row(cells: &[String]) -> String {
 /// What all points have in common and is no default: `clients=400 duration=5s`.
 pub(super) fn given(sweep: &Sweep) -> String {
     sweep.given.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
-}
-
-/// What only this point has besides: `clients=400 duration=5s`.
-pub(super) fn adjusted(point: &Point) -> String {
-    point.adjusted.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 /// The columns of figures: name, heading, what to divide by, decimals.
@@ -78,7 +73,7 @@ pub fn to_markdown(sweep: &Sweep) -> String {
         sweep.seed,
         environment.cpu,
         environment.cores,
-        environment.kernel,
+        version(&environment.kernel),
         environment.build_profile,
         environment.git_commit
     );
@@ -96,7 +91,7 @@ pub fn to_markdown(sweep: &Sweep) -> String {
     let _ = writeln!(text, "| {} |\n|{}", head.join(" | "), "---|".repeat(head.len()));
     for point in &sweep.points {
         let mut cells: Vec<String> = sweep.values(&point.settings).map(|value| format!("`{value}`")).collect();
-        cells.extend(has_adjusted.then(|| adjusted(point)));
+        cells.extend(has_adjusted.then(|| point.adjusted_in_words()));
         let spread = |name| point.summary.figures.get(name);
         cells.extend(
             COLUMNS.map(|(name, _, by, decimals)| spread(name).map_or_else(String::new, |s| cell(s, by, decimals))),

@@ -1,5 +1,6 @@
 //! `sweep.json`: what came of many runs that differ in chosen settings. Names are fixed; fields may be added, never
-//! dropped. `text` shows it to people, `export` to spreadsheets and to documents.
+//! dropped. `text` shows it to people, `export` to spreadsheets and to documents, with what `points` says of its
+//! points.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +10,18 @@ use crate::report::{Environment, Report};
 use crate::statistics;
 
 mod export;
+mod points;
 mod text;
 
 pub use export::{to_csv, to_markdown};
+pub(crate) use points::{Best, best, combinations};
 pub use text::render;
-pub(crate) use text::{Best, best};
 
 /// The schema that this crate writes, and the only one that it reads.
 pub const SCHEMA: &str = "hippodrome/sweep/1";
 
-/// The whole of `sweep.json`. It is written anew after each run: one that is not `complete` was interrupted, or is under
-/// way.
+/// The whole of `sweep.json`. It is written anew after each run: one that is not `complete` was interrupted, or is
+/// under way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sweep {
     /// Always [`SCHEMA`].

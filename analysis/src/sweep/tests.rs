@@ -113,15 +113,15 @@ Latency, p99
   mac            667 ms     500 µs*
   none          INVALID    left out
 
-CPU time of all processes, µs for each operation
-  auth \\ batch     none  time:9,1ms
-  mac            666.67       0.50*
-  none          INVALID    left out
+CPU time of all processes for each operation
+  auth \\ batch       none  time:9,1ms
+  mac           666.67 µs    0.50 µs*
+  none            INVALID    left out
 
 Best
   Throughput auth=mac batch=time:9,1ms: 2,000,000 (2,000,000 to 2,000,000)
   p99        auth=mac batch=time:9,1ms: 500 µs (500 µs to 500 µs)
-  CPU        auth=mac batch=time:9,1ms: 0.50 (0.50 to 0.50)
+  CPU        auth=mac batch=time:9,1ms: 0.50 µs (0.50 µs to 0.50 µs)
 
 * not all runs were VALID: the figures are of those that were
 with clients=100 duration=5s: auth=mac batch=none
@@ -197,7 +197,7 @@ fn what_is_not_complete_says_so() {
     sweep.points[2].summary = Summary::default();
     let text = render(&sweep, "x", Style::Plain);
     assert!(text.starts_with("auth-x-batch: not complete: 4 of 6 runs, 3 VALID\n"), "{text}");
-    assert!(text.contains("\n  none              -    left out"), "{text}");
+    assert!(text.contains("\n  none          not run    left out"), "{text}");
     assert!(to_markdown(&sweep).contains("**Not complete: 4 of 6 runs.**"));
     let nothing = Sweep { name: "x".into(), ..Sweep::default() };
     assert!(render(&nothing, "x", Style::Plain).contains("not complete: 0 of 0 runs"));

@@ -3,39 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::export::{adjusted, given, one_line};
+use super::export::{given, one_line};
+use super::points::{Best, best, combinations};
 use super::{Point, Spread, State, Summary, Sweep, Varied};
-use crate::summary::{Style, count, time};
-
-/// How a figure is written.
-type Write = fn(f64) -> String;
-
-/// Points that runs do not tell from the best one, so many are named.
-const CLOSE_TOLD: usize = 3;
-
-/// A figure that is shown, and which of two values is the better one.
-struct Shown {
-    name: &'static str,
-    heading: &'static str,
-    write: Write,
-    /// Whether more is better; otherwise less is.
-    more: bool,
-}
-
-const SHOWN: [Shown; 3] = [
-    Shown { name: "ops_per_s", heading: "Throughput, ops/s", write: count, more: true },
-    Shown { name: "p99_us", heading: "Latency, p99", write: time, more: false },
-    Shown {
-        name: "cpu_us_per_op",
-        heading: "CPU time of all processes, µs for each operation",
-        write: hundredths,
-        more: false,
-    },
-];
-
-fn hundredths(value: f64) -> String {
-    format!("{value:.2}")
-}
+use crate::shown::{CPU, P50, P99, P99_9, SWITCH, Shown, THROUGHPUT};
+use crate::summary::{Style, version};
 
 /// The summary of a sweep; `place` is where it lies, as it is to be shown.
 ///
@@ -75,7 +47,7 @@ fn head(text: &mut String, sweep: &Sweep, style: Style) {
     line("Plan", &format!("{points} points, {repeats} {plural} of each, interleaved in random order (seed {seed})"));
     let environment = &sweep.environment;
     if !environment.cpu.is_empty() {
-        let (cpu, cores, kernel) = (&environment.cpu, environment.cores, &environment.kernel);
+        let (cpu, cores, kernel) = (&environment.cpu, environment.cores, version(&environment.kernel));
         line("Machine", &format!("{cpu}, {cores} cores, Linux {kernel}"));
         let (version, profile, commit) = (&environment.version, &environment.build_profile, &environment.git_commit);
         line("Build", &format!("{version} {profile}, commit {commit}"));
@@ -90,8 +62,8 @@ fn tables(text: &mut String, sweep: &Sweep, style: Style) {
         [] => {}
         [_] => list(text, sweep, style),
         [outer @ .., rows, columns] => {
-            for shown in &SHOWN {
-                for fixed in combinations(outer) {
+            for shown in &SWITCH {
+                for fixed in combinations(&outer.iter().collect::<Vec<_>>()) {
                     matrix(text, sweep, shown, (outer, &fixed), rows, columns, style);
                 }
             }
@@ -99,34 +71,16 @@ fn tables(text: &mut String, sweep: &Sweep, style: Style) {
     }
 }
 
-/// Every value of each with every value of the others.
-fn combinations(varied: &[Varied]) -> Vec<Vec<&str>> {
-    let mut all = vec![Vec::new()];
-    for Varied { values, .. } in varied {
-        let with = |head: &Vec<_>, value| head.iter().copied().chain([value]).collect();
-        all = all.iter().flat_map(|head| values.iter().map(move |value| with(head, value.as_str()))).collect();
-    }
-    all
-}
-
 /// A row each point: median (lowest to highest) of each figure.
 fn list(text: &mut String, sweep: &Sweep, style: Style) {
-    let columns: [(&str, &str, Write); 5] = [
-        ("ops_per_s", "ops/s", count),
-        ("p50_us", "p50", time),
-        ("p99_us", "p99", time),
-        ("p99_9_us", "p99.9", time),
-        ("cpu_us_per_op", "CPU µs/op", hundredths),
-    ];
+    let columns = [THROUGHPUT, P50, P99, P99_9, CPU];
     let keys: Vec<&str> = sweep.varied.iter().map(|varied| varied.key.as_str()).collect();
     let mut rows = vec![vec![keys.join(" ")]];
-    rows[0].extend(columns.iter().map(|(_, heading, _)| (*heading).to_owned()));
+    rows[0].extend(columns.iter().map(|shown| shown.label.to_owned()));
     for point in &sweep.points {
         let mut row = vec![sweep.values(&point.settings).collect::<Vec<_>>().join(" ")];
-        row.extend(columns.iter().map(|(name, _, write)| {
-            let range = |s: &Spread| format!("{} ({} to {})", write(s.median), write(s.lowest), write(s.highest));
-            point.summary.figures.get(*name).map_or_else(|| lacking(point), range)
-        }));
+        let cell = |shown: &Shown| shown.of(point).map_or_else(|| point.lacking().to_owned(), |s| shown.range(s));
+        row.extend(columns.iter().map(cell));
         row[0].push_str(mark(point));
         rows.push(row);
     }
@@ -139,7 +93,7 @@ fn matrix(
     text: &mut String,
     sweep: &Sweep,
     shown: &Shown,
-    (outer, fixed): (&[Varied], &[&str]),
+    (outer, fixed): (&[Varied], &[String]),
     rows: &Varied,
     columns: &Varied,
     style: Style,
@@ -148,7 +102,7 @@ fn matrix(
     grid_rows[0].extend(columns.values.iter().cloned());
     for row in &rows.values {
         let cells = columns.values.iter().map(|column| {
-            let values: Vec<&str> = fixed.iter().copied().chain([row.as_str(), column.as_str()]).collect();
+            let values: Vec<&str> = fixed.iter().map(String::as_str).chain([row.as_str(), column.as_str()]).collect();
             match sweep.point(&values) {
                 Some(point) => cell(point, shown),
                 None => "left out".to_owned(),
@@ -163,18 +117,8 @@ fn matrix(
 }
 
 fn cell(point: &Point, shown: &Shown) -> String {
-    let spread = point.summary.figures.get(shown.name);
-    spread.map_or_else(|| lacking(point), |spread| format!("{}{}", (shown.write)(spread.median), mark(point)))
-}
-
-/// What stands where there is no figure.
-fn lacking(point: &Point) -> String {
-    match (point.summary.invalid, point.summary.failed) {
-        (0, 0) => "-",
-        (0, _) => "FAILED",
-        _ => "INVALID",
-    }
-    .to_owned()
+    let median = |spread: &Spread| format!("{}{}", (shown.write)(spread.median), mark(point));
+    shown.of(point).map_or_else(|| point.lacking().to_owned(), median)
 }
 
 /// Behind figures of points of which not all runs count.
@@ -187,43 +131,14 @@ const fn mark(point: &Point) -> &'static str {
 fn best_points(text: &mut String, sweep: &Sweep, style: Style) {
     let labels = ["Throughput", "p99", "CPU"];
     let mut lines = Vec::new();
-    for (shown, label) in SHOWN.iter().zip(labels) {
-        let Some(Best { point, spread, caveat }) = best(sweep, shown.name, shown.more) else { continue };
-        let write = shown.write;
-        let range = format!("{} ({} to {})", write(spread.median), write(spread.lowest), write(spread.highest));
-        lines.push(format!("  {label:<10} {}: {range}{caveat}", sweep.label(&point.settings)));
+    for (shown, label) in SWITCH.iter().zip(labels) {
+        let Some(Best { point, spread, caveat }) = best(sweep, shown) else { continue };
+        let (name, range) = (sweep.label(&point.settings), shown.range(&spread));
+        lines.push(format!("  {label:<10} {name}: {range}{caveat}"));
     }
     if sweep.points.len() > 1 && !lines.is_empty() {
         let _ = writeln!(text, "\n{}\n{}", style.bold("Best"), lines.join("\n"));
     }
-}
-
-/// The best point by a figure.
-pub(crate) struct Best<'a> {
-    /// Which.
-    pub(crate) point: &'a Point,
-    /// The figure over its VALID runs.
-    pub(crate) spread: Spread,
-    /// Which points its runs do not tell from it, to be put behind its range; empty if they tell it from all.
-    pub(crate) caveat: String,
-}
-
-/// The best point by the figure of this name, of which more is better, or less: the one with the best median.
-pub(crate) fn best<'a>(sweep: &'a Sweep, name: &str, more: bool) -> Option<Best<'a>> {
-    let of = |point: &Point| point.summary.figures.get(name).copied();
-    let mut ranked: Vec<(&Point, Spread)> = sweep.points.iter().filter_map(|p| Some((p, of(p)?))).collect();
-    let sign = if more { -1.0 } else { 1.0 };
-    ranked.sort_by(|(_, a), (_, b)| (a.median * sign).total_cmp(&(b.median * sign)));
-    let ((point, spread), others) = ranked.split_first()?;
-    let overlaps = |other: &Spread| other.lowest <= spread.highest && spread.lowest <= other.highest;
-    let close: Vec<String> =
-        others.iter().filter(|(_, other)| overlaps(other)).map(|(p, _)| sweep.label(&p.settings)).collect();
-    let caveat = match close.as_slice() {
-        [] => String::new(),
-        few if few.len() <= CLOSE_TOLD => format!("; its runs overlap with those of {}", few.join(", ")),
-        many => format!("; its runs overlap with those of {} other points", many.len()),
-    };
-    Some(Best { point, spread: *spread, caveat })
 }
 
 fn notes(text: &mut String, sweep: &Sweep) {
@@ -231,9 +146,9 @@ fn notes(text: &mut String, sweep: &Sweep) {
     if sweep.points.iter().any(|point| !mark(point).is_empty()) {
         notes.push("* not all runs were VALID: the figures are of those that were".to_owned());
     }
-    let all: BTreeSet<String> = sweep.points.iter().map(adjusted).collect();
+    let all: BTreeSet<String> = sweep.points.iter().map(Point::adjusted_in_words).collect();
     for what in all.iter().filter(|what| !what.is_empty()) {
-        let these: Vec<&Point> = sweep.points.iter().filter(|point| adjusted(point) == *what).collect();
+        let these: Vec<&Point> = sweep.points.iter().filter(|point| point.adjusted_in_words() == *what).collect();
         notes.push(format!("with {what}: {}", in_short(sweep, &these)));
     }
     for excluded in &sweep.excluded {

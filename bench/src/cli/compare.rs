@@ -30,15 +30,15 @@ not be played, unless --include-invalid is given.";
 
 /// Tell whether settings differ in speed, from several runs of each, with intervals
 ///
-/// Compares runs that were made before (results directories), or makes them now: settings for two to six sides, raced in
-/// rounds of one run each, in an order drawn by chance, so that a machine that drifts favours none. The first side is
-/// compared with each of the others.
+/// Compares runs that were made before (results directories), or makes them now: settings for two to six sides, raced
+/// in rounds of one run each, in an order drawn by chance, so that a machine that drifts favours none. The first side
+/// is compared with each of the others.
 ///
-/// Prints for throughput, CPU time and percentiles of latency the ratio with a 95 % interval over the runs, a p-value, and
-/// what that amounts to: that no difference was found, that one side is faster by so much, or that the runs are too few to
-/// tell (6 rounds are the least). It says in what the sides differ besides, and concludes nothing from INVALID runs. Writes
-/// comparison.json, comparison.md and comparison.csv. An interrupted comparison goes on where it was when it is started
-/// again with the same arguments and --out.
+/// Prints for throughput, CPU time and percentiles of latency the ratio with a 95 % interval over the runs, a p-value,
+/// and what that amounts to: that no difference was found, that one side is faster by so much, or that the runs are too
+/// few to tell (6 rounds are the least). It says in what the sides differ besides, and concludes nothing from INVALID
+/// runs. Writes comparison.json, comparison.md and comparison.csv. An interrupted comparison goes on where it was when
+/// it is started again with the same arguments and --out.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 #[command(override_usage = "hippodrome compare <RESULTS> <RESULTS>.. [OPTIONS]
@@ -104,8 +104,8 @@ pub(crate) struct CompareArgs {
     /// Fail (exit code 1) if a side is slower than A by more than this, 0% to 100%
     ///
     /// It is if the whole interval says so: its better end decides that a side is slower, its worse end that it is not;
-    /// if the limit lies between them that is inconclusive (exit code 4). Slower by 5 % is a rate that is 5 % less, or a
-    /// time that is 5 % more.
+    /// if the limit lies between them that is inconclusive (exit code 4). Slower by 5 % is a rate that is 5 % less, or
+    /// a time that is 5 % more.
     #[arg(long, value_name = "PERCENT", help_heading = "Conclusion", value_parser = percent(0.0, 100.0))]
     pub(crate) fail_if_slower: Option<f64>,
 
@@ -121,6 +121,10 @@ pub(crate) struct CompareArgs {
     /// Print comparison.json on stdout, and nothing else there
     #[arg(long, help_heading = "Results")]
     pub(crate) json: bool,
+
+    /// Leave progress out: nothing on stderr but errors
+    #[arg(long, short, help_heading = "Results")]
+    pub(crate) quiet: bool,
 
     /// Read options that all sides have from this TOML file, as run --config does; flags win
     #[arg(long, value_name = "FILE", help_heading = "Sides")]

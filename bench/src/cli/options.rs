@@ -15,8 +15,8 @@ use hippodrome_engine::limits::{
     SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX, VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use hippodrome_engine::settings::{
-    Authentication, Batching, ClusterSettings, Dissemination, Durability, Placement, Reads, Replies, Strategy,
-    TransportChoice, WaitChoice,
+    Authentication, Batching, ClusterSettings, Dissemination, Durability, ExecutionChoice, Granularity, Placement,
+    Reads, Replies, Strategy, TransportChoice, WaitChoice,
 };
 use hippodrome_loadgen::generator::Mode;
 use serde::Serialize;
@@ -49,12 +49,25 @@ pub(crate) struct ClusterOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth_replies: Option<Strategy>,
 
+    /// What one authenticator of clients covers: request, or frame (up to 64 requests that are sent together)
+    ///
+    /// With `frame` a load generator proves its requests in groups, whichever of them end up in a batch together: fewer
+    /// proofs to make, to check and to send. A batch that lacks requests of a group carries their digests.
+    #[arg(long, value_name = "WHAT", default_value_t = Granularity::Request)]
+    pub(crate) auth_granularity: Granularity,
+
     /// How requests get to the replicas: inline, or digest
     ///
     /// `inline`: clients send them to the primary, whose pre-prepares carry them to the backups. `digest`: clients send
     /// them to all replicas at once, and pre-prepares carry their digests.
     #[arg(long, value_name = "HOW", default_value_t = Dissemination::Inline)]
     pub(crate) dissemination: Dissemination,
+
+    /// When replicas execute a batch: committed, or tentative (when it is prepared; undone if a view change decides so)
+    ///
+    /// With `tentative`, clients wait for a quorum of equal replies instead of f+1, and save a message delay.
+    #[arg(long, value_name = "WHEN", default_value_t = ExecutionChoice::Committed)]
+    pub(crate) execution: ExecutionChoice,
 
     /// What replicas answer: full (all send the result) or digest (one does, the others its digest)
     ///
@@ -119,6 +132,16 @@ fn strategies_help(which: &str) -> String {
     format!("{which}, instead of --auth: {}", Strategy::allowed())
 }
 
+/// Whether the option of this name says for one class of links what `--auth` says for all of them.
+pub(crate) fn refines_auth(key: &str) -> bool {
+    ["auth-clients", "auth-replicas", "auth-replies"].contains(&key)
+}
+
+/// Whether this is such an option with its value, as it is typed.
+pub(crate) fn is_auth_refined(flag: &str) -> bool {
+    flag.strip_prefix("--").and_then(|flag| flag.split('=').next()).is_some_and(refines_auth)
+}
+
 impl ClusterOptions {
     /// The three strategies after all overrides.
     pub(crate) fn authentication(&self) -> Authentication {
@@ -135,7 +158,9 @@ impl ClusterOptions {
         ClusterSettings {
             protocol: "pbft".into(),
             authentication: self.authentication(),
+            auth_granularity: self.auth_granularity,
             dissemination: self.dissemination,
+            execution: self.execution,
             replies: self.replies,
             reads: self.reads,
             window: self.window,
@@ -214,10 +239,10 @@ pub(crate) struct TransportOptions {
     /// Emulate a network: none, lan, lossy-lan, wan-aws-5, wan-eu, wan-us, a TOML file, or KEY=VALUE,..
     ///
     /// Frames to other processes are held back, lost or stopped by each sender, without root: delay=20ms, jitter=2ms,
-    /// distribution=normal or uniform, loss=0.1% (of frames), bandwidth=100Mbit, reorder=on, blocked=on. Values behind a
-    /// preset or a file change what each of its links does (wan-eu,loss=0.1%). Nodes are placed in the regions of a WAN
-    /// in turn, replicas first; its delays are half of measured round-trip times. Every process of a cluster must be
-    /// given the same. See docs/emulation.md.
+    /// distribution=normal or uniform, loss=0.1% (of frames), bandwidth=100Mbit, reorder=on, blocked=on. Values behind
+    /// a preset or a file change what each of its links does (wan-eu,loss=0.1%). Nodes are placed in the regions of a
+    /// WAN in turn, replicas first; its delays are half of measured round-trip times. Every process of a cluster must
+    /// be given the same. See docs/emulation.md.
     #[arg(long, value_name = "SPEC")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) network: Option<Network>,
@@ -282,9 +307,9 @@ pub(crate) struct LoadTuning {
 
     /// Send a request again to all replicas after this time without a reply quorum, 1ms to 1h
     ///
-    /// Or after four usual latencies, where those are longer, though not than --retransmit-max. One request at a time, the
-    /// oldest of each load thread, is sent to all replicas after a quarter of it already, as a probe: by these backups
-    /// notice a primary that is slow.
+    /// Or after four usual latencies, where those are longer, though not than --retransmit-max. One request at a time,
+    /// the oldest of each load thread, is sent to all replicas after a quarter of it already, as a probe: by these
+    /// backups notice a primary that is slow.
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = span(Duration::from_millis(1), Duration::from_secs(3600)))]
     pub(crate) retransmit_after: Span,
 

@@ -92,7 +92,7 @@ pub(crate) struct ReplicaArgs {
     /// Misbehave on purpose: KIND[,KIND..], as `hippodrome run --help` describes them
     ///
     /// silent, slow, equivocate, corrupt-mac, partial-authenticator, wrong-digest, wrong-reply, withhold-body,
-    /// stale-view, lying-checkpoint, lying-state, flood, or random
+    /// early-body, stale-view, lying-checkpoint, lying-state, flood, or random
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     pub(crate) byzantine: Vec<Kind>,
 

@@ -16,8 +16,9 @@ Examples:
 ///
 /// Takes the directory of a run, a sweep, a comparison or a search, and reads only its files. With --html or --svg it
 /// writes files instead of printing the summary, with --markdown, --csv or --json it prints another form. The exit code
-/// is that of its verdict; of a sweep's directory, 0 only if all of its runs were played and are VALID; of a comparison's
-/// and a search's, that of the command. With --html, --svg, --markdown and --csv it is 1 where the figures must not be used.
+/// is that of its verdict; of a sweep's directory, 0 only if all of its runs were played and are VALID; of a
+/// comparison's and a search's, that of the command. With --html, --svg, --markdown and --csv it is 1 where the figures
+/// must not be used.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// The results directory
@@ -40,7 +41,8 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
 
-    /// Write each chart as an .svg file into this folder, which is made if missing; files of the same names are replaced
+    /// Write each chart as an .svg file into this folder, which is made if missing; files of the same names are
+    /// replaced
     #[arg(long, value_name = "OUTDIR")]
     pub(crate) svg: Option<PathBuf>,
 }

@@ -54,8 +54,8 @@ pub(crate) struct RunArgs {
 
     /// Show a dashboard on the terminal while it runs, and the summary after it; q stops the run
     ///
-    /// Throughput and latency second by second, each replica's view, sequence numbers and use of the machine, stages and
-    /// queues, and what happened. Needs a terminal. See docs/monitoring.md.
+    /// Throughput and latency second by second, each replica's view, sequence numbers and use of the machine, stages
+    /// and queues, and what happened. Needs a terminal. See docs/monitoring.md.
     #[arg(long, help_heading = "Results", conflicts_with_all = ["json", "quiet"])]
     pub(crate) tui: bool,
 
@@ -119,11 +119,11 @@ pub(crate) struct RunOptions {
     /// late, by three quarters of the view time-out), `equivocate` (two batches for one sequence number, different votes
     /// and histories to different replicas), `corrupt-mac` (no proof holds), `partial-authenticator` (proofs hold for
     /// half of the replicas), `wrong-digest` (votes for what nobody proposed), `wrong-reply` (wrong results to
-    /// clients), `withhold-body` (batches to just enough replicas or one too few), `stale-view` (old messages, other
-    /// views), `lying-checkpoint` and `lying-state` (states that do not exist), `flood` (many useless messages),
-    /// `random` (any field changed, messages swallowed and doubled, tricks of equivocate, wrong-digest, withhold-body,
-    /// lying-checkpoint, lying-state, flood and stale-view). What such a replica says does not count in the audit. See
-    /// docs/adversaries.md.
+    /// clients), `withhold-body` (batches to just enough replicas or one too few), `early-body` (bodies that nobody
+    /// has asked for, and no prepare), `stale-view` (old messages, other views), `lying-checkpoint` and `lying-state`
+    /// (states that do not exist), `flood` (many useless messages), `random` (any field changed, messages swallowed and
+    /// doubled, tricks of equivocate, wrong-digest, withhold-body, early-body, lying-checkpoint, lying-state, flood and
+    /// stale-view). What such a replica says does not count in the audit. See docs/adversaries.md.
     #[arg(long, value_name = "ID:KIND,..", help_heading = "Faults")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) byzantine: Option<Byzantine>,

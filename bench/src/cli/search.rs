@@ -16,19 +16,20 @@ Examples:
 
 The exit code is 0 if a rate that meets the objectives was confirmed; 1 if none meets them, down
 to 1/4096 of what a closed loop completes; 3 if a run is INVALID for another reason than its rate;
-4, inconclusive, if the search ended after 200 runs without being sure.";
+4, inconclusive, if the search ended after 200 runs without being sure, or if no rate was met, most
+of them only because the load generator was late.";
 
 /// Find the highest rate at which the cluster meets latency objectives
 ///
 /// Makes runs of `hippodrome run`: first a closed loop to know about where to look, then open loops at rates that
-/// double until one misses an objective, then bisection, then several runs of the two rates on either side of the limit,
-/// interleaved, which may move it. The answer is an interval: the highest rate that most of its runs met, the lowest that
-/// most did not. At last it draws the curve of latency over throughput below the limit, a run for each point, and its
-/// knee.
+/// double until one misses an objective, then bisection, then several runs of the two rates on either side of the
+/// limit, interleaved, until enough more say one thing of each than the other; they may move it. The answer is an
+/// interval: the highest rate that is surely met, the lowest that surely is not. At last it draws the curve of latency
+/// over throughput below the limit, a run for each point, and its knee.
 ///
 /// A rate is met if all objectives are and the cluster sustains it: at least 99 % of what was asked for was completed,
-/// nothing was left unanswered, no second was empty, and latency did not grow through the window. A run in which only the
-/// load generator was late is made again, twice at most.
+/// nothing was left unanswered, no second was empty, and latency did not grow through the window. A run in which only
+/// the load generator was late is made again, twice at most.
 ///
 /// Writes search.json after each run. An interrupted search goes on where it was when it is started again with the same
 /// arguments and --out.
@@ -43,7 +44,8 @@ pub(crate) struct SearchArgs {
     #[arg(long, value_name = "PERCENT", default_value = "5%", help_heading = "Search", value_parser = percent(1.0, 50.0))]
     pub(crate) resolution: f64,
 
-    /// How many runs make sure of each of the two rates, 1 to 50
+    /// By how many runs one answer must outnumber the other to be sure of a rate, 1 to 50: where runs agree, so many
+    /// are made of each of the two; where they do not, more
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Search", value_parser = whole::<u32>(1, 50))]
     pub(crate) confirmations: u32,
 
@@ -63,6 +65,10 @@ pub(crate) struct SearchArgs {
     /// Print search.json on stdout, and nothing else there
     #[arg(long, help_heading = "Results")]
     pub(crate) json: bool,
+
+    /// Leave progress out: nothing on stderr but errors
+    #[arg(long, short, help_heading = "Results")]
+    pub(crate) quiet: bool,
 
     /// Read options that all runs have from this TOML file, as run --config does; flags win
     #[arg(long, value_name = "FILE", help_heading = "Search")]

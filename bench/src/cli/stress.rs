@@ -32,8 +32,8 @@ Actions: kill, restart, stop, resume, byzantine, clients, partition, heal, netwo
 /// Play a scenario of faults under load and score how the cluster bears it
 ///
 /// Runs a cluster with its load as `hippodrome run` does, makes the scenario's faults happen beside it, and draws a
-/// scorecard: for each fault the time until it was noticed, how long no operation completed, when throughput was back at
-/// 95 %, how deep the dip was and what it cost, the tail of latency meanwhile, and the view changes used.
+/// scorecard: for each fault the time until it was noticed, how long no operation completed, when throughput was back
+/// at 95 %, how deep the dip was and what it cost, the tail of latency meanwhile, and the view changes used.
 ///
 /// A scenario is GREEN if it was played as it is written, the run is VALID (the audit holds: no acknowledged operation
 /// is lost, ledgers agree) and all that the scenario expects was met. Seconds without an operation between a fault and

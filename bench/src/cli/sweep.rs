@@ -48,8 +48,8 @@ The command line wins over the file.";
 ///
 /// Prints the median of each figure over the VALID runs with the lowest and the highest, the best combinations by
 /// throughput, by p99 and by CPU time, and every run that is not VALID with its reasons. Results are written anew after
-/// each run (sweep.json, sweep.csv, sweep.md; each run's own results under runs/). An interrupted or killed sweep goes on
-/// where it was when it is started again with the same arguments and --out: finished runs are not run again.
+/// each run (sweep.json, sweep.csv, sweep.md; each run's own results under runs/). An interrupted or killed sweep goes
+/// on where it was when it is started again with the same arguments and --out: finished runs are not run again.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 #[command(override_usage = "hippodrome sweep <EXPERIMENT|--vary KEY=VALUE,..|--list> [OPTIONS]")]
@@ -96,6 +96,10 @@ pub(crate) struct SweepArgs {
     /// Print sweep.json on stdout, and nothing else there
     #[arg(long, help_heading = "Results", conflicts_with_all = ["list", "dry_run"])]
     pub(crate) json: bool,
+
+    /// Leave progress out: nothing on stderr but errors
+    #[arg(long, short, help_heading = "Results")]
+    pub(crate) quiet: bool,
 
     #[command(flatten)]
     pub(crate) given: Given,

@@ -42,6 +42,7 @@ fn bad_values_are_named_with_what_is_allowed() {
         ("--auth-clients", "hybrid", Strategy::allowed().as_str()),
         ("--auth-replicas", "", Strategy::allowed().as_str()),
         ("--auth-replies", "x", Strategy::allowed().as_str()),
+        ("--auth-granularity", "batch", "request, frame"),
         ("--batch", "fixed:4097", "fixed:N"),
         ("--batch", "time:5", "time:N,DELAY"),
         ("--window", "4097", "a whole number from 2 to 4096"),

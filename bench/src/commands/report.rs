@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 use hippodrome_analysis::page::{self, document::Document};
-use hippodrome_analysis::results;
+use hippodrome_analysis::results::{self, Kind};
 
 use super::{compare, search};
 use crate::cli::report::ReportArgs;
@@ -21,20 +21,24 @@ pub(crate) fn run(arguments: &ReportArgs) -> Result<(), Failure> {
             return if is_valid { Ok(()) } else { Err(Failure::Invalid) };
         }
     }
-    if directory.join(results::SWEEP).exists() {
-        let sweep = results::read_sweep(directory).map_err(Failure::usage)?;
-        return output::sweep(&sweep, directory, arguments.json);
+    match results::kind(directory).map_err(Failure::usage)? {
+        Kind::Run => {
+            let report = results::read_report(directory).map_err(Failure::usage)?;
+            output::verdict(&report, &directory.display().to_string(), arguments.json)
+        }
+        Kind::Sweep => {
+            let sweep = results::read_sweep(directory).map_err(Failure::usage)?;
+            output::sweep(&sweep, directory, arguments.json)
+        }
+        Kind::Comparison => {
+            let comparison = results::read_comparison(directory).map_err(Failure::usage)?;
+            compare::conclude(&comparison, Some(directory), arguments.json)
+        }
+        Kind::Search => {
+            let search = results::read_search(directory).map_err(Failure::usage)?;
+            search::conclude(&search, directory, arguments.json)
+        }
     }
-    if directory.join(results::COMPARISON).exists() {
-        let comparison = results::read_comparison(directory).map_err(Failure::usage)?;
-        return compare::conclude(&comparison, Some(directory), arguments.json);
-    }
-    if directory.join(results::SEARCH).exists() {
-        let search = results::read_search(directory).map_err(Failure::usage)?;
-        return search::conclude(&search, directory, arguments.json);
-    }
-    let report = results::read_report(directory).map_err(Failure::usage)?;
-    output::verdict(&report, &directory.display().to_string(), arguments.json)
 }
 
 /// Writes and prints what is made of the page. Tells whether the figures may be used.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser as _;
-use hippodrome_analysis::results;
+use hippodrome_analysis::results::{self, Kind};
 use hippodrome_analysis::roofline::{Component, compose, table};
 
 use crate::cli::roofline::RooflineArgs;
@@ -49,6 +49,11 @@ fn of_run(directory: &Path, arguments: &RooflineArgs) -> Result<(), Failure> {
     if arguments.options != defaults.options {
         let error = anyhow!("{}: the settings are those of the run: allowed besides: --json", directory.display());
         return Err(Failure::Usage(error));
+    }
+    if results::kind(directory).map_err(Failure::usage)? != Kind::Run {
+        let allowed =
+            "that of one run, which holds report.json (a sweep, a comparison and a search have them under runs)";
+        return Err(Failure::value("DIR", directory.display(), allowed));
     }
     let report = results::read_report(directory).map_err(Failure::usage)?;
     let options = options_of(directory).map_err(Failure::Usage)?;

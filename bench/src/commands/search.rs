@@ -2,13 +2,12 @@
 
 use std::path::Path;
 use std::rc::Rc;
-use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use hippodrome_analysis::report::Report;
-use hippodrome_analysis::search::hunt::{Found, Hunt, Phase, Step};
+use hippodrome_analysis::search::limit::{Found, LimitSearch, Phase, Step};
 use hippodrome_analysis::search::objective::{Judgement, judge};
-use hippodrome_analysis::search::{Run, SCHEMA, Search, text};
+use hippodrome_analysis::search::{Answer, Run, SCHEMA, Search, text};
 use hippodrome_analysis::{latency, results};
 use serde_json::{Value, json};
 
@@ -28,9 +27,7 @@ const CURVE_TO: f64 = 1.05;
 /// Searches, or goes on with it.
 pub(crate) fn run(arguments: &SearchArgs) -> Result<(), Failure> {
     let base = base(arguments).map_err(Failure::Usage)?;
-    let directory = arguments.out.clone().unwrap_or_else(|| {
-        launch::default_directory(&humantime::format_rfc3339_seconds(SystemTime::now()).to_string())
-    });
+    let directory = launch::results_directory(arguments.out.as_deref());
     let plan = document(arguments, &base)?;
     // Whatever can not be used is told before anything is made.
     Journal::look(&directory)?.check(&plan)?;
@@ -51,10 +48,10 @@ pub(super) fn conclude(search: &Search, directory: &Path, json: bool) -> Result<
     } else {
         output::print(&format!("{}Results in {}\n", text(search), directory.display()));
     }
-    match search.found {
-        _ if !search.complete || !search.is_sure() => Err(Failure::Inconclusive),
-        Found { confirmed: None, .. } => Err(Failure::Missed),
-        Found { .. } => Ok(()),
+    match search.answer() {
+        Answer::Found => Ok(()),
+        Answer::NoRate => Err(Failure::Missed),
+        Answer::Inconclusive => Err(Failure::Inconclusive),
     }
 }
 
@@ -134,18 +131,21 @@ impl<'a> Searching<'a> {
 
     /// What was found.
     fn search(mut self) -> Result<Search, Failure> {
-        let place = self.journal.directory().display().to_string();
-        output::tell(&format!("searching for the highest rate; results in {place}"));
+        if !self.arguments.quiet {
+            let place = self.journal.directory().display();
+            output::tell(&format!("searching for the highest rate; results in {place}"));
+        }
         let capacity = self.calibrate()?;
-        let mut hunt = Hunt::new(capacity, self.arguments.resolution / 100.0, self.arguments.confirmations);
+        let resolution = self.arguments.resolution / 100.0;
+        let mut limit = LimitSearch::new(capacity, resolution, self.arguments.confirmations);
         let found = loop {
-            match hunt.next() {
+            match limit.next() {
                 Step::Done(found) => break found,
                 Step::Try(rate, phase) => {
-                    let left = hunt.runs_left() + self.arguments.curve as usize;
+                    let left = limit.runs_left() + self.arguments.curve as usize;
                     let met = self.attempt(rate, phase, left)?;
-                    hunt.on_outcome(met);
-                    self.note(hunt.found(), false)?;
+                    limit.on_outcome(met);
+                    self.note(limit.found(), false)?;
                 }
             }
         };
@@ -192,6 +192,7 @@ impl<'a> Searching<'a> {
         let log = std::fs::read(self.journal.directory().join(self.directory()).join(results::LATENCY));
         let intervals = log.ok().and_then(|log| latency::intervals(&log).ok()).unwrap_or_default();
         let judged = judge(report, &intervals, &self.arguments.slo, self.arguments.include_invalid);
+        let generator_late = matches!(judged, Judgement::Disturbed(_));
         let (met, reasons) = match judged {
             Judgement::Met => (Some(true), Vec::new()),
             Judgement::Missed(reasons) => (Some(false), reasons),
@@ -199,7 +200,7 @@ impl<'a> Searching<'a> {
             Judgement::Unusable(reasons) => return Err(unusable(&what, &reasons)),
         };
         let run = Run::new(self.order(), self.directory(), Some((rate, phase)), report);
-        self.search.runs.push(Run { met, reasons, ..run });
+        self.search.runs.push(Run { met, reasons, generator_late, ..run });
         Ok(met)
     }
 
@@ -213,7 +214,7 @@ impl<'a> Searching<'a> {
             None => {}
         }
         let loads = vec![point.load_s(); left.max(1)];
-        let progress = Rc::new(Progress::new(&loads, self.search.runs.len(), self.overhead));
+        let progress = Rc::new(Progress::new(&loads, self.search.runs.len(), self.overhead, self.arguments.quiet));
         progress.starts(label, point.load_s());
         let audience: Rc<dyn launch::Audience> = progress.clone();
         let options = point.options.clone().resolved();

@@ -32,6 +32,8 @@ const FAILURES_TOLD: usize = 3;
 const LINES_TOLD: usize = 30;
 /// Reasons for ignoring something that are printed.
 const REASONS_TOLD: usize = 6;
+/// Seeds that are named.
+const SEEDS_TOLD: usize = 8;
 
 /// Hunts, replays, or looks for planted bugs.
 pub(crate) fn run(arguments: &SimArgs) -> Result<(), Failure> {
@@ -205,8 +207,11 @@ fn summary(found: &Found, took: Duration) -> String {
         took.as_secs_f64(),
         found.violations.len()
     );
-    if found.unjudged > 0 {
-        let _ = writeln!(text, "  {} seeds not judged for liveness: {UNJUDGED}", many(found.unjudged));
+    if !found.unjudged.is_empty() {
+        let seeds: Vec<String> = found.unjudged.iter().take(SEEDS_TOLD).map(u64::to_string).collect();
+        let more = if found.unjudged.len() > SEEDS_TOLD { ", .." } else { "" };
+        let (count, seeds) = (many(found.unjudged.len() as u64), seeds.join(", "));
+        let _ = writeln!(text, "  {count} seeds not judged for liveness ({seeds}{more}): {UNJUDGED}");
     }
     text + &met(found) + &recoveries(found) + &totals(&found.total)
 }
@@ -221,8 +226,13 @@ fn met(found: &Found) -> String {
         ("a view change", found.view_changes),
         ("  a new view that assigns batches again", found.reassigning),
         ("  prepared state through two of them in a row", found.prepared_twice),
+        ("requests proven as one group", found.grouped),
+        ("  of which a batch had a part only", found.parted),
         ("batches proposed by digests", found.by_digests),
         ("  of which a replica lacked requests", found.supplied),
+        ("bodies brought before anybody asks", found.early_bodies),
+        ("batches executed before they were committed", found.tentative),
+        ("  and undone", found.rolled_back),
         ("a state transfer", found.transfers),
         ("  a state of several chunks", found.chunked),
         ("  a log that went ahead of the state", found.ahead),
@@ -263,7 +273,8 @@ fn recoveries(found: &Found) -> String {
         })
     });
     let columns: Vec<String> = columns.into_iter().flatten().collect();
-    if columns.is_empty() { String::new() } else { format!("  from healing to all well: {}\n", columns.join(", ")) }
+    let Some((_, seed)) = found.slowest else { return String::new() };
+    format!("  from healing to all well: {} (the slowest is seed {seed})\n", columns.join(", "))
 }
 
 /// What was met, added up.
@@ -302,6 +313,13 @@ fn totals(total: &Coverage) -> String {
         "  dissemination: {} batches proposed by digests, {} sent whole to replicas that lacked requests",
         many(total.by_digests),
         many(total.supplied),
+    );
+    let _ = writeln!(
+        text,
+        "  tentative: {} batches executed, {} of them undone, {} operations complete by tentative replies",
+        many(total.tentative),
+        many(total.rolled_back),
+        many(total.promised),
     );
     let _ = writeln!(
         text,
@@ -362,11 +380,19 @@ mod tests {
 
     #[test]
     fn what_seeds_met_is_told_in_columns() {
-        let found = Found { seeds: 10_000, lied: 6_000, transfers: 1_200, ahead: 3, unjudged: 2, ..Found::default() };
+        let found = Found {
+            seeds: 10_000,
+            lied: 6_000,
+            transfers: 1_200,
+            ahead: 3,
+            unjudged: vec![12, 4711],
+            ..Found::default()
+        };
         let text = summary(&found, Duration::from_millis(1500));
         for line in [
             "VALID: 10,000 seeds in 1.5 s, 0 failed",
-            "  2 seeds not judged for liveness: more than f replicas were Byzantine or had lost their votes in the end",
+            "  2 seeds not judged for liveness (12, 4711): more than f replicas were Byzantine or had lost their votes in the \
+             end",
             "    lies of a Byzantine replica                         6,000    60.0 %",
             "    a state transfer                                    1,200    12.0 %",
             "      a log that went ahead of the state                    3    0.03 %",

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 use hippodrome_analysis::results;
@@ -59,9 +58,7 @@ struct Outcome {
 }
 
 fn all(arguments: &StressArgs) -> Result<(), Failure> {
-    let out = arguments.out.clone().unwrap_or_else(|| {
-        launch::default_directory(&humantime::format_rfc3339_seconds(SystemTime::now()).to_string())
-    });
+    let out = launch::results_directory(arguments.out.as_deref());
     results::create(&out).map_err(Failure::usage)?;
     std::fs::remove_dir(out.join(results::LOGS)).context("results directory")?;
     let stop = launch::Stop::on_signals()?;

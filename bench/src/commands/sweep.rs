@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use hippodrome_analysis::results;
@@ -27,9 +27,7 @@ pub(crate) fn run(arguments: &SweepArgs) -> Result<(), Failure> {
         return list();
     }
     let experiment = experiment(arguments).map_err(Failure::Usage)?;
-    let directory = arguments.out.clone().unwrap_or_else(|| {
-        launch::default_directory(&humantime::format_rfc3339_seconds(SystemTime::now()).to_string())
-    });
+    let directory = launch::results_directory(arguments.out.as_deref());
     if arguments.dry_run {
         let journal = Journal::look(&directory)?;
         let sweeping = Sweeping::new(arguments, experiment, &journal)?;
@@ -40,7 +38,7 @@ pub(crate) fn run(arguments: &SweepArgs) -> Result<(), Failure> {
     let sweeping = Sweeping::new(arguments, experiment, &Journal::look(&directory)?)?;
     let stop = launch::Stop::on_signals()?;
     let journal = Journal::lock(&directory)?;
-    let played = sweeping.play(&journal, &stop);
+    let played = sweeping.play(&journal, arguments.quiet, &stop);
     if let Err(Failure::Interrupted) = played {
         let out = directory.display();
         output::tell(&format!("go on where it was by the same command with --out {out}"));
@@ -129,7 +127,7 @@ impl Sweeping {
     }
 
     /// Plays what is not done yet.
-    fn play(&self, journal: &Journal, stop: &launch::Stop) -> Result<Sweep, Failure> {
+    fn play(&self, journal: &Journal, quiet: bool, stop: &launch::Stop) -> Result<Sweep, Failure> {
         journal.begin(&self.document())?;
         let mut outcome = self.empty();
         let (mut to_play, mut overhead) = (Vec::new(), Overhead::default());
@@ -146,8 +144,8 @@ impl Sweeping {
         let place = journal.directory().display();
         let before = if done == 0 { String::new() } else { format!(", {done} of them done before") };
         let loads: Vec<f64> = to_play.iter().map(|slot| self.plan.points[slot.point].load_s()).collect();
-        let progress = Rc::new(Progress::new(&loads, done, overhead));
-        output::tell(&format!(
+        let progress = Rc::new(Progress::new(&loads, done, overhead, quiet));
+        progress.line(&format!(
             "{}: {all} runs{before}; about {}; results in {place}",
             self.size(),
             whole(progress.left())

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::point::{self, Point, Setting};
-use crate::config;
+use crate::cli::options::refines_auth;
+use crate::{config, shipped};
 
 /// How often each point runs, unless something else is said.
 pub(crate) const REPEATS: u32 = 3;
@@ -18,8 +19,6 @@ pub(crate) const REPEATS: u32 = 3;
 pub(crate) const REPEATS_MAX: u32 = 1000;
 /// Most points: more than anybody waits for is a slip.
 pub(crate) const POINTS_MAX: usize = 1000;
-/// Longest name, so that it can be a folder's.
-const NAME_BYTES_MAX: usize = 64;
 
 /// An experiment that can be made into points.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,9 +132,7 @@ impl Experiment {
     /// # Errors
     /// Names the file, the key, its value and what is allowed.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        let name = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| name.to_string())?;
-        Self::parse(&text).with_context(|| name.to_string())
+        shipped::read(path, Self::parse)
     }
 
     /// Reads an experiment.
@@ -144,7 +141,7 @@ impl Experiment {
     /// Names the key, its value and what is allowed.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let file: File = toml::from_str(text)?;
-        check_name(&file.name)?;
+        shipped::check_name(&file.name)?;
         let repeats = file.repeats.map_or(Ok(REPEATS), |n| {
             u32::try_from(n)
                 .ok()
@@ -224,8 +221,7 @@ impl Experiment {
     /// As [`set`](Self::set).
     pub(crate) fn set_where_free(&mut self, settings: Vec<Setting>) -> anyhow::Result<()> {
         let varied = self.varied();
-        let stands_for =
-            |varied: &Varied, key: &str| varied.key == key || varied.key == "auth" && key.starts_with("auth-");
+        let stands_for = |varied: &Varied, key: &str| varied.key == key || varied.key == "auth" && refines_auth(key);
         let is_free = |setting: &Setting| !varied.iter().any(|varied| stands_for(varied, &setting.key));
         self.set(&settings.into_iter().filter(is_free).collect::<Vec<_>>())
     }
@@ -256,7 +252,10 @@ impl Experiment {
             Point::new(&self.base, settings, adjusted)
         });
         let points: Vec<Point> = points.collect::<anyhow::Result<_>>()?;
-        ensure!(!points.is_empty(), "every combination is excluded: nothing is left to run");
+        ensure!(
+            !points.is_empty(),
+            "every combination is excluded: nothing is left to run; allowed: at least one that is not"
+        );
         for (index, point) in points.iter().enumerate() {
             if let Some(same) = points[..index].iter().find(|other| other.options == point.options) {
                 bail!("'{}' and '{}' are the same run; allowed: each once", same.label(), point.label());
@@ -304,7 +303,7 @@ impl Experiment {
             bail!("{base}: {} is varied; allowed: either one", base.key);
         }
         let presets = self.vary.iter().any(|varied| varied.key == "auth");
-        if let Some(base) = self.base.iter().find(|base| presets && base.key.starts_with("auth-")) {
+        if let Some(base) = self.base.iter().find(|base| presets && refines_auth(&base.key)) {
             bail!(
                 "{base}: auth is varied, and stands for all links; allowed: auth-clients, auth-replicas and auth-replies varied instead"
             );
@@ -342,15 +341,6 @@ impl Experiment {
         }
         Ok(Where(these))
     }
-}
-
-fn check_name(name: &str) -> anyhow::Result<()> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    ensure!(
-        !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(fits),
-        "name = \"{name}\": allowed: 1 to {NAME_BYTES_MAX} letters, digits and hyphens"
-    );
-    Ok(())
 }
 
 /// A table of options.

@@ -31,20 +31,19 @@ pub(crate) struct Binary {
 }
 
 impl Binary {
-    /// Asks it who it is.
+    /// Asks it who it is. `option` gave it.
     ///
     /// # Errors
     /// If it can not be started, or is no hippodrome.
-    pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn new(option: &str, path: &Path) -> Result<Self, Failure> {
         let allowed = "another build of hippodrome";
         // A path that holds wherever it runs, also one without a directory in front of it.
         let absolute = std::path::absolute(path).with_context(|| path.display().to_string()).map_err(Failure::Usage)?;
         let output = Command::new(&absolute).arg("--version").stdin(Stdio::null()).output();
-        let output =
-            output.map_err(|error| Failure::value("binary", path.display(), format!("{allowed} ({error})")))?;
+        let output = output.map_err(|error| Failure::value(option, path.display(), format!("{allowed} ({error})")))?;
         let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if !output.status.success() || !version.starts_with("hippodrome ") {
-            return Err(Failure::value("binary", path.display(), allowed));
+            return Err(Failure::value(option, path.display(), allowed));
         }
         let mut hasher = blake3::Hasher::new();
         let content = File::open(&absolute).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
@@ -130,8 +129,8 @@ mod tests {
     #[test]
     fn what_is_no_hippodrome_is_refused() {
         for path in ["/bin/true", "/nowhere/hippodrome"] {
-            let error = Binary::new(Path::new(path)).unwrap_err().words();
-            assert!(error.contains(&format!("binary = {path}: allowed: another build of hippodrome")), "{error}");
+            let error = Binary::new("b-binary", Path::new(path)).unwrap_err().words();
+            assert!(error.contains(&format!("b-binary = {path}: allowed: another build of hippodrome")), "{error}");
         }
     }
 }

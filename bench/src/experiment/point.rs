@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::{Context as _, anyhow};
 
+use crate::cli::options::is_auth_refined;
 use crate::cli::run::RunOptions;
 use crate::{config, launch};
 
@@ -64,7 +65,7 @@ pub(crate) fn options<'a>(settings: impl IntoIterator<Item = &'a Setting>) -> an
     let mut flags: Vec<String> = Vec::new();
     for setting in settings {
         if setting.key == "auth" {
-            flags.retain(|flag| !flag.starts_with("--auth-"));
+            flags.retain(|flag| !is_auth_refined(flag));
         }
         flags.push(setting.flag());
     }
@@ -117,6 +118,8 @@ pub(crate) fn label(settings: &[Setting]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hippodrome_engine::settings::Granularity;
+
     use super::*;
 
     fn settings(pairs: &[(&str, &str)]) -> Vec<Setting> {
@@ -164,6 +167,9 @@ mod tests {
         assert_eq!(point.options.cluster.authentication().to_string(), "none");
         let refined = Point::new(&base, settings(&[("clients", "20")]), Vec::new()).unwrap();
         assert_eq!(refined.options.cluster.authentication().to_string(), "clients ed25519, replicas mac, replies mac");
+        let frames = settings(&[("auth-granularity", "frame")]);
+        let point = Point::new(&frames, settings(&[("auth", "ed25519")]), Vec::new()).unwrap();
+        assert_eq!(point.options.cluster.settings().auth_granularity, Granularity::Frame);
     }
 
     #[test]

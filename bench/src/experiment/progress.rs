@@ -39,6 +39,8 @@ impl Overhead {
 
 /// The progress of many runs.
 pub(crate) struct Progress {
+    /// Nothing is shown.
+    quiet: bool,
     bar: Option<ProgressBar>,
     overhead: Cell<Overhead>,
     /// Load of the runs that have not begun, s, and how many these are.
@@ -57,9 +59,9 @@ struct UnderWay {
 
 impl Progress {
     /// For runs with so much load each, s; `done` others were done before, which took so long beyond their load.
-    pub(crate) fn new(to_play: &[f64], done: usize, overhead: Overhead) -> Self {
+    pub(crate) fn new(to_play: &[f64], done: usize, overhead: Overhead, quiet: bool) -> Self {
         let total = to_play.len() + done;
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}");
             let bar = ProgressBar::new(total as u64).with_position(done as u64);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -68,6 +70,7 @@ impl Progress {
         let under_way = UnderWay { label: String::new(), load_s: 0.0, since: Instant::now() };
         let left = (to_play.iter().sum(), u32::try_from(to_play.len()).unwrap_or(u32::MAX));
         Self {
+            quiet,
             bar,
             overhead: Cell::new(overhead),
             left: Cell::new(left),
@@ -130,8 +133,10 @@ impl Progress {
         bar.set_message(format!("{left} left  {}  {what}", self.under_way.borrow().label));
     }
 
-    fn line(&self, line: &str) {
+    /// Says something, unless nothing is to be shown.
+    pub(crate) fn line(&self, line: &str) {
         match &self.bar {
+            _ if self.quiet => {}
             Some(bar) => bar.suspend(|| tell(line)),
             None => tell(line),
         }
@@ -186,7 +191,7 @@ mod tests {
         assert!((overhead.seconds() - 1.5).abs() < 1e-9);
         overhead.measured(5.0, 8.0);
         assert!((overhead.seconds() - 2.0).abs() < 1e-9);
-        let progress = Progress::new(&[10.0, 20.0], 1, overhead);
+        let progress = Progress::new(&[10.0, 20.0], 1, overhead, true);
         assert_eq!(progress.left().as_secs(), 34);
         progress.starts("a", 10.0);
         assert_eq!(progress.left().as_millis() / 1000, 33, "the run under way counts until it should have ended");

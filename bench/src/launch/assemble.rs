@@ -21,6 +21,7 @@ use super::drive::{Driven, WindowCpu};
 use super::fleet::{Fleet, Member, PROCESS_EXIT};
 use super::machine::environment;
 use super::setup::Setup;
+use super::stages;
 use crate::scenario::Scenario;
 
 /// The report of a run.
@@ -185,6 +186,7 @@ fn load_evidence(load: &LoadReport) -> LoadEvidence {
     LoadEvidence {
         measured_s: load.measured_s,
         operations: load.operations,
+        latencies: load.latencies,
         offered_ops_per_s: load.offered_ops_per_s,
         random_arrivals: load.mode == "poisson",
         offered_operations: load.offered_operations,
@@ -275,6 +277,11 @@ fn batches(told: &Told) -> Batches {
 fn replicas(answers: &[Answer], window: &WindowCpu) -> Vec<Replica> {
     let told = (0..).zip(answers).map(|(id, answer)| replica(id, answer));
     let with_threads = told.enumerate().map(|(index, mut replica)| {
+        let [begin, end] = window.stages.each_ref().map(|edge| edge.get(index).and_then(Option::as_ref));
+        for stage in &mut replica.stages {
+            // Who did not answer then is told of since its start.
+            stage.busy_percent = stages::busy_percent(begin, end, &stage.name).unwrap_or(stage.busy_percent);
+        }
         let threads = window.threads.get(index).map(Vec::as_slice).unwrap_or_default();
         replica.threads = threads.iter().filter_map(|thread| of_stages(thread, &replica.stages)).collect();
         replica
@@ -319,6 +326,7 @@ fn replica_up(id: u16, status: &ReplicaReport) -> Replica {
         state: "up".into(),
         batches: status.batches,
         reads: status.reads,
+        rolled_back: status.rolled_back,
         resident_bytes: status.resident_bytes,
         diverged: status.diverged.clone(),
         left_behind: status.left_behind.clone(),

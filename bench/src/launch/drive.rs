@@ -16,6 +16,7 @@ use super::fleet::Fleet;
 use super::machine::MachineTime;
 use super::process::{Process, describe};
 use super::setup::Setup;
+use super::stages::{Asked, Counted};
 use super::timeline::{Story, Timeline, on_load_clock};
 use crate::cli::values::name;
 use crate::commands::load::second;
@@ -59,6 +60,8 @@ pub(super) struct WindowCpu {
     pub(super) seconds: f64,
     /// The threads of each replica.
     pub(super) threads: Vec<Vec<ThreadUse>>,
+    /// What the stages of each replica had counted when the window began, and when it ended.
+    pub(super) stages: [Vec<Option<Counted>>; 2],
 }
 
 /// Runs the load to its end. A failing load generator is an outcome, not an error: the report will say so.
@@ -72,7 +75,7 @@ pub(super) fn drive(
     stop: &Stop,
 ) -> Result<Driven, Failure> {
     let mut process = start(setup)?;
-    let mut follower = Follower::new(fleet, &process, Timeline::new(events, fleet.members.len()));
+    let mut follower = Follower::new(setup, fleet, &process, Timeline::new(events, fleet.members.len()));
     let timed_out = follower.follow(setup, fleet, &mut process, stop)?;
     let load = outcome(setup, &mut process, timed_out, stop)?;
     setup.remove_keys();
@@ -191,7 +194,8 @@ fn threads_between(begin: &Mark, end: &Mark) -> Vec<Vec<ThreadUse>> {
 struct Follower {
     started: Instant,
     started_at: SystemTime,
-    /// When the load began, s after `started`, going by the seconds that were told: they are late at times, never early.
+    /// When the load began, s after `started`, going by the seconds that were told: they are late at times, never
+    /// early.
     began_s: Option<f64>,
     timeline: Timeline,
     seconds: Vec<Second>,
@@ -199,10 +203,14 @@ struct Follower {
     begin: Mark,
     /// At the end of the latest second of the measured window.
     end: Mark,
+    /// After which seconds the measured window begins, and ends, as far as seconds are whole.
+    edges: [u64; 2],
+    /// How busy stages are, asked at these edges.
+    asked: [Asked; 2],
 }
 
 impl Follower {
-    fn new(fleet: &Fleet, process: &Process, timeline: Timeline) -> Self {
+    fn new(setup: &Setup, fleet: &Fleet, process: &Process, timeline: Timeline) -> Self {
         let replicas = fleet.members.len();
         let nothing = Mark {
             at: Instant::now(),
@@ -212,6 +220,10 @@ impl Follower {
             threads: vec![Vec::new(); replicas],
         };
         let begin = nothing.updated(fleet, process);
+        let load = &setup.options.load;
+        let (warmup, all) = (load.warmup.0, load.warmup.0 + load.duration.0);
+        let edges = [warmup.as_secs() + u64::from(warmup.subsec_nanos() > 0), all.as_secs()];
+        let at_once = if edges[0] == 0 { ask_stages(fleet) } else { Asked::default() };
         Self {
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -220,6 +232,8 @@ impl Follower {
             seconds: Vec::new(),
             end: begin.clone(),
             begin,
+            edges,
+            asked: [at_once, Asked::default()],
         }
     }
 
@@ -269,6 +283,11 @@ impl Follower {
             self.begin = self.end.updated(fleet, process);
             self.end = self.begin.clone();
         }
+        for (edge, asked) in self.edges.into_iter().zip(&mut self.asked) {
+            if second.second == edge {
+                *asked = ask_stages(fleet);
+            }
+        }
         self.seconds.push(second);
     }
 
@@ -284,7 +303,7 @@ impl Follower {
     }
 
     /// CPU time within the measured window.
-    fn window(&self) -> WindowCpu {
+    fn window(&mut self) -> WindowCpu {
         let replicas_us = self
             .end
             .replicas_us
@@ -300,8 +319,13 @@ impl Follower {
             busy_percent: self.end.machine.busy_percent(self.begin.machine),
             seconds: self.end.at.duration_since(self.begin.at).as_secs_f64(),
             threads: threads_between(&self.begin, &self.end),
+            stages: std::mem::take(&mut self.asked).map(Asked::answers),
         }
     }
+}
+
+fn ask_stages(fleet: &Fleet) -> Asked {
+    Asked::all(fleet.members.iter().map(|member| member.is_up().then_some(member.control)))
 }
 
 impl Mark {

@@ -1,7 +1,7 @@
 //! What the emulated links of replicas are to do, asked for over their control ports.
 //!
-//! What is wanted is kept for each replica: one that stands still or is dead when links change is told when it goes on or
-//! has been started anew.
+//! What is wanted is kept for each replica: one that stands still or is dead when links change is told when it goes on
+//! or has been started anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -197,8 +197,14 @@ fn check_metrics(options: &RunOptions, first: Option<SocketAddr>) -> Result<(), 
     }
 }
 
+/// Where results go: where it was said, or a new directory that is named by the time.
+pub(crate) fn results_directory(out: Option<&Path>) -> PathBuf {
+    let now = || humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    out.map_or_else(|| default_directory(&now()), Path::to_owned)
+}
+
 /// `results/20260102-030405`, with a number behind it if that is taken.
-pub(crate) fn default_directory(started_at: &str) -> PathBuf {
+fn default_directory(started_at: &str) -> PathBuf {
     let stamp: String =
         started_at.chars().filter(|c| !matches!(c, '-' | ':' | 'Z')).collect::<String>().replace('T', "-");
     let base = PathBuf::from("results");

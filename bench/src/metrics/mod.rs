@@ -1,8 +1,8 @@
 //! `--metrics`: a page for Prometheus, in the OpenMetrics text format, at `/metrics` of a port of its own.
 //!
-//! In the order of a scrape: [server] answers it, [replica] or [load] says what there is to tell, and [page] is how they
-//! say it. The page is made when it is asked for, from what the process counts anyway: nothing is added to the data
-//! path. `bench/grafana/hippodrome.json` is a dashboard over it; a test asks it for nothing that is not there.
+//! In the order of a scrape: [server] answers it, [replica] or [load] says what there is to tell, and [page] is how
+//! they say it. The page is made when it is asked for, from what the process counts anyway: nothing is added to the
+//! data path. `bench/grafana/hippodrome.json` is a dashboard over it; a test asks it for nothing that is not there.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;

@@ -1,7 +1,7 @@
 //! Scenarios: a load, what goes wrong meanwhile, and what is expected of the cluster.
 //!
-//! A scenario is a TOML file (`docs/scenarios.md`): read here, its actions in [events], the rule about how many replicas
-//! may be faulty at one time in [budget]; [shipped] holds those that come with the binary. Playing one is the
+//! A scenario is a TOML file (`docs/scenarios.md`): read here, its actions in [events], the rule about how many
+//! replicas may be faulty at one time in [budget]; [shipped] holds those that come with the binary. Playing one is the
 //! launcher's business.
 
 use std::path::Path;
@@ -24,9 +24,6 @@ mod tests;
 
 pub(crate) use events::{Action, Event, Links, Target, Whom};
 use events::{RawEvent, read_event};
-
-/// Longest name, so that it can be a folder's.
-const NAME_BYTES_MAX: usize = 64;
 
 /// A scenario that can be played.
 #[derive(Clone, Debug)]
@@ -104,9 +101,7 @@ impl Scenario {
     /// # Errors
     /// Names the file, the key, its value and what is allowed.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        let name = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| name.to_string())?;
-        Self::parse(&text).with_context(|| name.to_string())
+        crate::shipped::read(path, Self::parse)
     }
 
     /// Reads a scenario.
@@ -115,7 +110,7 @@ impl Scenario {
     /// Names the key, its value and what is allowed.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let file: File = toml::from_str(text)?;
-        check_name(&file.name)?;
+        crate::shipped::check_name(&file.name)?;
         let mut options = config::options_of(&file.run).context("run")?;
         let n = options.replicas;
         let mut events = Vec::new();
@@ -141,17 +136,8 @@ impl Scenario {
     }
 }
 
-fn check_name(name: &str) -> anyhow::Result<()> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    ensure!(
-        !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(fits),
-        "name = \"{name}\": allowed: 1 to {NAME_BYTES_MAX} letters, digits and hyphens"
-    );
-    Ok(())
-}
-
-/// Events lie within the measured window, faults early enough for progress after them to be seen, and there is a warm-up
-/// by which the launcher learns when the window begins.
+/// Events lie within the measured window, faults early enough for progress after them to be seen, and there is a
+/// warm-up by which the launcher learns when the window begins.
 fn check_times(options: &RunOptions, events: &[(usize, Event)], progress_s: Option<f64>) -> anyhow::Result<()> {
     let (warmup, duration) = (options.load.warmup, options.load.duration);
     if events.is_empty() {

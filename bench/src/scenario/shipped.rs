@@ -18,6 +18,7 @@ shipped!["scenarios":
     "silent-primary",
     "slow-primary",
     "partial-authenticator-primary",
+    "early-bodies",
     "flood",
     "hostile-clients",
 ];

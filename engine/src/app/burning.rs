@@ -65,6 +65,15 @@ impl Application for Burning {
         self.owe();
     }
 
+    fn execute_undoably(&mut self, operation: &[u8], result: &mut Vec<u8>, record: &mut Vec<u8>) {
+        self.inner.execute_undoably(operation, result, record);
+        self.owe();
+    }
+
+    fn undo(&mut self, record: &[u8]) {
+        self.inner.undo(record);
+    }
+
     fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> Option<u64> {
         let version = self.inner.query(operation, result)?;
         self.owe();

@@ -17,6 +17,14 @@ impl Wrong {
     pub const fn new(inner: Box<dyn Application>, from_operation: u64) -> Self {
         Self { inner, from_operation, executed: 0 }
     }
+
+    /// Counts an operation whose result begins at `start`, and spoils that if its time has come.
+    fn has_executed(&mut self, start: usize, result: &mut Vec<u8>) {
+        self.executed += 1;
+        if self.executed >= self.from_operation {
+            falsify(start, result);
+        }
+    }
 }
 
 impl Application for Wrong {
@@ -27,10 +35,18 @@ impl Application for Wrong {
     fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>) {
         let start = result.len();
         self.inner.execute(operation, result);
-        self.executed += 1;
-        if self.executed >= self.from_operation {
-            falsify(start, result);
-        }
+        self.has_executed(start, result);
+    }
+
+    fn execute_undoably(&mut self, operation: &[u8], result: &mut Vec<u8>, record: &mut Vec<u8>) {
+        let start = result.len();
+        self.inner.execute_undoably(operation, result, record);
+        self.has_executed(start, result);
+    }
+
+    fn undo(&mut self, record: &[u8]) {
+        self.inner.undo(record);
+        self.executed -= 1;
     }
 
     fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> Option<u64> {

@@ -67,6 +67,14 @@ pub trait Application: Send {
     /// operation that does not validate still gets a result that says so: every replica must give the same one.
     fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>);
 
+    /// As [`execute`](Self::execute), and appends to `record` what [`undo`](Self::undo) needs to take the operation
+    /// back; nothing, if it changed nothing that it would have to know of.
+    fn execute_undoably(&mut self, operation: &[u8], result: &mut Vec<u8>, record: &mut Vec<u8>);
+
+    /// Takes back the last of the [undoably](Self::execute_undoably) executed operations that was not taken back yet;
+    /// `record` is what that one appended. The state is what it was before, to its digest and the versions of records.
+    fn undo(&mut self, record: &[u8]);
+
     /// Answers a read-only operation without changing the state, and tells the version of what it read. `None`, and
     /// nothing is appended: this operation needs ordering; the application's [`Validator`] says which do.
     ///

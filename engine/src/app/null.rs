@@ -41,6 +41,14 @@ impl Application for Null {
         result.extend_from_slice(&self.result);
     }
 
+    fn execute_undoably(&mut self, operation: &[u8], result: &mut Vec<u8>, _record: &mut Vec<u8>) {
+        self.execute(operation, result);
+    }
+
+    fn undo(&mut self, _record: &[u8]) {
+        self.executed -= 1;
+    }
+
     /// Every operation may count as read-only, as in the read-only variants of the micro-benchmarks.
     fn query(&self, _operation: &[u8], result: &mut Vec<u8>) -> Option<u64> {
         result.extend_from_slice(&self.result);

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{KeyError, LinkClass, NodeKey};
 use crate::quorum::Quorums;
-use crate::settings::{Authentication, ClusterFile, Strategy};
+use crate::settings::{Authentication, ClusterFile, Granularity, Strategy};
 use crate::types::{ClientId, NodeId};
 
 /// What BLAKE3's key derivation is told that a pairwise key is for.
@@ -31,6 +31,7 @@ pub struct Keyring {
     client_ends: Vec<(u32, NodeId)>,
     quorums: Quorums,
     authentication: Authentication,
+    granularity: Granularity,
     fingerprint: [u8; 32],
     agreement: Vec<(String, String)>,
 }
@@ -76,6 +77,7 @@ impl Keyring {
             client_ends: file.client_nodes().map(|(node, range)| (range.end, node)).collect(),
             quorums: file.quorums(),
             authentication: file.settings.authentication,
+            granularity: file.settings.auth_granularity,
             fingerprint,
             agreement: file.agreement(),
         }))
@@ -122,6 +124,12 @@ impl Keyring {
     #[must_use]
     pub const fn strategy(&self, class: LinkClass) -> Strategy {
         class.strategy(&self.authentication)
+    }
+
+    /// Whether client nodes prove requests in groups.
+    #[must_use]
+    pub fn proves_groups(&self) -> bool {
+        self.granularity == Granularity::Frame
     }
 
     /// The client node that speaks for `client`; `None` beyond the cluster's clients.

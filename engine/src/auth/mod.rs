@@ -2,15 +2,16 @@
 //!
 //! Everything that is authenticated is first reduced to an [`AuthBlock`] of 64 bytes, one BLAKE3 block, so that whole
 //! frames of tags are computed side by side. In order: [keys] (identities and their files), [keyring] (who is who, and
-//! the pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [signature] (one acceptance rule
-//! for single and batch verification), [strategies] (what there is to choose from), [verifier] (checks proofs), [sealer]
-//! (makes them).
+//! the pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [groups] (of groups of them), [signature]
+//! (one acceptance rule for single and batch verification), [strategies] (what there is to choose from), [verifier]
+//! (checks proofs), [sealer] (makes them).
 
 use crate::limits::TAG_BYTES;
 use crate::settings::Authentication;
-use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp, View};
+use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
 pub mod digest;
+pub mod groups;
 pub mod keyring;
 pub mod keys;
 pub mod sealer;
@@ -20,6 +21,7 @@ pub mod verifier;
 pub mod wide;
 
 pub use digest::Digester;
+pub use groups::GroupDigester;
 pub use keyring::Keyring;
 pub use keys::{KeyError, NodeKey};
 pub use sealer::Sealer;
@@ -32,7 +34,7 @@ pub type Tag = [u8; TAG_BYTES];
 /// The classes of links, each with a strategy of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkClass {
-    /// Requests: proven one by one, because they travel on to other replicas.
+    /// Requests: proven one by one or in groups of which any part proves itself, because they travel on to other replicas.
     ClientToReplica,
     /// What replicas say to each other: proven message by message.
     ReplicaToReplica,
@@ -95,6 +97,10 @@ pub enum BlockKind {
     Read = 20,
     /// A frame of replies to read-only requests.
     ReadReplies = 21,
+    /// A group of a client node's requests.
+    Group = 22,
+    /// A group of a client node's read-only requests.
+    ReadGroup = 23,
 }
 
 /// The 64 bytes that a MAC or a signature covers: kind, version, sender, view, sequence number, cluster, digest. MACs
@@ -134,6 +140,13 @@ impl AuthBlock {
         digest: &Digest,
     ) -> Self {
         Self::new(kind, client.0, 0, timestamp.0, cluster, digest)
+    }
+
+    /// The block of a group of `size` requests that client node `node` makes. `digest` covers all of theirs.
+    #[must_use]
+    pub fn group(reads: bool, cluster: [u8; 8], node: NodeId, size: u8, digest: &Digest) -> Self {
+        let kind = if reads { BlockKind::ReadGroup } else { BlockKind::Group };
+        Self::new(kind, u32::from(node.0), 0, u64::from(size), cluster, digest)
     }
 
     /// The same said by another replica.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use ed25519_dalek::Signer as _;
 
 use super::strategies::{Reach, Seal};
-use super::{AuthBlock, BlockKind, Keyring, LinkClass};
-use crate::limits::SIGNATURE_BYTES;
-use crate::requests::{Proofs, RequestTable};
-use crate::types::{NodeId, ReplicaId};
+use super::{AuthBlock, BlockKind, GroupDigester, Keyring, LinkClass};
+use crate::limits::{GROUP_REQUESTS_MAX, SIGNATURE_BYTES};
+use crate::requests::{Group, Groups, Proofs, RequestTable};
+use crate::types::{Digest, NodeId, ReplicaId};
 
 /// Makes the proofs of one node. Keeps its scratch memory from call to call.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub struct Sealer {
     /// What seals each class of links.
     seals: [Box<dyn Seal>; LinkClass::ALL.len()],
     blocks: Vec<AuthBlock>,
+    groups: GroupDigester,
 }
 
 impl Sealer {
@@ -24,7 +25,7 @@ impl Sealer {
     #[must_use]
     pub fn new(keyring: Arc<Keyring>) -> Self {
         let seals = LinkClass::ALL.map(|class| keyring.strategy(class).seal(&keyring));
-        Self { keyring, seals, blocks: Vec::new() }
+        Self { keyring, seals, blocks: Vec::new(), groups: GroupDigester::default() }
     }
 
     /// The keyring whose node this seals for.
@@ -63,7 +64,8 @@ impl Sealer {
         !self.keyring.strategy(class).is_for_receiver()
     }
 
-    /// A client node's proofs of a table of its requests: of tags, one column for each replica, in order of their ids.
+    /// A client node's proofs of a table of its requests, or of groups of them: of tags, one column for each replica, in
+    /// order of their ids.
     ///
     /// # Panics
     /// If the digests have not been computed: that would be our own error.
@@ -90,20 +92,50 @@ impl Sealer {
             Reach::Receiver => self.keyring.quorums().n() as u16,
             Reach::Everybody => 1,
         };
-        let cluster = self.keyring.cluster();
+        let groups = self.keyring.proves_groups().then(|| self.groups_of(table));
         self.blocks.clear();
-        self.blocks.extend((0..table.len()).map(|index| {
-            AuthBlock::of_client(kind, cluster, table.clients[index], table.timestamps[index], &table.digests[index])
-        }));
+        match &groups {
+            Some(groups) => self.push_group_blocks(kind, table, groups),
+            None => self.push_request_blocks(kind, table),
+        }
         let seal = &self.seals[LinkClass::ClientToReplica as usize];
         let mut proofs = Vec::with_capacity(usize::from(columns) * self.blocks.len() * about.proof_bytes);
         for replica in 0..columns {
             seal.seal_all(NodeId::of(ReplicaId(replica)), &self.blocks, &mut proofs);
         }
-        if about.reach == Reach::Receiver {
-            Proofs::Tags { columns, bytes: proofs.into() }
-        } else {
-            Proofs::Signatures(proofs.into())
+        let is_tags = about.reach == Reach::Receiver;
+        match groups {
+            Some(groups) => {
+                let columns = if is_tags { columns } else { 0 };
+                let groups = Groups::new(groups, Vec::new(), columns, proofs.into());
+                Proofs::Groups(groups.expect("whole groups, as many as there are requests at most"))
+            }
+            None if is_tags => Proofs::Tags { columns, bytes: proofs.into() },
+            None => Proofs::Signatures(proofs.into()),
         }
+    }
+
+    fn push_request_blocks(&mut self, kind: BlockKind, table: &RequestTable) {
+        let cluster = self.keyring.cluster();
+        self.blocks.extend((0..table.len()).map(|index| {
+            AuthBlock::of_client(kind, cluster, table.clients[index], table.timestamps[index], &table.digests[index])
+        }));
+    }
+
+    /// Groups of requests that follow each other, all but the last as large as groups may be.
+    fn groups_of(&self, table: &RequestTable) -> Vec<Group> {
+        let node = self.keyring.own();
+        table.digests.chunks(GROUP_REQUESTS_MAX).map(|digests| Group::whole(node, digests.len())).collect()
+    }
+
+    fn push_group_blocks(&mut self, kind: BlockKind, table: &RequestTable, groups: &[Group]) {
+        for digests in table.digests.chunks(GROUP_REQUESTS_MAX) {
+            self.groups.push(digests);
+        }
+        let (cluster, digests) = (self.keyring.cluster(), self.groups.finish());
+        let reads = kind == BlockKind::Read;
+        let block =
+            |(group, digest): (&Group, Digest)| AuthBlock::group(reads, cluster, group.node, group.size, &digest);
+        self.blocks.extend(groups.iter().zip(digests).map(block));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Digester, Keyring, NodeKey};
 use crate::requests::{Proofs, RequestTable};
-use crate::settings::{ClusterFile, ClusterSettings};
+use crate::settings::{ClusterFile, ClusterSettings, Granularity};
 use crate::types::{ClientId, NodeId, Timestamp};
 
 /// The key of node `node` in every test cluster.
@@ -16,9 +16,14 @@ pub(crate) fn key(node: u16) -> NodeKey {
 }
 
 /// A cluster of `n` replicas and one client node for each entry of `clients`, which says for how many clients it
-/// speaks.
+/// speaks. Where `/frame` follows the authentication, clients prove groups of requests.
 pub(crate) fn cluster(authentication: &str, n: u16, clients: &[u32]) -> ClusterFile {
-    let settings = ClusterSettings { authentication: authentication.parse().unwrap(), ..ClusterSettings::default() };
+    let (authentication, auth_granularity) = match authentication.strip_suffix("/frame") {
+        Some(authentication) => (authentication, Granularity::Frame),
+        None => (authentication, Granularity::Request),
+    };
+    let authentication = authentication.parse().unwrap();
+    let settings = ClusterSettings { authentication, auth_granularity, ..ClusterSettings::default() };
     let addresses: Vec<SocketAddr> = (0..n).map(|id| ([127, 0, 0, 1], 7000 + id).into()).collect();
     ClusterFile::new(settings, &addresses, clients, |id| key(id.0).public_hex()).unwrap()
 }

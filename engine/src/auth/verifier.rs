@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::signature::{self, Effort};
 use super::strategies::{Judge, Reach, Shares};
-use super::{AuthBlock, BlockKind, Keyring, LinkClass};
-use crate::requests::{Proofs, RequestTable};
-use crate::types::NodeId;
+use super::{AuthBlock, BlockKind, GroupDigester, Keyring, LinkClass};
+use crate::requests::{Groups, Proofs, RequestTable};
+use crate::types::{Digest, NodeId};
 use crate::wire::Origin;
 
 /// A claim to check: that `signer` proves `block` by `proof`.
@@ -41,6 +41,20 @@ impl<'a> Part<'a> {
     pub const fn whole(table: &'a RequestTable, batch: usize) -> Self {
         Self { table, range: 0..table.len(), batch, reads: false }
     }
+
+    /// How many proofs are to be checked.
+    #[must_use]
+    pub fn checks(&self) -> usize {
+        self.groups().map_or(self.range.len(), |groups| groups.within(&self.range).len())
+    }
+
+    /// The groups that the requests are of, if they are proven in groups.
+    const fn groups(&self) -> Option<&'a Groups> {
+        match &self.table.proofs {
+            Proofs::Groups(groups) => Some(groups),
+            Proofs::None | Proofs::Tags { .. } | Proofs::Signatures(_) => None,
+        }
+    }
 }
 
 /// Checks proofs that were made for one node. Keeps its scratch memory from call to call.
@@ -49,6 +63,9 @@ pub struct Verifier {
     keyring: Arc<Keyring>,
     /// What judges each class of links.
     judges: [Box<dyn Judge>; LinkClass::ALL.len()],
+    groups: GroupDigester,
+    /// One verdict for each check, where checks are not of single requests.
+    verdicts: Vec<bool>,
 }
 
 impl Verifier {
@@ -56,7 +73,7 @@ impl Verifier {
     #[must_use]
     pub fn new(keyring: Arc<Keyring>) -> Self {
         let judges = LinkClass::ALL.map(|class| keyring.strategy(class).judge(&keyring));
-        Self { keyring, judges }
+        Self { keyring, judges, groups: GroupDigester::default(), verdicts: Vec::new() }
     }
 
     /// Checks claims of one class of links. `good` gets one verdict for each, in order; whatever it held is gone. A
@@ -80,14 +97,28 @@ impl Verifier {
     ///
     /// Of tags, this replica's own column is checked if the table has one for every replica, else the only one.
     ///
+    /// Of a group the digest is computed from what is in the table, and its proof is checked once for all of its requests
+    /// in a part.
+    ///
     /// # Panics
     /// If a table's digests have not been computed: that would be our own error.
     pub fn verify_requests(&mut self, parts: &[Part<'_>], good: &mut Vec<bool>) {
-        let mut checks = Vec::with_capacity(parts.iter().map(|part| part.range.len()).sum());
+        let mut digests = self.digest_groups(parts).into_iter();
+        let mut checks = Vec::with_capacity(parts.iter().map(Part::checks).sum());
         for part in parts {
-            self.push_checks(part, &mut checks);
+            match part.groups() {
+                Some(groups) => self.push_group_checks(part, groups, &mut digests, &mut checks),
+                None => self.push_checks(part, &mut checks),
+            }
         }
-        self.judge(LinkClass::ClientToReplica, &checks, Shares::OfParts(parts), good);
+        if parts.iter().all(|part| part.groups().is_none()) {
+            self.judge(LinkClass::ClientToReplica, &checks, Shares::OfParts(parts), good);
+            return;
+        }
+        let mut verdicts = std::mem::take(&mut self.verdicts);
+        self.judge(LinkClass::ClientToReplica, &checks, Shares::OfParts(parts), &mut verdicts);
+        self.spread(parts, &verdicts, good);
+        self.verdicts = verdicts;
     }
 
     /// What verdicts about signatures in batches have cost so far.
@@ -102,6 +133,57 @@ impl Verifier {
         good.clear();
         good.resize(checks.len(), false);
         self.judges[class as usize].judge(checks, shares, good);
+    }
+
+    /// The digests of all groups of which these parts have any request, in order.
+    fn digest_groups(&mut self, parts: &[Part<'_>]) -> Vec<Digest> {
+        for part in parts {
+            let Some(groups) = part.groups() else { continue };
+            for at in groups.within(&part.range) {
+                self.groups.push(groups.digests(at, &part.table.digests));
+            }
+        }
+        self.groups.finish()
+    }
+
+    /// Appends one check for each group of which `part` has any request.
+    fn push_group_checks<'a>(
+        &self,
+        part: &Part<'a>,
+        groups: &'a Groups,
+        digests: &mut impl Iterator<Item = Digest>,
+        checks: &mut Vec<Check<'a>>,
+    ) {
+        let cluster = self.keyring.cluster();
+        let proofs = self.own_proofs(part.table);
+        for at in groups.within(&part.range) {
+            let proof = proofs.and_then(|(bytes, width)| bytes.get(at * width..(at + 1) * width));
+            let (group, digest) = (groups.all()[at], digests.next().expect("a digest for each group"));
+            // No node has this number.
+            let signer = if proof.is_some() { group.node } else { NodeId(u16::MAX) };
+            let block = AuthBlock::group(part.reads, cluster, group.node, group.size, &digest);
+            checks.push(Check { signer, block, proof: proof.unwrap_or_default() });
+        }
+    }
+
+    /// Turns verdicts about checks into verdicts about requests: a request is as good as the proof of its group, if the
+    /// node that made it speaks for its client.
+    fn spread(&self, parts: &[Part<'_>], mut verdicts: &[bool], good: &mut Vec<bool>) {
+        good.clear();
+        for part in parts {
+            let (own, others) = verdicts.split_at(part.checks());
+            verdicts = others;
+            let Some(groups) = part.groups() else {
+                good.extend_from_slice(own);
+                continue;
+            };
+            for (at, verdict) in groups.within(&part.range).zip(own) {
+                let (range, node) = (groups.range(at), groups.all()[at].node);
+                let range = range.start.max(part.range.start)..range.end.min(part.range.end);
+                let clients = &part.table.clients[range];
+                good.extend(clients.iter().map(|client| *verdict && self.keyring.owner(*client) == Some(node)));
+            }
+        }
     }
 
     /// Appends one check for each request of `part`.
@@ -122,15 +204,23 @@ impl Verifier {
     }
 
     /// The proofs of `table` that are meant for this node and the bytes of each; `None` if they are not of the kind
-    /// that the cluster uses or not as many as there are requests.
+    /// that the cluster uses or not as many as there are requests, or groups of them.
     fn own_proofs<'a>(&self, table: &'a RequestTable) -> Option<(&'a [u8], usize)> {
         let about = self.keyring.strategy(LinkClass::ClientToReplica).about();
         let width = about.proof_bytes;
-        let column_bytes = table.len() * width;
-        match (about.reach, &table.proofs) {
-            (Reach::Nobody, Proofs::None) => Some(&[][..]),
-            (Reach::Receiver, Proofs::Tags { columns, bytes }) => {
-                let columns = usize::from(*columns);
+        let (count, tag_columns, bytes) = match &table.proofs {
+            Proofs::None => return (about.reach == Reach::Nobody).then_some((&[], width)),
+            Proofs::Groups(groups) if self.keyring.proves_groups() && groups.requests() == table.len() => {
+                (groups.len(), Some(groups.columns()).filter(|columns| *columns > 0), groups.proofs())
+            }
+            Proofs::Tags { columns, bytes } if !self.keyring.proves_groups() => (table.len(), Some(*columns), bytes),
+            Proofs::Signatures(bytes) if !self.keyring.proves_groups() => (table.len(), None, bytes),
+            Proofs::Tags { .. } | Proofs::Signatures(_) | Proofs::Groups(_) => return None,
+        };
+        let column_bytes = count * width;
+        match (about.reach, tag_columns) {
+            (Reach::Receiver, Some(columns)) => {
+                let columns = usize::from(columns);
                 let column = match columns {
                     1 => 0,
                     n if n == self.keyring.quorums().n() => usize::from(self.keyring.own().0),
@@ -139,7 +229,7 @@ impl Verifier {
                 let whole = bytes.len() == columns * column_bytes;
                 whole.then(|| bytes.get(column * column_bytes..(column + 1) * column_bytes)).flatten()
             }
-            (Reach::Everybody, Proofs::Signatures(bytes)) => (bytes.len() == column_bytes).then_some(&bytes[..]),
+            (Reach::Everybody, None) => (bytes.len() == column_bytes).then_some(&bytes[..]),
             _ => None,
         }
         .map(|bytes| (bytes, width))

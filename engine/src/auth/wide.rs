@@ -50,10 +50,7 @@ fn each_tag_on<'a>(
     mut blocks: impl ExactSizeIterator<Item = &'a AuthBlock>,
     mut take: impl FnMut(usize, &Tag),
 ) {
-    let mut words = [0; 8];
-    for (word, bytes) in words.iter_mut().zip(key.as_chunks::<4>().0) {
-        *word = u32::from_le_bytes(*bytes);
-    }
+    let words = words(key);
     let mut inputs = [&[0; BLOCK_BYTES]; LANES];
     let mut hashes = [[0; 32]; LANES];
     let mut done = 0;
@@ -81,13 +78,25 @@ pub fn digest_padded(blocks: usize, padded: &[u8], out: &mut [[u8; 32]]) {
 }
 
 fn digest_padded_on(platform: Platform, blocks: usize, padded: &[u8], out: &mut [[u8; 32]]) {
+    digest_by_length(platform, (&IV, 0), blocks, padded, out);
+}
+
+/// The same keyed: `blake3::keyed_hash` of each message under `key`.
+///
+/// # Panics
+/// As [`digest_padded`] does.
+pub fn keyed_digest_padded(key: &[u8; 32], blocks: usize, padded: &[u8], out: &mut [[u8; 32]]) {
+    digest_by_length(Platform::detect(), (&words(key), KEYED_HASH), blocks, padded, out);
+}
+
+fn digest_by_length(platform: Platform, keyed: (&[u32; 8], u8), blocks: usize, padded: &[u8], out: &mut [[u8; 32]]) {
     assert!((1..=CHUNK_BLOCKS).contains(&blocks), "one chunk at most");
     assert_eq!(padded.len(), blocks * BLOCK_BYTES * out.len(), "one message for each digest");
     // The length of a message is a constant to `hash_many`.
     macro_rules! by_length {
         ($($blocks:literal)*) => {
             match blocks {
-                $($blocks => digest_lanes::<{ $blocks * BLOCK_BYTES }>(platform, padded, out),)*
+                $($blocks => digest_lanes::<{ $blocks * BLOCK_BYTES }>(platform, keyed, padded, out),)*
                 _ => unreachable!("checked above"),
             }
         };
@@ -95,15 +104,29 @@ fn digest_padded_on(platform: Platform, blocks: usize, padded: &[u8], out: &mut 
     by_length!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
 }
 
-fn digest_lanes<const BYTES: usize>(platform: Platform, padded: &[u8], out: &mut [[u8; 32]]) {
+fn digest_lanes<const BYTES: usize>(
+    platform: Platform,
+    (key, flags): (&[u32; 8], u8),
+    padded: &[u8],
+    out: &mut [[u8; 32]],
+) {
     let (messages, _) = padded.as_chunks::<BYTES>();
     let mut inputs = [&[0; BYTES]; LANES];
     for (messages, out) in messages.chunks(LANES).zip(out.chunks_mut(LANES)) {
         for (input, message) in inputs.iter_mut().zip(messages) {
             *input = message;
         }
-        hash_many(platform, &IV, 0, &inputs[..messages.len()], out);
+        hash_many(platform, key, flags, &inputs[..messages.len()], out);
     }
+}
+
+/// A key as BLAKE3 takes it.
+fn words(key: &[u8; 32]) -> [u32; 8] {
+    let mut words = [0; 8];
+    for (word, bytes) in words.iter_mut().zip(key.as_chunks::<4>().0) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    words
 }
 
 fn hash_many<const BYTES: usize>(
@@ -172,6 +195,11 @@ mod tests {
                     digest_padded_on(platform, blocks, &padded, &mut out);
                     for (message, digest) in padded.chunks(blocks * BLOCK_BYTES).zip(&out) {
                         assert_eq!(blake3::hash(message), *digest, "{platform:?}: {count} of {blocks} blocks");
+                    }
+                    let key: [u8; 32] = noise(32, count).try_into().unwrap();
+                    digest_by_length(platform, (&words(&key), KEYED_HASH), blocks, &padded, &mut out);
+                    for (message, digest) in padded.chunks(blocks * BLOCK_BYTES).zip(&out) {
+                        assert_eq!(blake3::keyed_hash(&key, message), *digest, "{platform:?}: {count}, {blocks}");
                     }
                 }
             }

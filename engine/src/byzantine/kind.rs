@@ -26,6 +26,9 @@ named_option! {
         WrongReply = "wrong-reply",
         /// As primary shows a batch to just enough replicas, or to one too few; never sends a body.
         WithholdBody = "withhold-body",
+        /// Sends bodies before anybody has asked for them, right ones and others, and never prepares: so as to hide that
+        /// proofs of requests are missing.
+        EarlyBody = "early-body",
         /// Repeats what it said in the past, and speaks of views that are past or never come.
         StaleView = "stale-view",
         /// Vouches for states that do not exist: wrong digests, far ahead, between checkpoints.
@@ -35,8 +38,8 @@ named_option! {
         /// Sends many well-formed messages that are of no use to anybody.
         Flood = "flood",
         /// Messages swallowed, doubled, misdirected or with any field changed; the tricks of `equivocate`,
-        /// `wrong-digest`, `withhold-body`, `lying-checkpoint` and `lying-state`; now and then a flood, or talk of
-        /// other views.
+        /// `wrong-digest`, `withhold-body`, `early-body`, `lying-checkpoint` and `lying-state`; now and then a flood, or
+        /// talk of other views.
         Random = "random",
     }
 }
@@ -82,7 +85,7 @@ mod tests {
             assert_eq!(kind.to_string().parse::<Kind>().unwrap(), *kind);
             assert_eq!(serde_json::from_str::<Kind>(&serde_json::to_string(kind).unwrap()).unwrap(), *kind);
         }
-        assert_eq!(Kind::ALL.len(), 13);
+        assert_eq!(Kind::ALL.len(), 14);
         let error = "evil".parse::<Kind>().unwrap_err().to_string();
         assert!(error.starts_with("byzantine: 'evil' is not allowed; allowed: silent, slow, equivocate,"), "{error}");
     }

@@ -5,10 +5,11 @@
 //! random numbers follow from a seed), so that real replicas and the simulator run the same liar. It holds no keys: it
 //! can say anything as itself, but what others have signed it can only repeat, with the signature that it received.
 //!
-//! In the order of a message's way out: `memory` (what was heard and said), `equivocate`, `lies`, `nuisance` and
-//! `mutate` (what the kinds do), [`Byzantine`]'s mouth (what is silent or slow). Some kinds act where proofs and
+//! In the order of a message's way out: `memory` (what was heard and said), `equivocate`, `lies`, `early`, `nuisance`
+//! and `mutate` (what the kinds do), [`Byzantine`]'s mouth (what is silent or slow). Some kinds act where proofs and
 //! replies are made, outside the protocol; [`Kind`] tells whoever makes them.
 
+mod early;
 mod equivocate;
 mod kind;
 mod lies;
@@ -22,6 +23,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use early::Known;
 pub use kind::Kind;
 use memory::Memory;
 use random::SplitMix;
@@ -48,6 +50,8 @@ pub struct Byzantine {
     own: ReplicaId,
     random: SplitMix,
     memory: Memory,
+    /// What it can bring before it is asked for; kept by those kinds alone that do so.
+    known: Known,
     /// Correct until it has committed this and until this time.
     from: (SequenceNumber, Time),
     delay_ns: u64,
@@ -128,6 +132,7 @@ impl Byzantine {
             own,
             random: SplitMix::new(seed),
             memory: Memory::default(),
+            known: Known::default(),
             from: (SequenceNumber(0), Time(0)),
             delay_ns: delay(VIEW_TIMEOUT_NS),
             held: VecDeque::new(),
@@ -202,6 +207,7 @@ impl Byzantine {
             Kind::Equivocate => self.equivocate(letter, out),
             Kind::WrongDigest => self.vote_wrongly(letter, out),
             Kind::WithholdBody => self.withhold(letter, out),
+            Kind::EarlyBody => self.vouch_for_nothing(letter, out),
             Kind::LyingCheckpoint => self.lie_about_checkpoints(letter, out),
             Kind::LyingState => self.lie_about_state(letter, out),
             Kind::Random => self.mutate(letter, out),
@@ -222,6 +228,9 @@ impl Byzantine {
             self.invent_state(&mut letters);
         }
         let random = self.is(Kind::Random);
+        if self.is(Kind::EarlyBody) || (random && self.random.once_in(4)) {
+            self.bring_early(&mut letters);
+        }
         let floods = self.is(Kind::Flood) || (random && self.random.once_in(16));
         let repeats = self.is(Kind::StaleView) || (random && self.random.once_in(8));
         if floods || repeats {
@@ -285,6 +294,9 @@ impl Protocol for Byzantine {
         self.memory.hear(&input);
         if self.is(Kind::Equivocate) {
             self.note_proposal(&input);
+        }
+        if self.is(Kind::EarlyBody) || self.is(Kind::Random) {
+            self.known.hear(&input);
         }
         let mut inside = std::mem::take(&mut self.inside);
         self.inner.step(now, input, &mut inside);

@@ -15,8 +15,8 @@ use crate::requests::{Batch, Manifest};
 use crate::types::{Digest, ReplicaId, SequenceNumber, View};
 
 /// The kinds whose tricks are borrowed.
-const TRICKS: [Kind; 5] =
-    [Kind::Equivocate, Kind::WrongDigest, Kind::WithholdBody, Kind::LyingCheckpoint, Kind::LyingState];
+const TRICKS: [Kind; 6] =
+    [Kind::Equivocate, Kind::WrongDigest, Kind::WithholdBody, Kind::EarlyBody, Kind::LyingCheckpoint, Kind::LyingState];
 
 impl Byzantine {
     /// Lets a message go as it is, swallows it, doubles it, sends it to somebody else, changes it, or does what another

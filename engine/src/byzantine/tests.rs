@@ -8,10 +8,10 @@ use super::*;
 use crate::auth::Sealer;
 use crate::auth::testing::{cluster, keyring};
 use crate::protocol::message::{
-    Authentic, Body, Checkpoint, FetchState, NewView, PrePrepare, StateChunk, Status, Verdict, Vote,
+    Authentic, Body, Checkpoint, DigestPrePrepare, FetchState, NewView, PrePrepare, StateChunk, Status, Verdict, Vote,
 };
 use crate::quorum::Quorums;
-use crate::requests::{Batch, Proofs, RequestTable};
+use crate::requests::{Batch, Manifest, Proofs, RequestTable};
 use crate::types::{ClientId, Digest, Timestamp};
 use crate::wire;
 
@@ -38,16 +38,20 @@ impl Protocol for Script {
 
 /// Requests of (client, timestamp).
 pub(super) fn batch(requests: &[(u32, u64)]) -> Arc<Batch> {
+    Batch::new(table(requests))
+}
+
+pub(super) fn table(requests: &[(u32, u64)]) -> RequestTable {
     let digest =
         |&(client, timestamp): &(u32, u64)| Digest::from(blake3::hash(format!("{client} {timestamp}").as_bytes()));
-    Batch::new(RequestTable {
+    RequestTable {
         clients: requests.iter().map(|&(client, _)| ClientId(client)).collect(),
         timestamps: requests.iter().map(|&(_, timestamp)| Timestamp(timestamp)).collect(),
         operation_ends: (1..).take(requests.len()).collect(),
         operations: vec![7; requests.len()].into(),
         digests: requests.iter().map(digest).collect(),
         proofs: Proofs::None,
-    })
+    }
 }
 
 fn vote() -> Vote {
@@ -321,6 +325,54 @@ fn withheld_batches_reach_just_enough_or_one_too_few() {
         }
         assert!(left_out.is_empty(), "n = {n}: {left_out:?} are always shown everything");
     }
+}
+
+/// A proposal by digests of the primary of [`VIEW`] among seven, or of another replica.
+fn announced(sender: u16, sequence: u64, batch: &Batch) -> Input {
+    let (view, sequence, manifest) = (VIEW, SequenceNumber(sequence), Arc::new(Manifest::of(batch)));
+    let message = Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest });
+    Input::Message(Authentic { sender: ReplicaId(sender), message, signature: None, requests: Verdict::GOOD })
+}
+
+#[test]
+fn early_bodies_come_with_the_proposal_and_nobody_vouches_for_them() {
+    let requests = [(1, 1), (2, 1), (3, 1)];
+    let batch = batch(&requests);
+    for sequence in 9..9 + 4 {
+        let vote = Vote { sequence: SequenceNumber(sequence), digest: batch.digest, ..vote() };
+        let says = all(vec![Message::Prepare(vote), Message::Commit(vote)]);
+        let mut subject = Subject::new(&[Kind::EarlyBody], 7, 1, says);
+        assert_eq!(subject.step(Input::Requests(Arc::new(table(&requests)))), all(vec![Message::Commit(vote)]));
+        assert_eq!(subject.step(announced(2, sequence, &batch)).len(), 1, "of no primary");
+        let outputs = subject.step(announced(5, sequence, &batch));
+        let right = Message::Body(Body { sequence: SequenceNumber(sequence), batch: Arc::clone(&batch) });
+        assert_eq!(outputs.last(), all(vec![right]).first(), "to all, last of all");
+        let others = outputs.iter().filter(|output| match output {
+            Output::Broadcast(said) => match &**said {
+                Message::Body(body) => body.batch.digest != batch.digest || body.sequence.0 != sequence,
+                Message::Committed(claim) => claim.sequence.0 >= sequence,
+                _ => false,
+            },
+            _ => false,
+        });
+        assert_eq!(others.count(), [0, 1, 1, 2][usize::try_from(sequence % 4).unwrap()], "{outputs:?}");
+        assert_eq!(subject.tick(), all(vec![Message::Commit(vote)]), "once for each proposal");
+    }
+    // What it does not know it can not bring.
+    let mut subject = Subject::new(&[Kind::EarlyBody], 7, 1, Vec::new());
+    assert_eq!(subject.step(announced(5, 8, &batch)), []);
+}
+
+#[test]
+fn early_bodies_of_a_primary_come_before_its_proposal() {
+    let batch = batch(&[(1, 1), (2, 1)]);
+    let (view, sequence, digest) = (VIEW, SequenceNumber(9), batch.digest);
+    let proposal =
+        Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest: Manifest::of(&batch).into() });
+    let mut subject = Subject::saying(Kind::EarlyBody, proposal.clone());
+    let outputs = subject.step(Input::Requests(Arc::new(batch.requests.clone())));
+    let claim = Message::Committed(Vote { view, sequence, digest });
+    assert_eq!(outputs, all(vec![claim, Message::Body(Body { sequence, batch }), proposal]));
 }
 
 #[test]

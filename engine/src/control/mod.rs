@@ -58,6 +58,9 @@ pub struct ReplicaReport {
     /// Read-only requests answered without being ordered.
     #[serde(default)]
     pub reads: u64,
+    /// Batches that were executed tentatively and undone.
+    #[serde(default)]
+    pub rolled_back: u64,
     /// Highest executed sequence number.
     pub executed_sequence: SequenceNumber,
     /// Ledger digest (hex) after it: the hash chain over executed batches and their results.
@@ -111,6 +114,12 @@ pub struct StageReport {
     pub thread: String,
     /// Share of the time since the process started that this stage worked, percent.
     pub busy_percent: f64,
+    /// For how long it has worked since the process started, ns: whoever asks twice learns of the time in between.
+    #[serde(default)]
+    pub busy_ns: u64,
+    /// When that was so, ns since the process started.
+    #[serde(default)]
+    pub at_ns: u64,
     /// 99th percentile of the length of its input queue, as found at each visit (batches).
     pub queue_p99: u64,
 }

@@ -190,6 +190,24 @@ impl ClientTable {
         true
     }
 
+    /// The row of a client, if it is in the table.
+    pub(super) fn row(&self, client: ClientId) -> Option<ClientRow<'_>> {
+        let row = self.rows.get(client.0 as usize)?;
+        let Row { last_timestamp, executed, .. } = *row;
+        Some(ClientRow { client: client.0, last_timestamp, executed, result: self.result(client) })
+    }
+
+    /// Writes back what a row was, all zero and empty if nothing had been executed for its client.
+    ///
+    /// # Panics
+    /// If the client is not in the table.
+    pub(super) fn put_back(&mut self, before: &ClientRow<'_>) {
+        let row = &mut self.rows[before.client as usize];
+        row.last_timestamp = before.last_timestamp;
+        row.executed = before.executed;
+        self.store(ClientId(before.client), before.result);
+    }
+
     /// Two columns over all clients: operations executed, and the timestamp of the last one.
     #[must_use]
     pub fn columns(&self) -> (Vec<u64>, Vec<u64>) {

@@ -54,6 +54,20 @@ impl Ledger {
         self.sequence = sequence;
     }
 
+    /// Forgets the batches above `to`, fewer than [`LEDGER_RETAINED`].
+    ///
+    /// # Panics
+    /// If the digest after `to` is not known any more.
+    pub(super) fn truncate(&mut self, to: SequenceNumber) {
+        assert!(self.digest_at(to).is_some(), "the ledger goes back to what it still knows");
+        // What the forgotten ones have taken the places of is not known any more.
+        let oldest = self.sequence.0.saturating_add(1).saturating_sub(LEDGER_RETAINED as u64);
+        self.first = self.first.max(SequenceNumber(oldest));
+        #[allow(clippy::cast_possible_truncation, reason = "at most LEDGER_RETAINED")]
+        self.digests.truncate(to.0.saturating_add(1).min(LEDGER_RETAINED as u64) as usize);
+        self.sequence = to;
+    }
+
     /// The last sequence number, 0 if there is none.
     #[must_use]
     pub const fn sequence(&self) -> SequenceNumber {
@@ -121,6 +135,36 @@ mod tests {
             assert_eq!(ledger.digest_at(SequenceNumber(sequence)), Some(digests[sequence as usize]));
         }
         assert_eq!(ledger.digest_at(SequenceNumber(last + 1)), None);
+    }
+
+    #[test]
+    fn a_ledger_that_was_cut_goes_on_like_one_that_never_had_more() {
+        let retained = LEDGER_RETAINED as u64;
+        for to in [0, 3, retained - 2, retained - 1, retained, 2 * retained + 5] {
+            for more in [1, 100] {
+                let (mut cut, mut plain) = (Ledger::default(), Ledger::default());
+                for sequence in 1..=to {
+                    cut.append(SequenceNumber(sequence), &digest(sequence), &digest(0));
+                    plain.append(SequenceNumber(sequence), &digest(sequence), &digest(0));
+                }
+                for sequence in to + 1..=to + more {
+                    cut.append(SequenceNumber(sequence), &digest(sequence), &digest(1));
+                }
+                cut.truncate(SequenceNumber(to));
+                assert_eq!((cut.sequence(), cut.digest()), (plain.sequence(), plain.digest()));
+                for sequence in to + 1..=to + 200 {
+                    cut.append(SequenceNumber(sequence), &digest(sequence), &digest(0));
+                    plain.append(SequenceNumber(sequence), &digest(sequence), &digest(0));
+                    assert_eq!(cut.digest(), plain.digest());
+                }
+                let oldest = (to + more + 1).saturating_sub(retained);
+                for sequence in 0..=to + 200 {
+                    let known = cut.digest_at(SequenceNumber(sequence));
+                    let right = plain.digest_at(SequenceNumber(sequence));
+                    assert!(known == right || (known.is_none() && sequence < oldest), "{sequence} of {to}, {more}");
+                }
+            }
+        }
     }
 
     #[test]

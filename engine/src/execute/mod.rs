@@ -1,12 +1,14 @@
-//! Execution: applies committed batches in order, exactly once per request, and answers for the result.
+//! Execution: applies batches in order, exactly once per request, and answers for the result. Batches are committed, or
+//! prepared and undone if they come to nothing.
 //!
 //! The executor owns everything that a checkpoint covers: the application, the client table with its cached replies,
 //! and the ledger. It is as deterministic as the application: replicas that execute the same batches send the same
 //! replies and reach the same digests.
 //!
 //! In data-path order: `client_table` (what was executed for whom), `replies` (what goes back, in columns by client
-//! node), `reads` (what is answered without being ordered), `ledger` (the hash chain that the audit compares), `snapshot` (all of it as bytes and back), `kept` (snapshots
-//! for replicas that fell behind).
+//! node), `undo` (what is executed before it is committed), `reads` (what is answered without being ordered), `ledger`
+//! (the hash chain that the audit compares), `snapshot` (all of it as bytes and back), `kept` (snapshots for replicas
+//! that fell behind); `counters` has what was done.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,9 +21,10 @@ use crate::protocol::Execution;
 use crate::protocol::message::StateChunk;
 use crate::protocol::planted::Planted;
 use crate::requests::{ReplyTable, RequestTable};
-use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
+use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
 mod client_table;
+mod counters;
 mod kept;
 mod ledger;
 mod reads;
@@ -29,14 +32,17 @@ mod replies;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod undo;
 
 pub use client_table::{Admission, ClientTable};
+pub use counters::Counters;
 use kept::Kept;
 pub use kept::Snapshot;
 pub use ledger::Ledger;
 use replies::{Designation, Replies, Run};
 use snapshot::State;
 pub use snapshot::{SNAPSHOT_CHUNK_BYTES, SnapshotError};
+use undo::{Record, Undo};
 
 /// Results gathered before they are hashed, cached and replied: bounds the scratch memory whatever a batch computes.
 const SETTLE_BYTES: usize = RESULT_BYTES_MAX;
@@ -60,6 +66,8 @@ pub struct ExecutorConfig {
     pub checkpoint_interval: u64,
     /// n, where only a designated replica sends each result and the others its digest.
     pub designates: Option<usize>,
+    /// Whether batches are executed before they are committed.
+    pub tentative: bool,
 }
 
 /// What the executor hands on.
@@ -74,10 +82,12 @@ pub enum Done {
         view: View,
         /// Whether they answer read-only requests.
         reads: bool,
+        /// Whether the batch is only prepared, in that view.
+        tentative: bool,
         /// The replies; never empty.
         replies: ReplyTable,
     },
-    /// The batch at this sequence number has been executed.
+    /// The batch at this sequence number has been executed and is committed.
     Executed(SequenceNumber),
     /// After this sequence number (a multiple of the checkpoint interval) the state has this digest.
     Checkpoint(SequenceNumber, Digest),
@@ -96,50 +106,7 @@ impl Done {
     }
 }
 
-/// What an executor has done since its start, or since its state was replaced by another replica's, with what that one
-/// had done by then.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Operations executed; null requests and duplicates do not count.
-    pub operations: u64,
-    /// Batches executed, null requests not counted: `operations / batches` is the mean batch size.
-    pub batches: u64,
-    /// Requests answered from the cache, in batches and recalls.
-    pub resent: u64,
-    /// Requests dropped because the same table answers them already.
-    pub repeated: u64,
-    /// Requests that could have been answered from the cache, but not within
-    /// [`REPLIES_BYTES_MAX`](crate::limits::REPLIES_BYTES_MAX) a table. Clients ask again.
-    pub withheld: u64,
-    /// Requests dropped because their client has moved on.
-    pub outdated: u64,
-    /// Requests dropped because nobody owns their client.
-    pub unknown: u64,
-    /// Read-only requests answered.
-    pub reads: u64,
-    /// Read-only requests that could not be: this replica does not answer any, the application wants the operation
-    /// ordered, or its result is too long.
-    pub reads_refused: u64,
-}
-
-impl Counters {
-    /// Counts a request that was answered from the cache, or could have been.
-    const fn recalled(&mut self, answered: bool) {
-        if answered { self.resent += 1 } else { self.withheld += 1 }
-    }
-
-    /// Counts a request that is not answered.
-    const fn passed_over(&mut self, admission: Admission) {
-        match admission {
-            Admission::New | Admission::Repeated => {}
-            Admission::Answered => self.repeated += 1,
-            Admission::Outdated => self.outdated += 1,
-            Admission::Unknown => self.unknown += 1,
-        }
-    }
-}
-
-/// Applies committed batches to an application.
+/// Applies batches to an application.
 pub struct Executor {
     own: ReplicaId,
     checkpoint_interval: u64,
@@ -150,6 +117,8 @@ pub struct Executor {
     state: State,
     kept: Kept,
     replies: Replies,
+    /// What is executed and not committed yet, where that may be.
+    undo: Option<Box<Undo>>,
     /// Answers to read-only requests.
     read_replies: Replies,
     /// Whether there are any: its state is not behind what it told clients before it was started anew.
@@ -172,6 +141,7 @@ impl Executor {
         assert!(config.checkpoint_interval > 0, "the checkpoint interval is at least 1");
         let clients = config.client_nodes.last().map_or(0, |(_, range)| range.end);
         let designation = config.designates.map(|replicas| Designation { own: config.own, replicas });
+        let replies = || Replies::new(config.client_nodes.clone(), designation);
         Self {
             own: config.own,
             checkpoint_interval: config.checkpoint_interval,
@@ -179,9 +149,10 @@ impl Executor {
             chunk_bytes: SNAPSHOT_CHUNK_BYTES,
             state: State { ledger: Ledger::default(), clients: ClientTable::new(clients), app },
             kept: Kept::default(),
-            read_replies: Replies::new(config.client_nodes.clone(), designation).for_reads(),
+            undo: config.tentative.then(|| Box::new(Undo::new(clients, replies()))),
+            read_replies: replies().for_reads(),
             answers_reads: true,
-            replies: Replies::new(config.client_nodes, designation),
+            replies: replies(),
             counters: Counters::default(),
             admissions: Vec::new(),
             result_lengths: Vec::new(),
@@ -212,17 +183,35 @@ impl Executor {
     /// a batch, and from the cache no more than [`REPLIES_BYTES_MAX`](crate::limits::REPLIES_BYTES_MAX) are: clients say
     /// how often they ask, and what they asked for long ago may be large.
     ///
+    /// Of a tentative batch only the replies follow; the rest does when it is [confirmed](Self::confirm).
+    ///
     /// # Panics
     /// If the batch is not the next one: executing out of order would be our own error.
     pub fn execute(&mut self, execution: &Execution, out: &mut Vec<Done>) {
-        let sequence = execution.sequence;
-        assert_eq!(sequence, self.executed().next(), "replica {}: batch out of order", self.own);
-        let batch = &execution.batch;
-        self.admit(&batch.requests);
-        let outcome = self.apply(&batch.requests, execution.view, out);
-        self.replies.finish(execution.view, out);
-        self.state.ledger.append(sequence, &batch.digest, &outcome);
+        if execution.tentative {
+            return self.execute_tentatively(execution, out);
+        }
+        assert_eq!(self.confirmed(), self.executed(), "replica {}: committed behind what is not", self.own);
+        self.run(execution, None, out);
+        self.complete(execution.sequence, out);
+    }
+
+    /// Executes the next batch and replies; notes what is overwritten if it may have to be undone.
+    fn run(&mut self, execution: &Execution, mut record: Option<&mut Record>, out: &mut Vec<Done>) {
+        let Execution { sequence, view, batch, .. } = execution;
+        assert_eq!(*sequence, self.executed().next(), "replica {}: batch out of order", self.own);
+        self.admit(&batch.requests, record.as_deref_mut());
+        let outcome = self.apply(&batch.requests, *view, record, out);
+        self.replies.finish(*view, out);
+        if let Some(undo) = &mut self.undo {
+            undo.replies.finish(*view, out);
+        }
+        self.state.ledger.append(*sequence, &batch.digest, &outcome);
         self.counters.batches += u64::from(!batch.is_null());
+    }
+
+    /// What follows from a batch that is executed for good.
+    fn complete(&mut self, sequence: SequenceNumber, out: &mut Vec<Done>) {
         out.push(Done::Executed(sequence));
         if sequence.0.is_multiple_of(self.checkpoint_interval) {
             let digest = self.state_digest();
@@ -243,50 +232,54 @@ impl Executor {
             match self.state.clients.probe(client, timestamp) {
                 Admission::New => not_executed.push(index),
                 Admission::Repeated if self.state.clients.note_answered(client) => {
-                    let result = self.state.clients.result(client);
-                    let answered = self.replies.push_cached(client, timestamp, result, view, out);
-                    self.counters.recalled(answered);
+                    self.answer_cached(client, timestamp, view, out);
                 }
                 Admission::Repeated => self.counters.passed_over(Admission::Answered),
                 admission => self.counters.passed_over(admission),
             }
         }
         self.replies.finish(view, out);
+        self.finish_tentative(out);
         if !not_executed.is_empty() {
             out.push(Done::NotExecuted(Arc::new(table.select(&not_executed))));
         }
     }
 
-    /// The highest executed sequence number.
+    /// The highest executed sequence number; those above what is [confirmed](Self::confirmed) may be undone.
     #[must_use]
     pub const fn executed(&self) -> SequenceNumber {
         self.state.ledger.sequence()
     }
 
-    /// What was done so far.
+    /// What was done so far, without the operations and batches that are not confirmed.
     #[must_use]
-    pub const fn counters(&self) -> Counters {
-        self.counters
+    pub fn counters(&self) -> Counters {
+        let (operations, batches) = self.unconfirmed();
+        let Counters { operations: all_operations, batches: all_batches, .. } = self.counters;
+        Counters { operations: all_operations - operations, batches: all_batches - batches, ..self.counters }
     }
 
-    /// The ledger digest after the last executed batch.
+    /// The ledger digest after the last confirmed batch.
+    ///
+    /// # Panics
+    /// Never: what is not confirmed is far less than what the ledger retains.
     #[must_use]
     pub fn ledger(&self) -> Digest {
-        self.state.ledger.digest()
+        self.state.ledger.digest_at(self.confirmed()).expect("the ledger goes back to what is confirmed")
     }
 
-    /// The ledger digest after `sequence`; `None` if that was not executed yet or is more than
+    /// The ledger digest after `sequence`; `None` if that was not executed and confirmed yet or is more than
     /// [`LEDGER_RETAINED`](crate::limits::LEDGER_RETAINED) sequence numbers ago.
     #[must_use]
     pub fn ledger_at(&self, sequence: SequenceNumber) -> Option<Digest> {
-        self.state.ledger.digest_at(sequence)
+        self.state.ledger.digest_at(sequence).filter(|_| sequence <= self.confirmed())
     }
 
-    /// For each logical client, in order of their ids: how many of its operations were executed, and the timestamp of
-    /// the last one.
+    /// For each logical client, in order of their ids: how many of its operations were executed and confirmed, and the
+    /// timestamp of the last one.
     #[must_use]
     pub fn clients(&self) -> (Vec<u64>, Vec<u64>) {
-        self.state.clients.columns()
+        self.confirmed_columns()
     }
 
     /// The digest of the whole state: ledger, client table with cached replies, application. Costs in proportion to what
@@ -301,10 +294,11 @@ impl Executor {
         if sequence.0 == 0 || !sequence.0.is_multiple_of(self.checkpoint_interval) {
             return;
         }
-        if sequence > self.executed() {
+        let confirmed = self.confirmed();
+        if sequence > confirmed {
             self.kept.want(sequence);
-        } else if sequence == self.executed() && self.kept.get(sequence).is_none() {
-            let snapshot = self.snapshot_now();
+        } else if sequence == confirmed && self.kept.get(sequence).is_none() {
+            let snapshot = self.at_confirmed(Self::snapshot_now);
             self.kept.keep(snapshot);
         }
     }
@@ -345,6 +339,7 @@ impl Executor {
     /// What is wrong with the chunks; the state has not changed then.
     pub fn restore(&mut self, sequence: SequenceNumber, digest: Digest, chunks: &[Bytes]) -> Result<(), SnapshotError> {
         let executed = self.executed();
+        assert_eq!(self.confirmed(), executed, "replica {}: a state replaces a confirmed one", self.own);
         if sequence <= executed {
             return Err(SnapshotError::NotAhead { found: sequence, executed });
         }
@@ -361,10 +356,14 @@ impl Executor {
     /// Decides what happens to each request and takes note of those to execute. A loop of its own, because its loads
     /// are all independent of each other: the rows of a whole batch are on their way from memory at once and are at
     /// hand when results are stored.
-    fn admit(&mut self, requests: &RequestTable) {
+    fn admit(&mut self, requests: &RequestTable, record: Option<&mut Record>) {
         self.admissions.clear();
-        let rows = requests.clients.iter().zip(&requests.timestamps);
-        self.admissions.extend(rows.map(|(&client, &timestamp)| self.state.clients.admit(client, timestamp)));
+        if let Some(record) = record {
+            self.admit_undoably(requests, record);
+        } else {
+            let rows = requests.clients.iter().zip(&requests.timestamps);
+            self.admissions.extend(rows.map(|(&client, &timestamp)| self.state.clients.admit(client, timestamp)));
+        }
         if self.planted == Some(Planted::DuplicateExecution) {
             let repeated = self.admissions.iter_mut().filter(|admission| **admission == Admission::Repeated);
             repeated.for_each(|admission| *admission = Admission::New);
@@ -391,22 +390,32 @@ impl Executor {
 
     /// Executes what was admitted, caches and replies. Returns the digest of the batch's outcome: which requests were
     /// executed and the result of each, in order.
-    fn apply(&mut self, requests: &RequestTable, view: View, out: &mut Vec<Done>) -> Digest {
+    fn apply(
+        &mut self,
+        requests: &RequestTable,
+        view: View,
+        mut record: Option<&mut Record>,
+        out: &mut Vec<Done>,
+    ) -> Digest {
+        let tentative = record.is_some();
         let mut hasher = blake3::Hasher::new_derive_key("hippodrome 2026 batch outcome");
         self.result_lengths.clear();
         let mut settled = 0;
         for index in 0..requests.len() {
             let length = match self.admissions[index] {
-                Admission::New => execute_one(self.state.app.as_mut(), requests.operation(index), &mut self.results),
+                Admission::New => {
+                    let record = record.as_deref_mut();
+                    execute_one(self.state.app.as_mut(), requests.operation(index), &mut self.results, record)
+                }
                 _ => NOT_EXECUTED,
             };
             self.result_lengths.push(length);
             if self.results.len() >= SETTLE_BYTES {
-                self.settle(requests, settled..index + 1, view, &mut hasher, out);
+                self.settle(requests, settled..index + 1, (view, tentative), &mut hasher, out);
                 settled = index + 1;
             }
         }
-        self.settle(requests, settled..requests.len(), view, &mut hasher, out);
+        self.settle(requests, settled..requests.len(), (view, tentative), &mut hasher, out);
 
         // The lengths come last and their number at the very end, so the input can be read back in one way only.
         self.length_bytes.clear();
@@ -421,12 +430,13 @@ impl Executor {
         &mut self,
         requests: &RequestTable,
         rows: Range<usize>,
-        view: View,
+        (view, tentative): (View, bool),
         hasher: &mut blake3::Hasher,
         out: &mut Vec<Done>,
     ) {
-        hasher.update(&self.results);
-        let mut rest = self.results.as_slice();
+        let mut gathered = std::mem::take(&mut self.results);
+        hasher.update(&gathered);
+        let mut rest = gathered.as_slice();
         let mut start = rows.start;
         while start < rows.end {
             let admitted = self.admissions[start..rows.end].iter();
@@ -445,7 +455,11 @@ impl Executor {
                 lengths: &self.result_lengths[new.clone()],
                 results,
             };
-            self.replies.push_run(run, view, out);
+            let replies = match &mut self.undo {
+                Some(undo) if tentative => &mut undo.replies,
+                _ => &mut self.replies,
+            };
+            replies.push_run(run, view, out);
             start = new.end;
             if start == rows.end {
                 break;
@@ -454,17 +468,25 @@ impl Executor {
             match self.admissions[start] {
                 // In order, so the cache still holds what this very request gave, even if its client's next one follows
                 // in the same batch.
-                Admission::Repeated => {
-                    let result = self.state.clients.result(client);
-                    let answered = self.replies.push_cached(client, timestamp, result, view, out);
-                    self.counters.recalled(answered);
-                }
+                Admission::Repeated => self.answer_cached(client, timestamp, view, out),
                 other => self.counters.passed_over(other),
             }
             start += 1;
         }
         assert!(rest.is_empty(), "every result belongs to a request");
-        self.results.clear();
+        gathered.clear();
+        self.results = gathered;
+    }
+
+    /// Answers a client's last executed request from the cache: tentatively, in the view in which it was executed, as
+    /// long as it may be undone.
+    fn answer_cached(&mut self, client: ClientId, timestamp: Timestamp, view: View, out: &mut Vec<Done>) {
+        let result = self.state.clients.result(client);
+        let answered = match (self.tentative_view(client), &mut self.undo) {
+            (Some(view), Some(undo)) => undo.replies.push_cached(client, timestamp, result, view, out),
+            _ => self.replies.push_cached(client, timestamp, result, view, out),
+        };
+        self.counters.recalled(answered);
     }
 }
 
@@ -482,10 +504,14 @@ impl State {
     }
 }
 
-/// Executes one operation and returns how many bytes of result it appended.
-fn execute_one(app: &mut dyn Application, operation: &[u8], results: &mut Vec<u8>) -> u32 {
+/// Executes one operation and returns how many bytes of result it appended. Notes what it takes to undo it, if that is
+/// asked.
+fn execute_one(app: &mut dyn Application, operation: &[u8], results: &mut Vec<u8>, record: Option<&mut Record>) -> u32 {
     let start = results.len();
-    app.execute(operation, results);
+    match record {
+        Some(record) => record.execute(app, operation, results),
+        None => app.execute(operation, results),
+    }
     let length = results.len().checked_sub(start).expect("an application only appends");
     assert!(length <= RESULT_BYTES_MAX, "a result of {length} bytes: at most {RESULT_BYTES_MAX} are allowed");
     #[allow(clippy::cast_possible_truncation, reason = "at most RESULT_BYTES_MAX")]

@@ -1,6 +1,6 @@
 //! What is answered without being ordered, from the state that the executor has come to (Castro's thesis, section
-//! 5.1.3). That state is committed: nothing here executes ahead of the decision, so there is nothing to wait for before
-//! an answer leaves.
+//! 5.1.3). Where that state is not committed yet, an answer waits until all is that it reflects; and a replica that has
+//! undone something answers none before it has come as far again, for clients may have been told that it is done.
 
 use std::ops::Range;
 
@@ -42,6 +42,7 @@ impl Executor {
         out: &mut Vec<Done>,
     ) -> (usize, usize) {
         let (mut next, mut bytes) = (rows.start, 0_usize);
+        let (held_from, answers) = (out.len(), self.answers_reads && self.reflects_what_it_told());
         for index in rows {
             if bytes >= bytes_max {
                 break;
@@ -53,8 +54,7 @@ impl Executor {
                 continue;
             }
             self.results.clear();
-            let version =
-                if self.answers_reads { self.state.app.query(table.operation(index), &mut self.results) } else { None };
+            let version = if answers { self.state.app.query(table.operation(index), &mut self.results) } else { None };
             bytes += self.results.len() + VERSION_BYTES;
             let fits = self.results.len() + VERSION_BYTES <= RESULT_BYTES_MAX;
             let Some(version) = version.filter(|_| fits) else {
@@ -68,6 +68,9 @@ impl Executor {
         }
         self.results.clear();
         self.read_replies.finish(view, out);
+        if answers {
+            self.hold_reads(held_from, out);
+        }
         (next, bytes)
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Replies {
     sheets: Vec<Sheet>,
     /// Whether these answer read-only requests.
     reads: bool,
+    /// Whether these tell of what is not committed yet.
+    tentative: bool,
     /// Set where results that are not this replica's to send go out as digests.
     designation: Option<Designation>,
     /// The sheet of the last reply. Requests come in frames of one node each, so the next reply mostly belongs there
@@ -68,12 +70,17 @@ impl Replies {
             next = range.end;
         }
         let sheets = client_nodes.into_iter().map(|(node, range)| Sheet::new(node, range)).collect();
-        Self { sheets, reads: false, designation, current: 0, cached_bytes: 0 }
+        Self { sheets, reads: false, tentative: false, designation, current: 0, cached_bytes: 0 }
     }
 
     /// The same for answers to read-only requests.
     pub(super) fn for_reads(self) -> Self {
         Self { reads: true, ..self }
+    }
+
+    /// The same for replies to what is not committed yet.
+    pub(super) fn for_tentative(self) -> Self {
+        Self { tentative: true, ..self }
     }
 
     /// Adds a reply for each row; their clients' nodes must be known. Column by column where nothing is to be decided row
@@ -128,7 +135,7 @@ impl Replies {
         }
         let sheet = &mut self.sheets[self.current];
         if sheet.results.len() + bytes > REPLIES_BYTES_MAX || sheet.clients.len() == REQUESTS_MAX {
-            sheet.hand_over(self.reads, view, out);
+            sheet.hand_over(self.reads, self.tentative, view, out);
         }
         sheet
     }
@@ -154,7 +161,7 @@ impl Replies {
     pub(super) fn finish(&mut self, view: View, out: &mut Vec<Done>) {
         self.cached_bytes = 0;
         for sheet in &mut self.sheets {
-            sheet.hand_over(self.reads, view, out);
+            sheet.hand_over(self.reads, self.tentative, view, out);
         }
     }
 }
@@ -266,7 +273,7 @@ impl Sheet {
         self.results.reserve_exact(bytes);
     }
 
-    fn hand_over(&mut self, reads: bool, view: View, out: &mut Vec<Done>) {
+    fn hand_over(&mut self, reads: bool, tentative: bool, view: View, out: &mut Vec<Done>) {
         if self.clients.is_empty() {
             return;
         }
@@ -278,6 +285,6 @@ impl Sheet {
             results: std::mem::take(&mut self.results).into(),
             digested: std::mem::take(&mut self.digested),
         };
-        out.push(Done::Replies { node: self.node, view, reads, replies });
+        out.push(Done::Replies { node: self.node, view, reads, tentative, replies });
     }
 }

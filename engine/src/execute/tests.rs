@@ -17,7 +17,13 @@ const CHECKPOINT_INTERVAL: u64 = 4;
 fn executor(app: impl Application + 'static) -> Executor {
     let client_nodes = vec![(NodeId(4), 0..10), (NodeId(5), 10..11), (NodeId(6), 11..20)];
     Executor::new(
-        ExecutorConfig { own: ReplicaId(0), client_nodes, checkpoint_interval: CHECKPOINT_INTERVAL, designates: None },
+        ExecutorConfig {
+            own: ReplicaId(0),
+            client_nodes,
+            checkpoint_interval: CHECKPOINT_INTERVAL,
+            designates: None,
+            tentative: false,
+        },
         Box::new(app),
     )
 }
@@ -41,7 +47,7 @@ fn table(requests: &[(u32, u64)]) -> RequestTable {
 
 fn execute(executor: &mut Executor, requests: &[(u32, u64)]) -> Vec<Done> {
     let (sequence, batch) = (executor.executed().next(), Batch::new(table(requests)));
-    let execution = Execution { sequence, view: View(3), batch, stamps: Stamps::default() };
+    let execution = Execution { sequence, view: View(3), tentative: false, batch, stamps: Stamps::default() };
     let mut out = Vec::new();
     executor.execute(&execution, &mut out);
     out
@@ -211,8 +217,13 @@ fn no_table_recalls_more_than_a_table_of_replies_takes() {
 #[should_panic(expected = "batch out of order")]
 fn a_gap_in_the_order_is_our_own_error() {
     let mut executor = executor(Null::new(0));
-    let execution =
-        Execution { sequence: SequenceNumber(2), view: View(0), batch: Batch::null(), stamps: Stamps::default() };
+    let execution = Execution {
+        sequence: SequenceNumber(2),
+        view: View(0),
+        tentative: false,
+        batch: Batch::null(),
+        stamps: Stamps::default(),
+    };
     executor.execute(&execution, &mut Vec::new());
 }
 
@@ -376,6 +387,7 @@ fn nothing_but_the_vouched_state_ahead_is_installed() {
             client_nodes: vec![(NodeId(4), 0..3)],
             checkpoint_interval: 4,
             designates: None,
+            tentative: false,
         },
         Box::new(Kv::new()),
     );
@@ -448,6 +460,7 @@ fn designating(own: u16, app: impl Application + 'static) -> Executor {
         client_nodes: vec![(NodeId(4), 0..20)],
         checkpoint_interval: CHECKPOINT_INTERVAL,
         designates: Some(4),
+        tentative: false,
     };
     Executor::new(config, Box::new(app))
 }
@@ -516,7 +529,9 @@ fn reads_are_answered_from_what_was_executed_and_leave_no_trace() {
     execute(&mut executor, &[(0, 1), (1, 1)]); // writes to keys 1 and 2
     let (state, clients) = (executor.state_digest(), executor.clients());
     let out = query(&mut executor, &reads(&[1, 2, 3]));
-    let [Done::Replies { node: NodeId(4), view: View(3), reads: true, replies }] = &out[..] else { panic!("{out:?}") };
+    let [Done::Replies { node: NodeId(4), view: View(3), reads: true, tentative: false, replies }] = &out[..] else {
+        panic!("{out:?}")
+    };
     assert_eq!(replies.timestamps, [Timestamp(77); 3]);
     // Five records were written when the store was made.
     let value = [1; 1];

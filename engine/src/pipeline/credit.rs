@@ -1,4 +1,5 @@
-//! Credit: how much of each node's a verify stage may have at a time.
+//! Credit: how much of each node's the verify stages may have at a time, and of its read-only requests the execute stage
+//! behind them too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +10,8 @@ use crate::pipeline::intake::quantum;
 use crate::types::NodeId;
 
 /// What verify stages have of each node and have not finished, in checks of requests. It is bounded, so that a node whose
-/// turn comes finds nothing of another one's in front of it but the slice that is under way.
+/// turn comes finds nothing of another one's in front of it but the slice that is under way. Read-only requests count
+/// until they are answered: nothing else bounds what one node has in front of others there.
 #[derive(Clone, Debug)]
 pub struct Credit {
     taken: Arc<[AtomicU32]>,
@@ -40,11 +42,31 @@ impl Credit {
         }
     }
 
+    /// So much of what was taken, given back when it is dropped.
+    #[must_use]
+    pub fn lend(&self, node: NodeId, cost: u32) -> Loan {
+        Loan { credit: self.clone(), node, cost }
+    }
+
     /// A verify stage has finished so much.
     pub fn give_back(&self, node: NodeId, cost: u32) {
         if let Some(taken) = self.taken.get(usize::from(node.0)) {
             taken.fetch_sub(cost, Ordering::Relaxed);
         }
+    }
+}
+
+/// Credit that goes with work past the verify stage, and comes back where that is done, or given up.
+#[derive(Debug)]
+pub struct Loan {
+    credit: Credit,
+    node: NodeId,
+    cost: u32,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.credit.give_back(self.node, self.cost);
     }
 }
 

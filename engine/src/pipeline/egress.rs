@@ -17,7 +17,7 @@ use crate::pipeline::order::{Outbound, phase_histogram, phase_report};
 use crate::pipeline::stage::{Counts, Stage, count};
 use crate::requests::ReplyTable;
 use crate::sampling::{Notes, ReplyNote, Sampling};
-use crate::types::{ClientId, NodeId, ReplicaId, Time, Timestamp, View};
+use crate::types::{ClientId, NodeId, ReplicaId, Time, Timestamp};
 use crate::wire::{self, frame::spoil_last_byte};
 
 /// Where bytes go.
@@ -138,10 +138,10 @@ impl Egress {
         self.replied.saturating_record(now.since(answers.executed));
         if connections <= 1 {
             let first = answers.replies.clients.first().copied().unwrap_or_default();
-            self.seal_replies(answers.node, first, (answers.view, answers.reads), &answers.replies);
+            self.seal_replies(&answers, first, &answers.replies);
         } else {
             for part in split_by_connection(&answers.replies, &range, connections) {
-                self.seal_replies(answers.node, part.clients[0], (answers.view, answers.reads), &part);
+                self.seal_replies(&answers, part.clients[0], &part);
             }
         }
         self.note(&answers.followed);
@@ -155,11 +155,17 @@ impl Egress {
         followed.iter().for_each(|&(client, timestamp)| self.notes.push(ReplyNote { client, timestamp, sealed }));
     }
 
-    fn seal_replies(&mut self, node: NodeId, client: ClientId, (view, reads): (View, bool), replies: &ReplyTable) {
+    /// Seals these replies, which are part of `answers`, for the connection of this client.
+    fn seal_replies(&mut self, answers: &Answers, client: ClientId, replies: &ReplyTable) {
+        let &Answers { node, view, reads, tentative, .. } = answers;
         let wrong = self.byzantine.iter().any(|kind| kind.corrupts_replies()).then(|| falsified(replies));
         let unproven = self.byzantine.iter().any(|kind| kind.corrupts_reply_proofs())
             && self.sealer.proof_bytes(LinkClass::ReplicaToClient) > 0;
-        let encode = if reads { wire::encode_read_replies } else { wire::encode_replies };
+        let encode = match (reads, tentative) {
+            (true, _) => wire::encode_read_replies,
+            (false, true) => wire::encode_tentative_replies,
+            (false, false) => wire::encode_replies,
+        };
         for mut bytes in encode(wrong.as_ref().unwrap_or(replies), view, node, &self.sealer) {
             if unproven {
                 bytes = spoil_last_byte(&bytes);

@@ -1,6 +1,6 @@
-//! The execute stage: applies committed batches in order and answers clients.
+//! The execute stage: applies batches in order and answers clients.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::mpsc::Receiver as Queries;
 use std::vec::IntoIter;
 
@@ -8,28 +8,31 @@ use hdrhistogram::Histogram;
 
 use crate::control::ClientsAnswer;
 use crate::execute::{Done, Executor};
-use crate::limits::{READS_PER_STEP_MAX, REPLIES_PER_STEP_BYTES};
+use crate::limits::{HELD_READS_BYTES_MAX, READS_PER_STEP_MAX, REPLIES_PER_STEP_BYTES};
 use crate::pipeline::board::{Board, Query, Reached};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::order::{Feedback, Work, phase_histogram, phase_report};
 use crate::pipeline::stage::{Counts, Stage, count_many};
+use crate::pipeline::verify::VerifiedReads;
 use crate::protocol::{Execution, Stamps};
-use crate::requests::{ReplyTable, RequestTable};
+use crate::requests::ReplyTable;
 use crate::sampling::{ExecutionNote, Notes, Sampling, take_answered};
-use crate::types::{ClientId, NodeId, Time, Timestamp, View};
+use crate::types::{ClientId, NodeId, SequenceNumber, Time, Timestamp, View};
 
 /// Replies of one batch to one client node, on their way to the egress stage.
 #[derive(Debug)]
 pub struct Answers {
     /// The client node.
     pub node: NodeId,
-    /// The view in which the batch committed.
+    /// The view in which the batch committed, or is prepared.
     pub view: View,
     /// When the batch was executed.
     pub executed: Time,
     /// Whether they answer read-only requests.
     pub reads: bool,
+    /// Whether the batch is only prepared.
+    pub tentative: bool,
     /// The replies.
     pub replies: ReplyTable,
     /// Those of these operations that are followed.
@@ -40,7 +43,7 @@ pub struct Answers {
 #[derive(Default)]
 pub struct ReadLinks {
     /// One from each verify stage.
-    pub input: Vec<Receiver<Arc<RequestTable>>>,
+    pub input: Vec<Receiver<VerifiedReads>>,
     /// Told by the order stage.
     pub reached: Reached,
 }
@@ -59,8 +62,8 @@ pub struct Execute {
     reads: ReadLinks,
     /// Whose reads are next.
     next_read: usize,
-    /// The table of reads that the last step has not come to the end of, and the first row that it has not answered.
-    read_in_hand: Option<(Arc<RequestTable>, usize)>,
+    /// The reads that the last step has not come to the end of, and the first row that it has not answered.
+    read_in_hand: Option<(VerifiedReads, usize)>,
     /// What is left of the item that was taken last.
     in_hand: IntoIter<Work>,
     feedback: Sender<Vec<Feedback>>,
@@ -79,14 +82,37 @@ struct Phases {
     prepared: Histogram<u64>,
     committed: Histogram<u64>,
     executed: Histogram<u64>,
+    /// Of batches that were executed tentatively: when they were prepared.
+    tentative: VecDeque<(SequenceNumber, Time)>,
 }
 
 impl Phases {
-    fn note(&mut self, stamps: Stamps, executed: Time) {
+    /// The times of an executed batch. What does not wait until it is committed is executed after it is prepared; the
+    /// time that the commitment takes besides is [noted](Self::note_committed) when it is there.
+    fn note(&mut self, execution: &Execution, executed: Time) {
+        let Execution { sequence, stamps, tentative, .. } = execution;
         self.pre_prepare.saturating_record(stamps.pre_prepared.since(stamps.received));
         self.prepared.saturating_record(stamps.prepared.since(stamps.pre_prepared));
-        self.committed.saturating_record(stamps.committed.since(stamps.prepared));
+        if *tentative {
+            self.tentative.push_back((*sequence, stamps.prepared));
+        } else {
+            self.committed.saturating_record(stamps.committed.since(stamps.prepared));
+        }
         self.executed.saturating_record(executed.since(stamps.committed));
+    }
+
+    fn note_committed(&mut self, sequence: SequenceNumber, committed: Time) {
+        // One that waited for its confirmation was not noted.
+        if self.tentative.front().is_some_and(|(first, _)| *first == sequence)
+            && let Some((_, prepared)) = self.tentative.pop_front()
+        {
+            self.committed.saturating_record(committed.since(prepared));
+        }
+    }
+
+    /// Those above `to` have been undone.
+    fn forget(&mut self, to: SequenceNumber) {
+        self.tentative.retain(|(sequence, _)| *sequence <= to);
     }
 }
 
@@ -118,6 +144,7 @@ impl Execute {
                 prepared: phase_histogram(),
                 committed: phase_histogram(),
                 executed: phase_histogram(),
+                tentative: VecDeque::new(),
             },
             notes: Notes::default(),
             followed: Vec::new(),
@@ -143,32 +170,38 @@ impl Execute {
         let mut any = false;
         let mut rows_left = READS_PER_STEP_MAX;
         for _ in 0..READ_TABLES_PER_STEP {
-            if bytes >= REPLIES_PER_STEP_BYTES || rows_left == 0 || self.is_stalled() {
+            if bytes >= REPLIES_PER_STEP_BYTES || rows_left == 0 || self.is_stalled() || !self.may_read() {
                 break;
             }
-            let Some((table, first)) = self.read_in_hand.take().or_else(|| self.receive_reads()) else { break };
+            let Some((reads, first)) = self.read_in_hand.take().or_else(|| self.receive_reads()) else { break };
             any = true;
+            let table = &reads.table;
             let rows = first..table.len().min(first + rows_left);
             let bytes_left = REPLIES_PER_STEP_BYTES - bytes;
             let view = self.reads.reached.view();
-            let (next, read) = self.executor.query_some(view, &table, rows, bytes_left, &mut self.done);
+            let (next, read) = self.executor.query_some(view, table, rows, bytes_left, &mut self.done);
             self.hand_on();
             bytes += read;
             rows_left -= next - first;
             if next < table.len() {
-                self.read_in_hand = Some((table, next));
+                self.read_in_hand = Some((reads, next));
             }
         }
         any
     }
 
+    /// Whether there is room for more answers to read-only requests, of those that wait for a commitment.
+    fn may_read(&self) -> bool {
+        self.executor.held_read_bytes() < HELD_READS_BYTES_MAX
+    }
+
     /// The next table of reads, from each link in turn.
-    fn receive_reads(&mut self) -> Option<(Arc<RequestTable>, usize)> {
+    fn receive_reads(&mut self) -> Option<(VerifiedReads, usize)> {
         let links = self.reads.input.len();
         for _ in 0..links {
             self.next_read = (self.next_read + 1) % links;
-            if let Some(table) = self.reads.input[self.next_read].receive() {
-                return Some((table, 0));
+            if let Some(reads) = self.reads.input[self.next_read].receive() {
+                return Some((reads, 0));
             }
         }
         None
@@ -179,12 +212,20 @@ impl Execute {
         let mut bytes = 0;
         while bytes < REPLIES_PER_STEP_BYTES {
             let Some(item) = self.in_hand.next() else { break };
-            if !matches!(item, Work::Execute(_) | Work::Recall(..)) {
+            if !matches!(item, Work::Execute(_) | Work::Confirm(..) | Work::RollBack(_) | Work::Recall(..)) {
                 self.hand_on(); // what comes back is in the order of the work
             }
             let before = self.done.len();
             match item {
                 Work::Execute(execution) => self.execute(&execution),
+                Work::Confirm(sequence, committed) => {
+                    self.executor.confirm(sequence, &mut self.done);
+                    self.phases.note_committed(sequence, committed);
+                }
+                Work::RollBack(to) => {
+                    self.executor.roll_back(to, &mut self.done);
+                    self.phases.forget(to);
+                }
                 Work::Recall(view, table) => self.executor.recall(view, &table, &mut self.done),
                 Work::Keep(sequence) => self.executor.keep(sequence),
                 Work::Read(to, fetch) => {
@@ -210,9 +251,12 @@ impl Execute {
         let sampling = self.notes.sampling();
         let started = if sampling.is_on() { self.clock.now() } else { Time(0) };
         self.executor.execute(execution, &mut self.done);
+        if self.executor.executed() < execution.sequence {
+            return; // for want of room it waits until it is committed
+        }
         let executed = self.clock.now();
-        let Execution { sequence, view, batch, stamps } = execution;
-        self.phases.note(*stamps, executed);
+        let Execution { sequence, view, batch, stamps, .. } = execution;
+        self.phases.note(execution, executed);
         let requests = &batch.requests;
         sampling.find(&requests.clients, &requests.timestamps, |index| {
             let (client, timestamp) = (requests.clients[index], requests.timestamps[index]);
@@ -240,10 +284,10 @@ impl Execute {
         let bytes = self.done.iter().map(Done::reply_bytes).sum();
         for done in self.done.drain(..) {
             match done {
-                Done::Replies { node, view, reads, replies } => {
+                Done::Replies { node, view, reads, tentative, replies } => {
                     // Numbers of reads are no timestamps: a read that has one's number is none of those.
                     let followed = if reads { Vec::new() } else { take_answered(&mut self.followed, &replies) };
-                    answers.push(Answers { node, view, executed, reads, replies, followed });
+                    answers.push(Answers { node, view, executed, reads, tentative, replies, followed });
                 }
                 Done::Executed(sequence) => feedback.push(Feedback::Executed(sequence)),
                 Done::Checkpoint(sequence, digest) => feedback.push(Feedback::Checkpoint(sequence, digest)),
@@ -307,8 +351,8 @@ impl Stage for Execute {
     fn has_work(&self) -> bool {
         !self.in_hand.as_slice().is_empty()
             || !self.input.is_empty()
-            || self.read_in_hand.is_some()
-            || self.reads.input.iter().any(|link| !link.is_empty())
+            || (self.may_read()
+                && (self.read_in_hand.is_some() || self.reads.input.iter().any(|link| !link.is_empty())))
     }
 
     fn is_stalled(&self) -> bool {
@@ -326,7 +370,8 @@ impl Stage for Execute {
         report.executed_ops = counters.operations;
         report.batches = counters.batches;
         report.reads = counters.reads;
-        report.executed_sequence = self.executor.executed();
+        report.rolled_back = counters.rolled_back;
+        report.executed_sequence = self.executor.confirmed();
         report.ledger_digest = self.executor.ledger().to_string();
         let phases = [
             ("pre_prepare", &self.phases.pre_prepare),
@@ -354,137 +399,4 @@ impl Stage for Execute {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-
-    use super::*;
-    use crate::app::null::Null;
-    use crate::auth::testing::table;
-    use crate::execute::ExecutorConfig;
-    use crate::limits::{REPLIES_UNDER_WAY_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX};
-    use crate::requests::Batch;
-    use crate::ring::doorbell::Doorbell;
-    use crate::ring::ring;
-    use crate::types::{ReplicaId, SequenceNumber};
-
-    fn link<T>() -> (Sender<T>, Receiver<T>) {
-        let (producer, consumer) = ring(256);
-        (Sender::new(producer, Doorbell::parker().0), Receiver::new(consumer))
-    }
-
-    /// Reads without end, and batches behind them: both get on in every step.
-    #[test]
-    fn reads_and_batches_do_not_wait_for_each_other_to_end() {
-        let config = ExecutorConfig {
-            own: ReplicaId(0),
-            client_nodes: vec![(NodeId(4), 0..4)],
-            checkpoint_interval: 128,
-            designates: None,
-        };
-        let executor = Executor::new(config, Box::new(Null::new(8)));
-        let ((mut work, input), (feedback, _fed)) = (link(), link());
-        let (answers, mut answered) = link();
-        let (_ask, queries) = channel();
-        let (mut reads, input_of_reads) = link();
-        let links = ReadLinks { input: vec![input_of_reads], reached: Reached::default() };
-        let mut execute = Execute::new(executor, Clock::start(), input, feedback, answers, queries).reading(links);
-        let table = Arc::new(table(&[(0, 1, Vec::new())]));
-        (0..256).for_each(|_| reads.send(Arc::clone(&table)));
-        for sequence in 1..=64 {
-            let batch = Batch::new(table.as_ref().clone());
-            let sequence = SequenceNumber(sequence);
-            work.send(vec![Work::Execute(Execution { sequence, view: View(0), batch, stamps: Stamps::default() })]);
-        }
-        for step in 1..=4 {
-            assert!(execute.step(Time(0)));
-            assert_eq!(execute.executor.executed(), SequenceNumber(16 * step));
-            assert_eq!(execute.executor.counters().reads, 4 * step);
-        }
-        let of_reads = std::iter::from_fn(|| answered.receive()).flatten().filter(|answers| answers.reads).count();
-        assert_eq!(of_reads, 16);
-        assert!(execute.has_work(), "more reads wait");
-    }
-
-    /// One frame may ask for thousands of scans: no step answers all of them, and what is ordered comes in between.
-    #[test]
-    fn a_table_of_reads_is_answered_step_by_step_behind_what_is_ordered() {
-        for (reply_bytes, rows) in [(RESULT_BYTES_MAX / 4, 100), (8, REQUESTS_MAX)] {
-            let config = ExecutorConfig {
-                own: ReplicaId(0),
-                client_nodes: vec![(NodeId(4), 0..4)],
-                checkpoint_interval: 128,
-                designates: None,
-            };
-            let executor = Executor::new(config, Box::new(Null::new(reply_bytes)));
-            let ((mut work, input), (feedback, _fed)) = (link(), link());
-            let (answers, mut answered) = link();
-            let (_ask, queries) = channel();
-            let (mut reads, input_of_reads) = link();
-            let links = ReadLinks { input: vec![input_of_reads], reached: Reached::default() };
-            let mut execute = Execute::new(executor, Clock::start(), input, feedback, answers, queries).reading(links);
-            let scans: Vec<(u32, u64, Vec<u8>)> = (1..=rows as u64).map(|number| (0, number, Vec::new())).collect();
-            reads.send(Arc::new(table(&scans)));
-
-            let mut read = Vec::new();
-            let mut steps = 0;
-            while execute.has_work() {
-                assert!(execute.step(Time(0)), "{} of {rows} reads", read.len());
-                steps += 1;
-                let mut of_step: Vec<Answers> = std::iter::from_fn(|| answered.receive()).flatten().collect();
-                if steps == 2 {
-                    assert_eq!(execute.executor.executed(), SequenceNumber(1));
-                    assert!(!of_step.remove(0).reads, "what was ordered comes first");
-                }
-                assert!(of_step.iter().all(|answers| answers.reads));
-                let bytes: usize = of_step.iter().map(|answers| answers.replies.results.len()).sum();
-                assert!(bytes <= REPLIES_PER_STEP_BYTES + RESULT_BYTES_MAX, "{bytes} bytes in a step");
-                let before = read.len();
-                read.extend(of_step.into_iter().flat_map(|answers| answers.replies.timestamps));
-                assert!((1..=READS_PER_STEP_MAX).contains(&(read.len() - before)), "in step {steps}");
-                if steps == 1 {
-                    assert!(read.len() < rows);
-                    let batch = Batch::new(table(&[(1, 1, Vec::new())]));
-                    let (sequence, stamps) = (SequenceNumber(1), Stamps::default());
-                    work.send(vec![Work::Execute(Execution { sequence, view: View(0), batch, stamps })]);
-                }
-            }
-            assert_eq!(read, (1..=rows as u64).map(Timestamp).collect::<Vec<_>>(), "each once, in order");
-        }
-    }
-
-    /// One item of work that asks for a gigabyte of cached results, of an egress stage that is slow.
-    #[test]
-    fn replies_under_way_are_bounded_whatever_is_asked_for() {
-        const RECALLS: usize = 256;
-        let config = ExecutorConfig {
-            own: ReplicaId(0),
-            client_nodes: vec![(NodeId(4), 0..4)],
-            checkpoint_interval: 128,
-            designates: None,
-        };
-        let executor = Executor::new(config, Box::new(Null::new(RESULT_BYTES_MAX)));
-        let ((mut work, input), (feedback, _fed)) = (link(), link());
-        let (answers, mut answered) = link();
-        let answers = answers.bounded(REPLIES_UNDER_WAY_BYTES_MAX);
-        let (_ask, queries) = channel();
-        let mut execute = Execute::new(executor, Clock::start(), input, feedback, answers, queries);
-        let requests = table(&[0, 1, 2, 3].map(|client| (client, 1, Vec::new())));
-        let batch = Batch::new(requests.clone());
-        let execution = Execution { sequence: SequenceNumber(1), view: View(0), batch, stamps: Stamps::default() };
-        let recalls = (0..RECALLS).map(|_| Work::Recall(View(0), Arc::new(requests.clone())));
-        work.send([Work::Execute(execution)].into_iter().chain(recalls).collect());
-
-        let (mut tables, mut steps) = (0, 0);
-        while execute.has_work() || execute.is_stalled() {
-            execute.step(Time(0));
-            steps += 1;
-            if execute.is_stalled() || !execute.has_work() {
-                let under_way: Vec<Answers> = std::iter::from_fn(|| answered.receive()).flatten().collect();
-                let bytes: usize = under_way.iter().map(|answers| answers.replies.results.len()).sum();
-                assert!(bytes <= REPLIES_UNDER_WAY_BYTES_MAX + 2 * REPLIES_PER_STEP_BYTES, "{bytes} bytes");
-                tables += under_way.len();
-            }
-        }
-        assert_eq!((tables, steps >= RECALLS), (1 + RECALLS, true), "in {steps} steps");
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::auth::{Keyring, LinkClass};
-use crate::limits::{INTAKE_BYTES_MAX, QUANTUM, QUANTUM_SIGNED, READ_CHUNK_BYTES, REQUEST_COLUMNS_BYTES};
+use crate::limits::{GROUP_BYTES, INTAKE_BYTES_MAX, QUANTUM, QUANTUM_SIGNED, READ_CHUNK_BYTES, REQUEST_COLUMNS_BYTES};
 use crate::pipeline::blame::SUSPECT_FRACTION;
 use crate::types::{NodeId, ReplicaId, Time};
 use crate::wire::{Frame, FrameKind};
@@ -93,7 +93,10 @@ impl Intake {
         let replicas = keyring.quorums().n();
         let strategy = keyring.strategy(LinkClass::ClientToReplica);
         let columns = if strategy.is_for_receiver() { replicas } else { 1 };
-        let request_bytes = [columns, 1].map(|columns| REQUEST_COLUMNS_BYTES + columns * strategy.proof_bytes());
+        // Of groups the smallest: what is not known of a frame must not be to the advantage of whoever sends it.
+        let group_bytes = if keyring.proves_groups() { GROUP_BYTES } else { 0 };
+        let request_bytes =
+            [columns, 1].map(|columns| REQUEST_COLUMNS_BYTES + group_bytes + columns * strategy.proof_bytes());
         Self {
             replicas,
             quantum: quantum(keyring),

@@ -1,10 +1,9 @@
 //! The network: the one thread that owns a replica's sockets, both ways. Frames go up to the verify stages, sealed
-//! bytes come down from egress, by way of the [emulated](crate::emulation) links where there are any.
+//! bytes come down from egress, by way of the [emulated](crate::emulation) links where there are any. Which connection
+//! leads to whom `connections` knows.
 
-use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,67 +15,21 @@ use crate::pipeline::blame::Blame;
 use crate::pipeline::board::Board;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::credit::Credit;
-use crate::pipeline::egress::{Destination, Outgoing, connection_of};
+use crate::pipeline::egress::Outgoing;
 use crate::pipeline::ingress::{Admission, Arrival, Ingress};
 use crate::pipeline::intake::{Frames, Intake, Source};
 use crate::pipeline::link::{Receiver, Sender};
+use crate::pipeline::network::connections::{ClientNode, Connections};
 use crate::pipeline::network::emulated::Emulated;
 use crate::pipeline::stage::{Counts, STALL_RETRY, count};
-use crate::transport::{CONNECT_WITHIN, ConnectionId, Event, Transport};
+use crate::transport::{ConnectionId, Event, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
 
+mod connections;
 mod emulated;
 
+pub use connections::Routes;
 pub use emulated::{ChangeRequest, LinkChanges, link_changes};
-
-/// How many connections each client node has, told by the network to egress, so that replies take the connection that
-/// their client's load generator thread reads.
-#[derive(Clone, Debug)]
-pub struct Routes(Arc<[AtomicU32]>);
-
-impl Routes {
-    /// Routes for `nodes` nodes, no connections yet.
-    #[must_use]
-    pub fn new(nodes: usize) -> Self {
-        Self((0..nodes).map(|_| AtomicU32::new(0)).collect())
-    }
-
-    /// How many connections `node` has announced.
-    #[must_use]
-    pub fn connections(&self, node: NodeId) -> u32 {
-        self.0.get(usize::from(node.0)).map_or(0, |connections| connections.load(Ordering::Relaxed))
-    }
-
-    fn announce(&self, node: NodeId, connections: u32) {
-        if let Some(slot) = self.0.get(usize::from(node.0)) {
-            slot.store(connections, Ordering::Relaxed);
-        }
-    }
-}
-
-/// How soon a lost connection to a peer is made again, doubling up to the maximum.
-const RECONNECT_FIRST: Duration = Duration::from_millis(20);
-const RECONNECT_MAX: Duration = Duration::from_secs(1);
-
-/// The standing connection to another replica, and when to try for a new one.
-struct Peer {
-    address: SocketAddr,
-    /// Whether this replica is the one that connects: the higher id does.
-    we_connect: bool,
-    connection: Option<ConnectionId>,
-    /// A connection that is being made.
-    attempt: Option<ConnectionId>,
-    /// When it is given up, unless it stands by then: after that, ingress watches over its handshake.
-    connected_by: Option<Time>,
-    retry_at: Time,
-    backoff: Duration,
-}
-
-/// A client node's standing connections, by their index.
-struct ClientNode {
-    clients: std::ops::Range<u32>,
-    connections: Vec<Option<ConnectionId>>,
-}
 
 /// The links to one verify stage.
 #[derive(Debug)]
@@ -101,7 +54,7 @@ pub struct NetworkParts {
     pub lanes: Vec<Lanes>,
     /// Told by the verify stages.
     pub blame: Blame,
-    /// Given back by the verify stages.
+    /// Given back by the verify stages and, for reads, by the execute stage.
     pub credit: Credit,
     /// From egress.
     pub outgoing: Receiver<Vec<Outgoing>>,
@@ -118,8 +71,7 @@ pub struct Network {
     own: ReplicaId,
     transport: Box<dyn Transport>,
     ingress: Ingress,
-    peers: Vec<Peer>,
-    client_nodes: HashMap<NodeId, ClientNode>,
+    connections: Connections,
     intake: Intake,
     lanes: Vec<Lanes>,
     next_verify: usize,
@@ -128,7 +80,6 @@ pub struct Network {
     /// Nodes that nothing is read from, because too much of theirs waits.
     paused: Vec<NodeId>,
     outgoing: Receiver<Vec<Outgoing>>,
-    routes: Routes,
     nodes: usize,
     emulated: Option<Emulated>,
     changes: crossbeam::channel::Receiver<ChangeRequest>,
@@ -148,37 +99,21 @@ impl Network {
         transport.listen(parts.listener)?;
         let emulated = parts.emulation.map(|links| Emulated::new(links, transport.waker())).transpose()?;
         let own = ReplicaId(parts.keyring.own().0);
-        let peers = parts.addresses.iter().enumerate().map(|(id, address)| Peer {
-            address: *address,
-            we_connect: id < usize::from(own.0),
-            connection: None,
-            attempt: None,
-            connected_by: None,
-            retry_at: Time(0),
-            backoff: RECONNECT_FIRST,
-        });
-        let client_nodes = parts
-            .client_nodes
-            .into_iter()
-            .map(|(node, clients)| (node, ClientNode { clients, connections: Vec::new() }))
-            .collect();
         Ok(Self {
             own,
             transport,
+            connections: Connections::new(own, &parts.addresses, parts.client_nodes, parts.routes),
             nodes: parts.keyring.nodes(),
             emulated,
             changes: parts.changes,
             intake: Intake::new(&parts.keyring),
             ingress: Ingress::new(parts.keyring),
-            peers: peers.collect(),
-            client_nodes,
             lanes: parts.lanes,
             next_verify: 0,
             blame: parts.blame,
             credit: parts.credit,
             paused: Vec::new(),
             outgoing: parts.outgoing,
-            routes: parts.routes,
             events: Vec::new(),
             closing: Vec::new(),
             dropped: Counts::new(),
@@ -191,7 +126,7 @@ impl Network {
     /// # Errors
     /// If the transport fails as a whole.
     pub fn step(&mut self, wait: Duration, clock: &Clock) -> std::io::Result<u64> {
-        self.connect_where_due(clock.now());
+        self.connections.connect_where_due(clock.now(), &mut *self.transport);
         // Whoever gets something now may be a stage of this thread.
         let wait = if self.hand_on() { Duration::ZERO } else { wait };
         let wait = if self.is_stalled() { wait.min(STALL_RETRY) } else { wait };
@@ -221,8 +156,7 @@ impl Network {
     }
 
     fn expire(&mut self, now: Time) {
-        let is_late = |peer: &Peer| peer.connected_by.is_some_and(|by| by <= now);
-        let mut late: Vec<_> = self.peers.iter().filter(|peer| is_late(peer)).filter_map(|peer| peer.attempt).collect();
+        let mut late = self.connections.late(now);
         late.iter().for_each(|_| count(&mut self.dropped, "connect_timeout"));
         late.extend(self.ingress.expire(now));
         // What is not read can not make progress.
@@ -230,7 +164,7 @@ impl Network {
         for connection in late {
             self.transport.close(connection);
             // It may be an attempt of this replica's own, which nobody else gives up.
-            self.forget(now, connection);
+            self.connections.forget(now, connection);
         }
     }
 
@@ -239,23 +173,21 @@ impl Network {
             Event::Accepted { connection, .. } => {
                 if let Some(closed) = self.ingress.on_accepted(now, connection) {
                     self.transport.close(closed);
-                    self.forget(now, closed);
+                    self.connections.forget(now, closed);
                 }
             }
             Event::Connected { connection } => {
-                let Some(peer) = self.peers.iter().position(|peer| peer.attempt == Some(connection)) else {
+                let Some(peer) = self.connections.on_connected(connection) else {
                     self.transport.close(connection);
                     return;
                 };
-                self.peers[peer].connected_by = None;
-                #[allow(clippy::cast_possible_truncation, reason = "n <= REPLICAS_MAX")]
-                let hello = self.ingress.on_connected(now, connection, NodeId(peer as u16), (0, 1));
+                let hello = self.ingress.on_connected(now, connection, peer, (0, 1));
                 self.transport.send(connection, hello);
             }
             Event::Received { connection, bytes } => self.on_bytes(now, connection, bytes),
             Event::Closed { connection, .. } => {
                 self.ingress.on_closed(connection);
-                self.forget(now, connection);
+                self.connections.forget(now, connection);
             }
         }
     }
@@ -285,7 +217,7 @@ impl Network {
         if admission == Admission::Close {
             // What was queued, a refusal that says why, still leaves. What comes meanwhile is nobody's any more.
             self.closing.push(connection);
-            self.forget(now, connection);
+            self.connections.forget(now, connection);
         }
     }
 
@@ -321,76 +253,19 @@ impl Network {
 
     /// Stops reading from a node, or starts again.
     fn set_reading(&mut self, node: NodeId, reading: bool) {
-        let peer = self.peers.get(usize::from(node.0)).and_then(|peer| peer.connection);
-        let client = self.client_nodes.get(&node).into_iter().flat_map(|node| &node.connections);
-        for connection in client.flatten().copied().chain(peer) {
+        for connection in self.connections.of(node) {
             self.transport.set_reading(connection, reading);
         }
     }
 
     fn establish(&mut self, connection: ConnectionId, node: NodeId, index: u32, connections: u32) {
-        let mut replaced = Vec::new();
-        if let Some(peer) = self.peers.get_mut(usize::from(node.0)) {
-            if peer.attempt == Some(connection) {
-                peer.attempt = None;
-            }
-            peer.backoff = RECONNECT_FIRST;
-            replaced.extend(peer.connection.replace(connection));
-        } else if let Some(client) = self.client_nodes.get_mut(&node) {
-            if client.connections.len() != connections as usize {
-                // The node was started anew with another number of connections: none of the old ones carries replies
-                // any more.
-                replaced.extend(client.connections.drain(..).flatten());
-                client.connections.resize(connections as usize, None);
-                self.routes.announce(node, connections);
-            }
-            replaced.extend(client.connections[index as usize].replace(connection));
-        } else {
-            replaced.push(connection);
-        }
+        let replaced = self.connections.establish(connection, node, index, connections);
         if self.paused.contains(&node) {
             self.transport.set_reading(connection, false);
         }
         for replaced in replaced {
             self.ingress.on_closed(replaced);
             self.transport.close(replaced);
-        }
-    }
-
-    fn forget(&mut self, now: Time, connection: ConnectionId) {
-        for peer in &mut self.peers {
-            if peer.connection == Some(connection) {
-                peer.connection = None;
-                // Not at once: a peer that lets this replica in and hangs up, again and again, would keep both busy.
-                peer.retry_at = now.after_duration(RECONNECT_FIRST);
-            }
-            if peer.attempt == Some(connection) {
-                peer.attempt = None;
-                peer.connected_by = None;
-                peer.retry_at = now.after_duration(peer.backoff);
-                peer.backoff = (peer.backoff * 2).min(RECONNECT_MAX);
-            }
-        }
-        for client in self.client_nodes.values_mut() {
-            for slot in &mut client.connections {
-                if *slot == Some(connection) {
-                    *slot = None;
-                }
-            }
-        }
-    }
-
-    fn connect_where_due(&mut self, now: Time) {
-        for peer in &mut self.peers {
-            if peer.we_connect && peer.connection.is_none() && peer.attempt.is_none() && peer.retry_at <= now {
-                match self.transport.connect(peer.address) {
-                    Ok(connection) => {
-                        peer.attempt = Some(connection);
-                        peer.connected_by = Some(now.after_duration(CONNECT_WITHIN));
-                    }
-                    Err(_) => peer.retry_at = now.after_duration(RECONNECT_MAX),
-                }
-            }
         }
     }
 
@@ -417,20 +292,7 @@ impl Network {
     /// status exchange and the clients' retransmissions repair that, while waiting would let one slow reader stop
     /// everybody.
     fn queue(&mut self, Outgoing { to, bytes }: Outgoing) {
-        let (connection, node) = match to {
-            Destination::Replica(replica) => {
-                (self.peers.get(usize::from(replica.0)).and_then(|peer| peer.connection), None)
-            }
-            Destination::Client(node, client) => {
-                let node = self.client_nodes.get(&node);
-                let connection = node.and_then(|node| {
-                    let connections = u32::try_from(node.connections.len()).unwrap_or(0);
-                    let index = connection_of(client, &node.clients, connections);
-                    node.connections.get(index as usize).copied().flatten()
-                });
-                (connection, node)
-            }
-        };
+        let (connection, node) = self.connections.to(to);
         match connection {
             None => count(&mut self.dropped, "dropped_not_connected"),
             Some(connection) if self.is_full(connection, node) => count(&mut self.dropped, "dropped_queue_full"),
@@ -474,15 +336,8 @@ impl Network {
     /// When a connection must be tried again or an attempt, a handshake given up, or a frame leaves an emulated link.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        let retry = self
-            .peers
-            .iter()
-            .filter(|peer| peer.we_connect && peer.connection.is_none() && peer.attempt.is_none())
-            .map(|peer| peer.retry_at)
-            .min();
-        let connected_by = self.peers.iter().filter_map(|peer| peer.connected_by).min();
         let due = self.emulated.as_ref().and_then(Emulated::next_due);
-        [retry, connected_by, self.ingress.deadline(), due].into_iter().flatten().min()
+        [self.connections.next_due(), self.ingress.deadline(), due].into_iter().flatten().min()
     }
 
     /// Posts counters.
@@ -492,21 +347,12 @@ impl Network {
         board.report.bytes_sent = counters.bytes_sent;
         board.report.bytes_received = counters.bytes_received;
         board.report.socket_calls = counters.reads + counters.writes;
-        board.report.connected = self.connected();
+        board.report.connected = self.connections.standing();
         board.post_ignored("ingress", self.ingress.refused());
         board.post_ignored("network", &self.dropped);
         if let Some(emulated) = &self.emulated {
             board.post_ignored("emulation", &emulated.dropped());
         }
-    }
-
-    fn connected(&self) -> Vec<NodeId> {
-        let replicas =
-            (0u16..).zip(&self.peers).filter(|(_, peer)| peer.connection.is_some()).map(|(id, _)| NodeId(id));
-        let clients = self.client_nodes.iter().filter(|(_, node)| node.connections.iter().any(Option::is_some));
-        let mut connected: Vec<NodeId> = replicas.chain(clients.map(|(node, _)| *node)).collect();
-        connected.sort_unstable();
-        connected
     }
 }
 

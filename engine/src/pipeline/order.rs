@@ -21,8 +21,12 @@ use crate::types::{Digest, ReplicaId, SequenceNumber, Time, View};
 /// What the execute stage is asked to do.
 #[derive(Debug)]
 pub enum Work {
-    /// Execute a committed batch.
+    /// Execute a batch.
     Execute(Execution),
+    /// The batch at this sequence number, which was executed tentatively, has been committed then.
+    Confirm(SequenceNumber, Time),
+    /// Undo the batches above this sequence number.
+    RollBack(SequenceNumber),
     /// Answer these from the reply cache, hand back those that were not executed.
     Recall(View, Arc<RequestTable>),
     /// Keep a snapshot of the state at this coming checkpoint.
@@ -38,7 +42,7 @@ pub enum Work {
 /// What the execute stage tells.
 #[derive(Debug)]
 pub enum Feedback {
-    /// This sequence number has been executed.
+    /// This sequence number has been executed, for good.
     Executed(SequenceNumber),
     /// The state after this sequence number has this digest.
     Checkpoint(SequenceNumber, Digest),
@@ -136,6 +140,8 @@ impl Order {
                     self.outbound.push(Outbound::All(message));
                 }
                 Output::Execute(execution) => self.work.push(Work::Execute(execution)),
+                Output::Confirm(sequence, committed) => self.work.push(Work::Confirm(sequence, committed)),
+                Output::RollBack(to) => self.work.push(Work::RollBack(to)),
                 Output::Recall(table) => self.work.push(Work::Recall(self.protocol.position().view, table)),
                 Output::SetTimer(timer, at) => {
                     self.timers.insert(timer, at);
@@ -157,8 +163,6 @@ impl Order {
                     self.work.push(Work::Install(sequence, digest, chunks));
                 }
                 Output::Persist(record) => self.records.push(record),
-                // Speculative protocols ask for this; those that exist so far never do.
-                Output::RollBack(to) => unreachable!("no protocol here rolls back (to {to})"),
                 Output::Ignored(reason) => count(&mut self.ignored, reason.name()),
             }
         }

@@ -88,6 +88,8 @@ impl Meter {
             core,
             thread: thread.to_owned(),
             busy_percent: 100.0 * self.busy_ns as f64 / elapsed_ns.max(1) as f64,
+            busy_ns: self.busy_ns,
+            at_ns: elapsed_ns,
             queue_p99: self.queue.value_at_quantile(0.99),
         }
     }

@@ -13,7 +13,7 @@ use crate::auth::{Check, Keyring, LinkClass, Part, Verifier};
 use crate::pipeline::blame::Blame;
 use crate::pipeline::board::{Board, Reached};
 use crate::pipeline::clock::Clock;
-use crate::pipeline::credit::Credit;
+use crate::pipeline::credit::{Credit, Loan};
 use crate::pipeline::intake::{self, Frames, Source};
 use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::stage::{Counts, Stage, count, count_many};
@@ -21,7 +21,7 @@ use crate::pipeline::verify::clients::{Clients, Origin, Pending};
 use crate::pipeline::verify::origins::Origins;
 use crate::protocol::message::{PrePrepare, Signature, Verdict};
 use crate::protocol::{Authentic, Ignored, Input, Message};
-use crate::requests::{Proofs, RequestTable};
+use crate::requests::RequestTable;
 use crate::sampling::{Notes, RequestNote, Sampling};
 use crate::types::{ClientId, NodeId, ReplicaId, SequenceNumber, Time, View};
 use crate::wire::{Decoded, Decoder, Frame, FrameKind};
@@ -36,6 +36,15 @@ pub struct Verified {
     pub received: Time,
     /// The inputs.
     pub inputs: Vec<Input>,
+}
+
+/// Read-only requests that have proven themselves, on their way past the order stage.
+#[derive(Debug)]
+pub struct VerifiedReads {
+    /// The requests.
+    pub table: Arc<RequestTable>,
+    /// Comes back to their node when they are answered.
+    pub loan: Loan,
 }
 
 /// Most items of what peers say that one step takes, so that proofs of many frames are checked side by side and clients
@@ -53,7 +62,7 @@ pub struct VerifyLinks {
     /// To the order stage.
     pub output: Sender<Verified>,
     /// To the execute stage: read-only requests, which are not ordered. None where the cluster orders all.
-    pub reads: Option<Sender<Arc<RequestTable>>>,
+    pub reads: Option<Sender<VerifiedReads>>,
     /// Told to the network and the other verify stages.
     pub blame: Blame,
     /// Given back to the network.
@@ -75,8 +84,8 @@ pub struct Verify {
     quantum: u32,
     clients: Clients,
     origins: Origins,
-    /// Read-only requests that the execute stage has no room for yet, each with its node and the credit to give back.
-    waiting_reads: VecDeque<(Arc<RequestTable>, NodeId, u32)>,
+    /// Read-only requests that the execute stage has no room for yet.
+    waiting_reads: VecDeque<VerifiedReads>,
     good: Vec<bool>,
     good_requests: Vec<bool>,
     refused: Counts,
@@ -188,13 +197,13 @@ impl Verify {
     }
 
     /// Read-only requests that prove themselves go past the order stage. Their node gets its credit back when the execute
-    /// stage has taken them, so that what waits for it is bounded, and nobody else waits.
+    /// stage has answered them, so that what waits for it is bounded, and nobody else waits.
     fn hand_on_reads(&mut self, done: Pending) {
         let Pending { source, table, mut good, credit, .. } = done;
+        let loan = self.links.credit.lend(source.node(), credit);
         let proven = keep_good(table, &mut good, &self.validator, &mut self.refused);
-        match proven.and_then(|table| self.keep_reads(table)) {
-            Some(table) => self.waiting_reads.push_back((table, source.node(), credit)),
-            None => self.links.credit.give_back(source.node(), credit),
+        if let Some(table) = proven.and_then(|table| self.keep_reads(table)) {
+            self.waiting_reads.push_back(VerifiedReads { table, loan });
         }
     }
 
@@ -214,10 +223,9 @@ impl Verify {
         let Some(link) = &mut self.links.reads else { return false };
         let mut any = false;
         while link.has_room()
-            && let Some((table, node, credit)) = self.waiting_reads.pop_front()
+            && let Some(reads) = self.waiting_reads.pop_front()
         {
-            link.send(table);
-            self.links.credit.give_back(node, credit);
+            link.send(reads);
             any = true;
         }
         any
@@ -348,7 +356,7 @@ impl Verify {
     fn input_of(&mut self, done: Pending) -> Option<Input> {
         let Pending { source, table, mut good, signature, .. } = done;
         let mut requests = Verdict::GOOD;
-        if matches!((source, &table.proofs), (Source::Forwards(_), Proofs::Tags { .. })) {
+        if matches!(source, Source::Forwards(_)) && table.proofs.columns() > 0 {
             requests.unproven = unproven(&table, &good);
             good.fill(true);
         }

@@ -30,7 +30,7 @@ pub enum Input {
     Message(Authentic),
     /// A timer set by [`Output::SetTimer`] has expired.
     Timer(Timer),
-    /// The batch at this sequence number has been executed.
+    /// The batch at this sequence number has been executed and is committed.
     Executed(SequenceNumber),
     /// After executing this sequence number (a multiple of the checkpoint interval) the state has this digest.
     CheckpointTaken(SequenceNumber, Digest),
@@ -55,9 +55,13 @@ pub enum Output {
     Send(ReplicaId, Arc<Message>),
     /// Send to all other replicas.
     Broadcast(Arc<Message>),
-    /// Execute this batch: it is committed, and every lower sequence number has been handed out before.
+    /// Execute this batch: it is committed, and every lower sequence number has been handed out before. If it is marked
+    /// as tentative it is only prepared, and may be rolled back.
     Execute(Execution),
-    /// Undo executions above this sequence number (speculative protocols; PBFT's normal case never asks).
+    /// The batch at this sequence number, which was handed out as a tentative one, is committed: this is when. They
+    /// come in order, and a checkpoint that is due there is taken now.
+    Confirm(SequenceNumber, Time),
+    /// Undo all executions above this sequence number: they were tentative. Never below what is confirmed.
     RollBack(SequenceNumber),
     /// These requests came again: answer the executed ones from the reply cache and hand back the others as
     /// [`Input::NotExecuted`].
@@ -123,13 +127,16 @@ pub enum Record {
     Stable(message::Checkpoint),
 }
 
-/// A committed batch on its way to the executor.
+/// A batch on its way to the executor, committed or prepared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
     /// Its place in the order.
     pub sequence: SequenceNumber,
-    /// The view in which it committed (replies carry it, so that clients learn the primary).
+    /// The view in which it committed (replies carry it, so that clients learn the primary), or in which it is
+    /// prepared.
     pub view: View,
+    /// Whether it is only prepared: it is undone if a view change decides otherwise.
+    pub tentative: bool,
     /// What to execute.
     pub batch: Arc<Batch>,
     /// When it reached each phase at this replica.
@@ -294,4 +301,6 @@ pub struct Reply<'a> {
     pub result: &'a [u8],
     /// Whether it is the digest.
     pub is_digest: bool,
+    /// Whether the batch was only prepared when it was executed.
+    pub tentative: bool,
 }

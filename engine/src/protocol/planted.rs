@@ -39,6 +39,10 @@ named_enum! {
         ReadQuorumWeak = "read-quorum-weak",
         /// Where there are read-only requests, an operation is complete with f + 1 equal replies.
         WriteQuorumWeak = "write-quorum-weak",
+        /// An operation is complete with f + 1 tentative replies.
+        TentativeQuorumWeak = "tentative-quorum-weak",
+        /// What was executed tentatively is not undone in the application.
+        RollBackForgotten = "roll-back-forgotten",
         /// The view timer is never started, so a faulty primary stays.
         TimerForgotten = "timer-forgotten",
     }

@@ -15,7 +15,7 @@ use crate::limits::{
     VIEW_TIMEOUT_MS_MIN, WINDOW_MAX,
 };
 use crate::quorum::Quorums;
-use crate::settings::options::{Authentication, Dissemination, Reads, Replies};
+use crate::settings::options::{Authentication, Dissemination, ExecutionChoice, Granularity, Reads, Replies};
 use crate::types::{ClientId, NodeId};
 
 /// What is wrong with a cluster file.
@@ -101,9 +101,15 @@ pub struct ClusterSettings {
     pub protocol: String,
     /// Who proves what to whom.
     pub authentication: Authentication,
+    /// What one authenticator of a client node covers.
+    #[serde(default = "by_request")]
+    pub auth_granularity: Granularity,
     /// How requests get to the replicas.
     #[serde(default = "inline")]
     pub dissemination: Dissemination,
+    /// Whether batches are executed once they are committed, or as soon as they are prepared.
+    #[serde(default = "committed")]
+    pub execution: ExecutionChoice,
     /// Who sends results, and who their digests.
     pub replies: Replies,
     /// Whether operations that change nothing are ordered.
@@ -125,9 +131,19 @@ pub struct ClusterSettings {
     pub value_bytes: u64,
 }
 
+/// What a cluster file means that does not say what an authenticator covers.
+const fn by_request() -> Granularity {
+    Granularity::Request
+}
+
 /// What a cluster file means that does not say how requests get to the replicas.
 const fn inline() -> Dissemination {
     Dissemination::Inline
+}
+
+/// What a cluster file means that does not say when batches are executed.
+const fn committed() -> ExecutionChoice {
+    ExecutionChoice::Committed
 }
 
 impl Default for ClusterSettings {
@@ -135,7 +151,9 @@ impl Default for ClusterSettings {
         Self {
             protocol: "pbft".into(),
             authentication: Authentication::all(Strategy::MAC),
+            auth_granularity: Granularity::Request,
             dissemination: Dissemination::Inline,
+            execution: ExecutionChoice::Committed,
             replies: Replies::Full,
             reads: Reads::Ordered,
             window: 256,
@@ -354,6 +372,11 @@ impl ClusterFile {
     pub fn agreement(&self) -> Vec<(String, String)> {
         let s = &self.settings;
         let quorums = self.quorums();
+        // What proves single requests is named as ever, so that clusters which do so keep their fingerprints.
+        let authentication = match s.auth_granularity {
+            Granularity::Request => s.authentication.to_string(),
+            Granularity::Frame => format!("{}, granularity {}", s.authentication, s.auth_granularity),
+        };
         let mut nodes = String::new();
         for node in &self.nodes {
             let _ = write!(nodes, "{} {:?} {} {} {};", node.id, node.role, node.public_key, node.group, node.clients);
@@ -362,8 +385,9 @@ impl ClusterFile {
             ("protocol".into(), s.protocol.clone()),
             ("n".into(), quorums.n().to_string()),
             ("f".into(), quorums.f().to_string()),
-            ("authentication".into(), s.authentication.to_string()),
+            ("authentication".into(), authentication),
             ("dissemination".into(), s.dissemination.to_string()),
+            ("execution".into(), s.execution.to_string()),
             ("replies".into(), s.replies.to_string()),
             ("reads".into(), s.reads.to_string()),
             ("window".into(), s.window.to_string()),

@@ -7,6 +7,6 @@ pub mod options;
 pub use crate::auth::Strategy;
 pub use cluster::{ClusterFile, ClusterSettings, Node, Role, SettingsError};
 pub use options::{
-    Authentication, Batching, Dissemination, Durability, OnCorruptLog, OptionError, Placement, Reads, Replies,
-    TransportChoice, WaitChoice,
+    Authentication, Batching, Dissemination, Durability, ExecutionChoice, Granularity, OnCorruptLog, OptionError,
+    Placement, Reads, Replies, TransportChoice, WaitChoice,
 };

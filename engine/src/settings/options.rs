@@ -77,6 +77,16 @@ named_option! {
 }
 
 named_option! {
+    /// What one authenticator of a client node covers.
+    Granularity, "auth-granularity" {
+        /// One request.
+        Request = "request",
+        /// A group of up to 64 requests that follow each other in a frame.
+        Frame = "frame",
+    }
+}
+
+named_option! {
     /// Which backend moves the bytes.
     TransportChoice, "transport" {
         /// `tokio-uring` if a probe shows that it works, else `epoll`.
@@ -119,6 +129,17 @@ named_option! {
         Full = "full",
         /// One replica of each operation sends the result, the others its digest.
         Digest = "digest",
+    }
+}
+
+named_option! {
+    /// When replicas execute a batch (Castro & Liskov, OSDI'99, section 5.1; TOCS'02, section 5.1.2).
+    ExecutionChoice, "execution" {
+        /// Once it is committed.
+        Committed = "committed",
+        /// Once it is prepared: a message delay earlier, by clients that wait for Q replies, and undone if a view
+        /// change decides otherwise.
+        Tentative = "tentative",
     }
 }
 

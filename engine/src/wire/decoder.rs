@@ -21,6 +21,8 @@ pub struct Decoder {
     cluster: [u8; 8],
     replicas: usize,
     requests: Strategy,
+    /// Whether requests are proven in groups.
+    groups: bool,
     message_proof_bytes: usize,
     reply_proof_bytes: usize,
     digester: Digester,
@@ -34,6 +36,7 @@ impl Decoder {
             cluster: keyring.cluster(),
             replicas: keyring.quorums().n(),
             requests: keyring.strategy(LinkClass::ClientToReplica),
+            groups: keyring.proves_groups(),
             message_proof_bytes: keyring.strategy(LinkClass::ReplicaToReplica).proof_bytes(),
             reply_proof_bytes: keyring.strategy(LinkClass::ReplicaToClient).proof_bytes(),
             digester: Digester::default(),
@@ -48,6 +51,12 @@ impl Decoder {
     pub fn requests(&mut self, body: Bytes) -> Result<RequestTable, DecodeError> {
         let table = decode_requests(body, Some(self.requests), &mut self.digester)?;
         self.check_for_everybody(&table)?;
+        // Whoever has made a group has all of it.
+        if let Proofs::Groups(groups) = &table.proofs
+            && !groups.holes().is_empty()
+        {
+            return Err(DecodeError::PartialGroup);
+        }
         Ok(table)
     }
 
@@ -111,8 +120,12 @@ impl Decoder {
     fn check_proofs(&self, table: &RequestTable, columns: usize, may_lack: bool) -> Result<(), DecodeError> {
         let allowed = match &table.proofs {
             Proofs::None => may_lack || table.is_empty(),
-            Proofs::Tags { columns: actual, .. } => usize::from(*actual) == columns,
-            Proofs::Signatures(_) => true,
+            Proofs::Tags { columns: actual, .. } => usize::from(*actual) == columns && !self.groups,
+            Proofs::Signatures(_) => !self.groups,
+            Proofs::Groups(groups) => {
+                let actual = usize::from(groups.columns());
+                self.groups && (actual == columns || actual == 0)
+            }
         };
         if allowed { Ok(()) } else { Err(DecodeError::WrongProofs) }
     }
@@ -120,11 +133,58 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::auth::Sealer;
     use crate::auth::strategies::Reach;
     use crate::auth::testing::{cluster, keyring, table};
     use crate::settings::Authentication;
     use crate::wire::requests::{ProofColumns, encode_table};
+
+    /// Where groups are proven nothing else is taken, and elsewhere no group is. Only who has made a group has all of it.
+    #[test]
+    fn groups_are_taken_where_the_cluster_uses_them() {
+        for (strategy, columns) in [("mac", 4), ("ed25519", 0)] {
+            let client = keyring(&cluster(&format!("{strategy}/frame"), 4, &[9]), 4);
+            let replica = |authentication: &str| Decoder::new(&keyring(&cluster(authentication, 4, &[9]), 0));
+            let (mut in_groups, mut single) = (replica(&format!("{strategy}/frame")), replica(strategy));
+            let mut table = table(&[(1, 2, vec![3]), (4, 5, vec![]), (6, 7, vec![])]);
+            let body = |table: &RequestTable, columns| {
+                let mut body = Vec::new();
+                encode_table(&mut body, table, columns);
+                Bytes::from(body)
+            };
+            let trailer = vec![0; single.message_proof_bytes];
+            let forward = |body: &Bytes| Bytes::from([body, &trailer[..]].concat());
+            let pre_prepare = |body: &Bytes| Bytes::from([&[0; 16], &body[..], &trailer].concat());
+            let message = |decoder: &mut Decoder, kind, body| decoder.message(kind, ReplicaId(1), body).map(|_| ());
+            table.proofs = Sealer::new(Arc::clone(&client)).seal_requests(&table);
+            for (part, own) in [(table.clone(), Ok(())), (table.select(&[0, 2]), Err(DecodeError::PartialGroup))] {
+                let all = body(&part, ProofColumns::All);
+                assert_eq!(in_groups.requests(all.clone()).map(|_| ()), own);
+                assert_eq!(message(&mut in_groups, FrameKind::Forward, forward(&all)), Ok(()));
+                assert_eq!(single.requests(all.clone()).map(|_| ()), Err(DecodeError::WrongProofs));
+                assert_eq!(message(&mut single, FrameKind::Forward, forward(&all)), Err(DecodeError::WrongProofs));
+                let one = body(&part, ProofColumns::Of(ReplicaId(0)));
+                assert_eq!(message(&mut in_groups, FrameKind::PrePrepare, pre_prepare(&one)), Ok(()));
+                assert_eq!(
+                    message(&mut single, FrameKind::PrePrepare, pre_prepare(&one)),
+                    Err(DecodeError::WrongProofs)
+                );
+                let expected = if columns == 0 { Ok(()) } else { Err(DecodeError::WrongProofs) };
+                assert_eq!(message(&mut in_groups, FrameKind::PrePrepare, pre_prepare(&all)), expected);
+                assert_eq!(message(&mut in_groups, FrameKind::Forward, forward(&one)), expected);
+            }
+            table.proofs = Sealer::new(keyring(&cluster(strategy, 4, &[9]), 4)).seal_requests(&table);
+            let all = body(&table, ProofColumns::All);
+            assert_eq!(in_groups.requests(all.clone()).map(|_| ()), Err(DecodeError::WrongProofs));
+            assert_eq!(message(&mut in_groups, FrameKind::Forward, forward(&all)), Err(DecodeError::WrongProofs));
+            assert_eq!(message(&mut single, FrameKind::Forward, forward(&all)), Ok(()));
+            let unproven = pre_prepare(&body(&table, ProofColumns::None));
+            assert_eq!(message(&mut in_groups, FrameKind::PrePrepare, unproven), Ok(()));
+        }
+    }
 
     #[test]
     fn requests_carry_the_proofs_that_the_cluster_uses() {

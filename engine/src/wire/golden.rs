@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::frame::{FrameKind, FrameReader, WIRE_VERSION};
 use super::{
-    Decoder, Handshake, encode_message, encode_read_replies, encode_reads, encode_replies, encode_requests, handshake,
+    Decoder, Handshake, encode_message, encode_read_replies, encode_reads, encode_replies, encode_requests,
+    encode_tentative_replies, handshake,
 };
 use crate::auth::Sealer;
 use crate::auth::testing::{cluster, keyring, table};
@@ -66,6 +67,8 @@ fn frames() -> BTreeMap<String, Bytes> {
         };
         let sealed = encode_replies(&replies, View(5), NodeId(4), &sealer).remove(0);
         frames.insert(format!("replies-{strategy}"), sealed);
+        let sealed = encode_tentative_replies(&replies, View(5), NodeId(4), &sealer).remove(0);
+        frames.insert(format!("tentative-replies-{strategy}"), sealed);
         frames.insert(format!("reads-{strategy}"), encode_reads(&reads(strategy), NodeId(4)));
         let results = [b"ok", &result_digest(b"a long result").0[..]].concat().into();
         let replies = ReplyTable { result_ends: vec![2, 34], results, digested: vec![false, true], ..replies };
@@ -74,6 +77,22 @@ fn frames() -> BTreeMap<String, Bytes> {
         for (name, message) in messages(requests(strategy)) {
             frames.insert(format!("{name}-{strategy}"), encode_message(&message, ReplicaId(2), &sealer));
         }
+    }
+    frames.extend(frames_of_groups());
+    frames
+}
+
+/// The same two requests as one group, and a pre-prepare with the second of them alone.
+fn frames_of_groups() -> Vec<(String, Bytes)> {
+    let mut frames = Vec::new();
+    for strategy in ["mac", "ed25519"] {
+        let authentication = format!("{strategy}/frame");
+        let both = requests(&authentication);
+        frames.push((format!("requests-group-{strategy}"), encode_requests(&both, NodeId(4))));
+        let sealer = Sealer::new(keyring(&cluster(&authentication, 4, &[9]), 1));
+        let batch = Batch::new(both.select(&[1]));
+        let message = Message::PrePrepare(PrePrepare { view: View(5), sequence: SequenceNumber(77), batch });
+        frames.push((format!("pre-prepare-group-{strategy}"), encode_message(&message, ReplicaId(2), &sealer)));
     }
     frames
 }
@@ -163,7 +182,9 @@ fn golden_bytes_decode() {
         reader.push(frame);
         let frame = reader.next_frame().unwrap().unwrap();
         let strategy = name.rsplit('-').next().unwrap_or_default();
-        let mut decoder = Decoder::new(&keyring(&cluster(strategy_or_mac(strategy), 4, &[9]), 2));
+        let granularity = if name.contains("-group-") { "/frame" } else { "" };
+        let strategy = &format!("{}{granularity}", strategy_or_mac(strategy));
+        let mut decoder = Decoder::new(&keyring(&cluster(strategy, 4, &[9]), 2));
         let sender = ReplicaId(frame.sender.0);
         match frame.kind {
             FrameKind::Hello | FrameKind::Welcome | FrameKind::Proof | FrameKind::Refusal => {}
@@ -173,7 +194,10 @@ fn golden_bytes_decode() {
                 let replies = decoder.read_replies(sender, frame.body).unwrap().replies;
                 assert_eq!((replies.len(), replies.is_digest(0), replies.is_digest(1)), (2, false, true));
             }
-            FrameKind::Replies => assert_eq!(decoder.replies(sender, frame.body).unwrap().replies.len(), 2),
+            FrameKind::Replies => {
+                let decoded = decoder.replies(sender, frame.body).unwrap();
+                assert_eq!((decoded.replies.len(), decoded.tentative), (2, name.starts_with("tentative")));
+            }
             kind => drop(decoder.message(kind, sender, frame.body).unwrap()),
         }
     }
@@ -188,11 +212,14 @@ fn the_layout_document_shows_the_golden_bytes_and_names_every_kind() {
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/wire.md")).unwrap();
     for name in [
         "requests-mac",
+        "requests-group-mac",
+        "pre-prepare-group-mac",
         "pre-prepare-mac",
         "digest-pre-prepare-mac",
         "prepare-mac",
         "status-none",
         "replies-mac",
+        "tentative-replies-none",
         "reads-mac",
         "read-replies-mac",
         "refusal",

@@ -34,7 +34,7 @@ use crate::limits::{REQUESTS_MAX, STATE_CHUNK_BYTES_MAX, STATUS_SLOTS_MAX};
 use crate::protocol::message::{
     Body, Checkpoint, DigestPrePrepare, FetchState, Message, PrePrepare, SlotStatus, StateChunk, Status, Vote,
 };
-use crate::requests::{Batch, Manifest, Proofs, RequestTable};
+use crate::requests::{Batch, Manifest, RequestTable};
 use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
 /// Bytes of a slot of a status message.
@@ -262,7 +262,7 @@ impl<'a> Outgoing<'a> {
         let block = block(message, sealer.keyring().cluster(), ReplicaId(own.0), || blake3::hash(&body).into());
         // Every replica's column has the same length.
         let proofs_bytes =
-            proven.map_or(0, |(table, proofs)| requests::selected(table, proofs.columns(ReplicaId(0))).2.len());
+            proven.map_or(0, |(table, proofs)| requests::selected(table, proofs.columns(ReplicaId(0))).bytes.len());
         let tail_bytes = proofs_bytes + sealer.proof_bytes(LinkClass::ReplicaToReplica);
         Self { sealer, block, proven, frame: SharedFrame::new(kind, own, body, tail_bytes), shared: None }
     }
@@ -278,7 +278,7 @@ impl<'a> Outgoing<'a> {
         }
         let frame = self.frame.with_tail(|out| {
             if let Some((table, proofs)) = self.proven {
-                out.extend_from_slice(requests::selected(table, proofs.columns(to)).2);
+                out.extend_from_slice(requests::selected(table, proofs.columns(to)).bytes);
             }
             self.sealer.seal(LinkClass::ReplicaToReplica, NodeId::of(to), &self.block, out);
         });
@@ -291,9 +291,8 @@ impl<'a> Outgoing<'a> {
     /// Whether all receivers get the same frame.
     #[must_use]
     pub fn same_for_all(&self) -> bool {
-        let own_column = |(table, proofs): (&RequestTable, ProofsFor)| {
-            proofs == ProofsFor::Receiver && matches!(&table.proofs, Proofs::Tags { columns, .. } if *columns > 1)
-        };
+        let own_column =
+            |(table, proofs): (&RequestTable, ProofsFor)| proofs == ProofsFor::Receiver && table.proofs.columns() > 1;
         self.sealer.same_for_all(LinkClass::ReplicaToReplica) && !self.proven.is_some_and(own_column)
     }
 }
@@ -312,7 +311,7 @@ fn encode_before_tail(message: &Message, sealer: &Sealer) -> Vec<u8> {
     let mut out = Vec::new();
     match message {
         Message::PrePrepare(PrePrepare { view, sequence, batch }) => {
-            out.reserve(16 + bytes_before_proofs(&batch.requests));
+            out.reserve(16 + bytes_before_proofs(&batch.requests, ProofColumns::Of(ReplicaId(0))));
             out.extend_from_slice(&view.0.to_le_bytes());
             out.extend_from_slice(&sequence.0.to_le_bytes());
             encode_before_proofs(&mut out, &batch.requests, ProofColumns::Of(ReplicaId(0)));

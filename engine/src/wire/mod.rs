@@ -25,6 +25,6 @@ pub use frame::{Frame, FrameError, FrameKind, FrameReader};
 pub use handshake::{Established, Handshake, HandshakeError, Step};
 pub use messages::{Decoded, Outgoing, encode_message};
 pub use reader::DecodeError;
-pub use replies::{DecodedReplies, encode_read_replies, encode_replies};
+pub use replies::{DecodedReplies, encode_read_replies, encode_replies, encode_tentative_replies};
 pub use requests::{encode_reads, encode_requests};
 pub use views::Origin;

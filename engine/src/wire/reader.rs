@@ -26,6 +26,12 @@ named_enum! {
         BadColumns = "bad_columns",
         /// Requests with proofs where none belong: a body is proven by its digest alone.
         UnexpectedProofs = "unexpected_proofs",
+        /// Requests of more groups than a table may have.
+        TooManyGroups = "too_many_groups",
+        /// A group that there can not be, or groups of more or fewer requests than the table has.
+        BadGroup = "bad_group",
+        /// A client node's own table lacks requests of a group.
+        PartialGroup = "partial_group",
         /// Requests with proofs of another kind or number than the cluster uses.
         WrongProofs = "wrong_proofs",
         /// More replies than a table may have.

@@ -7,7 +7,7 @@
 //! | 4 × count | clients |
 //! | 8 × count | timestamps |
 //! | 4 × count | lengths of results |
-//! | 1 | forms: 0 all results are whole, 1 each has a form |
+//! | 1 | forms: bit 0, whether each result has a form, or else all are whole; bit 1, whether replies are tentative |
 //! | count if they have | form: 0 whole, 1 the result's digest (32 bytes) |
 //! | their sum | results |
 //! | as many as the strategy says | proof |
@@ -25,8 +25,8 @@ use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestam
 const HEAD_BYTES: usize = 8 + 4 + 1;
 /// Most bytes of one reply's columns: client, timestamp, length, form.
 const COLUMNS_BYTES: usize = 4 + 8 + 4 + 1;
-const FORMS_NONE: u8 = 0;
 const FORMS_EACH: u8 = 1;
+const FORMS_TENTATIVE: u8 = 2;
 const FORM_WHOLE: u8 = 0;
 const FORM_DIGEST: u8 = 1;
 /// Bytes of replies, columns included, that always fit in one frame.
@@ -39,6 +39,8 @@ const _: () = assert!(COLUMNS_BYTES + RESULT_BYTES_MAX <= REPLIES_BYTES_MAX);
 pub struct DecodedReplies {
     /// The replica's view, from which clients learn the primary.
     pub view: View,
+    /// Whether the replica has only prepared, in that view, what it replies to.
+    pub tentative: bool,
     /// The replies.
     pub replies: ReplyTable,
     /// What the proof is about.
@@ -52,10 +54,12 @@ pub struct DecodedReplies {
 struct Kinds {
     frame: FrameKind,
     block: BlockKind,
+    tentative: bool,
 }
 
-const ORDERED: Kinds = Kinds { frame: FrameKind::Replies, block: BlockKind::Replies };
-const READ_ONLY: Kinds = Kinds { frame: FrameKind::ReadReplies, block: BlockKind::ReadReplies };
+const ORDERED: Kinds = Kinds { frame: FrameKind::Replies, block: BlockKind::Replies, tentative: false };
+const TENTATIVE: Kinds = Kinds { tentative: true, ..ORDERED };
+const READ_ONLY: Kinds = Kinds { frame: FrameKind::ReadReplies, block: BlockKind::ReadReplies, tentative: false };
 
 /// The sealed frames of `replies` for client node `to`: one, unless results are so long that they need several. No
 /// replies, no frame.
@@ -65,6 +69,15 @@ const READ_ONLY: Kinds = Kinds { frame: FrameKind::ReadReplies, block: BlockKind
 #[must_use]
 pub fn encode_replies(replies: &ReplyTable, view: View, to: NodeId, sealer: &Sealer) -> Vec<Bytes> {
     encode(ORDERED, replies, view, to, sealer)
+}
+
+/// The same of replies to what is only prepared.
+///
+/// # Panics
+/// As [`encode_replies`] does.
+#[must_use]
+pub fn encode_tentative_replies(replies: &ReplyTable, view: View, to: NodeId, sealer: &Sealer) -> Vec<Bytes> {
+    encode(TENTATIVE, replies, view, to, sealer)
 }
 
 /// The same of replies to read-only requests, whose numbers stand in the column of timestamps.
@@ -86,7 +99,7 @@ fn encode(kinds: Kinds, replies: &ReplyTable, view: View, to: NodeId, sealer: &S
         let len = HEAD_BYTES + len + sealer.proof_bytes(LinkClass::ReplicaToClient);
         frames.push(encode_frame(kinds.frame, own, len, |out| {
             let body_at = out.len();
-            encode_range(out, replies, view, start, end);
+            encode_range(out, replies, (view, kinds.tentative), start, end);
             let digest = blake3::hash(&out[body_at..]).into();
             let block = block(kinds.block, sealer.keyring().cluster(), ReplicaId(own.0), view, &digest);
             sealer.seal(LinkClass::ReplicaToClient, to, &block, out);
@@ -121,7 +134,7 @@ fn fitting(replies: &ReplyTable, start: usize) -> (usize, usize) {
     (end, bytes)
 }
 
-fn encode_range(out: &mut Vec<u8>, replies: &ReplyTable, view: View, start: usize, end: usize) {
+fn encode_range(out: &mut Vec<u8>, replies: &ReplyTable, (view, tentative): (View, bool), start: usize, end: usize) {
     out.extend_from_slice(&view.0.to_le_bytes());
     #[allow(clippy::cast_possible_truncation, reason = "bounded by REQUESTS_MAX")]
     out.extend_from_slice(&((end - start) as u32).to_le_bytes());
@@ -130,10 +143,11 @@ fn encode_range(out: &mut Vec<u8>, replies: &ReplyTable, view: View, start: usiz
     let from = if start == 0 { 0 } else { replies.result_ends[start - 1] };
     let to = replies.result_ends[end - 1];
     put_lengths(out, from, &replies.result_ends[start..end]);
+    let standing = if tentative { FORMS_TENTATIVE } else { 0 };
     if replies.digested.is_empty() {
-        out.push(FORMS_NONE);
+        out.push(standing);
     } else {
-        out.push(FORMS_EACH);
+        out.push(FORMS_EACH | standing);
         out.extend(
             replies.digested[start..end].iter().map(|digested| if *digested { FORM_DIGEST } else { FORM_WHOLE }),
         );
@@ -189,21 +203,24 @@ fn decode(
         (RESULT_BYTES_MAX, DecodeError::ResultTooLong),
         (FRAME_BODY_BYTES_MAX, DecodeError::ResultTooLong),
     )?;
-    let digested = forms(&mut reader, &result_ends)?;
+    let forms = reader.u8()?;
+    if forms & !(FORMS_EACH | FORMS_TENTATIVE) != 0 {
+        return Err(DecodeError::BadForm);
+    }
+    let digested = if forms & FORMS_EACH == 0 { Vec::new() } else { digested(&mut reader, &result_ends)? };
+    let tentative = forms & FORMS_TENTATIVE != 0;
+    if tentative && matches!(kinds.frame, FrameKind::ReadReplies) {
+        return Err(DecodeError::BadForm); // what is read waits until it is committed
+    }
     let results = reader.take(result_ends.last().map_or(0, |&end| end as usize))?;
     reader.finish()?;
     let block = block(kinds.block, cluster, sender, view, &digest);
     let replies = ReplyTable { clients, timestamps, result_ends, results, digested };
-    Ok(DecodedReplies { view, replies, block, proof })
+    Ok(DecodedReplies { view, tentative, replies, block, proof })
 }
 
-/// Which results are digests; empty where none has a form.
-fn forms(reader: &mut Reader, result_ends: &[u32]) -> Result<Vec<bool>, DecodeError> {
-    match reader.u8()? {
-        FORMS_NONE => return Ok(Vec::new()),
-        FORMS_EACH => {}
-        _ => return Err(DecodeError::BadForm),
-    }
+/// Which results are digests.
+fn digested(reader: &mut Reader, result_ends: &[u32]) -> Result<Vec<bool>, DecodeError> {
     let forms = reader.take(result_ends.len())?;
     let mut start = 0;
     let digested = forms.iter().zip(result_ends).map(|(form, end)| {

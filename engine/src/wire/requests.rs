@@ -3,28 +3,44 @@
 //! | bytes | content |
 //! |---|---|
 //! | 4 | count of requests |
-//! | 1 | kind of proofs: 0 none, 1 tags, 2 signatures |
+//! | 1 | kind of proofs: 0 none, 1 tags, 2 signatures, 3 tags of groups, 4 signatures of groups |
 //! | 1 | zero |
 //! | 2 | tag columns (0 unless tags) |
 //! | 4 × count | clients |
 //! | 8 × count | timestamps |
 //! | 4 × count | lengths of operations |
 //! | their sum | operations |
+//! | 0, or the groups' | groups |
 //! | columns × count, or count, each as long as the strategy says | tags column by column, or signatures |
+//!
+//! Where groups of requests are proven, it is their count that counts for the proofs, and before these is:
+//!
+//! | bytes | groups |
+//! |---|---|
+//! | 4 | count of groups |
+//! | 8 × count | which requests of the group are in the table, bit i for number i |
+//! | 1 × count | how many requests the group has |
+//! | 2 × count | the client node that proves it |
+//! | 32 × all that are not in the table | digests of the requests that are not, group by group |
 
 use bytes::Bytes;
 
 use super::frame::{FrameKind, encode_frame};
 use super::reader::{DecodeError, Reader, put_column, put_lengths};
 use crate::auth::{Digester, Strategy};
-use crate::limits::{OPERATION_BYTES_MAX, OPERATIONS_BYTES_MAX, REPLICAS_MAX, REQUEST_COLUMNS_BYTES, REQUESTS_MAX};
-use crate::requests::{Proofs, RequestTable};
-use crate::types::{ClientId, NodeId, ReplicaId, Timestamp};
+use crate::limits::{
+    DIGEST_BYTES, GROUP_BYTES, GROUPS_MAX, OPERATION_BYTES_MAX, OPERATIONS_BYTES_MAX, REPLICAS_MAX,
+    REQUEST_COLUMNS_BYTES, REQUESTS_MAX,
+};
+use crate::requests::{Group, Groups, Proofs, RequestTable};
+use crate::types::{ClientId, Digest, NodeId, ReplicaId, Timestamp};
 
 const TABLE_HEAD_BYTES: usize = 8;
 const PROOFS_NONE: u8 = 0;
 const PROOFS_TAGS: u8 = 1;
 const PROOFS_SIGNATURES: u8 = 2;
+const PROOFS_GROUP_TAGS: u8 = 3;
+const PROOFS_GROUP_SIGNATURES: u8 = 4;
 
 /// Which of a table's proofs are written with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,23 +88,25 @@ pub fn decode_requests(
 /// Appends a table.
 pub fn encode_table(out: &mut Vec<u8>, table: &RequestTable, columns: ProofColumns) {
     encode_before_proofs(out, table, columns);
-    out.extend_from_slice(selected(table, columns).2);
+    out.extend_from_slice(selected(table, columns).bytes);
 }
 
 /// Bytes of a table as [`encode_table`] writes it.
 #[must_use]
 pub fn table_bytes(table: &RequestTable, columns: ProofColumns) -> usize {
-    bytes_before_proofs(table) + selected(table, columns).2.len()
+    bytes_before_proofs(table, columns) + selected(table, columns).bytes.len()
 }
 
-pub(super) const fn bytes_before_proofs(table: &RequestTable) -> usize {
-    TABLE_HEAD_BYTES + table.len() * REQUEST_COLUMNS_BYTES + table.operations.len()
+pub(super) fn bytes_before_proofs(table: &RequestTable, columns: ProofColumns) -> usize {
+    let group_bytes = |groups: &Groups| 4 + groups.len() * GROUP_BYTES + groups.holes().len() * DIGEST_BYTES;
+    let groups = selected(table, columns).groups.map_or(0, group_bytes);
+    TABLE_HEAD_BYTES + table.len() * REQUEST_COLUMNS_BYTES + table.operations.len() + groups
 }
 
 /// Appends everything of a table but the proofs themselves: the same bytes for every receiver of a pre-prepare.
 pub(super) fn encode_before_proofs(out: &mut Vec<u8>, table: &RequestTable, columns: ProofColumns) {
-    let (kind, columns, _) = selected(table, columns);
-    out.reserve(bytes_before_proofs(table));
+    out.reserve(bytes_before_proofs(table, columns));
+    let Selected { kind, columns, groups, .. } = selected(table, columns);
     #[allow(clippy::cast_possible_truncation, reason = "tables are bounded by REQUESTS_MAX")]
     out.extend_from_slice(&(table.len() as u32).to_le_bytes());
     out.extend_from_slice(&[kind, 0]);
@@ -97,20 +115,49 @@ pub(super) fn encode_before_proofs(out: &mut Vec<u8>, table: &RequestTable, colu
     put_column(out, &table.timestamps, |timestamp| timestamp.0.to_le_bytes());
     put_lengths(out, 0, &table.operation_ends);
     out.extend_from_slice(&table.operations);
+    if let Some(groups) = groups {
+        #[allow(clippy::cast_possible_truncation, reason = "at most GROUPS_MAX")]
+        out.extend_from_slice(&(groups.len() as u32).to_le_bytes());
+        put_column(out, groups.all(), |group| group.present.to_le_bytes());
+        put_column(out, groups.all(), |group| [group.size]);
+        put_column(out, groups.all(), |group| group.node.0.to_le_bytes());
+        put_column(out, groups.holes(), |digest| digest.0);
+    }
 }
 
-/// Kind, number of columns and bytes of the proofs to write.
-pub(super) fn selected(table: &RequestTable, columns: ProofColumns) -> (u8, u16, &[u8]) {
-    match (columns, &table.proofs) {
-        (ProofColumns::None, _) | (_, Proofs::None) | (ProofColumns::Of(_), Proofs::Tags { columns: 1, .. }) => {
-            (PROOFS_NONE, 0, &[])
+/// The proofs to write.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Selected<'a> {
+    kind: u8,
+    /// Columns of tags.
+    pub(super) columns: u16,
+    /// Whether they are of groups, and which.
+    groups: Option<&'a Groups>,
+    /// The proofs themselves.
+    pub(super) bytes: &'a [u8],
+}
+
+/// Which proofs to write.
+pub(super) fn selected(table: &RequestTable, wanted: ProofColumns) -> Selected<'_> {
+    let (kind, columns, groups, bytes) = match &table.proofs {
+        Proofs::None => return Selected::default(),
+        Proofs::Tags { columns, bytes } => (PROOFS_TAGS, *columns, None, bytes),
+        Proofs::Signatures(bytes) => (PROOFS_SIGNATURES, 0, None, bytes),
+        Proofs::Groups(groups) => {
+            let kind = if groups.columns() == 0 { PROOFS_GROUP_SIGNATURES } else { PROOFS_GROUP_TAGS };
+            (kind, groups.columns(), Some(groups), groups.proofs())
         }
-        (_, Proofs::Signatures(bytes)) => (PROOFS_SIGNATURES, 0, bytes),
-        (ProofColumns::All, Proofs::Tags { columns, bytes }) => (PROOFS_TAGS, *columns, bytes),
-        (ProofColumns::Of(replica), Proofs::Tags { bytes, .. }) => {
-            let column_bytes = table.len() * table.proofs.bytes_each(table.len());
-            (PROOFS_TAGS, 1, &bytes[usize::from(replica.0) * column_bytes..][..column_bytes])
+    };
+    let all = Selected { kind, columns, groups, bytes };
+    match wanted {
+        ProofColumns::None => Selected::default(),
+        ProofColumns::Of(_) if columns == 1 => Selected::default(),
+        ProofColumns::Of(replica) if columns > 1 => {
+            let proofs = groups.map_or(table.len(), Groups::len);
+            let column_bytes = proofs * table.proofs.bytes_each(table.len());
+            Selected { columns: 1, bytes: &bytes[usize::from(replica.0) * column_bytes..][..column_bytes], ..all }
         }
+        ProofColumns::Of(_) | ProofColumns::All => all,
     }
 }
 
@@ -132,11 +179,11 @@ pub(super) fn decode_table(
     let columns = reader.u16()?;
     let (proofs, fits): (usize, fn(Strategy) -> bool) = match (kind, columns) {
         (PROOFS_NONE, 0) => (0, |_| true),
-        (PROOFS_SIGNATURES, 0) => (1, Strategy::is_transferable),
-        (PROOFS_TAGS, columns) if (1..=REPLICAS_MAX).contains(&usize::from(columns)) => {
+        (PROOFS_SIGNATURES | PROOFS_GROUP_SIGNATURES, 0) => (1, Strategy::is_transferable),
+        (PROOFS_TAGS | PROOFS_GROUP_TAGS, columns) if (1..=REPLICAS_MAX).contains(&usize::from(columns)) => {
             (usize::from(columns), Strategy::is_for_receiver)
         }
-        (PROOFS_NONE | PROOFS_TAGS | PROOFS_SIGNATURES, _) => return Err(DecodeError::BadColumns),
+        (PROOFS_NONE..=PROOFS_GROUP_SIGNATURES, _) => return Err(DecodeError::BadColumns),
         _ => return Err(DecodeError::UnknownProofs),
     };
     let proof_bytes = match strategy {
@@ -152,15 +199,49 @@ pub(super) fn decode_table(
         (OPERATIONS_BYTES_MAX, DecodeError::OperationsTooLong),
     )?;
     let operations = reader.take(operation_ends.last().map_or(0, |&end| end as usize))?;
-    let bytes = reader.take(count * proof_bytes)?;
     let proofs = match kind {
-        PROOFS_TAGS => Proofs::Tags { columns, bytes },
-        PROOFS_SIGNATURES => Proofs::Signatures(bytes),
+        PROOFS_TAGS => Proofs::Tags { columns, bytes: reader.take(count * proof_bytes)? },
+        PROOFS_SIGNATURES => Proofs::Signatures(reader.take(count * proof_bytes)?),
+        PROOFS_GROUP_TAGS | PROOFS_GROUP_SIGNATURES => {
+            Proofs::Groups(decode_groups(reader, count, columns, proof_bytes)?)
+        }
         _ => Proofs::None,
     };
     let mut table = RequestTable { clients, timestamps, operation_ends, operations, digests: Vec::new(), proofs };
     digester.digest(&mut table);
     Ok(table)
+}
+
+/// Reads the groups that `requests` requests are of, with the proofs of each, of `proof_bytes` in all columns.
+fn decode_groups(
+    reader: &mut Reader,
+    requests: usize,
+    columns: u16,
+    proof_bytes: usize,
+) -> Result<Groups, DecodeError> {
+    let count = reader.u32()? as usize;
+    if count > GROUPS_MAX {
+        return Err(DecodeError::TooManyGroups);
+    }
+    let present = reader.column(count, u64::from_le_bytes)?;
+    let sizes = reader.column(count, |[size]| size)?;
+    let nodes = reader.column(count, |bytes| NodeId(u16::from_le_bytes(bytes)))?;
+    let group = |((present, size), node)| Group { node, size, present };
+    let groups: Vec<Group> = present.into_iter().zip(sizes).zip(nodes).map(group).collect();
+    let (mut here, mut lacking) = (0, 0);
+    for group in &groups {
+        if !group.is_sound() {
+            return Err(DecodeError::BadGroup);
+        }
+        here += group.requests();
+        lacking += group.holes();
+    }
+    if here != requests {
+        return Err(DecodeError::BadGroup);
+    }
+    let holes = reader.column(lacking, Digest)?;
+    let proofs = reader.take(count * proof_bytes)?;
+    Groups::new(groups, holes, columns, proofs).ok_or(DecodeError::BadGroup)
 }
 
 #[cfg(test)]

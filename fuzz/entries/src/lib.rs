@@ -13,7 +13,7 @@ mod wire;
 pub use config::config;
 pub use log::log;
 pub use protocol::protocol;
-pub use wire::wire;
+pub use wire::{IN_GROUPS, wire};
 
 /// An entry point: its name, which is that of its corpus as well, and what takes the bytes.
 pub type Entry = (&'static str, fn(&[u8]));

@@ -1,6 +1,6 @@
 //! Frames, bodies and handshakes.
 //!
-//! The first byte says which preset of strategies the cluster uses and whether what follows the second is a stream as it is, or
+//! The first byte says which preset of strategies the cluster uses, for requests or for groups, and whether what follows the second is a stream as it is, or
 //! frames without their heads (kind, sender, length, body), which get sums that fit. The second byte says in how large
 //! chunks the stream arrives.
 
@@ -11,18 +11,19 @@ use arbitrary::Unstructured;
 use bytes::Bytes;
 use hippodrome_engine::auth::{Keyring, LinkClass, NodeKey, Sealer};
 use hippodrome_engine::limits::{
-    FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, HELLO_BODY_BYTES_MAX, REQUEST_COLUMNS_BYTES, STATUS_SLOTS_MAX,
+    DIGEST_BYTES, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, GROUP_BYTES, HELLO_BODY_BYTES_MAX, REQUEST_COLUMNS_BYTES,
+    STATUS_SLOTS_MAX,
 };
 use hippodrome_engine::protocol::Message;
-use hippodrome_engine::requests::ReplyTable;
-use hippodrome_engine::settings::{Authentication, ClusterFile, ClusterSettings};
+use hippodrome_engine::requests::{Proofs, ReplyTable};
+use hippodrome_engine::settings::{Authentication, ClusterFile, ClusterSettings, Granularity};
 use hippodrome_engine::types::{NodeId, ReplicaId, View};
 use hippodrome_engine::wire::frame::encode_frame;
 use hippodrome_engine::wire::handshake::decode_refusal;
 use hippodrome_engine::wire::requests::{ProofColumns, encode_table};
 use hippodrome_engine::wire::{
     DecodeError, DecodedReplies, Decoder, Frame, FrameError, FrameKind, FrameReader, Handshake, encode_message,
-    encode_read_replies, encode_reads, encode_replies, encode_requests,
+    encode_read_replies, encode_reads, encode_replies, encode_requests, encode_tentative_replies,
 };
 
 /// Bytes that a reader may hold beside those that have arrived.
@@ -47,17 +48,22 @@ pub fn wire(bytes: &[u8]) {
     check_initiator(cluster, &frames);
 }
 
-/// The keyrings of clusters of four replicas and one client node with nine clients, one for each strategy: of each
-/// replica, then of the client node. Keys are those of the golden frames.
+/// Presets of clusters in which groups of requests are proven, behind those in which each request is.
+pub const IN_GROUPS: [&str; 2] = ["mac", "ed25519"];
+
+/// The keyrings of clusters of four replicas and one client node with nine clients, one for each strategy, then one for each
+/// of [`IN_GROUPS`]: of each replica, then of the client node. Keys are those of the golden frames.
 static CLUSTERS: LazyLock<Vec<Vec<Arc<Keyring>>>> = LazyLock::new(|| {
     let key = |node: u16| {
         let mut seed = [0x51; 32];
         seed[..2].copy_from_slice(&node.to_le_bytes());
         NodeKey::from_seed(seed)
     };
-    let clusters = Authentication::presets().map(|preset| {
+    let single = Authentication::presets().map(|preset| (preset, Granularity::Request));
+    let all = single.chain(IN_GROUPS.map(|preset| (preset, Granularity::Frame)));
+    let clusters = all.map(|(preset, auth_granularity)| {
         let authentication = preset.parse().expect("a preset");
-        let settings = ClusterSettings { authentication, ..ClusterSettings::default() };
+        let settings = ClusterSettings { authentication, auth_granularity, ..ClusterSettings::default() };
         let addresses: Vec<SocketAddr> = (0..4u16).map(|id| ([127, 0, 0, 1], 7000 + id).into()).collect();
         let file = ClusterFile::new(settings, &addresses, &[9], |id| key(id.0).public_hex()).expect("a good cluster");
         (0..5).map(|node| Keyring::new(&file, NodeId(node), &key(node)).expect("its own key")).collect()
@@ -118,12 +124,13 @@ fn check_replies(
     decoded: Result<DecodedReplies, DecodeError>,
     body: &Bytes,
     sealer: &Sealer,
-    encode: impl Fn(&ReplyTable, View, NodeId, &Sealer) -> Vec<Bytes>,
+    encode: fn(&ReplyTable, View, NodeId, &Sealer) -> Vec<Bytes>,
 ) {
     match decoded {
-        Ok(DecodedReplies { view, replies, .. }) => {
+        Ok(DecodedReplies { view, tentative, replies, .. }) => {
             assert!(replies.len() * REQUEST_COLUMNS_BYTES <= body.len());
             assert!(replies.digested.is_empty() || replies.digested.len() == replies.len());
+            let encode = if tentative { encode_tentative_replies } else { encode };
             let again = encode(&replies, view, NodeId(4), sealer);
             assert_eq!(again.len(), usize::from(!replies.is_empty()));
             let same = body.len() - sealer.proof_bytes(LinkClass::ReplicaToClient);
@@ -197,6 +204,10 @@ fn bounded(message: &Message, body_bytes: usize) {
         Message::NewView(signed) => assert!(34 * signed.content.view_changes.capacity() <= body_bytes + 34),
         Message::PrePrepare(message) => {
             assert!(REQUEST_COLUMNS_BYTES * message.batch.requests.clients.capacity() <= body_bytes + 16);
+            if let Proofs::Groups(groups) = &message.batch.requests.proofs {
+                let bytes = GROUP_BYTES * groups.len() + DIGEST_BYTES * groups.holes().len();
+                assert!(bytes <= body_bytes && groups.requests() == message.batch.requests.len());
+            }
         }
         Message::DigestPrePrepare(message) => assert!(message.manifest.bytes() <= body_bytes),
         _ => {}

@@ -12,16 +12,16 @@ use hippodrome_engine::limits::FRAME_HEADER_BYTES;
 use hippodrome_engine::settings::Authentication;
 use hippodrome_engine::storage::record::Kind;
 use hippodrome_engine::wire::FrameKind;
-use hippodrome_fuzz::{ENTRIES, Entry};
+use hippodrome_fuzz::{ENTRIES, Entry, IN_GROUPS};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 const CASES: u32 = 256;
 const SEED_BYTES_MAX: usize = 4096;
 
-/// Golden frames that become seeds: one of each kind without proofs, and three with signatures, for where these are is
+/// Golden frames that become seeds: one of each kind without proofs, and five with signatures, for where these are is
 /// the same in all others. A `committed` has the body of a `commit`.
-const GOLDEN_FRAMES: [&str; 20] = [
+const GOLDEN_FRAMES: [&str; 22] = [
     "body-none",
     "checkpoint-none",
     "commit-none",
@@ -30,6 +30,7 @@ const GOLDEN_FRAMES: [&str; 20] = [
     "forward-none",
     "new-view-none",
     "pre-prepare-ed25519",
+    "pre-prepare-group-ed25519",
     "pre-prepare-none",
     "prepare-none",
     "read-replies-none",
@@ -37,6 +38,7 @@ const GOLDEN_FRAMES: [&str; 20] = [
     "replies-ed25519",
     "replies-none",
     "requests-ed25519",
+    "requests-group-ed25519",
     "requests-none",
     "state-chunk-none",
     "state-wanted-none",
@@ -161,7 +163,12 @@ fn from_golden(name: String, golden: &[u8]) -> Option<(&'static str, String, Vec
     }
     // Behind a good frame's head: the kind's place in the list, the sender, the length.
     let preset = if name.ends_with("-ed25519") { "ed25519" } else { "none" };
-    let strategy = u8::try_from(Authentication::presets().position(|name| name == preset).unwrap()).unwrap();
+    let place = if name.contains("-group-") {
+        Authentication::presets().count() + IN_GROUPS.iter().position(|name| *name == preset).unwrap()
+    } else {
+        Authentication::presets().position(|name| name == preset).unwrap()
+    };
+    let strategy = u8::try_from(place).unwrap();
     let (head, body) = golden.split_at(FRAME_HEADER_BYTES);
     let kind = u8::try_from(FrameKind::ALL.iter().position(|kind| *kind as u8 == head[7]).unwrap()).unwrap();
     let [low, high, ..] = body.len().to_le_bytes();

@@ -1,5 +1,5 @@
-//! What a thread does with operations that are not ordered: sends them to all replicas, and has them ordered if no quorum
-//! answers.
+//! What a thread does with operations that are not ordered: sends them to all replicas, and has them ordered if no
+//! quorum answers.
 
 use hippodrome_engine::pipeline::egress::connection_of;
 use hippodrome_engine::types::{ClientId, Time, Timestamp};

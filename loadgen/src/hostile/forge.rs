@@ -72,28 +72,41 @@ fn spoil(proofs: Proofs, len: usize, holds: Holds) -> Proofs {
         return proofs;
     }
     match proofs {
-        Proofs::Tags { columns, bytes } => {
-            let mut bytes = bytes.to_vec();
-            let column_bytes = bytes.len() / usize::from(columns).max(1);
-            for (column, tags) in bytes.chunks_mut(column_bytes.max(1)).enumerate() {
-                let kept = matches!(holds, Holds::At(set) if set >> column & 1 == 1);
-                if !kept {
-                    tags.iter_mut().for_each(|byte| *byte = !*byte);
-                }
-            }
-            Proofs::Tags { columns, bytes: bytes.into() }
-        }
+        Proofs::Tags { columns, bytes } => Proofs::Tags { columns, bytes: spoil_tags(&bytes, columns, holds) },
         Proofs::Signatures(bytes) if holds == Holds::Nowhere => {
             Proofs::Signatures(bytes.iter().map(|byte| !*byte).collect())
+        }
+        Proofs::Groups(groups) if groups.columns() > 0 => {
+            let (columns, tags) = (groups.columns(), spoil_tags(groups.proofs(), groups.columns(), holds));
+            Proofs::Groups(groups.with_proofs(columns, tags))
+        }
+        Proofs::Groups(groups) if holds == Holds::Nowhere => {
+            let signatures = groups.proofs().iter().map(|byte| !*byte).collect();
+            Proofs::Groups(groups.with_proofs(0, signatures))
         }
         Proofs::None if holds == Holds::Nowhere => Proofs::Signatures(vec![0x5a; len * SIGNATURE_BYTES].into()),
         proofs => proofs,
     }
 }
 
+/// These columns of tags, inverted where they must not hold.
+fn spoil_tags(tags: &Bytes, columns: u16, holds: Holds) -> Bytes {
+    let mut bytes = tags.to_vec();
+    let column_bytes = bytes.len() / usize::from(columns).max(1);
+    for (column, tags) in bytes.chunks_mut(column_bytes.max(1)).enumerate() {
+        let kept = matches!(holds, Holds::At(set) if set >> column & 1 == 1);
+        if !kept {
+            tags.iter_mut().for_each(|byte| *byte = !*byte);
+        }
+    }
+    bytes.into()
+}
+
 #[cfg(test)]
 mod tests {
+    use hippodrome_engine::requests::{Group, Groups};
     use hippodrome_engine::settings::Strategy;
+    use hippodrome_engine::types::NodeId;
 
     use super::*;
 
@@ -117,5 +130,20 @@ mod tests {
         assert_eq!(spoil(signatures(1), 2, Holds::At(1)), signatures(1));
         assert_eq!(spoil(signatures(1), 2, Holds::Nowhere), signatures(!1));
         assert_ne!(spoil(Proofs::None, 2, Holds::Nowhere), Proofs::None);
+    }
+
+    #[test]
+    fn proofs_of_groups_are_spoiled_as_others_are() {
+        let groups = |columns: u16, bytes: Vec<u8>| {
+            let two = vec![Group::whole(NodeId(4), 64), Group::whole(NodeId(4), 3)];
+            Proofs::Groups(Groups::new(two, Vec::new(), columns, bytes.into()).unwrap())
+        };
+        let tags = |columns: [u8; 4]| groups(4, columns.iter().flat_map(|byte| [*byte; 32]).collect());
+        assert_eq!(spoil(tags([1; 4]), 67, Holds::Everywhere), tags([1; 4]));
+        assert_eq!(spoil(tags([1; 4]), 67, Holds::Nowhere), tags([!1; 4]));
+        assert_eq!(spoil(tags([1; 4]), 67, Holds::At(0b0101)), tags([1, !1, 1, !1]));
+        let signatures = |byte: u8| groups(0, vec![byte; 2 * SIGNATURE_BYTES]);
+        assert_eq!(spoil(signatures(1), 67, Holds::At(1)), signatures(1));
+        assert_eq!(spoil(signatures(1), 67, Holds::Nowhere), signatures(!1));
     }
 }

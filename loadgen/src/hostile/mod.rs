@@ -25,7 +25,7 @@ use hippodrome_engine::settings::ClusterFile;
 use hippodrome_engine::types::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::generator::LoadError;
+use crate::options::LoadError;
 
 /// How often a hostile client acts.
 pub const TICK: Duration = Duration::from_millis(10);

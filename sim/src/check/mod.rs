@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hippodrome_engine::named_enum;
 use hippodrome_engine::protocol::Execution;
 use hippodrome_engine::requests::{Batch, result_digest};
-use hippodrome_engine::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp};
+use hippodrome_engine::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp, View};
 
 mod oracle;
 mod votes;
@@ -38,8 +38,8 @@ named_enum! {
         Replies = "replies",
         /// An operation that completed before another began precedes it in the ledger.
         RealTime = "real-time",
-        /// What a read gives that was not ordered is what some state gives, one that is no older than what was complete,
-        /// or was read, before the read began.
+        /// What a read gives that was not ordered is what some state gives, one that is no older than what was
+        /// complete, or was read, before the read began.
         Linearizability = "linearizability",
         /// What clients were told to be done is kept by a quorum, whatever dies: in a state, or as prepared.
         Durability = "durability",
@@ -89,7 +89,20 @@ pub(crate) struct Checks {
     began: BTreeMap<ClientId, Place>,
     /// The batches with operations that clients were told to be done.
     acknowledged: BTreeMap<SequenceNumber, Digest>,
+    /// Where honest replicas have executed operations tentatively, by view, and in which batches.
+    tentative: BTreeMap<(ClientId, Timestamp), BTreeMap<View, (Place, Digest)>>,
+    /// What clients take to be done although nobody has confirmed it yet, by its sequence number.
+    promises: BTreeMap<SequenceNumber, Vec<Promise>>,
     pub(crate) violation: Option<Violation>,
+}
+
+/// What a client takes to be done and to have given `result`.
+struct Promise {
+    client: ClientId,
+    timestamp: Timestamp,
+    place: Place,
+    batch: Digest,
+    result: Vec<u8>,
 }
 
 struct Entry {
@@ -115,6 +128,8 @@ impl Checks {
             completed: (SequenceNumber(0), 0),
             began: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            tentative: BTreeMap::new(),
+            promises: BTreeMap::new(),
             violation: None,
         }
     }
@@ -130,8 +145,14 @@ impl Checks {
         *self.asked.entry(digest).or_default() |= holds;
     }
 
-    /// The last sequence number that anybody executed.
+    /// The last sequence number that anybody executed for good, or must.
     pub(crate) fn end(&self) -> SequenceNumber {
+        let promised = self.promises.last_key_value().map_or(SequenceNumber(0), |(sequence, _)| *sequence);
+        self.ledger_end().max(promised)
+    }
+
+    /// The last sequence number that anybody executed for good.
+    fn ledger_end(&self) -> SequenceNumber {
         self.ledger.last_key_value().map_or(SequenceNumber(0), |(sequence, _)| *sequence)
     }
 
@@ -150,7 +171,19 @@ impl Checks {
         self.correct
     }
 
-    /// An honest replica is about to execute a batch. `valid` tells whether the application takes an operation.
+    /// An honest replica executes a batch that is only prepared.
+    pub(crate) fn executing_tentatively(&mut self, execution: &Execution) {
+        let Execution { sequence, view, batch, .. } = execution;
+        for (index, client) in batch.requests.clients.iter().enumerate() {
+            let operation = (*client, batch.requests.timestamps[index]);
+            // One that comes twice in a view is executed where it comes first.
+            let places = self.tentative.entry(operation).or_default();
+            places.entry(*view).or_insert(((*sequence, index), batch.digest));
+        }
+    }
+
+    /// An honest replica is about to execute a batch for good, or has done so. `valid` tells whether the application
+    /// takes an operation.
     pub(crate) fn executing(&mut self, who: ReplicaId, execution: &Execution, valid: impl Fn(usize) -> bool) {
         let sequence = execution.sequence;
         if let Some(entry) = self.ledger.get(&sequence) {
@@ -181,7 +214,27 @@ impl Checks {
             }
             self.results.insert((client, timestamp), (applied.result, (sequence, index)));
         }
+        let digest = batch.digest;
         self.ledger.insert(sequence, Entry { batch, ledger: None });
+        for promise in self.promises.remove(&sequence).unwrap_or_default() {
+            self.keep(&promise, digest);
+        }
+    }
+
+    /// Checks that what a client was told comes true in a batch with this digest.
+    fn keep(&mut self, promise: &Promise, digest: Digest) {
+        let Promise { client, timestamp, place, batch, result } = promise;
+        if *batch != digest {
+            return self.fail(Checker::Durability, || {
+                format!("c{client} was told that its t{timestamp} is done at {place:?}; {digest:?} is executed there")
+            });
+        }
+        let given = self.results.get(&(*client, *timestamp)).cloned();
+        if given.as_ref() != Some(&(result.clone(), *place)) {
+            self.fail(Checker::Replies, || {
+                format!("c{client} t{timestamp} was told {result:?} at {place:?}; the ledger gives {given:?}")
+            });
+        }
     }
 
     /// An honest replica has executed a batch; its ledger has this digest now.
@@ -195,9 +248,19 @@ impl Checks {
         }
     }
 
-    /// An honest replica's client table, which is where the ledger ends: executed operations and last timestamps.
-    pub(crate) fn client_table(&mut self, who: ReplicaId, executed: &[u64], last: &[u64]) {
-        for (client, (&executed, &last)) in (0..).map(ClientId).zip(executed.iter().zip(last)) {
+    /// An honest replica's client table after `sequence`: executed operations and last timestamps. It is looked at
+    /// where the ledger ends.
+    pub(crate) fn client_table(
+        &mut self,
+        who: ReplicaId,
+        sequence: SequenceNumber,
+        columns: impl FnOnce() -> (Vec<u64>, Vec<u64>),
+    ) {
+        if sequence != self.ledger_end() {
+            return;
+        }
+        let (executed, last) = columns();
+        for (client, (&executed, &last)) in (0..).map(ClientId).zip(executed.iter().zip(&last)) {
             let expected = self.oracle.client(client);
             if (executed, last) != (expected.executed, expected.last.0) {
                 self.fail(Checker::ExactlyOnce, || {
@@ -250,11 +313,11 @@ impl Checks {
         }
     }
 
-    /// A correct client takes `result` for what a read gives that was not ordered. The read is given its place after the
-    /// first batch that fits: places of later operations are bounded by it, so the earliest is best.
+    /// A correct client takes `result` for what a read gives that was not ordered. The read is given its place after
+    /// the first batch that fits: places of later operations are bounded by it, so the earliest is best.
     pub(crate) fn read(&mut self, client: ClientId, operation: &[u8], result: &[u8]) {
         let before = self.began.remove(&client).unwrap_or_default();
-        let end = self.end();
+        let end = self.ledger_end();
         let fits = (before.0.0..=end.0).map(SequenceNumber).find(|at| self.oracle.read_at(*at, operation) == result);
         let Some(place) = fits else {
             return self.fail(Checker::Linearizability, || {
@@ -269,32 +332,57 @@ impl Checks {
         self.began.insert(client, self.completed);
     }
 
-    /// A correct client takes its operation to be done, with this result. Returns the batch that it is in.
+    /// A correct client takes its operation to be done, with this result: because of what was prepared in a view, if
+    /// there is one. Returns the batch that it is in.
     pub(crate) fn completed(
         &mut self,
         client: ClientId,
         timestamp: Timestamp,
         result: &[u8],
+        agreed_in: Option<View>,
     ) -> Option<(SequenceNumber, Digest)> {
-        let Some((expected, place)) = self.results.get(&(client, timestamp)) else {
-            self.fail(Checker::Replies, || format!("c{client} t{timestamp} is done, but nobody executed it"));
-            return None;
+        let (place, batch) = match self.results.get(&(client, timestamp)) {
+            Some((expected, place)) => {
+                let place = *place;
+                if expected != result {
+                    let expected = expected.clone();
+                    self.fail(Checker::Replies, || {
+                        format!("c{client} t{timestamp} was told {result:?}; the ledger gives {expected:?}")
+                    });
+                }
+                (place, self.ledger.get(&place.0)?.batch.digest)
+            }
+            None => self.promised(client, timestamp, result, agreed_in)?,
         };
-        let place = *place;
-        if expected != result {
-            let expected = expected.clone();
-            self.fail(Checker::Replies, || {
-                format!("c{client} t{timestamp} was told {result:?}; the ledger gives {expected:?}")
-            });
-        }
         if let Some(before) = self.began.remove(&client).filter(|before| *before > place) {
             self.fail(Checker::RealTime, || {
                 format!("c{client} t{timestamp} is at {place:?}, but {before:?} was complete before it began")
             });
         }
         self.completed = self.completed.max(place);
-        let batch = (place.0, self.ledger.get(&place.0)?.batch.digest);
-        self.acknowledged.insert(batch.0, batch.1);
-        Some(batch)
+        self.acknowledged.insert(place.0, batch);
+        Some((place.0, batch))
+    }
+
+    /// A correct client takes its operation to be done that nobody has confirmed. It has its place all the same: where
+    /// honest replicas have executed it tentatively in that view.
+    fn promised(
+        &mut self,
+        client: ClientId,
+        timestamp: Timestamp,
+        result: &[u8],
+        agreed_in: Option<View>,
+    ) -> Option<(Place, Digest)> {
+        let executed = self.tentative.get(&(client, timestamp));
+        let Some(&(place, batch)) = executed.zip(agreed_in).and_then(|(places, view)| places.get(&view)) else {
+            self.fail(Checker::Replies, || format!("c{client} t{timestamp} is done, but nobody executed it"));
+            return None;
+        };
+        let promise = Promise { client, timestamp, place, batch, result: result.to_vec() };
+        match self.ledger.get(&place.0).map(|entry| entry.batch.digest) {
+            Some(digest) => self.keep(&promise, digest),
+            None => self.promises.entry(place.0).or_default().push(promise),
+        }
+        Some((place, batch))
     }
 }

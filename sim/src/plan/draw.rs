@@ -2,7 +2,7 @@
 
 use hippodrome_engine::byzantine::Kind;
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
-use hippodrome_engine::settings::options::{Dissemination, Reads, Replies};
+use hippodrome_engine::settings::options::{Dissemination, ExecutionChoice, Granularity, Reads, Replies};
 
 use super::{Clients, Disk, Fault, Faulty, Hostile, HostileKind, Network, Plan, What};
 use crate::random::Random;
@@ -28,7 +28,9 @@ impl Plan {
             window,
             checkpoint_interval,
             batching: batching(seed),
+            auth_granularity: granularity(seed),
             dissemination: Random::new(seed, "dissemination", 0).pick(Dissemination::ALL),
+            execution: Random::new(seed, "execution", 0).pick(ExecutionChoice::ALL),
             status_interval_ns: random.range(10, 40) * MS,
             view_timeout_ns,
             view_timeout_max_ns: view_timeout_ns * random.pick(&[4, 8, 16]),
@@ -92,6 +94,11 @@ fn batching(seed: u64) -> Batching {
     let random = &mut Random::new(seed, "batching", 0);
     let samples = STRATEGIES[random.index(STRATEGIES.len())].samples;
     random.pick(samples).parse().expect("a sample is a strategy")
+}
+
+/// Groups in three plans of ten. Drawn apart as well.
+fn granularity(seed: u64) -> Granularity {
+    if Random::new(seed, "granularity", 0).chance(300) { Granularity::Frame } else { Granularity::Request }
 }
 
 fn disk(random: &mut Random) -> Disk {
@@ -172,8 +179,8 @@ fn timeline(plan: &Plan, random: &mut Random) -> Vec<Fault> {
 }
 
 /// Some processes that die have more bad luck: while they are down or soon after they are back, the power fails, and
-/// their disks are slow all that time, so that there is something to lose. Some with slow disks die for a moment, so that
-/// what they had not synced still matters to the others when they are back.
+/// their disks are slow all that time, so that there is something to lose. Some with slow disks die for a moment, so
+/// that what they had not synced still matters to the others when they are back.
 fn fail_again(plan: &mut Plan) {
     let random = &mut Random::new(plan.seed, "power", 0);
     let mut failures = Vec::new();

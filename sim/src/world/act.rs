@@ -102,7 +102,8 @@ impl World<'_> {
                     });
                 }
             }
-            Output::RollBack(sequence) => panic!("nothing here rolls back (to {sequence})"),
+            Output::Confirm(sequence, _) => self.work(at, Work::Confirm(sequence)),
+            Output::RollBack(to) => self.work(at, Work::RollBack(to)),
             Output::SetTimer(..) | Output::CancelTimer(_) | Output::Persist(_) | Output::Ignored(_) => {
                 unreachable!("taken over at once")
             }

@@ -8,7 +8,7 @@ use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::protocol::{Input, Reply};
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::RequestTable;
-use hippodrome_engine::settings::options::{Reads, Replies};
+use hippodrome_engine::settings::options::{Granularity, Reads, Replies};
 use hippodrome_engine::types::{ClientId, ReplicaId, Timestamp};
 
 use super::event::{Event, Reply as Told};
@@ -66,8 +66,8 @@ impl Clients {
         let mut table = ClientTable::new(quorums, ClientId(0), count);
         if plan.reads == Reads::ReadOnly {
             table = table.with_reads();
-            table.plant(planted);
         }
+        table.plant(planted);
         Self { table, clients: (0..count).map(client).collect(), finished: 0, completed: 0 }
     }
 
@@ -159,7 +159,7 @@ impl World<'_> {
         if self.clients.table.outstanding(id) != Some(timestamp) {
             return;
         }
-        let request = Arc::clone(&self.clients.clients[id.0 as usize].request);
+        let request = self.frame_of(id);
         let to: Vec<ReplicaId> = match ClientTable::send_to(self.plan.dissemination, attempt) {
             Recipients::Primary => vec![self.clients.table.primary()],
             Recipients::All => (0..).take(self.plan.replicas).map(ReplicaId).collect(),
@@ -176,6 +176,25 @@ impl World<'_> {
         let first = self.plan.clients.retry_ns;
         let wait = ClientTable::retransmit_after_ns(attempt, first, RETRY_MAX_NS.max(first));
         self.queue.push(self.now + wait, Event::Retry { client: id, timestamp, attempt: attempt + 1 });
+    }
+
+    /// A client's request; where groups are proven, in one with requests of others that wait for their answers too, as a
+    /// load generator sends them.
+    fn frame_of(&mut self, id: ClientId) -> Arc<RequestTable> {
+        let clients = &mut self.clients.clients;
+        if self.plan.auth_granularity == Granularity::Request {
+            return Arc::clone(&clients[id.0 as usize].request);
+        }
+        let mut random = clients[id.0 as usize].random.clone();
+        let waits = |other: &ClientId| self.clients.table.outstanding(*other).is_some();
+        let others: Vec<ClientId> = (0..self.plan.clients.count).map(ClientId).filter(|other| *other != id).collect();
+        let others = others.into_iter().filter(waits).filter(|_| random.chance(600));
+        let mut all: Vec<ClientId> = others.collect();
+        all.insert(random.index(all.len() + 1), id);
+        clients[id.0 as usize].random = random;
+        let tables: Vec<&RequestTable> = all.iter().map(|client| &*clients[client.0 as usize].request).collect();
+        self.coverage.grouped += u64::from(tables.len() > 1);
+        Arc::new(self.prover.frame(&tables, (1 << self.plan.replicas) - 1))
     }
 
     /// Puts requests on the network.
@@ -210,8 +229,8 @@ impl World<'_> {
         }
     }
 
-    /// Read-only requests arrive: those that prove themselves and are reads go to the executor, before or behind what it
-    /// has to do.
+    /// Read-only requests arrive: those that prove themselves and are reads go to the executor, before or behind what
+    /// it has to do.
     pub(super) fn on_reads(&mut self, to: usize, table: &RequestTable) {
         let Some(table) = self.prover.admit(table, self.replicas[to].id) else { return };
         let reads: Vec<usize> = (0..table.len()).filter(|&index| is_read(table.operation(index))).collect();
@@ -225,9 +244,9 @@ impl World<'_> {
     }
 
     pub(super) fn on_reply(&mut self, told: &Told) {
-        let Told { from: replica, view, client, timestamp, ref result, is_digest, reads } = *told;
+        let Told { from: replica, view, client, timestamp, ref result, is_digest, reads, tentative } = *told;
         self.coverage.digests += u64::from(is_digest);
-        let reply = Reply { replica, view, client, timestamp, result, is_digest };
+        let reply = Reply { replica, view, client, timestamp, result, is_digest, tentative };
         let table = &mut self.clients.table;
         match if reads { table.on_read_reply(&reply) } else { table.on_reply(&reply) } {
             ReplyOutcome::Completed if reads => self.read(client),
@@ -253,7 +272,9 @@ impl World<'_> {
         self.trace.line(&name, || format!("** t{timestamp} is done"));
         self.trace.count(timestamp.0);
         let accepted = self.clients.table.result(id).unwrap_or_default().to_vec();
-        let batch = self.checks.completed(id, timestamp, &accepted);
+        let agreed_in = self.clients.table.agreed_in(id);
+        self.coverage.promised += u64::from(agreed_in.is_some());
+        let batch = self.checks.completed(id, timestamp, &accepted, agreed_in);
         self.check_durability(batch.into_iter().collect());
         self.go_on_with(id);
     }

@@ -13,9 +13,10 @@ use crate::check::Checker;
 impl World<'_> {
     /// Checks that enough correct replicas keep these batches, of which clients were told.
     ///
-    /// A client is told by f + 1 replicas, one of them honest; that one has seen commits of Q. Whoever sent one has the
-    /// batch prepared, on its disk if it has one, so at most the u unreliable ones of the Q can lose it. Q - u keepers
-    /// are in every quorum of view-changes; with fewer, a new view could put another batch there.
+    /// A client is told by f + 1 replicas, one of them honest; that one has seen commits of Q. Or it is told
+    /// tentatively by Q replicas, which have sent commits. Whoever sent one has the batch prepared, on its disk if it
+    /// has one, so at most the u unreliable ones of the Q can lose it. Q - u keepers are in every quorum of
+    /// view-changes; with fewer, a new view could put another batch there.
     pub(super) fn check_durability(&mut self, batches: Vec<(SequenceNumber, Digest)>) {
         if batches.is_empty() {
             return;
@@ -71,7 +72,7 @@ impl World<'_> {
     fn keeper(&self, replica: &Replica) -> Keeper {
         let (state, batches) = match (&self.plan.disk, &replica.process) {
             (Some(_), _) => replica.disk.outlasting(),
-            (None, Some(process)) => (process.executor.executed(), BTreeSet::new()),
+            (None, Some(process)) => (process.executor.confirmed(), BTreeSet::new()),
             (None, None) => (SequenceNumber(0), BTreeSet::new()),
         };
         Keeper { replica: replica.id, state, batches }

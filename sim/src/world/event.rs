@@ -60,6 +60,8 @@ pub(super) struct Reply {
     pub(super) is_digest: bool,
     /// Whether it answers a read-only request, whose number stands for the timestamp.
     pub(super) reads: bool,
+    /// Whether the batch is only prepared there.
+    pub(super) tentative: bool,
 }
 
 /// All events to come.

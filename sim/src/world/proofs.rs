@@ -1,18 +1,19 @@
 //! Who can prove what: the verify stage, without the cost of real cryptography.
 //!
 //! A client's authenticator is the set of replicas at which it holds, sealed so that nobody but the client can make
-//! one; it travels where the real ones do, so that a primary which has lost it can not prove a request. An origin's
-//! signature is a keyed hash of what it covers.
+//! one; it travels where the real ones do, so that a primary which has lost it can not prove a request. It covers a request,
+//! or a group of them by the group's digest. An origin's signature is a keyed hash of what it covers.
 
 use bytes::Bytes;
 use hippodrome_engine::app::Application as _;
 use hippodrome_engine::app::kv::Kv;
-use hippodrome_engine::auth::Digester;
+use hippodrome_engine::auth::{Digester, GroupDigester};
 use hippodrome_engine::protocol::message::{Body, NewView, PrePrepare, Signature, Signed, Verdict, ViewChange};
 use hippodrome_engine::protocol::{Authentic, Message};
 use hippodrome_engine::quorum::Quorums;
-use hippodrome_engine::requests::{Batch, Proofs, RequestTable};
-use hippodrome_engine::types::{ClientId, Digest, ReplicaId};
+use hippodrome_engine::requests::{Batch, Group, Groups, Proofs, RequestTable, TableBuilder};
+use hippodrome_engine::settings::Granularity;
+use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId};
 
 use super::torsion::Torsion;
 
@@ -20,6 +21,7 @@ use super::torsion::Torsion;
 pub(super) struct Prover {
     quorums: Quorums,
     clients: u32,
+    granularity: Granularity,
     secret: [u8; 32],
     digester: Digester,
     validator: Kv,
@@ -28,13 +30,21 @@ pub(super) struct Prover {
 
 /// Bytes of a sealed set of replicas.
 const TAG_BYTES: usize = 16;
+/// Who proves groups: all clients, whoever they are.
+const CLIENT_NODE: NodeId = NodeId(u16::MAX);
 /// In place of a set: whatever each replica makes of the odd signature.
 pub(super) const ODD_SIGNATURE: u64 = u64::MAX;
 
+fn group_digest<'a>(digests: impl IntoIterator<Item = &'a Digest>) -> Digest {
+    let mut digester = GroupDigester::default();
+    digester.push(digests);
+    digester.finish()[0]
+}
+
 impl Prover {
-    pub(super) fn new(quorums: Quorums, clients: u32, torsion: Torsion) -> Self {
+    pub(super) fn new(quorums: Quorums, clients: u32, granularity: Granularity, torsion: Torsion) -> Self {
         let secret = *blake3::hash(b"hippodrome simulator").as_bytes();
-        Self { quorums, clients, secret, digester: Digester::default(), validator: Kv::new(), torsion }
+        Self { quorums, clients, granularity, secret, digester: Digester::default(), validator: Kv::new(), torsion }
     }
 
     /// One request whose authenticator holds at the replicas of `holds`.
@@ -45,8 +55,29 @@ impl Prover {
         table.operation_ends.push(u32::try_from(operation.len()).unwrap_or(u32::MAX));
         table.operations = operation.into();
         self.digester.digest(&mut table);
-        table.proofs = Proofs::Tags { columns: 1, bytes: Bytes::copy_from_slice(&self.tag(&table.digests[0], holds)) };
+        table.proofs = match self.granularity {
+            Granularity::Request => {
+                Proofs::Tags { columns: 1, bytes: self.tag(&table.digests[0], holds).to_vec().into() }
+            }
+            Granularity::Frame => self.group(&table, holds),
+        };
         table
+    }
+
+    /// The first requests of these tables as one group, whose authenticator holds at the replicas of `holds`.
+    pub(super) fn frame(&self, tables: &[&RequestTable], holds: u64) -> RequestTable {
+        let mut builder = TableBuilder::default();
+        tables.iter().for_each(|table| builder.push_unproven(table, 0));
+        let mut frame = builder.finish();
+        frame.proofs = self.group(&frame, holds);
+        frame
+    }
+
+    fn group(&self, table: &RequestTable, holds: u64) -> Proofs {
+        let group = Group::whole(CLIENT_NODE, table.len());
+        let tag = self.tag(&group_digest(&table.digests), holds);
+        let groups = Groups::new(vec![group], Vec::new(), 1, Bytes::copy_from_slice(&tag));
+        Proofs::Groups(groups.expect("a whole group"))
     }
 
     fn tag(&self, digest: &Digest, holds: u64) -> [u8; TAG_BYTES] {
@@ -60,12 +91,19 @@ impl Prover {
 
     /// Where the authenticator of request `index` holds.
     pub(super) fn holds(&self, table: &RequestTable, index: usize) -> u64 {
-        let Proofs::Tags { bytes, .. } = &table.proofs else { return 0 };
-        let Some(tag) = bytes.get(index * TAG_BYTES..(index + 1) * TAG_BYTES) else { return 0 };
+        let (at, bytes, digest) = match &table.proofs {
+            Proofs::Tags { bytes, .. } => (index, bytes, table.digests[index]),
+            Proofs::Groups(groups) => {
+                let at = groups.of(index);
+                (at, groups.proofs(), group_digest(groups.digests(at, &table.digests)))
+            }
+            Proofs::None | Proofs::Signatures(_) => return 0,
+        };
+        let Some(tag) = bytes.get(at * TAG_BYTES..(at + 1) * TAG_BYTES) else { return 0 };
         let mut holds = [0; 8];
         holds.copy_from_slice(&tag[..8]);
         let holds = u64::from_le_bytes(holds);
-        if table.clients[index].0 >= self.clients || self.tag(&table.digests[index], holds) != tag {
+        if table.clients[index].0 >= self.clients || self.tag(&digest, holds) != tag {
             return 0;
         }
         if holds == ODD_SIGNATURE { self.torsion.accepting() } else { holds }

@@ -10,13 +10,14 @@ use hippodrome_engine::protocol::pbft::{Config, Pbft, Recovery};
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::protocol::{Execution, Output, Position, Protocol, Timer};
 use hippodrome_engine::requests::RequestTable;
-use hippodrome_engine::settings::options::{Reads, Replies};
+use hippodrome_engine::settings::options::{ExecutionChoice, Reads, Replies};
 use hippodrome_engine::types::{Digest, NodeId, ReplicaId, SequenceNumber, Time, View};
 
 use super::disk::Disk;
 use super::mutate::Mutator;
 use super::shadow::Shadow;
 use super::tap::{Tap, Tapped};
+use super::tentative::Tentative;
 use crate::check::{RECORDS, VALUE_BYTES};
 use crate::plan::{Faulty, Plan};
 use crate::random::Random;
@@ -58,6 +59,8 @@ pub(super) struct Process {
     pub(super) core: Box<dyn Protocol>,
     pub(super) executor: Executor,
     pub(super) shadow: Option<Shadow>,
+    /// What it has executed and not confirmed.
+    pub(super) tentative: Tentative,
     /// What a liar means to say.
     pub(super) tap: Option<Tap>,
     pub(super) timers: BTreeMap<Timer, Time>,
@@ -74,6 +77,8 @@ pub(super) struct Process {
 /// What an executor is to do.
 pub(super) enum Work {
     Execute(Execution),
+    Confirm(SequenceNumber),
+    RollBack(SequenceNumber),
     Recall(View, Arc<RequestTable>),
     Keep(SequenceNumber),
     Read(ReplicaId, FetchState),
@@ -186,6 +191,7 @@ impl Replica {
             position: core.position(),
             core,
             executor,
+            tentative: Tentative::default(),
             shadow: false_state.then(|| Shadow::new(executor_config(plan, self.id), store(plan), plan.chunk_bytes)),
             tap,
             timers: BTreeMap::new(),
@@ -228,6 +234,7 @@ fn config(plan: &Plan, planted: Option<Planted>, own: ReplicaId, voting: bool) -
         checkpoint_interval: plan.checkpoint_interval,
         batching: plan.batching.clone(),
         dissemination: plan.dissemination,
+        execution: plan.execution,
         clients: client_count(plan),
         principals: std::iter::once(0..correct).chain(hostile).collect(),
         status_interval_ns: plan.status_interval_ns,
@@ -256,6 +263,7 @@ fn executor_config(plan: &Plan, own: ReplicaId) -> ExecutorConfig {
         client_nodes: std::iter::once((NodeId(n), 0..correct)).chain(hostile).collect(),
         checkpoint_interval: plan.checkpoint_interval,
         designates: (plan.replies == Replies::Digest).then_some(plan.replicas),
+        tentative: plan.execution == ExecutionChoice::Tentative,
     }
 }
 

@@ -37,7 +37,7 @@ impl Shadow {
             return; // it has no past: it took over a state
         }
         let mut done = Vec::new();
-        self.executor.execute(execution, &mut done);
+        self.executor.execute(&Execution { tentative: false, ..execution.clone() }, &mut done);
         for done in done {
             if let Done::Checkpoint(sequence, digest) = done {
                 self.digests.insert(sequence, digest);
@@ -71,6 +71,10 @@ impl Application for False {
     }
 
     fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>) {
+        self.execute_undoably(operation, result, &mut Vec::new());
+    }
+
+    fn execute_undoably(&mut self, operation: &[u8], result: &mut Vec<u8>, record: &mut Vec<u8>) {
         let changed: Option<(Key, Vec<u8>)> = match Operation::decode(operation) {
             Ok(Operation::Insert { key, value } | Operation::Update { key, value }) => {
                 Some((key, value.iter().rev().copied().chain([b'!']).collect()))
@@ -81,11 +85,15 @@ impl Application for False {
             Some((key, value)) => {
                 let mut other = Vec::new();
                 Operation::Insert { key, value: &value }.encode(&mut other);
-                self.0.execute(&other, &mut Vec::new());
+                self.0.execute_undoably(&other, &mut Vec::new(), record);
                 Outcome::NotFound.encode(result);
             }
-            None => self.0.execute(operation, result),
+            None => self.0.execute_undoably(operation, result, record),
         }
+    }
+
+    fn undo(&mut self, record: &[u8]) {
+        self.0.undo(record);
     }
 
     fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> Option<u64> {

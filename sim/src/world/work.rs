@@ -47,7 +47,10 @@ impl World<'_> {
         let more = !process.work.is_empty();
         let mut done = Vec::new();
         match work {
+            Work::Execute(execution) if execution.tentative => return self.execute_tentatively(at, execution, more),
             Work::Execute(execution) => return self.execute(at, &execution, more),
+            Work::Confirm(sequence) => return self.confirm(at, sequence, more),
+            Work::RollBack(to) => return self.roll_back(at, to, more),
             Work::Query(view, table) => return self.query(at, view, &table, more),
             Work::Recall(view, table) => process.executor.recall(view, &table, &mut done),
             Work::Keep(sequence) => {
@@ -87,19 +90,17 @@ impl World<'_> {
         let mut done = Vec::new();
         process.executor.query(view, table, &mut done);
         let executed = process.executor.executed();
+        if process.executor.confirmed() < executed {
+            process.tentative.asked(table);
+        }
         let replies = done.iter().filter_map(|done| match done {
             Done::Replies { replies, .. } if honest => Some(replies),
             _ => None,
         });
         for replies in replies {
-            for index in (0..replies.len()).filter(|index| !replies.is_digest(*index)) {
-                if replies.result(index).is_empty() {
-                    continue; // it gives no answer
-                }
+            for (index, result) in answers(replies) {
                 let number = replies.timestamps[index];
                 let asked = table.timestamps.iter().position(|timestamp| *timestamp == number).unwrap_or_default();
-                let result = replies.result(index);
-                let result = &result[..result.len() - VERSION_BYTES];
                 self.checks.answered_read(who, executed, table.operation(asked), result);
             }
         }
@@ -108,7 +109,11 @@ impl World<'_> {
 
     /// The honest replica that has executed least and answers.
     fn farthest_behind(&self) -> Option<usize> {
-        let executed = |at: usize| self.replicas[at].process.as_ref().map(|process| process.executor.executed());
+        // Its answers must not wait for anything there.
+        let executed = |at: usize| {
+            let executor = self.replicas[at].process.as_ref().map(|process| &process.executor)?;
+            Some(executor.executed()).filter(|executed| executor.confirmed() == *executed)
+        };
         let honest =
             (0..self.replicas.len()).filter(|at| self.replicas[*at].is_correct() && self.replicas[*at].life == 1);
         honest.filter_map(|at| Some((executed(at)?, at))).min().map(|(_, at)| at)
@@ -133,10 +138,7 @@ impl World<'_> {
         }
         if honest {
             self.checks.executed(id, sequence, process.executor.ledger());
-            if sequence == self.checks.end() {
-                let (executed, last) = process.executor.clients();
-                self.checks.client_table(id, &executed, &last);
-            }
+            self.checks.client_table(id, sequence, || process.executor.clients());
         }
         self.settle(at, done, more);
     }
@@ -154,10 +156,12 @@ impl World<'_> {
     }
 
     /// Hands on what the executor said, and takes up the next thing.
-    fn settle(&mut self, at: usize, done: Vec<Done>, more: bool) {
+    pub(super) fn settle(&mut self, at: usize, done: Vec<Done>, more: bool) {
         for done in done {
             match done {
-                Done::Replies { view, reads, replies, .. } => self.reply(at, view, reads, &replies),
+                Done::Replies { view, reads, tentative, replies, .. } => {
+                    self.reply(at, view, (reads, tentative), &replies);
+                }
                 Done::Executed(sequence) => self.answer(at, Input::Executed(sequence)),
                 Done::Checkpoint(sequence, digest) => {
                     let replica = &self.replicas[at];
@@ -182,7 +186,7 @@ impl World<'_> {
         self.queue.push(process.answered, Event::Feedback { at, life: replica.life, input: Box::new(input) });
     }
 
-    fn reply(&mut self, at: usize, view: View, reads: bool, replies: &ReplyTable) {
+    fn reply(&mut self, at: usize, view: View, (reads, tentative): (bool, bool), replies: &ReplyTable) {
         let replica = &self.replicas[at];
         let (from, honest, twin) = (replica.id, replica.is_honest(), replica.twin);
         let corrupts = replica.kinds().iter().any(|kind| kind.corrupts_replies())
@@ -192,9 +196,14 @@ impl World<'_> {
             let (client, timestamp) = (replies.clients[index], replies.timestamps[index]);
             let mut result = replies.result(index).to_vec();
             let is_digest = replies.is_digest(index);
-            if honest && !reads {
+            if honest && tentative {
+                self.told_tentatively(at, client, timestamp, &result, is_digest);
+            } else if honest && !reads {
                 self.checks.replied(from, client, timestamp, &result, is_digest);
             }
+            // A liar tells of what it has only prepared, if at all, as if it were committed.
+            let says_tentative = tentative && (honest || self.replicas[at].random.chance(500));
+            self.coverage.lies += u64::from(says_tentative != tentative);
             if corrupts {
                 self.coverage.lies += 1;
                 if is_digest {
@@ -208,9 +217,16 @@ impl World<'_> {
             }
             for arrival in self.network.arrivals(self.now, sender, Endpoint::CLIENTS).into_iter().flatten() {
                 let result = result.clone();
-                self.queue
-                    .push(arrival, Event::Reply(Reply { from, view, client, timestamp, result, is_digest, reads }));
+                let tentative = says_tentative;
+                let reply = Reply { from, view, client, timestamp, result, is_digest, reads, tentative };
+                self.queue.push(arrival, Event::Reply(reply));
             }
         }
     }
+}
+
+/// The answers among replies to read-only requests, without their versions: which, and what they give.
+pub(super) fn answers(replies: &ReplyTable) -> impl Iterator<Item = (usize, &[u8])> {
+    let whole = (0..replies.len()).filter(|index| !replies.is_digest(*index));
+    whole.filter_map(|index| Some((index, replies.result(index).split_last_chunk::<VERSION_BYTES>()?.0)))
 }

@@ -9,7 +9,7 @@ use super::document::{Badge, Block, Cell, Document, Figure, Look, Section, Table
 use super::run::files;
 use crate::comparison::figure::Figure as Measured;
 use crate::comparison::verdict::{Conclusion, Outcome};
-use crate::comparison::{Compared, Comparison, Ratio, Versus};
+use crate::comparison::{Compared, Comparison, Ratio, Versus, table};
 use crate::latency;
 use crate::results::{self, ResultsError};
 use crate::summary::{count, time};
@@ -254,8 +254,8 @@ fn notes(comparison: &Comparison) -> Section {
 
 /// A row for each ratio, for programs.
 fn rows(comparison: &Comparison) -> Table {
-    let columns =
-        ["base", "other", "figure", "base_value", "other_value", "ratio", "low", "high", "p_value", "conclusion"];
+    // The same as comparison.csv, under the same names.
+    let columns: Vec<&str> = table::COLUMNS.trim().split(',').collect();
     let mut table = Table::new("", &columns);
     let number = |value: Option<f64>| Cell::number(value, |value| value.to_string());
     for versus in &comparison.versus {

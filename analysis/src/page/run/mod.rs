@@ -175,8 +175,10 @@ fn sentence(report: &Report) -> String {
     }
     let named = [
         ("auth", "authentication"),
+        ("auth_granularity", "an authenticator for each"),
         ("batch", "batching"),
         ("dissemination", "dissemination"),
+        ("execution", "execution"),
         ("replies", "replies"),
         ("reads", "reads"),
         ("app", "application"),
@@ -247,8 +249,9 @@ fn rows(report: &Report) -> Table {
         ("git_commit", Cell::text(e.git_commit.clone())),
         ("build_profile", Cell::text(e.build_profile.clone())),
     ];
-    let settings = ["replicas", "clients", "rate", "auth", "batch", "dissemination", "replies", "reads", "app"];
-    for key in settings.into_iter().chain(["durability", "request_bytes", "reply_bytes"]) {
+    let settings =
+        ["replicas", "clients", "rate", "auth", "auth_granularity", "batch", "dissemination", "execution", "replies"];
+    for key in settings.into_iter().chain(["reads", "app", "durability", "request_bytes", "reply_bytes"]) {
         cells.push((key, setting(&report.config, key).map_or(Cell::Nothing, Cell::text)));
     }
     cells.extend([

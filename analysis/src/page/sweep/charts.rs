@@ -6,38 +6,24 @@ use serde_json::{Value, json};
 
 use super::super::document::{Cell, Chart, Table, View};
 use super::super::option::{VIRIDIS, number_axis, round, within, words_on_viridis};
-use super::super::shown::{CPU, P99, SWITCH, Shown, THROUGHPUT};
-use super::{adjusted, lacking, range, spread};
-use crate::sweep::{Point, State, Sweep, Varied};
+use super::range;
+use crate::shown::{CPU, P99, SWITCH, Shown, THROUGHPUT};
+use crate::sweep::{Point, State, Sweep, Varied, combinations};
 
 /// What is said of a point where it is pointed at.
 fn note(sweep: &Sweep, point: &Point) -> Vec<String> {
     let mut lines = vec![sweep.label(&point.settings)];
     if !point.adjusted.is_empty() {
-        lines.push(format!("with {}", adjusted(point)));
+        lines.push(format!("with {}", point.adjusted_in_words()));
     }
     for shown in &SWITCH {
-        lines.push(match spread(point, shown) {
-            Some(_) => format!("{}: {}", shown.label, range(spread(point, shown), shown).shown()),
-            None => format!("{}: {}", shown.label, lacking(point)),
+        lines.push(match shown.of(point) {
+            Some(spread) => format!("{}: {}", shown.label, shown.range(spread)),
+            None => format!("{}: {}", shown.label, point.lacking()),
         });
     }
     lines.push(format!("{} of {} runs VALID", point.summary.valid, point.runs.len()));
     lines
-}
-
-/// Every value of each with every value of the others.
-pub(super) fn combinations(varied: &[&Varied]) -> Vec<Vec<String>> {
-    let mut all = vec![Vec::new()];
-    for Varied { values, .. } in varied {
-        all = all
-            .iter()
-            .flat_map(|head: &Vec<String>| {
-                values.iter().map(move |value| head.iter().cloned().chain([value.clone()]).collect())
-            })
-            .collect();
-    }
-    all
 }
 
 /// The last two varied options as rows and columns, a picture for each figure and each combination of the others.
@@ -61,9 +47,9 @@ pub(super) fn matrix(sweep: &Sweep) -> Option<Chart> {
     table.columns.extend(SWITCH.iter().map(|shown| shown.label.to_owned()));
     for point in &sweep.points {
         let mut row: Vec<Cell> = sweep.values(&point.settings).map(Cell::text).collect();
-        row.extend(SWITCH.iter().map(|shown| match spread(point, shown) {
+        row.extend(SWITCH.iter().map(|shown| match shown.of(point) {
             Some(spread) => shown.cell(spread.median),
-            None => Cell::text(lacking(point)),
+            None => Cell::text(point.lacking()),
         }));
         table.push(row);
     }
@@ -98,8 +84,8 @@ fn matrix_option(sweep: &Sweep, fixed: &[String], rows: &Varied, columns: &Varie
             let values: Vec<&str> = fixed.iter().chain([row, column]).map(String::as_str).collect();
             let Some(point) = sweep.point(&values) else { continue };
             let note = note(sweep, point);
-            let Some(median) = spread(point, shown).map(|spread| spread.median).filter(|median| *median > 0.0) else {
-                cells.push(json!({ "value": [x, y, 0], "note": note, "text": lacking(point), "visualMap": false,
+            let Some(median) = shown.of(point).map(|spread| spread.median).filter(|median| *median > 0.0) else {
+                cells.push(json!({ "value": [x, y, 0], "note": note, "text": point.lacking(), "visualMap": false,
                     "itemStyle": { "color": "@shade" }, "label": { "color": "@bad" } }));
                 continue;
             };
@@ -160,7 +146,7 @@ pub(super) fn points(sweep: &Sweep) -> Option<Chart> {
     table.columns.extend(SWITCH.iter().map(|shown| shown.label.to_owned()));
     for (label, point) in labels.iter().zip(&sweep.points) {
         let mut row = vec![Cell::text(label.clone())];
-        row.extend(SWITCH.iter().map(|shown| range(spread(point, shown), shown)));
+        row.extend(SWITCH.iter().map(|shown| range(point, shown)));
         table.push(row);
     }
     let not_valid = sweep.runs().filter(|(_, run)| run.state != State::Valid).count();
@@ -199,7 +185,7 @@ fn points_option(sweep: &Sweep, labels: &[String], shown: &Shown) -> Value {
             }
             values.push(value);
         }
-        if let Some(s) = spread(point, shown) {
+        if let Some(s) = shown.of(point) {
             let note = note(sweep, point);
             whiskers.push(json!({ "value": [row, s.lowest, s.highest], "note": note }));
             medians.push(json!({ "value": [s.median, row], "note": note }));
@@ -251,7 +237,7 @@ pub(super) fn pareto(sweep: &Sweep) -> Option<Chart> {
         .points
         .iter()
         .filter_map(|point| {
-            let median = |shown: &Shown| spread(point, shown).map(|spread| spread.median);
+            let median = |shown: &Shown| shown.of(point).map(|spread| spread.median);
             Some((point, [median(&THROUGHPUT)?, median(&P99)?, median(&CPU)?]))
         })
         .collect();
@@ -325,13 +311,5 @@ mod tests {
         let points = [(100.0, 10.0), (200.0, 20.0), (150.0, 25.0), (200.0, 30.0), (50.0, 10.0), (90.0, 5.0)];
         assert_eq!(frontier(&points), [1, 0, 5]);
         assert_eq!(frontier(&[]), [0; 0]);
-    }
-
-    #[test]
-    fn combinations_are_all_of_them_in_order() {
-        let varied = |values: &[&str]| Varied { key: "k".into(), values: values.iter().map(|&v| v.into()).collect() };
-        let (a, b) = (varied(&["1", "2"]), varied(&["x", "y"]));
-        assert_eq!(combinations(&[&a, &b]), [["1", "x"], ["1", "y"], ["2", "x"], ["2", "y"]]);
-        assert_eq!(combinations(&[]), [[""; 0]]);
     }
 }

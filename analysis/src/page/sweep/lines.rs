@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 
 use super::super::document::{Cell, Chart, Table, View};
 use super::super::option::{number_axis, within};
-use super::super::shown::{CPU, P50, P99, SWITCH, Shown, THROUGHPUT};
-use super::charts::combinations;
-use super::{range, spread};
-use crate::sweep::{Point, Sweep, Varied};
+use super::range;
+use crate::shown::{CPU, P50, P99, SWITCH, Shown, THROUGHPUT};
+use crate::sweep::{Point, Sweep, Varied, combinations};
 
 /// More lines than this can not be told apart.
 const LINES_MAX: usize = 14;
@@ -95,7 +94,7 @@ fn along(varied: &Varied, lines: &[Line<'_>]) -> Chart {
     for line in lines {
         for (place, point) in &line.points {
             let mut row = vec![Cell::text(varied.values[*place].clone()), Cell::text(line.name.clone())];
-            row.extend(SWITCH.iter().map(|shown| range(spread(point, shown), shown)));
+            row.extend(SWITCH.iter().map(|shown| range(point, shown)));
             table.push(row);
         }
     }
@@ -125,8 +124,7 @@ fn along_option(varied: &Varied, lines: &[Line<'_>], shown: &Shown) -> Value {
         let colour = format!("@c{}", index % 7);
         // Past seven lines colours come again, with another stroke.
         let stroke = if index < 7 { "solid" } else { "dashed" };
-        let known: Vec<_> =
-            line.points.iter().filter_map(|(place, point)| Some((*place, spread(point, shown)?))).collect();
+        let known: Vec<_> = line.points.iter().filter_map(|(place, point)| Some((*place, shown.of(point)?))).collect();
         values.extend(known.iter().flat_map(|(_, s)| [s.lowest, s.highest]));
         let data: Vec<Value> = known.iter().map(|(place, s)| json!([at(*place), s.median])).collect();
         let whiskers: Vec<Value> = known.iter().map(|(place, s)| json!([at(*place), s.lowest, s.highest])).collect();
@@ -170,7 +168,7 @@ fn against(varied: &Varied, lines: &[Line<'_>]) -> Chart {
     for line in lines {
         for (place, point) in &line.points {
             let mut row = vec![Cell::text(varied.values[*place].clone()), Cell::text(line.name.clone())];
-            row.extend([THROUGHPUT, P50, P99, CPU].iter().map(|shown| range(spread(point, shown), shown)));
+            row.extend([THROUGHPUT, P50, P99, CPU].iter().map(|shown| range(point, shown)));
             table.push(row);
         }
     }
@@ -193,14 +191,14 @@ fn against_option(varied: &Varied, lines: &[Line<'_>], shown: &Shown) -> Value {
     for (index, line) in lines.iter().enumerate() {
         let mut data = Vec::new();
         for (place, point) in &line.points {
-            let (Some(x), Some(y)) = (spread(point, &THROUGHPUT), spread(point, shown)) else { continue };
+            let (Some(x), Some(y)) = (THROUGHPUT.of(point), shown.of(point)) else { continue };
             xs.push(x.median);
             ys.push(y.median);
             let value = &varied.values[*place];
             let note = [
                 format!("{} {}={value}", line.name, varied.key),
-                format!("{}: {}", THROUGHPUT.label, range(Some(x), &THROUGHPUT).shown()),
-                format!("{}: {}", shown.label, range(Some(y), shown).shown()),
+                format!("{}: {}", THROUGHPUT.label, THROUGHPUT.range(x)),
+                format!("{}: {}", shown.label, shown.range(y)),
             ];
             data.push(json!({ "value": [x.median, y.median], "note": note, "text": value }));
         }

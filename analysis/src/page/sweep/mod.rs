@@ -6,10 +6,10 @@ use std::path::Path;
 use super::Context;
 use super::document::{Badge, Block, Cell, Document, Figure, Look, Section, Table};
 use super::run::{files, settings};
-use super::shown::{CPU, P50, P99, SWITCH, Shown, THROUGHPUT};
 use crate::results::{self, ResultsError};
+use crate::shown::{CPU, P50, P99, SWITCH, Shown, THROUGHPUT};
 use crate::summary::count;
-use crate::sweep::{self, Best, Point, Spread, State, Sweep};
+use crate::sweep::{self, Best, Point, State, Sweep};
 
 mod charts;
 mod lines;
@@ -45,11 +45,6 @@ pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, 
     Ok(document)
 }
 
-/// A figure of a point over its valid runs.
-fn spread<'a>(point: &'a Point, shown: &Shown) -> Option<&'a Spread> {
-    point.summary.figures.get(shown.name)
-}
-
 fn verdict(sweep: &Sweep) -> Badge {
     let valid = sweep.runs().filter(|(_, run)| run.state == State::Valid).count();
     let planned = sweep.runs_planned;
@@ -77,7 +72,7 @@ fn sentence(sweep: &Sweep) -> String {
 fn figures(sweep: &Sweep) -> Vec<Figure> {
     let labels = ["Highest throughput", "Lowest p99", "Least CPU per operation"];
     let best = SWITCH.iter().zip(labels).filter_map(|(shown, label)| {
-        let Best { point, spread, caveat } = sweep::best(sweep, shown.name, shown.more)?;
+        let Best { point, spread, caveat } = sweep::best(sweep, shown)?;
         let (lowest, highest) = ((shown.write)(spread.lowest), (shown.write)(spread.highest));
         let remark = format!("{} ({lowest} to {highest}){caveat}", sweep.label(&point.settings));
         Some(Figure { label: label.to_owned(), value: shown.cell(spread.median), remark })
@@ -86,25 +81,8 @@ fn figures(sweep: &Sweep) -> Vec<Figure> {
 }
 
 /// `median (lowest to highest)`.
-fn range(spread: Option<&Spread>, shown: &Shown) -> Cell {
-    let write = shown.write;
-    spread.map_or(Cell::Nothing, |s| {
-        Cell::Number(s.median, format!("{} ({} to {})", write(s.median), write(s.lowest), write(s.highest)))
-    })
-}
-
-/// What stands for a point without any valid run.
-fn lacking(point: &Point) -> &'static str {
-    match (point.summary.invalid, point.summary.failed) {
-        (0, 0) => "not run",
-        (0, _) => "FAILED",
-        _ => "INVALID",
-    }
-}
-
-/// What only this point has besides: `clients=400`.
-fn adjusted(point: &Point) -> String {
-    point.adjusted.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+fn range(point: &Point, shown: &Shown) -> Cell {
+    shown.of(point).map_or(Cell::Nothing, |spread| Cell::Number(spread.median, shown.range(spread)))
 }
 
 fn points(sweep: &Sweep) -> Section {
@@ -120,9 +98,9 @@ fn points(sweep: &Sweep) -> Section {
     for (index, point) in sweep.points.iter().enumerate() {
         let mut row: Vec<Cell> = sweep.values(&point.settings).map(Cell::text).collect();
         if has_adjusted {
-            row.push(Cell::Text(adjusted(point)));
+            row.push(Cell::Text(point.adjusted_in_words()));
         }
-        row.extend(shown.iter().map(|shown| range(spread(point, shown), shown)));
+        row.extend(shown.iter().map(|shown| range(point, shown)));
         row.push(Cell::Text(format!("{} of {}", point.summary.valid, point.runs.len())));
         table.push(row);
         if point.summary.valid == 0 {
@@ -184,11 +162,11 @@ fn rows(sweep: &Sweep) -> Table {
     let number = |value: Option<f64>| Cell::number(value, |value| value.to_string());
     for point in &sweep.points {
         let mut row: Vec<Cell> = sweep.values(&point.settings).map(Cell::text).collect();
-        row.push(Cell::Text(adjusted(point)));
+        row.push(Cell::Text(point.adjusted_in_words()));
         let summary = &point.summary;
         row.extend([summary.valid, summary.invalid, summary.failed].map(|n| Cell::whole(n.into())));
         for shown in &shown {
-            let s = spread(point, shown);
+            let s = shown.of(point);
             row.extend([s.map(|s| s.median), s.map(|s| s.lowest), s.map(|s| s.highest)].map(number));
         }
         table.push(row);

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use hippodrome_analysis::comparison::{Run, Side, compare, side_name};
@@ -34,9 +33,7 @@ struct Race {
 
 /// Races the sides, or goes on with it, and compares them.
 pub(super) fn run(arguments: &CompareArgs) -> Result<(), Failure> {
-    let directory = arguments.out.clone().unwrap_or_else(|| {
-        launch::default_directory(&humantime::format_rfc3339_seconds(SystemTime::now()).to_string())
-    });
+    let directory = launch::results_directory(arguments.out.as_deref());
     // Whatever can not be used is told before anything is made.
     let race = Race::new(arguments, &Journal::look(&directory)?)?;
     if arguments.dry_run {
@@ -45,7 +42,7 @@ pub(super) fn run(arguments: &CompareArgs) -> Result<(), Failure> {
     }
     let stop = launch::Stop::on_signals()?;
     let journal = Journal::lock(&directory)?;
-    let played = race.play(&journal, &stop);
+    let played = race.play(&journal, arguments.quiet, &stop);
     if let Err(Failure::Interrupted) = played {
         output::tell(&format!("go on where it was by the same command with --out {}", directory.display()));
     }
@@ -80,8 +77,9 @@ impl Race {
         };
         let points: Vec<Point> =
             sides.iter().enumerate().map(point).collect::<anyhow::Result<_>>().map_err(Failure::Usage)?;
-        let binary = |path: Option<&PathBuf>| path.map(|path| Binary::new(path)).transpose();
-        let mut binaries = vec![binary(arguments.a_binary.as_ref())?, binary(arguments.b_binary.as_ref())?];
+        let binary = |option: &str, path: Option<&PathBuf>| path.map(|path| Binary::new(option, path)).transpose();
+        let (a, b) = (arguments.a_binary.as_ref(), arguments.b_binary.as_ref());
+        let mut binaries = vec![binary("a-binary", a)?, binary("b-binary", b)?];
         binaries.resize_with(points.len(), || None);
         // A comparison that goes on has the order that it began with.
         let begun = journal.plan()?.and_then(|plan| plan.get("seed").and_then(Value::as_u64));
@@ -118,7 +116,8 @@ impl Race {
     /// What would run.
     fn foretell(&self) -> String {
         let load_s = |slot: &Slot| self.plan.points[slot.point].load_s();
-        let progress = Progress::new(&self.plan.slots.iter().map(load_s).collect::<Vec<_>>(), 0, Overhead::default());
+        let loads: Vec<f64> = self.plan.slots.iter().map(load_s).collect();
+        let progress = Progress::new(&loads, 0, Overhead::default(), true);
         let left = humantime::format_duration(std::time::Duration::from_secs(progress.left().as_secs()));
         let labels = (0..self.plan.points.len()).map(|side| format!("{}  {}\n", side_name(side), self.label(side)));
         let (runs, rounds) = (self.plan.slots.len(), self.plan.repeats);
@@ -136,19 +135,19 @@ impl Race {
     }
 
     /// Plays what is not done yet; all runs in their order.
-    fn play(&self, journal: &Journal, stop: &launch::Stop) -> Result<Vec<(Slot, Trial)>, Failure> {
+    fn play(&self, journal: &Journal, quiet: bool, stop: &launch::Stop) -> Result<Vec<(Slot, Trial)>, Failure> {
         journal.begin(&self.document())?;
         let is_done = |slot: &&Slot| journal.done(&self.plan.name(**slot)).is_some();
         let done = self.plan.slots.iter().filter(is_done).count();
         let to_play = self.plan.slots.iter().filter(|slot| !is_done(slot));
         let loads: Vec<f64> = to_play.map(|slot| self.plan.points[slot.point].load_s()).collect();
-        let progress = Rc::new(Progress::new(&loads, done, Overhead::default()));
+        let progress = Rc::new(Progress::new(&loads, done, Overhead::default(), quiet));
         let left = humantime::format_duration(std::time::Duration::from_secs(progress.left().as_secs()));
         let (rounds, place) = (self.plan.repeats, journal.directory().display());
         for side in 0..self.plan.points.len() {
-            output::tell(&format!("{}  {}", side_name(side), self.label(side)));
+            progress.line(&format!("{}  {}", side_name(side), self.label(side)));
         }
-        output::tell(&format!("{rounds} rounds, {} runs to make, about {left}; results in {place}", loads.len()));
+        progress.line(&format!("{rounds} rounds, {} runs to make, about {left}; results in {place}", loads.len()));
         let mut trials = Vec::new();
         for slot in &self.plan.slots {
             let name = self.plan.name(*slot);

@@ -1,6 +1,7 @@
 //! Runs that were made before: a results directory, a directory that holds several, or those of its runs that have
 //! certain settings.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
@@ -16,6 +17,10 @@ use crate::experiment::point::{self, Setting};
 const DEPTH_MAX: usize = 4;
 /// Most runs of one side: as many as can be compared by the exact methods in seconds.
 const RUNS_MAX: usize = PAIRS_MAX as usize;
+
+/// What may be given as results.
+const ALLOWED: &str = "allowed: a run's results directory, which holds report.json, or one that holds some of these (what \
+                       stress --all, sweep, compare and search leave behind)";
 
 /// One side, as it is typed: `DIR` or `DIR:KEY=VALUE[,KEY=VALUE..]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,12 +71,13 @@ impl Source {
     fn read(&self, with_rounds: bool) -> anyhow::Result<Side> {
         let mut directories = Vec::new();
         find(&self.directory, DEPTH_MAX, &mut directories)?;
-        ensure!(!directories.is_empty(), "no run: allowed: a run's results directory, or one that holds some");
+        ensure!(!directories.is_empty(), "there is no run in it; {ALLOWED}");
         let wanted: Vec<(String, Value)> =
             self.settings.iter().map(|(key, value)| expected(key, value)).collect::<anyhow::Result<_>>()?;
-        let mut runs = Vec::new();
+        let (mut runs, mut values) = (Vec::new(), BTreeSet::new());
         for directory in directories {
             let report = results::read_report(&directory)?;
+            values.extend(wanted.iter().map(|(key, _)| shown(key, report.config.get(key))));
             if !wanted.iter().all(|(key, value)| report.config.get(key) == Some(value)) {
                 continue;
             }
@@ -80,12 +86,26 @@ impl Source {
             let round = if with_rounds { round_of(&directory) } else { None };
             runs.push(Run { directory: directory.display().to_string(), report, latencies, round });
         }
-        ensure!(!runs.is_empty(), "no run has these settings");
-        ensure!(runs.len() <= RUNS_MAX, "{} runs; allowed: at most {RUNS_MAX}", runs.len());
         let settings: Vec<String> = self.settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        ensure!(
+            !runs.is_empty(),
+            "no run has {}; allowed: what its runs have: {}",
+            settings.join(" "),
+            values.into_iter().collect::<Vec<_>>().join(", ")
+        );
+        ensure!(runs.len() <= RUNS_MAX, "{} runs; allowed: at most {RUNS_MAX}", runs.len());
         let directory = self.directory.display().to_string();
         let label = if settings.is_empty() { directory } else { format!("{directory}: {}", settings.join(" ")) };
         Ok(Side { label, runs })
+    }
+}
+
+/// `auth=mac`, as a run's report has it.
+fn shown(key: &str, value: Option<&Value>) -> String {
+    match value {
+        None => format!("{key} not recorded"),
+        Some(Value::String(text)) => format!("{key}={text}"),
+        Some(other) => format!("{key}={other}"),
     }
 }
 
@@ -97,7 +117,10 @@ fn expected(key: &str, value: &str) -> anyhow::Result<(String, Value)> {
         return Ok((name, Value::String(value.to_owned())));
     };
     let options = serde_json::to_value(point::options([&setting])?).context("options")?;
-    let found = options.get(&name).cloned().ok_or_else(|| anyhow!("{key}: runs do not record it"))?;
+    let found = options
+        .get(&name)
+        .cloned()
+        .ok_or_else(|| anyhow!("{key}: runs do not record it; allowed: options of hippodrome run"))?;
     Ok((name, found))
 }
 
@@ -108,7 +131,8 @@ fn find(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> anyhow::Res
         found.push(directory.to_owned());
         return Ok(());
     }
-    let entries = std::fs::read_dir(directory).with_context(|| directory.display().to_string())?;
+    let entries =
+        std::fs::read_dir(directory).map_err(|error| anyhow!("{}: {error}; {ALLOWED}", directory.display()))?;
     let mut folders: Vec<PathBuf> =
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
     folders.sort();
@@ -189,10 +213,13 @@ mod tests {
         std::fs::create_dir(home.path().join("empty")).unwrap();
         report(&home.path().join("one"), json!({ "auth": "mac" }));
         for (text, parts) in [
-            (path("none"), &["none", "No such file"][..]),
-            (path("empty"), &["empty", "no run: allowed"]),
-            (path("one:auth=none"), &["one:auth=none", "no run has these settings"]),
-            (path("one:wings=2"), &["no run has these settings"]),
+            (
+                path("none"),
+                &["none", "No such file", "allowed: a run's results directory, which holds report.json"][..],
+            ),
+            (path("empty"), &["empty", "there is no run in it; allowed: a run's results"]),
+            (path("one:auth=none"), &["one:auth=none", "no run has auth=none; allowed: what its runs have: auth=mac"]),
+            (path("one:wings=2"), &["no run has wings=2; allowed: what its runs have: wings not recorded"]),
         ] {
             let error = format!("{:#}", read(&[path("one"), text]).unwrap_err());
             parts.iter().for_each(|part| assert!(error.contains(part), "'{error}' lacks '{part}'"));

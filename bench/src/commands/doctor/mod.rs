@@ -1,7 +1,7 @@
 //! `hippodrome doctor`: whether this machine is fit for measuring.
 //!
-//! [machine] reads what the kernel tells; [cores], [memory], [load] and [system] judge it, by pure functions of the texts,
-//! so that those of other machines can be tested; [disk] and the transports are tried out.
+//! [machine] reads what the kernel tells; [cores], [memory], [load] and [system] judge it, by pure functions of the
+//! texts, so that those of other machines can be tested; [disk] and the transports are tried out.
 
 use std::fmt::{self, Write as _};
 

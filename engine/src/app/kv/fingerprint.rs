@@ -42,32 +42,42 @@ impl Fingerprint {
     }
 
     /// The digest of `records`, which differ from those of the last call only in what was [touched](Self::touch) since.
-    /// Records are never removed.
+    /// Records are removed only when their insertion is taken back: what has no records then has no digest either.
     pub(super) fn digest(&mut self, records: &BTreeMap<Key, Vec<u8>>) -> Digest {
         sort_and_dedup(&mut self.changed);
         let mut changed_groups = Vec::new();
         for leaf in std::mem::take(&mut self.changed) {
-            let digest = self.leaf_digest(leaf, records);
-            self.leaves.insert(leaf, digest);
+            match self.leaf_digest(leaf, records) {
+                Some(digest) => drop(self.leaves.insert(leaf, digest)),
+                None => drop(self.leaves.remove(&leaf)),
+            }
             changed_groups.push(leaf >> LEAVES_BITS);
         }
         self.distinct = 0;
         changed_groups.dedup();
         for group in changed_groups {
-            let leaves = self.leaves.range(group << LEAVES_BITS..=last_of(group, LEAVES_BITS));
-            self.groups.insert(group, digest_of_digests("hippodrome 2026 kv group", leaves));
+            let mut leaves = self.leaves.range(group << LEAVES_BITS..=last_of(group, LEAVES_BITS)).peekable();
+            if leaves.peek().is_some() {
+                self.groups.insert(group, digest_of_digests("hippodrome 2026 kv group", leaves));
+            } else {
+                self.groups.remove(&group);
+            }
         }
         digest_of_digests("hippodrome 2026 kv root", self.groups.iter())
     }
 
-    fn leaf_digest(&mut self, leaf: u64, records: &BTreeMap<Key, Vec<u8>>) -> Digest {
+    /// The digest of a leaf; `None` if it has no records.
+    fn leaf_digest(&mut self, leaf: u64, records: &BTreeMap<Key, Vec<u8>>) -> Option<Digest> {
         self.scratch.clear();
         for (&key, value) in records.range(leaf << LEAF_BITS..=last_of(leaf, LEAF_BITS)) {
             operation::encode_record(key, value, &mut self.scratch);
         }
+        if self.scratch.is_empty() {
+            return None;
+        }
         let mut hasher = blake3::Hasher::new_derive_key("hippodrome 2026 kv leaf");
         hasher.update(&self.scratch);
-        hasher.finalize().into()
+        Some(hasher.finalize().into())
     }
 }
 

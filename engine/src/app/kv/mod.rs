@@ -4,6 +4,7 @@
 //! incremental digest); [pattern] makes the values of preloaded records.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::{Application, InvalidOperation};
 use crate::types::Digest;
@@ -55,6 +56,8 @@ pub fn preloaded_value(key: Key, value_bytes: usize) -> Vec<u8> {
 
 /// Bytes of a record's version.
 const VERSION_BYTES: usize = 8;
+/// Stands before what was stored, in what is noted of a write: an empty value is not the same as none.
+const STORED: u8 = 1;
 
 /// The store.
 #[derive(Default)]
@@ -116,9 +119,48 @@ impl Kv {
         self.records.is_empty()
     }
 
+    /// Executes an operation; `note` is told of the record that it writes, what is stored there before that. An
+    /// operation writes one record or none.
+    fn run(&mut self, operation: &[u8], result: &mut Vec<u8>, note: impl FnOnce(Key, Option<&[u8]>)) {
+        match Operation::decode(operation) {
+            Ok(Operation::Read { key }) => {
+                self.read(key, result);
+            }
+            Ok(Operation::Scan { start, count }) => {
+                self.scan(start, count, result);
+            }
+            Ok(Operation::Insert { key, value }) => {
+                self.put_noting(key, value, note);
+                Outcome::Done.encode(result);
+            }
+            Ok(Operation::Update { key, value }) => {
+                let outcome = if self.overwrite(key, value, note) { Outcome::Done } else { Outcome::NotFound };
+                outcome.encode(result);
+            }
+            Ok(Operation::ReadModifyWrite { key, value }) => {
+                self.read(key, result);
+                self.overwrite(key, value, note);
+            }
+            Err(_) => Outcome::Invalid.encode(result),
+        }
+    }
+
     /// Writes a record, new or not. A buffer that is there is used again.
     fn put(&mut self, key: Key, value: &[u8]) {
-        let stored = self.records.entry(key).or_default();
+        self.put_noting(key, value, |_, _| {});
+    }
+
+    fn put_noting(&mut self, key: Key, value: &[u8], note: impl FnOnce(Key, Option<&[u8]>)) {
+        let stored = match self.records.entry(key) {
+            Entry::Occupied(stored) => {
+                note(key, Some(stored.get().as_slice()));
+                stored.into_mut()
+            }
+            Entry::Vacant(place) => {
+                note(key, None);
+                place.insert(Vec::new())
+            }
+        };
         stored.clear();
         stored.extend_from_slice(value);
         if self.versioned {
@@ -129,8 +171,9 @@ impl Kv {
     }
 
     /// Overwrites a record that is there; `false` if it is not.
-    fn overwrite(&mut self, key: Key, value: &[u8]) -> bool {
+    fn overwrite(&mut self, key: Key, value: &[u8], note: impl FnOnce(Key, Option<&[u8]>)) -> bool {
         let Some(stored) = self.records.get_mut(&key) else { return false };
+        note(key, Some(stored.as_slice()));
         stored.clear();
         stored.extend_from_slice(value);
         if self.versioned {
@@ -166,7 +209,7 @@ impl Kv {
         }
     }
 
-    /// Returns the record's version; that of a record that is not there is 0. None is ever removed.
+    /// Returns the record's version; that of a record that is not there is 0. None is ever removed for good.
     fn read(&self, key: Key, result: &mut Vec<u8>) -> u64 {
         let (outcome, version) = self.records.get(&key).map_or((Outcome::NotFound, 0), |stored| {
             let (value, version) = self.parts(stored);
@@ -196,27 +239,35 @@ impl Application for Kv {
     }
 
     fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>) {
-        match Operation::decode(operation) {
-            Ok(Operation::Read { key }) => {
-                self.read(key, result);
+        self.run(operation, result, |_, _| {});
+    }
+
+    /// A record: the key, and what was stored there, or nothing if there was no such key.
+    fn execute_undoably(&mut self, operation: &[u8], result: &mut Vec<u8>, record: &mut Vec<u8>) {
+        self.run(operation, result, |key, stored| {
+            record.extend_from_slice(&key.to_le_bytes());
+            if let Some(stored) = stored {
+                record.push(STORED);
+                record.extend_from_slice(stored);
             }
-            Ok(Operation::Scan { start, count }) => {
-                self.scan(start, count, result);
+        });
+    }
+
+    fn undo(&mut self, record: &[u8]) {
+        let Some((key, before)) = record.split_first_chunk() else { return };
+        let key = Key::from_le_bytes(*key);
+        match before.split_first() {
+            Some((_, before)) => {
+                let stored = self.records.get_mut(&key).expect("what was overwritten is there");
+                stored.clear();
+                stored.extend_from_slice(before);
             }
-            Ok(Operation::Insert { key, value }) => {
-                self.put(key, value);
-                Outcome::Done.encode(result);
-            }
-            Ok(Operation::Update { key, value }) => {
-                let outcome = if self.overwrite(key, value) { Outcome::Done } else { Outcome::NotFound };
-                outcome.encode(result);
-            }
-            Ok(Operation::ReadModifyWrite { key, value }) => {
-                self.read(key, result);
-                self.overwrite(key, value);
-            }
-            Err(_) => Outcome::Invalid.encode(result),
+            None => drop(self.records.remove(&key)),
         }
+        if self.versioned {
+            self.writes = self.writes.wrapping_sub(1);
+        }
+        self.fingerprint.touch(key);
     }
 
     fn query(&self, operation: &[u8], result: &mut Vec<u8>) -> Option<u64> {

@@ -280,3 +280,61 @@ fn the_largest_values_have_versions_too() {
     let short = Kv::with_records(2, 3); // has none, and too few bytes for any
     assert!(restored.restore(&mut chunks(&short).into_iter()).is_err());
 }
+
+proptest! {
+    /// Whatever was executed undoably, and whenever digests were taken: taken back, the store is what it was, and goes
+    /// on as one that never executed it.
+    #[test]
+    fn what_is_undone_never_was(
+        before in prop::collection::vec(operation(), 0..30),
+        undone in prop::collection::vec((operation(), any::<bool>()), 1..40),
+        after in prop::collection::vec(operation(), 1..10),
+        versions: bool,
+    ) {
+        let open = || if versions { Kv::new().versioned() } else { Kv::new() }.preloaded(70, 10);
+        let (mut kv, mut plain) = (open(), open());
+        for operation in before.iter().map(Owned::encoded) {
+            prop_assert_eq!(execute(&mut kv, &operation), execute(&mut plain, &operation));
+        }
+        let mut notes = Vec::new();
+        for (operation, takes_digest) in &undone {
+            let digest = takes_digest.then(|| kv.digest());
+            let (mut result, mut note) = (Vec::new(), Vec::new());
+            kv.execute_undoably(&operation.encoded(), &mut result, &mut note);
+            notes.push((digest, note));
+        }
+        for (digest, note) in notes.iter().rev() {
+            kv.undo(note);
+            if let Some(digest) = digest {
+                prop_assert_eq!(kv.digest(), *digest);
+            }
+        }
+        prop_assert_eq!(kv.digest(), plain.digest());
+        for operation in after.iter().map(Owned::encoded) {
+            prop_assert_eq!(execute(&mut kv, &operation), execute(&mut plain, &operation));
+        }
+        prop_assert_eq!(kv.digest(), plain.digest());
+        prop_assert_eq!(kv.digest(), rebuilt(&kv).digest());
+    }
+}
+
+#[test]
+fn undoable_execution_gives_the_same_results_and_notes_only_what_changes() {
+    let (mut kv, mut plain) = (open_kv(), open_kv());
+    let value = || b"value".to_vec();
+    for (operation, changes) in [
+        (Owned::Read(1), false),
+        (Owned::Scan(0, 5), false),
+        (Owned::Update(Key::MAX, value()), false),
+        (Owned::ReadModifyWrite(Key::MAX, value()), false),
+        (Owned::Insert(Key::MAX, value()), true),
+        (Owned::Update(1, value()), true),
+        (Owned::ReadModifyWrite(1, Vec::new()), true),
+    ] {
+        let (mut result, mut note) = (Vec::new(), Vec::new());
+        kv.execute_undoably(&operation.encoded(), &mut result, &mut note);
+        assert_eq!(result, execute(&mut plain, &operation.encoded()), "{operation:?}");
+        assert_eq!(!note.is_empty(), changes, "{operation:?}");
+    }
+    assert_eq!(kv.digest(), plain.digest());
+}

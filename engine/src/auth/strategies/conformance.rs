@@ -247,6 +247,7 @@ fn proofs_of_another_kind_or_number_are_all_bad() {
         }
         match &own.proofs {
             Proofs::None => {}
+            Proofs::Groups(_) => panic!("{strategy}: these are proven one by one"),
             Proofs::Signatures(bytes) => {
                 refuses(Proofs::Signatures(bytes.slice(1..)));
                 refuses(Proofs::Signatures(bytes.slice(..strategy.proof_bytes())));

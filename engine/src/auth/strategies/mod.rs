@@ -138,7 +138,7 @@ fn batches<'a>(parts: &'a [Part<'_>]) -> impl Iterator<Item = Vec<Range<usize>>>
     let mut start = 0;
     parts.chunk_by(|a, b| a.batch == b.batch).map(move |batch| {
         let own = |part: &Part<'_>| {
-            let own = start..start + part.range.len();
+            let own = start..start + part.checks();
             start = own.end;
             own
         };

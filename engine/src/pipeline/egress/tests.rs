@@ -11,7 +11,7 @@ use crate::pipeline::verify::{Verified, Verify, VerifyLinks};
 use crate::protocol::message::{Message, Signed, ViewChange, Vote};
 use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
-use crate::types::{Digest, SequenceNumber, Timestamp};
+use crate::types::{Digest, SequenceNumber, Timestamp, View};
 use crate::wire::{Decoder, Frame, FrameReader};
 
 #[test]
@@ -158,6 +158,7 @@ fn clients_get_wrong_results_or_wrong_proofs() {
                 view: View(0),
                 executed: Time(0),
                 reads: false,
+                tentative: false,
                 replies: replies.clone(),
                 followed: Vec::new(),
             };

@@ -1,11 +1,13 @@
 //! The network on a scripted transport: which connections stand, and that no event is lost.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::*;
 use crate::auth::testing::{cluster, keyring};
 use crate::emulation::{Change, InForce, NetworkSpec};
+use crate::pipeline::egress::Destination;
 use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
 use crate::settings::TransportChoice;
@@ -171,7 +173,7 @@ fn a_stranger_that_is_refused_costs_nobody_an_event() {
     let (mut network, fake, mut frames) = network(0);
     let clock = Clock::start();
     join(&mut network, &fake, &clock, (1, 2), (0, 1));
-    assert_eq!(network.connected(), [NodeId(2)]);
+    assert_eq!(network.connections.standing(), [NodeId(2)]);
 
     // In one poll a stranger talks nonsense; in the next a proven peer is heard and lost, and somebody else comes.
     let message = crate::wire::frame::encode_frame(FrameKind::Status, NodeId(2), 0, |_| {});
@@ -182,7 +184,7 @@ fn a_stranger_that_is_refused_costs_nobody_an_event() {
     network.step(Duration::ZERO, &clock).unwrap();
     network.step(Duration::ZERO, &clock).unwrap();
     assert_eq!(frames.receive().map(|frames| frames.frames.len()), Some(1));
-    assert_eq!(network.connected(), []);
+    assert_eq!(network.connections.standing(), []);
     assert_eq!(fake.0.borrow().closed, [ConnectionId(7)]);
     assert!(network.ingress.deadline().is_some(), "the newcomer's handshake is waited for");
 }
@@ -205,15 +207,15 @@ fn a_peer_that_takes_the_connection_and_says_nothing_is_called_again() {
     let clock = Clock::start();
     step(&mut network, &fake, &clock, Vec::new());
     let attempt = ConnectionId(1001);
-    assert_eq!(network.peers[0].attempt, Some(attempt));
+    assert_eq!(network.connections.peers[0].attempt, Some(attempt));
     step(&mut network, &fake, &clock, vec![Event::Connected { connection: attempt }]);
 
     // Its time is up.
     let late = clock.now().after(6_000_000_000);
     network.expire(late);
     assert_eq!(fake.0.borrow().closed, [attempt]);
-    assert_eq!(network.peers[0].attempt, None);
-    assert!(network.peers[0].retry_at < late.after(1_000_000_000));
+    assert_eq!(network.connections.peers[0].attempt, None);
+    assert!(network.connections.peers[0].retry_at < late.after(1_000_000_000));
 }
 
 /// A host that swallows what is sent to it, such as one without power, says neither yes nor no.
@@ -223,21 +225,21 @@ fn an_attempt_that_is_not_answered_is_given_up_and_made_again() {
     let clock = Clock::start();
     step(&mut network, &fake, &clock, Vec::new());
     let (first, second) = (ConnectionId(1001), ConnectionId(1002));
-    assert_eq!(network.peers[0].attempt, Some(first));
+    assert_eq!(network.connections.peers[0].attempt, Some(first));
     let by = network.deadline().expect("it is not waited for without an end");
     assert!(by > clock.now() && by <= clock.now().after(3_000_000_000));
     network.expire(Time(by.0 - 1));
     assert_eq!(fake.0.borrow().closed, []);
     network.expire(by);
     assert_eq!(fake.0.borrow().closed, [first]);
-    assert_eq!((network.peers[0].attempt, network.dropped["connect_timeout"]), (None, 1));
+    assert_eq!((network.connections.peers[0].attempt, network.dropped["connect_timeout"]), (None, 1));
     let again = network.deadline().unwrap();
     assert!(again <= by.after(1_000_000_000));
-    network.connect_where_due(again);
-    assert_eq!(network.peers[0].attempt, Some(second));
+    network.connections.connect_where_due(again, &mut *network.transport);
+    assert_eq!(network.connections.peers[0].attempt, Some(second));
     // Once it stands, its handshake is what is waited for.
     step(&mut network, &fake, &clock, vec![Event::Connected { connection: second }]);
-    assert_eq!((network.peers[0].attempt, network.peers[0].connected_by), (Some(second), None));
+    assert_eq!((network.connections.peers[0].attempt, network.connections.peers[0].connected_by), (Some(second), None));
 }
 
 /// Each of a node's connections keeps to its limit; together they do not keep to the node's.
@@ -273,15 +275,15 @@ fn a_client_node_that_returns_with_another_number_of_connections_leaves_none_beh
     let mut closed = fake.0.borrow().closed.clone();
     closed.sort_unstable();
     assert_eq!(closed, [10, 11, 12].map(ConnectionId));
-    assert_eq!(network.client_nodes[&NodeId(4)].connections, [Some(ConnectionId(20)), None]);
-    assert_eq!(network.routes.connections(NodeId(4)), 2);
+    assert_eq!(network.connections.client_nodes[&NodeId(4)].connections, [Some(ConnectionId(20)), None]);
+    assert_eq!(network.connections.routes.connections(NodeId(4)), 2);
 
     // The same connection again replaces the old one alone.
     join(&mut network, &fake, &clock, (21, 4), (1, 2));
     join(&mut network, &fake, &clock, (22, 4), (0, 2));
     assert_eq!(fake.0.borrow().closed.last(), Some(&ConnectionId(20)));
     let standing = [Some(ConnectionId(22)), Some(ConnectionId(21))];
-    assert_eq!(network.client_nodes[&NodeId(4)].connections, standing);
+    assert_eq!(network.connections.client_nodes[&NodeId(4)].connections, standing);
 }
 
 /// Makes a change as the control port does, from another thread.
@@ -307,7 +309,7 @@ fn frames_wait_for_emulated_links_and_handshakes_do_not() {
     let mut network = Network::new(parts, Box::new(fake.clone())).unwrap();
     let clock = Clock::start();
     join(&mut network, &fake, &clock, (1, 2), (0, 1));
-    assert_eq!(network.connected(), [NodeId(2)], "nothing held up the handshake");
+    assert_eq!(network.connections.standing(), [NodeId(2)], "nothing held up the handshake");
 
     let before = fake.0.borrow().sent.len();
     let pushed = clock.now();
@@ -464,7 +466,7 @@ fn delay_is_one_way_between_two_nodes() {
     far.addresses[0] = address;
     let (mut near, mut far) = (open(near), open(far));
     let patience = clock.now().after(20_000_000_000);
-    while near.connected().is_empty() || far.connected().is_empty() {
+    while near.connections.standing().is_empty() || far.connections.standing().is_empty() {
         assert!(clock.now() < patience, "no connection");
         near.step(Duration::from_millis(1), &clock).unwrap();
         far.step(Duration::from_millis(1), &clock).unwrap();

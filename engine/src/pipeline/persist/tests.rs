@@ -117,7 +117,13 @@ fn vote(sequence: u64) -> Vote {
 
 fn execution(sequence: u64) -> Work {
     let batch = Batch::null();
-    Work::Execute(Execution { sequence: SequenceNumber(sequence), view: View(0), batch, stamps: Stamps::default() })
+    Work::Execute(Execution {
+        sequence: SequenceNumber(sequence),
+        view: View(0),
+        tentative: false,
+        batch,
+        stamps: Stamps::default(),
+    })
 }
 
 fn commit(sequence: u64) -> Outbound {

@@ -12,7 +12,7 @@ use crate::limits::PROVEN_TABLES_MAX;
 use crate::pipeline::blame::{Blame, SUSPECT_FRACTION};
 use crate::pipeline::intake::{self, Source};
 use crate::protocol::message::Signature;
-use crate::requests::{Proofs, RequestTable};
+use crate::requests::{Groups, Proofs, RequestTable};
 use crate::types::{Digest, Time};
 
 /// The number of the batch that all share who have sent nothing bad lately. The others' have numbers of their own.
@@ -53,7 +53,7 @@ pub(super) enum Origin {
 pub(super) struct Clients {
     /// In the order in which they came, those of all sources.
     tables: VecDeque<Pending>,
-    /// Checks of one slice.
+    /// Checks of one slice: of requests, or of groups of them.
     slice: usize,
     shares: Vec<Share>,
     /// What is in the slice: its batch, the number of its table, the requests.
@@ -143,7 +143,7 @@ impl Clients {
             let proven = own.iter().filter(|good| **good).count();
             // Who sent them to this replica answers for them: a client node is not to blame for what a peer passes on.
             // A tag that does not hold here may well hold where it was passed on from.
-            let tells = !matches!((table.source, &table.table.proofs), (Source::Forwards(_), Proofs::Tags { .. }));
+            let tells = !matches!(table.source, Source::Forwards(_)) || table.table.proofs.columns() == 0;
             if tells {
                 blame.note(table.source.node(), proven, own.len() - proven);
             }
@@ -186,12 +186,12 @@ impl Clients {
         for (number, pending) in self.tables.iter().enumerate() {
             let Some(share) = self.shares.iter_mut().find(|share| share.source == pending.source) else { continue };
             let next = pending.good.len();
-            let many = share.left.min(pending.table.len() - next);
-            share.left -= many;
-            if many == 0 {
+            let (end, checks) = pending.table.proofs.slice(next, pending.table.len(), share.left);
+            share.left -= checks;
+            if checks == 0 {
                 continue;
             }
-            self.taken.push((share.batch, number, next..next + many));
+            self.taken.push((share.batch, number, next..end));
         }
         self.taken.sort_by_key(|(batch, ..)| *batch);
     }
@@ -210,11 +210,24 @@ impl Proven {
     /// `None` of a table that is not signed: tags are cheaper than to remember them.
     /// Nor does a table of read-only requests prove one of others, though all digests in it be the same.
     fn key(table: &RequestTable, reads: bool) -> Option<Digest> {
-        let Proofs::Signatures(signatures) = &table.proofs else { return None };
+        let (groups, signatures) = match &table.proofs {
+            Proofs::Signatures(signatures) => (None, signatures),
+            Proofs::Groups(groups) if groups.columns() == 0 => (Some(groups), groups.proofs()),
+            Proofs::None | Proofs::Tags { .. } | Proofs::Groups(_) => return None,
+        };
         // A request's digest covers its client, its timestamp and its operation.
         let digests: Vec<[u8; 32]> = table.digests.iter().map(|digest| digest.0).collect();
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&[u8::from(reads)]).update(digests.as_flattened()).update(signatures);
+        // How many there are of each, or bytes of one could be taken for another's.
+        let counts = [digests.len(), signatures.len()].map(usize::to_le_bytes);
+        hasher.update(&[u8::from(reads)]).update(counts.as_flattened());
+        hasher.update(digests.as_flattened()).update(signatures);
+        for group in groups.into_iter().flat_map(Groups::all) {
+            hasher.update(&group.present.to_le_bytes()).update(&[group.size]).update(&group.node.0.to_le_bytes());
+        }
+        for hole in groups.into_iter().flat_map(Groups::holes) {
+            hasher.update(&hole.0);
+        }
         Some(hasher.finalize().into())
     }
 

@@ -28,7 +28,7 @@ struct Harness {
     peers: Producer<Frames>,
     clients: Producer<Frames>,
     verified: Receiver<Verified>,
-    reads: Receiver<Arc<RequestTable>>,
+    reads: Receiver<VerifiedReads>,
     blame: Blame,
     credit: Credit,
     reached: Reached,
@@ -299,6 +299,30 @@ fn forwarded_requests_whose_tags_do_not_hold_here_are_handed_on_and_marked() {
     assert_eq!(harness.refused(), []);
 }
 
+/// A tag that does not hold here may be of a group: then all of what is here of it is unproven, and nothing else.
+#[test]
+fn forwarded_groups_whose_tags_do_not_hold_here_are_handed_on_and_marked() {
+    let mut harness = Harness::among(&[100], "mac/frame", all());
+    let mut table = table(&(0..70).map(|client| (client, 1, vec![2])).collect::<Vec<_>>());
+    table.proofs = Sealer::new(keyring(&cluster("mac/frame", 4, &[100]), 4)).seal_requests(&table);
+    let Proofs::Groups(groups) = &table.proofs else { panic!("groups") };
+    let mut tags = groups.proofs().to_vec();
+    tags[usize::from(OWN.0) * 2 * crate::limits::TAG_BYTES] ^= 1;
+    table.proofs = Proofs::Groups(groups.clone().with_proofs(4, tags.into()));
+    let passed_on = table.select(&[3, 5, 66, 67]);
+    let sealer = Sealer::new(keyring(&cluster("mac/frame", 4, &[100]), 1));
+    let forward = encode_message(&Message::Forward(Arc::new(passed_on.clone())), OWN, &sealer);
+    let Some(Authentic { message: Message::Forward(kept), requests, .. }) = harness.message(&forward) else {
+        panic!("a forward")
+    };
+    assert_eq!((&*kept, &requests.unproven[..]), (&passed_on, &passed_on.clients[..2]));
+    // From its client itself what can not be proven is refused.
+    let inputs = harness.inputs(&[encode_requests(&table, NodeId(4))]);
+    let [Input::Requests(kept)] = &inputs[..] else { panic!("{inputs:?}") };
+    assert_eq!(**kept, table.select(&[64, 65, 66, 67, 68, 69]));
+    assert_eq!(harness.refused(), [("bad_request_proof", 64)]);
+}
+
 #[test]
 fn forwarded_requests_that_the_application_refuses_are_dropped_and_counted() {
     for strategy in Authentication::presets() {
@@ -451,8 +475,11 @@ fn reads_go_past_the_order_stage_and_what_is_no_read_is_refused_and_counted() {
         let mixed = reads(strategy, &[0, 1, 2, 3, 4]);
         let inputs = harness.inputs(&[crate::wire::encode_reads(&mixed, NodeId(CLIENT_NODE))]);
         assert!(inputs.is_empty(), "{strategy}: {inputs:?}");
-        assert_eq!(*harness.reads.receive().unwrap(), mixed.select(&[0, 2]), "{strategy}");
+        assert_eq!(*harness.reads.receive().unwrap().table, mixed.select(&[0, 2]), "{strategy}");
         assert_eq!(harness.refused(), [("invalid_operation", 2), ("not_a_read", 1)], "{strategy}");
+        // Of what is refused as a whole nothing gets on, and nobody owes anything.
+        let refused = crate::wire::encode_reads(&reads(strategy, &[1, 4]), NodeId(CLIENT_NODE));
+        assert!(harness.inputs(&[refused]).is_empty() && harness.reads.is_empty(), "{strategy}");
         assert_eq!(harness.credit.taken(NodeId(CLIENT_NODE)), 0, "{strategy}");
     }
 }
@@ -480,7 +507,7 @@ fn a_proof_of_a_read_proves_no_request_and_no_request_a_read() {
 }
 
 #[test]
-fn reads_that_find_no_room_wait_with_their_credit_and_hold_up_nobody_else() {
+fn reads_keep_their_credit_until_they_are_answered_and_hold_up_nobody_else() {
     let mut harness = Harness::new("mac", all());
     let node = NodeId(CLIENT_NODE);
     let frame = crate::wire::encode_reads(&reads("mac", &[1]), node);
@@ -488,19 +515,20 @@ fn reads_that_find_no_room_wait_with_their_credit_and_hold_up_nobody_else() {
         harness.push(vec![read(&frame)]);
         harness.step();
     }
-    assert_eq!(harness.credit.taken(node), 2 * 7, "two have found room");
+    assert_eq!((harness.reads.len(), harness.credit.taken(node)), (2, 4 * 7), "two have found room, none is answered");
     assert!(harness.stage.is_stalled());
     let vote = Vote { view: View(0), sequence: SequenceNumber(1), digest: Digest([1; 32]) };
     let prepare = encode_message(&Message::Prepare(vote), OWN, &sealer("mac", 1));
     harness.push(vec![read(&prepare)]);
     harness.push(vec![read(&encode_requests(&requests("mac", &[1, 2]), node))]);
     assert_eq!(harness.step().len(), 2, "peers and requests pass");
-    for left in [1, 0] {
-        assert!(harness.reads.receive().is_some());
+    for left in [3, 2, 1, 0] {
+        let reads = harness.reads.receive().unwrap();
         harness.step();
-        assert_eq!(harness.credit.taken(node), left * 7);
+        assert_eq!(harness.credit.taken(node), (left + 1) * 7, "what is received is not answered yet");
+        drop(reads);
+        assert_eq!((harness.credit.taken(node), harness.stage.is_stalled()), (left * 7, left == 3));
     }
-    assert!(!harness.stage.is_stalled());
 }
 
 #[test]

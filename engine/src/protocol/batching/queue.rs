@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Batching, Decision, Executed, Policy, Waiting};
-use crate::limits::{OPERATIONS_BYTES_MAX, REQUESTS_MAX, WAITING_BYTES_MAX};
+use crate::limits::{REQUESTS_MAX, WAITING_BYTES_MAX};
 use crate::requests::{RequestTable, TableBuilder};
 use crate::types::{SequenceNumber, Time};
 
@@ -48,11 +48,6 @@ struct Table {
 }
 
 impl Table {
-    /// The next request to leave, as an index of the table.
-    fn front(&self) -> Option<usize> {
-        self.admitted.get(self.taken).map(|&index| index as usize)
-    }
-
     /// Whether every request of the table was admitted and none has left.
     fn is_whole(&self) -> bool {
         self.taken == 0 && self.admitted.len() == self.table.len()
@@ -182,13 +177,14 @@ impl Queue {
     fn gather(&mut self, size: usize) -> RequestTable {
         let mut batch = TableBuilder::default();
         'full: while let Some(waiting) = self.tables.front_mut() {
-            while let Some(index) = waiting.front() {
-                let bytes = waiting.table.operation(index).len();
-                let fits = batch.len() < size && batch.operation_bytes() + bytes <= OPERATIONS_BYTES_MAX;
-                if !fits && !batch.is_empty() {
+            let mut requests = batch.taking_from(&waiting.table);
+            while let Some(&index) = waiting.admitted.get(waiting.taken) {
+                let (index, gathered) = (index as usize, requests.builder());
+                let fits = gathered.len() < size && gathered.has_room_for(&waiting.table, index);
+                if !fits && !gathered.is_empty() {
                     break 'full;
                 }
-                batch.push(&waiting.table, index);
+                requests.push(index);
                 waiting.taken += 1;
             }
             self.table_bytes -= waiting.table.bytes();

@@ -4,6 +4,12 @@
 //! Pure, like the replica half: the load generator keeps time and sockets, this keeps one record for each logical
 //! client; `tally` counts the replies to one operation.
 //!
+//! Replicas may answer before a batch is committed ([tentatively](crate::settings::options::ExecutionChoice)). Then Q
+//! equal replies of one view complete an operation, or f + 1 that are for good (Castro & Liskov, TOCS'02, section
+//! 5.1.2): Q - f correct replicas have prepared it in that view, so no later view decides otherwise. Tentative replies
+//! of several views prove nothing of the kind: what was prepared in one may be undone in another, and prepared there by
+//! too few.
+//!
 //! Results may come as digests, from all replicas but the [designated] one (Castro's thesis, section 5.1.1). Operations
 //! that change nothing may be answered [without ordering](ClientTable::with_reads) (section 5.1.3). Two things in that
 //! are not as in the thesis:
@@ -27,7 +33,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use tally::Tally;
+use tally::{Needed, Tally};
 
 /// What a reply did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +84,7 @@ pub struct ClientTable {
     /// Read-only requests, if any are sent.
     reads: Vec<Operation>,
     /// How many equal replies complete an operation that is ordered, and a read-only request.
-    needed: [usize; 2],
+    needed: [Needed; 2],
     /// Each replica's highest reported view.
     views: Vec<View>,
     view: View,
@@ -103,7 +109,8 @@ impl ClientTable {
             first,
             operations: (0..count).map(|_| Operation::default()).collect(),
             reads: Vec::new(),
-            needed: [quorums.weak(), quorums.quorum()],
+            needed: [quorums.weak(), quorums.quorum()]
+                .map(|committed| Needed { committed, tentative: quorums.quorum() }),
             views: vec![View(0); quorums.n()],
             view: View(0),
             wrong: vec![0; quorums.n()],
@@ -114,14 +121,16 @@ impl ClientTable {
     #[must_use]
     pub fn with_reads(self) -> Self {
         let quorum = self.quorums.quorum();
-        Self { reads: self.operations.iter().map(|_| Operation::default()).collect(), needed: [quorum; 2], ..self }
+        let reads = self.operations.iter().map(|_| Operation::default()).collect();
+        Self { reads, needed: [Needed { committed: quorum, tentative: quorum }; 2], ..self }
     }
 
     /// Plants a bug, for the simulator to find. Nothing else does.
     pub fn plant(&mut self, planted: Option<Planted>) {
         match planted {
-            Some(Planted::WriteQuorumWeak) => self.needed[0] = self.quorums.weak(),
-            Some(Planted::ReadQuorumWeak) => self.needed[1] = self.quorums.weak(),
+            Some(Planted::WriteQuorumWeak) => self.needed[0].committed = self.quorums.weak(),
+            Some(Planted::ReadQuorumWeak) => self.needed[1].committed = self.quorums.weak(),
+            Some(Planted::TentativeQuorumWeak) => self.needed[0].tentative = self.quorums.weak(),
             _ => {}
         }
     }
@@ -152,7 +161,7 @@ impl ClientTable {
     }
 
     /// Counts a reply. f + 1 equal results of distinct replicas complete an operation: one of them is correct. Q do
-    /// [where there are read-only requests](Self::with_reads).
+    /// [where there are read-only requests](Self::with_reads), and where some of them are tentative, of one view.
     pub fn on_reply(&mut self, reply: &Reply<'_>) -> ReplyOutcome {
         let Some(operation) = operation_of(&mut self.operations, self.first, &self.quorums, reply) else {
             return ReplyOutcome::Unknown;
@@ -177,7 +186,7 @@ impl ClientTable {
             read.count(reply, self.needed[1], None)
         };
         let open = matches!(outcome, ReplyOutcome::Counted | ReplyOutcome::Vouched);
-        if open && read.tally.is_hopeless(self.quorums.n(), self.needed[1]) {
+        if open && read.tally.is_hopeless(self.quorums.n(), self.needed[1].committed) {
             outcome = ReplyOutcome::Hopeless;
         }
         self.note_view(reply);
@@ -204,6 +213,13 @@ impl ClientTable {
     pub fn agreed(&self, client: ClientId, replica: ReplicaId) -> bool {
         let operation = self.operations.get(client.0.wrapping_sub(self.first.0) as usize);
         operation.is_some_and(|operation| operation.tally.agreed(replica))
+    }
+
+    /// The view in which the last operation of `client` is prepared, if it is complete because of that: it may not be
+    /// committed yet.
+    #[must_use]
+    pub fn agreed_in(&self, client: ClientId) -> Option<View> {
+        self.operations.get(client.0.wrapping_sub(self.first.0) as usize)?.tally.agreed_in()
     }
 
     /// What the last read-only request of `client` gave, if it is complete.
@@ -309,7 +325,7 @@ impl Operation {
     }
 
     #[inline]
-    fn count(&mut self, reply: &Reply<'_>, needed: usize, wrong: Option<&mut [u64]>) -> ReplyOutcome {
+    fn count(&mut self, reply: &Reply<'_>, needed: Needed, wrong: Option<&mut [u64]>) -> ReplyOutcome {
         if reply.timestamp < self.timestamp {
             return ReplyOutcome::Stale;
         }

@@ -9,7 +9,7 @@ fn table(n: usize) -> ClientTable {
 
 fn reply(replica: u16, timestamp: u64, result: &[u8]) -> Reply<'_> {
     let (replica, timestamp) = (ReplicaId(replica), Timestamp(timestamp));
-    Reply { replica, view: View(0), client: ClientId(11), timestamp, result, is_digest: false }
+    Reply { replica, view: View(0), client: ClientId(11), timestamp, result, is_digest: false, tentative: false }
 }
 
 #[test]
@@ -326,4 +326,150 @@ fn without_versions_time_runs_backwards_although_every_quorum_is_one() {
         }
         assert_eq!(table.read_result(ClientId(11)), Some(&[3, b'u'][..]));
     }
+}
+
+/// A reply to something that `replica` has only prepared, in `view`.
+fn tentative(replica: u16, view: u64, result: &[u8]) -> Reply<'_> {
+    Reply { view: View(view), tentative: true, ..reply(replica, 1, result) }
+}
+
+#[test]
+fn a_quorum_of_tentative_replies_completes_and_f_plus_one_do_not() {
+    for (n, quorum) in [(4, 3), (5, 4), (6, 4), (7, 5), (10, 7)] {
+        let mut table = table(n);
+        table.begin(ClientId(11), Timestamp(1));
+        for replica in 0..quorum - 1 {
+            assert_eq!(table.on_reply(&tentative(replica, 0, b"ok")), ReplyOutcome::Counted, "n = {n}");
+            assert_eq!(table.on_reply(&tentative(replica, 0, b"ok")), ReplyOutcome::Duplicate, "n = {n}");
+        }
+        assert_eq!(table.on_reply(&tentative(quorum - 1, 0, b"ok")), ReplyOutcome::Completed, "n = {n}");
+        assert_eq!(table.result(ClientId(11)), Some(&b"ok"[..]));
+        assert_eq!(table.agreed_in(ClientId(11)), Some(View(0)));
+        assert!(table.agreed(ClientId(11), ReplicaId(0)) && !table.agreed(ClientId(11), ReplicaId(quorum)));
+    }
+}
+
+#[test]
+fn replies_for_good_complete_by_themselves_and_help_tentative_ones() {
+    let mut table = table(7); // f + 1 = 3, Q = 5
+    table.begin(ClientId(11), Timestamp(1));
+    for replica in 0..3 {
+        assert_eq!(table.on_reply(&tentative(replica, 0, b"ok")), ReplyOutcome::Counted);
+    }
+    // The same replicas have committed it by now: their word counts anew, and three are enough.
+    for (replica, outcome) in (0..).zip([ReplyOutcome::Counted, ReplyOutcome::Counted, ReplyOutcome::Completed]) {
+        assert_eq!(table.on_reply(&reply(replica, 1, b"ok")), outcome);
+    }
+    assert_eq!(table.agreed_in(ClientId(11)), None);
+    table.begin(ClientId(11), Timestamp(2));
+    let of_second = |reply: Reply<'static>| Reply { timestamp: Timestamp(2), ..reply };
+    for replica in 0..3 {
+        assert_eq!(table.on_reply(&of_second(tentative(replica, 4, b"ok"))), ReplyOutcome::Counted);
+    }
+    // Of whatever view: what is committed stays.
+    assert_eq!(table.on_reply(&of_second(reply(5, 2, b"ok"))), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&of_second(reply(6, 2, b"ok"))), ReplyOutcome::Completed);
+    assert_eq!(table.agreed_in(ClientId(11)), Some(View(4)));
+    assert_eq!(table.wrong(), [0; 7]);
+}
+
+/// Replica 0 has prepared it in view 0, and replica 1 in view 1, of which replica 0 has not heard: a third view by
+/// replicas 0, 2 and 3 may make something else of it. The word of replica 3, which is faulty, must not make a quorum.
+#[test]
+fn tentative_replies_of_different_views_do_not_make_a_quorum() {
+    let mut table = table(4);
+    table.begin(ClientId(11), Timestamp(1));
+    assert_eq!(table.on_reply(&tentative(0, 0, b"ok")), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&tentative(1, 1, b"ok")), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&tentative(3, 1, b"ok")), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&tentative(3, 0, b"ok")), ReplyOutcome::Duplicate, "a view that it has left");
+    assert_eq!(table.result(ClientId(11)), None);
+    // Replica 0 follows, and with it there is one.
+    assert_eq!(table.on_reply(&tentative(0, 1, b"ok")), ReplyOutcome::Completed);
+    assert_eq!(table.agreed_in(ClientId(11)), Some(View(1)));
+    assert_eq!(table.on_reply(&tentative(2, 1, b"ok")), ReplyOutcome::Stale);
+    assert_eq!(table.wrong(), [0; 4]);
+}
+
+#[test]
+fn one_replica_in_a_view_of_its_own_does_not_keep_the_others_from_agreeing() {
+    let mut table = table(4);
+    table.begin(ClientId(11), Timestamp(1));
+    for view in [u64::MAX, 5, 7] {
+        table.on_reply(&tentative(3, view, b"ok"));
+    }
+    assert_eq!(table.on_reply(&tentative(0, 0, b"ok")), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&tentative(1, 0, b"ok")), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&tentative(2, 0, b"ok")), ReplyOutcome::Completed);
+}
+
+/// A replica has one vote that may pass and one that does not, whatever it says: nobody's memory is filled.
+#[test]
+fn a_replica_that_goes_on_and_on_fills_nothing() {
+    let mut table = table(4);
+    table.begin(ClientId(11), Timestamp(1));
+    table.on_reply(&tentative(0, 0, b"ok"));
+    for view in 1..1000 {
+        let result = view.to_string().into_bytes();
+        assert_eq!(table.on_reply(&tentative(3, view, &result)), ReplyOutcome::Counted);
+        assert!(table.operations[1].tally.rivals() <= 1);
+    }
+    assert_eq!(table.on_reply(&tentative(1, 0, b"ok")), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&tentative(2, 0, b"ok")), ReplyOutcome::Completed);
+}
+
+#[test]
+fn what_was_undone_was_no_lie_and_what_contradicts_in_the_same_view_was() {
+    let mut table = table(7);
+    table.begin(ClientId(11), Timestamp(1));
+    assert_eq!(table.on_reply(&tentative(0, 0, b"undone")), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&tentative(6, 1, b"lie")), ReplyOutcome::Counted);
+    for replica in 1..5 {
+        assert_eq!(table.on_reply(&tentative(replica, 1, b"ok")), ReplyOutcome::Counted);
+    }
+    assert_eq!(table.on_reply(&tentative(0, 1, b"ok")), ReplyOutcome::Completed);
+    assert_eq!(table.on_reply(&tentative(5, 0, b"undone")), ReplyOutcome::Stale);
+    assert_eq!(table.wrong(), [0, 0, 0, 0, 0, 0, 1]);
+    // For good there is no such excuse, however late.
+    assert_eq!(table.on_reply(&reply(5, 1, b"undone")), ReplyOutcome::Stale);
+    assert_eq!(table.wrong(), [0, 0, 0, 0, 0, 1, 1]);
+    assert_eq!(table.on_reply(&reply(6, 1, b"ok")), ReplyOutcome::Stale);
+    assert_eq!(table.wrong(), [0, 0, 0, 0, 0, 1, 1]);
+}
+
+#[test]
+fn tentative_digests_need_the_result_and_take_it_from_anybody() {
+    let agreed = result_digest(&LONG).0;
+    let by_digest = |replica, view| Reply { is_digest: true, ..tentative(replica, view, &agreed) };
+    let mut table = table(4);
+    table.begin(ClientId(11), Timestamp(1));
+    assert_eq!(table.on_reply(&by_digest(0, 0)), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&by_digest(1, 0)), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&by_digest(2, 0)), ReplyOutcome::Vouched);
+    // Whoever sends it, and of whatever view: its digest proves it.
+    assert_eq!(table.on_reply(&tentative(3, 1, &LONG)), ReplyOutcome::Completed);
+    assert_eq!(table.result(ClientId(11)), Some(&LONG[..]));
+    assert_eq!(table.agreed_in(ClientId(11)), Some(View(0)));
+
+    table.begin(ClientId(11), Timestamp(2));
+    let of_second = |reply: Reply<'static>| Reply { timestamp: Timestamp(2), ..reply };
+    let long: &'static [u8] = &LONG;
+    let agreed: &'static [u8] = Box::leak(Box::new(agreed));
+    let by_digest = |replica, view| of_second(Reply { is_digest: true, ..tentative(replica, view, agreed) });
+    assert_eq!(table.on_reply(&by_digest(0, 0)), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&by_digest(1, 1)), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&by_digest(2, 1)), ReplyOutcome::Counted);
+    // One that is for good counts with either view.
+    let good = of_second(Reply { is_digest: true, ..reply(3, 2, agreed) });
+    assert_eq!(table.on_reply(&good), ReplyOutcome::Vouched);
+    assert_eq!(table.on_reply(&of_second(tentative(2, 1, long))), ReplyOutcome::Completed, "asked for again");
+}
+
+#[test]
+fn beside_reads_f_plus_one_are_not_enough_even_for_good() {
+    let mut table = table(4).with_reads();
+    table.begin(ClientId(11), Timestamp(1));
+    assert_eq!(table.on_reply(&reply(0, 1, b"ok")), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&reply(1, 1, b"ok")), ReplyOutcome::Counted);
+    assert_eq!(table.on_reply(&tentative(2, 0, b"ok")), ReplyOutcome::Completed);
 }

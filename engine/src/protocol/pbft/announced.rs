@@ -4,20 +4,21 @@
 //! A backup prepares a batch only when it has all of its bodies, so whatever is prepared has bodies at the same
 //! replicas as where pre-prepares carry them: view changes and repairs need to know nothing of this. Bodies that do not
 //! come from their clients soon are asked for by a status message, once; the primary answers by the pre-prepare as a
-//! whole, as it would have sent it otherwise. What gets lost then, or what a faulty primary keeps to itself, the status
-//! exchange brings (see `repair`), from whoever has it.
+//! whole, as it would have sent it otherwise, up to what an answer may carry; the rest is asked for when some of it has
+//! come. What gets lost then, or what a faulty primary keeps to itself, the status exchange brings (see `repair`), from
+//! whoever has it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::bodies::{Kept, Pairing};
-use super::suspicion::principal_of;
+use super::distrust::principal_of;
 use super::transitions::{Event, Phase};
 use super::{Pbft, Turn};
 use crate::protocol::message::{DigestPrePrepare, Verdict};
 use crate::protocol::planted::Planted;
 use crate::protocol::{Ignored, Message, Output, Timer};
-use crate::requests::{Batch, Manifest, Proofs, RequestTable};
+use crate::requests::{Batch, Manifest, RequestTable};
 use crate::settings::options::Dissemination;
 use crate::types::{Digest, SequenceNumber, Time};
 
@@ -48,8 +49,20 @@ struct Waiting {
     /// How many of its bodies, from the first on, have been here.
     found: usize,
     since: Time,
-    /// They were asked for.
-    asked: bool,
+    /// From when on they are waited for, until they are asked for. None once they were.
+    unasked_since: Option<Time>,
+}
+
+impl Waiting {
+    /// Its bodies are looked for from now on.
+    const fn new(manifest: Arc<Manifest>, now: Time) -> Self {
+        Self { manifest, found: 0, since: now, unasked_since: Some(now) }
+    }
+
+    /// The same where the primary has shown all that it has already: nobody needs to ask it for more.
+    const fn shown(manifest: Arc<Manifest>, now: Time) -> Self {
+        Self { manifest, found: 0, since: now, unasked_since: None }
+    }
 }
 
 impl Announced {
@@ -136,8 +149,7 @@ impl Pbft {
         slot.pre_prepared = Some(manifest.digest());
         slot.stamps.received = turn.now;
         self.suspicion.note_proposed(sequence, self.log.committed, turn.now);
-        let waiting = Waiting { manifest: Arc::clone(manifest), found: 0, since: turn.now, asked: false };
-        self.announced.slots.insert(sequence, waiting);
+        self.announced.slots.insert(sequence, Waiting::new(Arc::clone(manifest), turn.now));
         self.pair(sequence, turn);
         self.progress(sequence, turn);
         self.arm_bodies_timer(turn);
@@ -197,14 +209,20 @@ impl Pbft {
         slot.brought = false;
         if verdict.is_proven() {
             self.accept(sequence, turn);
-            return;
+        } else {
+            slot.hold(batch, verdict, turn.now);
         }
-        // A primary that was started anew has its batches without proofs: that says nothing of the clients.
-        if batch.requests.proofs != Proofs::None {
-            slot.unproven.clone_from(&verdict.unproven);
-        }
-        if slot.phase == Phase::Idle {
-            slot.enter(Event::Hold, turn.now);
+        self.ask_for_the_rest(turn);
+    }
+
+    /// The primary has shown a batch as a whole that does not prove itself here: one that was started anew has its
+    /// batches without proofs, and some clients' proofs hold for others only. What its clients have sent to this replica
+    /// has proven itself, whatever came with the pre-prepare.
+    pub(super) fn pair_unproven(&mut self, sequence: SequenceNumber, batch: &Batch, turn: &mut Turn<'_>) {
+        if self.sends_digests() {
+            let manifest = Arc::new(Manifest::of(batch));
+            self.announced.slots.insert(sequence, Waiting::shown(manifest, turn.now));
+            self.pair(sequence, turn);
         }
     }
 
@@ -234,10 +252,23 @@ impl Pbft {
         });
     }
 
+    /// Some of what was asked for has come. One answer carries so much only, so what else is missing is asked for again,
+    /// if it is not on its way.
+    fn ask_for_the_rest(&mut self, turn: &mut Turn<'_>) {
+        self.drop_settled();
+        let log = &self.log;
+        let asked = self.announced.slots.iter_mut().filter(|(_, waiting)| waiting.unasked_since.is_none());
+        for (_, waiting) in asked.filter(|(sequence, _)| log.slot(**sequence).is_announced()) {
+            waiting.unasked_since = Some(turn.now);
+        }
+        self.arm_bodies_timer(turn);
+    }
+
     /// Sets the timer for the oldest that was not asked for. An earlier setting is left to come.
     fn arm_bodies_timer(&mut self, turn: &mut Turn<'_>) {
-        let waiting = self.announced.slots.values().filter(|waiting| !waiting.asked);
-        let Some(oldest) = waiting.map(|waiting| waiting.since).min() else { return };
+        let Some(oldest) = self.announced.slots.values().filter_map(|waiting| waiting.unasked_since).min() else {
+            return;
+        };
         let due = oldest.after(self.announced.patience_ns(self.config.status_interval_ns));
         if self.announced.armed.is_none() {
             self.announced.armed = Some(due);
@@ -251,11 +282,8 @@ impl Pbft {
         self.drop_settled();
         let patience_ns = self.announced.patience_ns(self.config.status_interval_ns);
         let mut ask = false;
-        for waiting in self.announced.slots.values_mut().filter(|waiting| !waiting.asked) {
-            if turn.now.since(waiting.since) >= patience_ns {
-                waiting.asked = true;
-                ask = true;
-            }
+        for waiting in self.announced.slots.values_mut() {
+            ask |= waiting.unasked_since.take_if(|since| turn.now.since(*since) >= patience_ns).is_some();
         }
         if ask && self.views.active && !self.is_primary() {
             turn.send(self.primary(), Message::Status(self.status()));

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use super::distrust::principal_of;
 use super::log::Place;
 use super::slot::Slot;
-use super::suspicion::principal_of;
 use super::transitions::{Event, Phase};
 use super::votes::Votes;
 use super::{Pbft, Turn};
 use crate::protocol::message::{PrePrepare, Signature, Verdict, Vote};
 use crate::protocol::planted::Planted;
 use crate::protocol::{Authentic, Execution, Ignored, Message, Output, Record};
-use crate::requests::{Batch, Proofs};
+use crate::requests::Batch;
 use crate::types::{ReplicaId, SequenceNumber};
 
 impl Pbft {
@@ -95,13 +95,12 @@ impl Pbft {
             slot.batch = Some(Arc::clone(batch));
             slot.stamps.received = turn.now;
             if !authentic {
-                slot.enter(Event::Hold, turn.now);
-                // A primary that was started anew has its batches without proofs: that says nothing of the clients.
-                if batch.requests.proofs != Proofs::None {
-                    slot.unproven.clone_from(&verdict.unproven);
-                }
+                slot.hold(batch, verdict, turn.now);
             }
             self.suspicion.note_proposed(sequence, self.log.committed, turn.now);
+            if !authentic {
+                self.pair_unproven(sequence, batch, turn);
+            }
         }
         if authentic {
             self.accept(sequence, turn);
@@ -185,6 +184,7 @@ impl Pbft {
             }
         }
         self.decide(sequence, turn);
+        self.hand_out_prepared(turn);
     }
 
     /// Whether a held pre-prepare may be accepted although some requests do not prove themselves here.
@@ -210,6 +210,8 @@ impl Pbft {
             let kept = || self.log.slot(sequence).past.body(digest).cloned();
             let null = || Some(Batch::null()).filter(|null| null.digest == digest);
             let Some(body) = self.repair.take_body(sequence, digest).or_else(kept).or_else(null) else { return };
+            // What others have decided in a later view; what was prepared here, in its place, is not to be.
+            self.roll_back(SequenceNumber(sequence.0 - 1), turn);
             self.log.slot_mut(sequence).batch = Some(body);
         }
         let (own, view) = (self.config.own, self.view);
@@ -245,14 +247,14 @@ impl Pbft {
     }
 
     /// Hands committed batches to the executor, in order and without a gap; but for those that are in its state already,
-    /// which was fetched.
+    /// which was fetched. Those that it has tentatively are confirmed.
     pub(super) fn hand_out(&mut self, turn: &mut Turn<'_>) {
         // The executor is given nothing while it replaces its state, or has none to go on from.
         while self.log.committed < self.log.high() && !self.transfer.is_installing() && !self.log.lacks_state() {
             let sequence = self.log.committed.next();
             let slot = self.log.slot(sequence);
             if slot.phase != Phase::CommittedLocal {
-                return;
+                break;
             }
             let batch = Arc::clone(slot.batch.as_ref().expect("a committed slot has its batch"));
             let stamps = slot.stamps;
@@ -270,16 +272,20 @@ impl Pbft {
                     self.bodies.note_executed(*client, *timestamp);
                 }
             }
-            if !is_in_state {
-                turn.outputs.push(Output::Execute(Execution { sequence, view: self.views.entered, batch, stamps }));
+            if sequence <= self.log.tentative {
+                turn.outputs.push(Output::Confirm(sequence, stamps.committed));
+            } else if !is_in_state {
+                let view = self.views.entered;
+                turn.outputs.push(Output::Execute(Execution { sequence, view, tentative: false, batch, stamps }));
             }
             if self.suspicion.finds_too_slow() {
                 self.arm_view_timer(turn);
             }
         }
+        self.hand_out_prepared(turn);
     }
 
-    /// The executor is done with the batch at `sequence`.
+    /// The executor is done with the batch at `sequence`, for good.
     pub(super) fn on_executed(&mut self, sequence: SequenceNumber, turn: &mut Turn<'_>) -> Result<(), Ignored> {
         if sequence != self.log.executed.next() || sequence > self.log.committed {
             return Err(Ignored::UnexpectedExecution);

@@ -6,7 +6,7 @@ use super::votes::Votes;
 use super::{Pbft, Turn};
 use crate::protocol::message::{Checkpoint, Signature};
 use crate::protocol::{Ignored, Message, Output, Record, StableCheckpoint};
-use crate::types::{Digest, ReplicaId, SequenceNumber, Time};
+use crate::types::{Digest, ReplicaId, SequenceNumber};
 
 /// The votes on checkpoints in (h, h + 2L], and what little is kept of those beyond.
 #[derive(Debug)]
@@ -211,15 +211,19 @@ impl Pbft {
             return;
         }
         let proof = votes.proof(digest);
-        self.raise_low(sequence, turn.now);
+        self.raise_low(sequence, turn);
         self.persist(turn, || Record::Stable(Checkpoint { sequence, digest }));
         turn.outputs.push(Output::StableCheckpoint(StableCheckpoint { sequence, digest, proof }));
         self.go_on_in_window(turn);
     }
 
     /// Raises the low watermark to a checkpoint up to which nothing is needed any more.
-    pub(super) fn raise_low(&mut self, to: SequenceNumber, now: Time) {
+    pub(super) fn raise_low(&mut self, to: SequenceNumber, turn: &mut Turn<'_>) {
         let (low, committed) = (self.log.low(), self.log.committed);
+        if to > committed {
+            self.roll_back(committed, turn); // what lies behind it comes with a state
+        }
+        let now = turn.now;
         self.log.advance(to, now);
         self.checkpoints.advance(low, to, self.log.oldest_kept());
         self.checkpoints.count_own(to, self.config.own);

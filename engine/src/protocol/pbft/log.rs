@@ -32,6 +32,8 @@ pub(super) struct Log {
     highest: SequenceNumber,
     /// Up to here all is decided and, where the executor's state does not hold it already, handed to the executor.
     pub(super) committed: SequenceNumber,
+    /// Up to here all was handed to the executor, as far as it is above `committed`: tentatively.
+    pub(super) tentative: SequenceNumber,
     /// Where the executor's state stands. Above `committed` if it was fetched; below `low` if it is still to be.
     pub(super) executed: SequenceNumber,
     history: History,
@@ -46,6 +48,7 @@ impl Log {
             low: SequenceNumber(0),
             highest: SequenceNumber(0),
             committed: SequenceNumber(0),
+            tentative: SequenceNumber(0),
             executed: SequenceNumber(0),
             history: History::default(),
         }
@@ -183,6 +186,11 @@ impl Log {
     /// Up to where everything is in the executor's state or on its way there.
     pub(super) fn reaches(&self) -> SequenceNumber {
         if self.lacks_state() { self.executed } else { self.committed.max(self.executed) }
+    }
+
+    /// Up to where everything was handed to the executor, committed or not.
+    pub(super) fn handed_out(&self) -> SequenceNumber {
+        self.tentative.max(self.committed)
     }
 
     /// Up to where nothing is left to be done here but to fetch a state.

@@ -1,22 +1,26 @@
 //! PBFT's replica (Castro & Liskov, OSDI'99, sections 4.2 to 4.4; TOCS'02): three phases between two watermarks,
 //! checkpoints, view changes, state transfer, recovery from a log, and repair of whatever gets lost.
 //!
-//! In data-path order: `primary` (admission and proposals), `vouched` (requests that only backups can prove), `bodies` and
-//! `announced` (requests that clients send to everybody, and pre-prepares by their digests), `backup` (the three phases,
-//! at every replica), `checkpoint` (states that are shared, and the low watermark), `repair` (the status exchange),
-//! `transfer` (the state itself, for whoever is beyond repair). They work on the `log`, a ring of `slot`s whose phases
-//! follow one table of `transitions`; `votes` counts them, `early` keeps messages that are one window ahead, and
-//! `gathering` the chunks of a state.
+//! In data-path order: `primary` (admission and proposals), `vouched` (requests that only backups can prove), `bodies`
+//! and `announced` (requests that clients send to everybody, and pre-prepares by their digests), `backup` (the three
+//! phases, at every replica), `tentative` (what is executed when it is prepared), `checkpoint` (states that are shared,
+//! and the low watermark), `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair),
+//! `takeover` (what becomes of the log then), `wishes` (the side of those that have the state). They work on the `log`, a
+//! ring of `slot`s whose phases follow one table of `transitions`; `votes` counts them, `early` keeps messages that are
+//! one window ahead, and `gathering` the chunks of a state.
 //!
-//! What replaces a primary: `suspicion` (when it has had its time), `slowness` (whether it is late all the same),
-//! `views` (the view change), `decision` (what a new view starts from, a pure function), `past` (what was voted for in
-//! earlier views). `recovery` goes on from what a replica made durable.
+//! What replaces a primary: `suspicion` (when it has had its time), `awaited` (the requests that it is to order),
+//! `slowness` (whether it is late all the same), `distrust` (clients that stop one primary after the other), `views` (the
+//! view change), `decision` (what a new view starts from, a pure function), `past` (what was voted for in earlier views).
+//! `recovery` goes on from what a replica made durable.
 
 mod announced;
+mod awaited;
 mod backup;
 mod bodies;
 mod checkpoint;
 mod decision;
+mod distrust;
 mod early;
 mod gathering;
 mod log;
@@ -27,11 +31,14 @@ mod repair;
 mod slot;
 mod slowness;
 mod suspicion;
+mod takeover;
+mod tentative;
 mod transfer;
 mod transitions;
 mod views;
 mod votes;
 mod vouched;
+mod wishes;
 
 #[cfg(test)]
 mod tests;
@@ -60,7 +67,7 @@ use crate::protocol::planted::Planted;
 use crate::protocol::{Authentic, Ignored, Input, Message, Output, Position, Protocol, Timer};
 use crate::quorum::Quorums;
 use crate::requests::RequestTable;
-use crate::settings::options::Dissemination;
+use crate::settings::options::{Dissemination, ExecutionChoice};
 use crate::types::{ReplicaId, SequenceNumber, Time, View};
 
 /// What one replica needs to know of its cluster.
@@ -79,6 +86,8 @@ pub struct Config {
     pub batching: Batching,
     /// Whether clients send requests to all replicas, and pre-prepares carry digests.
     pub dissemination: Dissemination,
+    /// Whether batches are executed when they are committed, or already when they are prepared.
+    pub execution: ExecutionChoice,
     /// How many logical clients the cluster has, numbered densely from 0.
     pub clients: u32,
     /// Which of them share one principal (a client node with its key), each a contiguous range. What a client's faults

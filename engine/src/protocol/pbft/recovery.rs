@@ -33,7 +33,8 @@ impl Recovery {
         let mut sequence = saved.sequence.next();
         while let Some(batch) = decided.get(&sequence) {
             let stamps = Stamps::default();
-            executions.push(Execution { sequence, view: View(0), batch: Arc::clone(batch), stamps });
+            let batch = Arc::clone(batch);
+            executions.push(Execution { sequence, view: View(0), tentative: false, batch, stamps });
             sequence = sequence.next();
         }
         let stable = records.iter().filter_map(|record| match record {

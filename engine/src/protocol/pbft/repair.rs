@@ -118,8 +118,6 @@ impl Repair {
 struct Answer {
     to: ReplicaId,
     body_bytes: usize,
-    /// Whether votes of this replica's view are of use to the peer.
-    votes: bool,
 }
 
 impl Answer {
@@ -189,14 +187,12 @@ impl Pbft {
         if status.suspects {
             self.on_suspicion(sender, status.view, turn);
         }
-        if self.send_announced(sender, status, turn) {
-            return Ok(());
-        }
         let pause = self.config.status_interval_ns / ANSWER_FRACTION;
-        let peer = &mut self.repair.peers[usize::from(sender.0)];
-        peer.note(status);
+        self.repair.peers[usize::from(sender.0)].note(status);
         self.leave_gap(turn);
         self.follow_settled(turn);
+        let mut answer = Answer { to: sender, body_bytes: 0 };
+        self.send_announced(status, &mut answer, turn);
         let far = self.is_far_behind(status);
         let peer = &self.repair.peers[usize::from(sender.0)];
         let lacks_batches = far || peer.committed_for > 0;
@@ -211,7 +207,7 @@ impl Pbft {
             self.send_checkpoints(sender, status, turn);
         }
         if lacks_batches || (status.view == self.view && self.lacks_assigned(status)) {
-            self.send_batches(sender, status, turn);
+            self.send_batches(status, &mut answer, turn);
         }
         if turn.outputs.len() > sent {
             self.repair.peers[usize::from(sender.0)].answered = Some(turn.now);
@@ -231,14 +227,12 @@ impl Pbft {
     }
 
     /// The primary's pre-prepares as a whole, where the peer lacks bodies of what it has by digests: each once, so that
-    /// no peer gets more than if pre-prepares always carried them. True if any was sent, and the peer has enough for
-    /// now.
-    fn send_announced(&mut self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) -> bool {
+    /// no peer gets more than if pre-prepares always carried them.
+    fn send_announced(&mut self, status: &Status, answer: &mut Answer, turn: &mut Turn<'_>) {
         if !self.sends_digests() || !self.leads() || status.view != self.view {
-            return false;
+            return;
         }
-        let mut answer = Answer { to, body_bytes: 0, votes: true };
-        let mut any = false;
+        let to = answer.to;
         for (ahead, _) in (1..).zip(&status.slots).filter(|(_, lacks)| lacks.announced && !lacks.pre_prepared) {
             let sequence = SequenceNumber(status.committed.0.saturating_add(ahead));
             if !self.log.holds(sequence) {
@@ -251,11 +245,19 @@ impl Pbft {
                 break;
             }
             let batch = Arc::clone(batch);
-            self.log.slot_mut(sequence).supplied |= set_of(to);
+            let slot = self.log.slot_mut(sequence);
+            slot.supplied |= set_of(to);
+            slot.supplied_at = turn.now;
             turn.send(to, Message::PrePrepare(PrePrepare { view: self.view, sequence, batch }));
-            any = true;
         }
-        any
+    }
+
+    /// Whether a peer was sent this batch as a whole so lately, because it asked for it, that it has hardly got lost.
+    fn is_on_its_way(&self, sequence: SequenceNumber, to: ReplicaId, now: Time) -> bool {
+        self.log.holds(sequence) && {
+            let slot = self.log.slot(sequence);
+            slot.supplied & set_of(to) != 0 && now.since(slot.supplied_at) < self.config.status_interval_ns
+        }
     }
 
     /// Whether the peer waits for the body of something that the new view assigned: it has no other way to get it.
@@ -280,14 +282,14 @@ impl Pbft {
         for own in lacking.filter(|own| own.sequence.0 <= reach) {
             turn.send(to, Message::Checkpoint(own));
         }
-        let wished = self.transfer.wished_by(to);
+        let wished = self.transfer.wishes.of(to);
         let beyond = self.checkpoints.own_above(SequenceNumber(reach));
         for own in beyond.filter(|own| own.sequence == low || own.sequence == wished) {
             turn.send(to, Message::Checkpoint(own));
         }
     }
 
-    fn send_batches(&self, to: ReplicaId, status: &Status, turn: &mut Turn<'_>) {
+    fn send_batches(&self, status: &Status, answer: &mut Answer, turn: &mut Turn<'_>) {
         let first = status.committed.0.saturating_add(1);
         // Whoever is far behind gets more at a time than it can describe, or its peers would outrun it.
         let most = if self.is_far_behind(status) { ANSWER_SLOTS_MAX } else { STATUS_SLOTS_MAX as u64 };
@@ -298,7 +300,6 @@ impl Pbft {
             .min(status.committed.0.saturating_add(most))
             .min(status.stable.0.saturating_add(self.log.window()));
         let votes = status.view == self.view && self.views.active;
-        let mut answer = Answer { to, body_bytes: 0, votes };
         for (sequence, index) in (first..=last).zip(0..) {
             let lacks = status.slots.get(index).copied().unwrap_or_default();
             if lacks.committed {
@@ -306,26 +307,35 @@ impl Pbft {
             }
             let sequence = SequenceNumber(sequence);
             if sequence <= self.log.committed {
-                self.send_decided(sequence, lacks, &mut answer, turn);
+                self.send_decided(sequence, lacks, votes, answer, turn);
             } else if votes && self.log.place(sequence) == Place::Window {
-                self.send_undecided(sequence, lacks, &mut answer, turn);
+                self.send_undecided(sequence, lacks, answer, turn);
             }
         }
     }
 
-    /// For a batch that is committed here: the claim, and the body if it is this replica's turn.
-    fn send_decided(&self, sequence: SequenceNumber, lacks: SlotStatus, answer: &mut Answer, turn: &mut Turn<'_>) {
+    /// For a batch that is committed here: the claim, and the body if it is this replica's turn. `votes`: whether those of
+    /// this view are of use to the peer.
+    fn send_decided(
+        &self,
+        sequence: SequenceNumber,
+        lacks: SlotStatus,
+        votes: bool,
+        answer: &mut Answer,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(batch) = self.log.decided_batch(sequence) else { return };
         let (view, digest) = (self.view, batch.digest);
         turn.send(answer.to, Message::Committed(Vote { view, sequence, digest }));
         // A peer that has a body in spite of its status keeps one; it may be another than the decided one, so the body
         // is sent again after a while.
         let stuck = self.repair.peers[usize::from(answer.to.0)].committed_for >= VOTES_AFTER;
-        if (!lacks.pre_prepared || stuck) && self.sends_body(answer.to, sequence) && answer.take(batch) {
+        let lacks_body = (!lacks.pre_prepared || stuck) && !self.is_on_its_way(sequence, answer.to, turn.now);
+        if lacks_body && self.sends_body(answer.to, sequence) && answer.take(batch) {
             turn.send(answer.to, Message::Body(Body { sequence, batch: Arc::clone(batch) }));
         }
         // Where fewer than f + 1 correct replicas have committed, claims alone do not help.
-        if stuck && answer.votes && self.log.place(sequence) == Place::Window {
+        if stuck && votes && self.log.place(sequence) == Place::Window {
             self.send_votes(sequence, lacks, answer.to, turn);
         }
     }
@@ -333,18 +343,16 @@ impl Pbft {
     /// For a batch that is not committed here either: what this replica itself has said of it.
     fn send_undecided(&self, sequence: SequenceNumber, lacks: SlotStatus, answer: &mut Answer, turn: &mut Turn<'_>) {
         let slot = self.log.slot(sequence);
-        if let (true, false, Some(batch)) = (self.leads(), lacks.pre_prepared, &slot.batch)
-            && slot.pre_prepared == Some(batch.digest)
-            && answer.take(batch)
-        {
-            let batch = Arc::clone(batch);
-            turn.send(answer.to, Message::PrePrepare(PrePrepare { view: self.view, sequence, batch }));
-        } else if let (true, false, Some(batch)) = (slot.reproposed || lacks.announced, lacks.pre_prepared, &slot.batch)
-            && slot.pre_prepared == Some(batch.digest)
-            && self.sends_body(answer.to, sequence)
-            && answer.take(batch)
-        {
-            turn.send(answer.to, Message::Body(Body { sequence, batch: Arc::clone(batch) }));
+        let assigned = slot.batch.as_ref().filter(|batch| slot.pre_prepared == Some(batch.digest));
+        let is_lacking = !lacks.pre_prepared && !self.is_on_its_way(sequence, answer.to, turn.now);
+        if let Some(batch) = assigned.filter(|_| is_lacking) {
+            let leads = self.leads();
+            let brings = (slot.reproposed || lacks.announced) && self.sends_body(answer.to, sequence);
+            if (leads || brings) && answer.take(batch) {
+                let batch = Arc::clone(batch);
+                let assignment = |batch| Message::PrePrepare(PrePrepare { view: self.view, sequence, batch });
+                turn.send(answer.to, if leads { assignment(batch) } else { Message::Body(Body { sequence, batch }) });
+            }
         }
         self.send_votes(sequence, lacks, answer.to, turn);
     }

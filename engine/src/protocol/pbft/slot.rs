@@ -6,9 +6,9 @@ use super::past::Past;
 use super::transitions::{Event, Phase, next};
 use super::votes::{Votes, size};
 use crate::protocol::Stamps;
-use crate::protocol::message::SlotStatus;
+use crate::protocol::message::{SlotStatus, Verdict};
 use crate::quorum::Quorums;
-use crate::requests::Batch;
+use crate::requests::{Batch, Proofs};
 use crate::types::{ClientId, Digest, ReplicaId, Time, View};
 
 /// What this replica knows of one sequence number: its votes in the current view, and what a view change needs of those
@@ -38,6 +38,8 @@ pub(super) struct Slot {
     pub(super) stamps: Stamps,
     /// To whom this view's primary, this replica, has sent the batch as a whole because bodies were missing there.
     pub(super) supplied: u64,
+    /// When it did so last.
+    pub(super) supplied_at: Time,
 }
 
 impl Slot {
@@ -49,6 +51,17 @@ impl Slot {
         let Some(next) = next(self.phase, event) else { panic!("no transition from {:?} by {event:?}", self.phase) };
         self.stamp(event, now);
         self.phase = next;
+    }
+
+    /// The primary has shown `batch`, of which some requests do not prove themselves here.
+    pub(super) fn hold(&mut self, batch: &Batch, verdict: &Verdict, now: Time) {
+        // A primary that was started anew has its batches without proofs: that says nothing of the clients.
+        if batch.requests.proofs != Proofs::None {
+            self.unproven.clone_from(&verdict.unproven);
+        }
+        if self.phase == Phase::Idle {
+            self.enter(Event::Hold, now);
+        }
     }
 
     /// Writes down when a phase was reached; a phase that was skipped holds the time of the next.

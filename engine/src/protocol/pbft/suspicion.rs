@@ -3,30 +3,24 @@
 //!
 //! Three things are timed: batches that it has proposed and that do not commit; requests that clients sent to all
 //! replicas and that it does not order; a view that it does not start. The time-out doubles with each view change that
-//! leads to nothing, and is what it was again as soon as a batch commits. A primary that misses no deadline and is late
-//! all the same is found by `slowness`.
+//! leads to nothing, and is what it was again as soon as a batch commits. Which requests are waited for `awaited` knows,
+//! whose are not to be `distrust`. A primary that misses no deadline and is late all the same is found by `slowness`.
 //!
 //! A suspicion binds nobody: whoever suspects the primary says so in its status and goes on voting (as with the STOP
 //! messages of Mod-SMaRt, EDCC'12). Of f + 1 who suspect it one is correct, so the others join; the view is left when Q
 //! suspect it. So neither a faulty client nor a primary that lies to one replica can part that replica from the others,
 //! which matters because what it once leaves it can never vote in again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::sync::Arc;
 
+use super::awaited::Awaited;
+use super::distrust::{Accusers, principal_of};
 use super::slowness::Slowness;
-use super::transitions::Phase;
-use super::votes::{set_of, size};
 use super::{Pbft, Turn};
-use crate::limits::PENDING_BYTES_MAX;
 use crate::protocol::planted::Planted;
-use crate::protocol::{Ignored, Message, Output, Record, Timer};
-use crate::requests::{Batch, RequestTable, TableBuilder};
+use crate::protocol::{Message, Output, Record, Timer};
+use crate::requests::Batch;
 use crate::types::{ClientId, ReplicaId, SequenceNumber, Time, View};
-
-/// The time-outs of requests of a principal that was waited for in vain double up to this power.
-const PATIENCE_MAX: u32 = 6;
 
 /// A timer that fires later than this part of the time-out says more of this replica than of the primary.
 const OVERSLEPT_FRACTION: u64 = 4;
@@ -35,15 +29,12 @@ const OVERSLEPT_FRACTION: u64 = 4;
 /// it misses is to be had from them. Not for ever: f of those who say that they have gone on may be lying.
 const EXCUSES_MAX: u32 = 8;
 
-/// A request is passed on to the primary again after this part of the time-out, however often its client asks.
-const FORWARD_FRACTION: u64 = 4;
-
 /// What the primary is waited for.
 #[derive(Debug)]
 pub(super) struct Suspicion {
     first_ns: u64,
     longest_ns: u64,
-    timeout_ns: u64,
+    pub(super) timeout_ns: u64,
     /// Whether a batch has committed since the last view change began.
     progressed: bool,
     /// Whether the timer fired late the last time.
@@ -57,7 +48,7 @@ pub(super) struct Suspicion {
     /// Since when the next of these has been awaited.
     waiting_since: Time,
     /// When a batch last committed.
-    committed_at: Option<Time>,
+    pub(super) committed_at: Option<Time>,
     /// While a view is to be started: when patience ends, once Q replicas have asked for it.
     view_due: Option<Time>,
     /// The newest view that each replica, this one included, has said to suspect.
@@ -65,42 +56,10 @@ pub(super) struct Suspicion {
     slowness: Slowness,
     /// Since when the primary is known to be too slow.
     too_slow: Option<Time>,
-    /// Requests that clients sent to this backup, by client, at most one each.
-    requests: BTreeMap<ClientId, Awaited>,
-    /// The same, by the time at which they are due.
-    due: BTreeSet<(Time, ClientId)>,
-    bytes: usize,
-    /// By principal: requests that were waited for in vain.
-    in_vain: BTreeMap<u32, InVain>,
-    /// By principal: the primaries that proposed requests which did not prove themselves here and stopped a slot.
-    accusers: BTreeMap<u32, u64>,
-}
-
-/// A request that the primary is to order.
-#[derive(Debug)]
-struct Awaited {
-    /// Since when this primary has had time for it.
-    since: Time,
-    /// For how long the primary had been idle by then.
-    idle_ns: u64,
-    due: Time,
-    /// When it was last passed on to the primary.
-    forwarded: Time,
-    /// Its time is up, and the executor was asked whether it has been executed by a path that is not known here.
-    recalled: bool,
-    /// It was waited for in vain, it or an earlier request of its client.
-    in_vain: bool,
-    /// This request alone, with all its proofs.
-    request: RequestTable,
-}
-
-/// Requests of one principal that were waited for in vain.
-#[derive(Clone, Copy, Debug, Default)]
-struct InVain {
-    /// How often, one after the other.
-    times: u32,
-    /// How many of them are still waited for. With the last one, all is forgiven.
-    outstanding: u32,
+    /// Requests that clients sent to this backup.
+    pub(super) awaited: Awaited,
+    /// Who proposed requests that did not prove themselves here.
+    pub(super) accusers: Accusers,
 }
 
 impl Suspicion {
@@ -121,11 +80,8 @@ impl Suspicion {
             suspected: vec![None; n],
             slowness: Slowness::new(first_ns, now),
             too_slow: None,
-            requests: BTreeMap::new(),
-            due: BTreeSet::new(),
-            bytes: 0,
-            in_vain: BTreeMap::new(),
-            accusers: BTreeMap::new(),
+            awaited: Awaited::default(),
+            accusers: Accusers::default(),
         }
     }
 
@@ -164,16 +120,12 @@ impl Suspicion {
         self.view_due = self.view_due.map(|_| now.after(self.timeout_ns));
         self.too_slow = None;
         self.waiting_since = now;
-        self.due.clear();
-        let idle_ns = self.slowness.idle_ns(now);
-        for (client, awaited) in &mut self.requests {
-            let in_vain = self.in_vain.get(&principal(*client));
-            awaited.since = now;
-            awaited.idle_ns = idle_ns;
-            awaited.recalled = false;
-            awaited.due = now.after(patience_ns(self.timeout_ns, in_vain));
-            self.due.insert((awaited.due, *client));
-        }
+        self.awaited.time_anew(now, self.timeout_ns, self.slowness.idle_ns(now), principal);
+    }
+
+    /// For how long the primary has been idle by now, in all.
+    pub(super) fn idle_ns(&self, now: Time) -> u64 {
+        self.slowness.idle_ns(now)
     }
 
     /// The primary owes something else, when everything up to `committed` was done: its time begins.
@@ -203,27 +155,15 @@ impl Suspicion {
         self.progressed = true;
         self.excuses = 0;
         self.timeout_ns = self.first_ns;
-        if !self.requests.is_empty() {
+        if !self.awaited.is_empty() {
             let rows = batch.requests.clients.iter().zip(&batch.requests.timestamps);
             for (client, timestamp) in rows {
-                if self.requests.get(client).is_some_and(|awaited| awaited.request.timestamps[0] <= *timestamp) {
+                if self.awaited.is_covered(*client, *timestamp) {
                     self.note_served(*client, principal(*client), now);
                 }
             }
         }
         self.slowness.note_work(self.proposed > sequence, now);
-    }
-
-    /// How often requests of a principal were waited for in vain, one after the other.
-    #[cfg(test)]
-    pub(super) fn in_vain_times(&self, principal: u32) -> u32 {
-        self.in_vain.get(&principal).map_or(0, |in_vain| in_vain.times)
-    }
-
-    /// Whether any primary has accused a principal.
-    #[cfg(test)]
-    pub(super) fn is_accused(&self, principal: u32) -> bool {
-        self.accusers.contains_key(&principal)
     }
 
     /// Whether the primary was found to be too slow.
@@ -233,169 +173,15 @@ impl Suspicion {
 
     /// What was waited for is done. Whose requests no primary can order says nothing of how fast this one is.
     fn note_served(&mut self, client: ClientId, principal: u32, now: Time) {
-        let counts = !self.in_vain.contains_key(&principal);
-        let Some(awaited) = self.remove(client, principal) else { return };
+        let counts = !self.awaited.is_in_vain(principal);
+        let Some(awaited) = self.awaited.remove(client, principal) else { return };
         if counts && self.slowness.note_served(principal, awaited.since, awaited.idle_ns, now) {
             self.too_slow = Some(now);
         }
     }
-
-    fn remove(&mut self, client: ClientId, principal: u32) -> Option<Awaited> {
-        let awaited = self.requests.remove(&client)?;
-        self.due.remove(&(awaited.due, client));
-        self.bytes -= awaited.request.bytes();
-        if awaited.in_vain
-            && let Some(in_vain) = self.in_vain.get_mut(&principal)
-        {
-            in_vain.outstanding -= 1;
-            if in_vain.outstanding == 0 {
-                self.in_vain.remove(&principal);
-            }
-        }
-        Some(awaited)
-    }
-
-    /// Waits for a request that nobody waited for, or for a newer one of its client.
-    fn insert(&mut self, client: ClientId, principal: u32, request: RequestTable, now: Time) {
-        // A newer request of a client whose last one was in vain takes its place in that, too.
-        let in_vain = self.requests.get_mut(&client).is_some_and(|earlier| std::mem::take(&mut earlier.in_vain));
-        self.remove(client, principal);
-        let due = now.after(patience_ns(self.timeout_ns, self.in_vain.get(&principal)));
-        self.bytes += request.bytes();
-        self.due.insert((due, client));
-        let idle_ns = self.slowness.idle_ns(now);
-        let awaited = Awaited { since: now, idle_ns, due, forwarded: now, recalled: false, in_vain, request };
-        self.requests.insert(client, awaited);
-    }
-
-    /// Requests whose time is up, for the executor to say whether they have been executed. Those of which it had
-    /// nothing to say the last time have been.
-    fn take_due(&mut self, now: Time, principal: impl Fn(ClientId) -> u32) -> Vec<RequestTable> {
-        let mut clients = Vec::new();
-        while let Some(&(due, client)) = self.due.first().filter(|(due, _)| *due <= now) {
-            self.due.remove(&(due, client));
-            let Some(awaited) = self.requests.get_mut(&client) else { continue };
-            if awaited.recalled {
-                self.remove(client, principal(client));
-            } else {
-                awaited.recalled = true;
-                awaited.due = now.after(self.timeout_ns);
-                clients.push((awaited.due, client));
-            }
-        }
-        self.due.extend(&clients);
-        tables(clients.iter().map(|(_, client)| &self.requests[client].request))
-    }
-
-    /// The executor has not executed requests that it was asked about: they were waited for in vain, which counts once
-    /// for each principal. Where nothing else was committed meanwhile, that says nothing of whoever made them.
-    fn note_in_vain(&mut self, clients: &[(ClientId, u32)]) {
-        let mut principals = BTreeSet::new();
-        for (client, principal) in clients {
-            let Some(awaited) = self.requests.get_mut(client) else { continue };
-            awaited.recalled = false;
-            if self.committed_at.is_none_or(|at| at < awaited.since) {
-                continue;
-            }
-            let in_vain = self.in_vain.entry(*principal).or_default();
-            in_vain.times = in_vain.times.saturating_add(u32::from(principals.insert(*principal)));
-            in_vain.outstanding += u32::from(!awaited.in_vain);
-            awaited.in_vain = true;
-        }
-    }
-}
-
-/// Requests, each in a table of its own, in as few tables as possible.
-fn tables<'a>(requests: impl Iterator<Item = &'a RequestTable>) -> Vec<RequestTable> {
-    let mut tables = Vec::new();
-    let mut builder = TableBuilder::default();
-    for request in requests {
-        if !builder.has_room_for(request, 0) {
-            tables.push(builder.finish());
-        }
-        builder.push(request, 0);
-    }
-    if !builder.is_empty() {
-        tables.push(builder.finish());
-    }
-    tables
-}
-
-/// How long a request may take whose principal was waited for in vain: whoever makes requests that no primary can order
-/// must not wear out one primary after the other.
-fn patience_ns(timeout_ns: u64, in_vain: Option<&InVain>) -> u64 {
-    timeout_ns.saturating_mul(1 << in_vain.map_or(0, |in_vain| in_vain.times).min(PATIENCE_MAX))
 }
 
 impl Pbft {
-    /// Backup: these requests reached this replica and have not been executed. The primary has its time for them from
-    /// now on, unless it runs already. Returns those that the primary is to be told of.
-    pub(super) fn await_requests(&mut self, table: &RequestTable, turn: &mut Turn<'_>) -> Vec<usize> {
-        let mut to_forward = Vec::new();
-        if !self.config.voting {
-            return to_forward;
-        }
-        let again_ns = self.config.view_timeout_ns / FORWARD_FRACTION;
-        let (mut full, mut in_vain) = (false, Vec::new());
-        for (index, (&client, &timestamp)) in table.clients.iter().zip(&table.timestamps).enumerate() {
-            if client.0 >= self.config.clients || self.is_distrusted(client) {
-                continue;
-            }
-            let principal = self.principal(client);
-            let known = self.suspicion.requests.get_mut(&client);
-            match known.filter(|awaited| awaited.request.timestamps[0] >= timestamp) {
-                Some(awaited) if awaited.request.timestamps[0] > timestamp => {}
-                Some(awaited) => {
-                    if turn.now.since(awaited.forwarded) >= again_ns {
-                        awaited.forwarded = turn.now;
-                        to_forward.push(index);
-                    }
-                    if awaited.recalled {
-                        in_vain.push((client, principal));
-                    }
-                }
-                None => {
-                    let request = table.select(&[index]);
-                    if self.suspicion.bytes + request.bytes() > PENDING_BYTES_MAX {
-                        full = true;
-                        continue;
-                    }
-                    self.suspicion.insert(client, principal, request, turn.now);
-                    to_forward.push(index);
-                }
-            }
-        }
-        if full {
-            turn.outputs.push(Output::Ignored(Ignored::RequestQueueFull));
-        }
-        self.suspicion.note_in_vain(&in_vain);
-        if !in_vain.is_empty() && self.views.active && !self.is_primary() {
-            self.suspect(turn);
-        }
-        self.arm_view_timer(turn);
-        to_forward
-    }
-
-    /// The view has started: its primary gets what is waited for.
-    pub(super) fn forward_awaited(&mut self, turn: &mut Turn<'_>) {
-        for awaited in self.suspicion.requests.values_mut() {
-            awaited.forwarded = turn.now;
-        }
-        for table in tables(self.suspicion.requests.values().map(|awaited| &awaited.request)) {
-            if self.is_primary() {
-                self.on_requests_at_primary(Arc::new(table), turn);
-            } else {
-                turn.send(self.primary(), Message::Forward(Arc::new(table)));
-            }
-        }
-        // What clients have sent to everybody need not be sent again.
-        if self.leads() {
-            for table in self.bodies.newest() {
-                self.on_requests_at_primary(Arc::new(table), turn);
-            }
-        }
-    }
-
     /// Sets the timer for whatever is due first. An earlier setting is left to come: it finds nothing due and sets the
     /// timer again, which is cheaper than moving it with every batch.
     pub(super) fn arm_view_timer(&mut self, turn: &mut Turn<'_>) {
@@ -409,8 +195,8 @@ impl Pbft {
 
     /// When the primary's time is up, or that of a request which it may have ordered.
     fn view_due(&self) -> Option<Time> {
-        let request = self.suspicion.due.first().filter(|_| self.views.active && !self.is_primary());
-        let request = request.map(|(due, _)| *due).filter(|_| self.config.voting && !self.suspects_view());
+        let request = self.suspicion.awaited.first_due().filter(|_| self.views.active && !self.is_primary());
+        let request = request.filter(|_| self.config.voting && !self.suspects_view());
         request.into_iter().chain(self.primary_due()).min()
     }
 
@@ -458,8 +244,9 @@ impl Pbft {
         }
         // It may have been executed by a path that is not seen here: before it was waited for, or in a state that was
         // fetched. The executor knows.
-        let principals = &self.config.principals;
-        for table in self.suspicion.take_due(turn.now, |client| principal_of(principals, client)) {
+        let (principals, timeout_ns) = (&self.config.principals, self.suspicion.timeout_ns);
+        let principal = |client| principal_of(principals, client);
+        for table in self.suspicion.awaited.take_due(turn.now, timeout_ns, principal) {
             turn.outputs.push(Output::Recall(Arc::new(table)));
         }
         self.arm_view_timer(turn);
@@ -530,52 +317,4 @@ impl Pbft {
         views.sort_unstable_by(|a, b| b.cmp(a));
         views[count - 1]
     }
-
-    /// The view ends with slots that requests stopped which did not prove themselves here. Either their client is
-    /// faulty or the primary is; a client whom f + 1 primaries accuse is.
-    pub(super) fn accuse_unproven(&mut self) {
-        let primary = self.primary();
-        let stopped = self.log.slots().filter(|slot| slot.phase == Phase::Held);
-        let clients: BTreeSet<ClientId> = stopped.flat_map(|slot| slot.unproven.iter().copied()).collect();
-        for client in clients {
-            let principal = self.principal(client);
-            *self.suspicion.accusers.entry(principal).or_default() |= set_of(primary);
-        }
-    }
-
-    /// Whether requests of this client have stopped f + 1 primaries, one of them correct.
-    pub(super) fn is_distrusted(&self, client: ClientId) -> bool {
-        let accusers = &self.suspicion.accusers;
-        !accusers.is_empty()
-            && accusers.get(&self.principal(client)).is_some_and(|set| size(*set) >= self.config.quorums.weak())
-    }
-
-    /// The requests of a table but for those of clients that are not to be trusted; `None` if none is left.
-    pub(super) fn without_distrusted(
-        &self,
-        table: Arc<RequestTable>,
-        turn: &mut Turn<'_>,
-    ) -> Option<Arc<RequestTable>> {
-        if self.suspicion.accusers.is_empty() {
-            return Some(table);
-        }
-        let trusted: Vec<usize> = (0..table.len()).filter(|&index| !self.is_distrusted(table.clients[index])).collect();
-        if trusted.len() == table.len() {
-            return Some(table);
-        }
-        turn.outputs.push(Output::Ignored(Ignored::DistrustedClient));
-        (!trusted.is_empty()).then(|| Arc::new(table.select(&trusted)))
-    }
-
-    /// The principal of a client, named by its first client.
-    pub(super) fn principal(&self, client: ClientId) -> u32 {
-        principal_of(&self.config.principals, client)
-    }
-}
-
-/// The first client of the range that holds `client`: each range is one principal, and so is a client in none.
-pub(super) fn principal_of(principals: &[Range<u32>], client: ClientId) -> u32 {
-    let after = principals.partition_point(|range| range.start <= client.0);
-    let range = after.checked_sub(1).map(|index| &principals[index]);
-    range.filter(|range| range.contains(&client.0)).map_or(client.0, |range| range.start)
 }

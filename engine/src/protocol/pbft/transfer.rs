@@ -9,19 +9,17 @@
 //! when Q replicas share the state, or others are known to have left it behind, and until then the votes of this replica
 //! below are to be had. The status exchange repairs the rest.
 //!
-//! An idle cluster gets to the checkpoint by null requests, which the primary owes like anything else that it is to
-//! order: one that proposes none for as long as it may take over a batch is suspected. All that a faulty replica gets
-//! from asking is a bounded number of null requests and snapshots, at ever longer intervals; and if it asks only some
-//! others while no client wants anything, view changes until one of these is the primary.
+//! This is the laggard's side up to the state; `takeover` is what becomes of the log then, and `wishes` the side of those
+//! that have the state.
 
 use super::gathering::Gathering;
 use super::votes::{Votes, set_of, size};
+use super::wishes::Wishes;
 use super::{Pbft, Turn};
 use crate::limits::HISTORY_BATCHES_MAX;
 use crate::protocol::message::{Checkpoint, FetchState, Signature, StateChunk};
 use crate::protocol::planted::Planted;
 use crate::protocol::{Ignored, Message, Output};
-use crate::requests::Batch;
 use crate::types::{Digest, ReplicaId, SequenceNumber, Time};
 
 // Times are in status intervals. Those marked * double with each attempt, up to ATTEMPTS_MAX times.
@@ -35,7 +33,7 @@ const AHEAD_INTERVALS: u64 = 16;
 /// The same for one that the others have reached.
 const REACHED_INTERVALS: u64 = 8;
 /// What is not answered is asked again after this time.
-const AGAIN_INTERVALS: u64 = 4;
+pub(super) const AGAIN_INTERVALS: u64 = 4;
 /// A source that sends nothing new for so long* is skipped.
 const SILENT_INTERVALS: u64 = 12;
 /// A source that has not sent everything by then* is skipped: it may claim any number of chunks.
@@ -44,16 +42,6 @@ const SOURCE_INTERVALS: u64 = 100;
 const ATTEMPTS_MAX: u32 = 6;
 /// No cluster gets there: beyond it, sequence numbers are not worth calculating with.
 const SEQUENCE_MAX: SequenceNumber = SequenceNumber(u64::MAX / 2);
-
-/// One replica's wishes are at least so far apart; the time doubles with each, up to `WISHES_MAX` times, and is short
-/// again after it asked for nothing for `WISH_RECOVERY` times as long.
-const WISH_INTERVALS: u64 = 4;
-const WISHES_MAX: u32 = 7;
-const WISH_RECOVERY: u64 = 4;
-/// Most chunks that one replica is sent in one interval.
-const READS_PER_INTERVAL: u32 = 64;
-/// Null requests that are under way at a time for a checkpoint that somebody waits for.
-const PADDING_IN_FLIGHT: u64 = 16;
 
 /// Both sides of state transfer at one replica.
 #[derive(Debug)]
@@ -68,10 +56,8 @@ pub(super) struct Transfer {
     shunned: u64,
     /// How often a state was installed.
     pub(super) installed: u64,
-    /// What each other replica asked for.
-    askers: Vec<Asker>,
-    /// The highest checkpoint that somebody waits for.
-    padding: SequenceNumber,
+    /// What others asked for.
+    pub(super) wishes: Wishes,
 }
 
 /// A transfer under way.
@@ -86,17 +72,6 @@ struct Fetch {
     gathering: Option<Gathering>,
 }
 
-/// What another replica asked for.
-#[derive(Clone, Debug, Default)]
-struct Asker {
-    wished: SequenceNumber,
-    wished_at: Option<Time>,
-    /// How many wishes came one soon after the other.
-    wishes: u32,
-    /// Chunks that it was sent since then.
-    reads: (u32, Time),
-}
-
 impl Transfer {
     /// Nothing under way, among `n` replicas.
     pub(super) fn new(n: usize, now: Time) -> Self {
@@ -106,8 +81,7 @@ impl Transfer {
             attempt: 0,
             shunned: 0,
             installed: 0,
-            askers: vec![Asker::default(); n],
-            padding: SequenceNumber(0),
+            wishes: Wishes::new(n),
         }
     }
 
@@ -122,11 +96,6 @@ impl Transfer {
         Some((fetch.target, fetch.gathering.as_ref().map(|gathering| gathering.source)))
     }
 
-    /// The checkpoint that `replica` asked to be kept last; 0 if none.
-    pub(super) fn wished_by(&self, replica: ReplicaId) -> SequenceNumber {
-        self.askers[usize::from(replica.0)].wished
-    }
-
     fn gathering(&self) -> Option<&Gathering> {
         self.fetch.as_ref()?.gathering.as_ref()
     }
@@ -138,27 +107,6 @@ impl Transfer {
     }
 }
 
-impl Asker {
-    /// Whether it may have a wish at `now`, given the status interval.
-    fn may_wish(&mut self, now: Time, interval: u64) -> bool {
-        let Some(at) = self.wished_at else { return true };
-        let (quiet, pause) = (now.since(at), interval.saturating_mul(WISH_INTERVALS << self.wishes));
-        if quiet >= pause.saturating_mul(WISH_RECOVERY) {
-            self.wishes = 0;
-        }
-        quiet >= pause
-    }
-
-    fn may_read(&mut self, now: Time, interval: u64) -> bool {
-        if now.since(self.reads.1) >= interval {
-            self.reads = (0, now);
-        }
-        self.reads.0 += 1;
-        self.reads.0 <= READS_PER_INTERVAL
-    }
-}
-
-/// The laggard's side.
 impl Pbft {
     /// Called at each status interval: asks for a state when others have got to where repairs do not lead, and looks
     /// after what was asked for.
@@ -198,19 +146,12 @@ impl Pbft {
         self.log.lacks_state() || self.reached() > self.log.reaches()
     }
 
-    /// The highest checkpoint that is surely stable at a correct replica, by what f + 1 have told: up to there
-    /// everything is settled, and f + 1 correct replicas have executed it.
-    pub(super) fn settled(&self) -> SequenceNumber {
-        let told = self.repair.stable_by(self.config.quorums.weak());
-        SequenceNumber(told.0 - told.0 % self.config.checkpoint_interval)
-    }
-
     /// The highest checkpoint that f + 1 replicas say to have reached or passed: a correct one is among them.
-    fn reached(&self) -> SequenceNumber {
+    pub(super) fn reached(&self) -> SequenceNumber {
         self.checkpoints.reached_by(self.config.quorums.weak())
     }
 
-    const fn intervals(&self, count: u64) -> u64 {
+    pub(super) const fn intervals(&self, count: u64) -> u64 {
         self.config.status_interval_ns.saturating_mul(count)
     }
 
@@ -387,6 +328,7 @@ impl Pbft {
         } else {
             gathering.installing = true;
             let (digest, chunks) = (gathering.digest, std::mem::take(&mut gathering.chunks));
+            self.roll_back(self.log.committed, turn);
             turn.outputs.push(Output::InstallState { sequence: target, digest, chunks });
         }
         Ok(())
@@ -412,159 +354,6 @@ impl Pbft {
         self.transfer.end();
         self.transfer.installed += 1;
         self.take_over(Checkpoint { sequence, digest: gathering.digest }, &votes, turn);
-        Ok(())
-    }
-
-    /// Takes part again, without a state: nobody has the one at the checkpoint that the others have reached, and they may
-    /// not get to the next one, and so to another state, without the votes of this replica.
-    ///
-    /// The low watermark rises to what is stable at a correct replica, and no farther. Up to there nothing can be
-    /// decided otherwise any more, so the votes of this replica are as good as if it had executed everything; what it
-    /// must not do is vouch for a state, or execute anything before it has one. And f + 1 correct replicas have the
-    /// state, so the votes below are not needed: a checkpoint for which f + 1 vouch is not enough for that, since one
-    /// correct replica alone may have got there, which others can not follow without those votes. The paper has no need
-    /// of this, since its replicas keep the state of the stable checkpoint (TOCS'02, section 5.3), which costs a copy of
-    /// what changes.
-    fn go_ahead(&mut self, turn: &mut Turn<'_>) {
-        let (to, reached) = (self.settled(), self.reached());
-        let votes_count = reached.0.saturating_add(self.config.checkpoint_interval) <= self.log.high().0;
-        if to > self.log.committed && !votes_count {
-            self.rise_to(to, turn);
-        }
-    }
-
-    /// Takes over a state: the executor stands at `to` now, and what follows it can be executed.
-    ///
-    /// Others may need this replica's votes to get there. So the low watermark rises to it by the usual rule only, when
-    /// Q replicas share the state, or to what is stable elsewhere; and what lies in between is agreed on as if there
-    /// were no such state. With a low watermark at every checkpoint for which f + 1 vouch, a new view might find that
-    /// too few replicas have not passed what is to be decided, and too few can vouch for its outcome.
-    fn take_over(&mut self, to: Checkpoint, votes: &Votes, turn: &mut Turn<'_>) {
-        self.log.take_state(to.sequence);
-        self.diverged = false;
-        if let Some(settled) = self.needless() {
-            self.raise_low(settled, turn.now);
-        }
-        let low = self.log.low();
-        self.checkpoints.add_votes(low, to.sequence, votes);
-        self.vouch(to, turn);
-        self.stabilise(to.sequence, turn);
-        self.time_anew(turn.now);
-        self.go_on_in_window(turn);
-        self.expect_more_repairs(turn);
-    }
-
-    /// Leaves behind what need not be agreed on any more, if others have told so by now.
-    pub(super) fn leave_gap(&mut self, turn: &mut Turn<'_>) {
-        if let Some(settled) = self.needless() {
-            self.rise_to(settled, turn);
-        }
-    }
-
-    /// Makes the newest own checkpoint stable that is so elsewhere.
-    pub(super) fn follow_settled(&mut self, turn: &mut Turn<'_>) {
-        let (low, settled) = (self.log.low(), self.settled());
-        if settled > low {
-            let own = self.checkpoints.own_above(low).rev().find(|own| own.sequence <= settled);
-            if let Some(own) = own {
-                self.stabilise(own.sequence, turn);
-            }
-        }
-    }
-
-    /// What lies below the fetched state and is stable elsewhere.
-    fn needless(&self) -> Option<SequenceNumber> {
-        let (committed, executed) = (self.log.committed, self.log.executed);
-        (executed > committed).then(|| self.settled().min(executed)).filter(|settled| *settled > committed)
-    }
-
-    fn rise_to(&mut self, to: SequenceNumber, turn: &mut Turn<'_>) {
-        self.raise_low(to, turn.now);
-        // Votes that came before may be enough by now.
-        for own in self.checkpoints.own_above(to).collect::<Vec<_>>() {
-            self.stabilise(own.sequence, turn);
-        }
-        self.go_on_in_window(turn);
-        self.expect_more_repairs(turn);
-    }
-}
-
-/// The side of those that have the state.
-impl Pbft {
-    /// A laggard wishes for a snapshot at a coming checkpoint.
-    pub(super) fn on_state_wanted(
-        &mut self,
-        sender: ReplicaId,
-        target: SequenceNumber,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Ignored> {
-        let (interval, log) = (self.config.status_interval_ns, &self.log);
-        // What was handed to the executor is done before the wish gets there: of that, only the last state is left.
-        let coming =
-            target >= log.committed.max(log.reaches()) && target.0 - log.high().0.min(target.0) <= log.window();
-        if self.transfer.wished_by(sender) == target && coming {
-            // It is told again in case it was lost. But what a primary misses keeps it from proposing anything, and
-            // nobody else may: on to one that can. With idle clients nothing else would tell.
-            // (A message that came twice is not told again. Half the time, since not every message takes as long.)
-            let wished_at = self.transfer.askers[usize::from(sender.0)].wished_at;
-            let again = wished_at.is_some_and(|at| turn.now.since(at) >= self.intervals(AGAIN_INTERVALS) / 2);
-            if again && sender == self.primary() && self.views.active {
-                self.suspect(turn);
-            }
-            return Ok(());
-        }
-        let asker = &mut self.transfer.askers[usize::from(sender.0)];
-        let aligned = target.0 > 0 && target.0.is_multiple_of(self.config.checkpoint_interval);
-        if !coming || !aligned || !asker.may_wish(turn.now, interval) {
-            // Its state is gone, but what it was can be told: another one may have it, if only later.
-            let own = self.checkpoints.own_from(target).next().filter(|own| own.sequence == target);
-            if let Some(own) = own {
-                turn.send(sender, Message::Checkpoint(own));
-            }
-            return Err(Ignored::StateRefused);
-        }
-        asker.wished = target;
-        asker.wished_at = Some(turn.now);
-        asker.wishes = (asker.wishes + 1).min(WISHES_MAX);
-        turn.outputs.push(Output::KeepState(target));
-        // Every replica takes note: another one may be the primary by then.
-        if !self.owes_padding() {
-            self.suspicion.note_owed(self.log.committed, turn.now);
-        }
-        self.transfer.padding = self.transfer.padding.max(target);
-        self.propose(turn);
-        self.arm_view_timer(turn);
-        Ok(())
-    }
-
-    /// Whether the primary is to get on to a checkpoint that somebody waits for, whatever clients want.
-    pub(super) fn owes_padding(&self) -> bool {
-        self.log.committed < self.transfer.padding.min(self.log.high())
-    }
-
-    /// Proposes null requests up to the checkpoint that somebody waits for, while there are no others to propose.
-    pub(super) fn pad(&mut self, turn: &mut Turn<'_>) {
-        let last = self.transfer.padding.min(self.log.high());
-        while self.queue.len() == 0
-            && self.next <= last
-            && self.next.0 <= self.log.done().0.saturating_add(PADDING_IN_FLIGHT)
-        {
-            self.assign(Batch::null(), turn.now, turn);
-        }
-    }
-
-    /// Somebody asks for a chunk of a snapshot that may be kept here.
-    pub(super) fn on_fetch_state(
-        &mut self,
-        sender: ReplicaId,
-        fetch: FetchState,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Ignored> {
-        let interval = self.config.status_interval_ns;
-        if !self.transfer.askers[usize::from(sender.0)].may_read(turn.now, interval) {
-            return Err(Ignored::StateRefused);
-        }
-        turn.outputs.push(Output::ReadState { to: sender, fetch });
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::decision::{Decision, decide, is_well_formed};
-use super::suspicion::principal_of;
+use super::distrust::principal_of;
 use super::transitions::Phase;
 use super::votes::set_of;
 use super::{Pbft, Turn};
@@ -168,6 +168,7 @@ impl Pbft {
     /// Ends the current view at every slot. The next view is not active.
     fn leave_view(&mut self, next: View, turn: &mut Turn<'_>) {
         let (view, own, was_primary) = (self.view, self.config.own, self.is_primary());
+        self.roll_back(self.log.committed, turn);
         self.accuse_unproven();
         let stale = self.config.has(Planted::StaleCertificate);
         for slot in self.log.slots_mut() {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::auth::testing::{cluster, key, keyring};
 use crate::limits::FRAME_HEADER_BYTES;
-use crate::settings::ClusterFile;
+use crate::settings::{ClusterFile, Granularity};
 use crate::wire::FrameReader;
 
 fn file() -> ClusterFile {
@@ -61,6 +61,16 @@ fn different_settings_are_refused_by_name_with_both_values() {
     assert_eq!(refused, HandshakeError::Refused(format!("cluster settings differ: {text}")));
     assert_eq!(refused.refusal(NodeId(4)), None);
     assert_eq!(refused.name(), "refused_by_peer");
+}
+
+#[test]
+fn another_granularity_is_refused_by_name() {
+    let mut other = file();
+    other.settings.auth_granularity = Granularity::Frame;
+    let ((_, hello), mut acceptor) = (call(&other), listen(&file()));
+    let error = acceptor.on_frame(&hello).unwrap_err();
+    let text = "authentication is mac at node 1, mac, granularity frame at node 4";
+    assert_eq!(error, HandshakeError::Settings(text.into()));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::auth::testing::{cluster, keyring, table};
 use crate::auth::{Check, Part, Verifier};
 use crate::limits::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES};
 use crate::protocol::message::{NewView, Signed, ViewChange};
+use crate::requests::Proofs;
 use crate::settings::Authentication;
 use crate::wire::FrameReader;
 
@@ -92,11 +93,12 @@ fn new_view() -> NewView {
 /// What `message` is after the trip to replica `to`.
 fn as_received(message: &Message, to: ReplicaId) -> Message {
     let with = |table: &RequestTable, columns| {
-        let (_, columns, bytes) = requests::selected(table, columns);
-        let bytes = Bytes::copy_from_slice(bytes);
+        let selected = requests::selected(table, columns);
+        let (columns, bytes) = (selected.columns, Bytes::copy_from_slice(selected.bytes));
         let proofs = match &table.proofs {
             _ if bytes.is_empty() => Proofs::None,
             Proofs::Signatures(_) => Proofs::Signatures(bytes),
+            Proofs::Groups(groups) => Proofs::Groups(groups.clone().with_proofs(columns, bytes)),
             _ => Proofs::Tags { columns, bytes },
         };
         Batch::new(RequestTable { proofs, ..table.clone() })
@@ -131,7 +133,9 @@ fn decode_body_of(kind: FrameKind, sender: u16, body: Bytes, sealer: &Sealer) ->
 
 #[test]
 fn every_message_arrives_authentic_at_every_receiver() {
-    for strategy in Authentication::presets() {
+    let in_groups = Authentication::presets().map(|preset| format!("{preset}/frame"));
+    for strategy in Authentication::presets().map(str::to_owned).chain(in_groups) {
+        let strategy = strategy.as_str();
         let sealer = sealer(strategy, 1);
         let mut verifiers: Vec<_> =
             (0..4).map(|node| Verifier::new(keyring(&cluster(strategy, 4, &[9]), node))).collect();

@@ -115,10 +115,28 @@ fn forms_that_there_are_not_are_refused() {
     let body = encode_replies(&with_digests(), View(2), NodeId(4), &sealer)[0].slice(FRAME_HEADER_BYTES..);
     let forms = 8 + 4 + 3 * (4 + 8 + 4);
     assert_eq!(body[forms..forms + 4], [1, 0, 1, 1]);
-    for (at, value) in [(0, 2), (1, 1), (2, 2)] {
+    for (at, value) in [(0, 4), (0, 5), (1, 1), (2, 2)] {
         let mut bad = body.to_vec();
         bad[forms + at] = value;
         assert_eq!(decode(bad.into(), &sealer), Err(DecodeError::BadForm), "byte {at}");
+    }
+}
+
+#[test]
+fn what_is_tentative_says_so_and_no_answer_to_a_read_is() {
+    let sealer = sealer("mac");
+    let body = |frames: Vec<Bytes>| frames[0].slice(FRAME_HEADER_BYTES..);
+    for sent in [with_digests(), replies(&[(0, 7, b"yes".to_vec())])] {
+        let tentative = decode(body(encode_tentative_replies(&sent, View(2), NodeId(4), &sealer)), &sealer).unwrap();
+        let committed = decode(body(encode_replies(&sent, View(2), NodeId(4), &sealer)), &sealer).unwrap();
+        assert_eq!((tentative.tentative, committed.tentative), (true, false));
+        assert_eq!((&tentative.replies, &committed.replies, tentative.view), (&sent, &sent, View(2)));
+        assert_ne!(tentative.block, committed.block, "the proof covers it");
+        let mut read = body(encode_read_replies(&sent, View(2), NodeId(4), &sealer)).to_vec();
+        let cluster = sealer.keyring().cluster();
+        assert!(decode_read_replies(ReplicaId(1), read.clone().into(), cluster, TAG).is_ok());
+        read[8 + 4 + sent.len() * (4 + 8 + 4)] |= 2;
+        assert_eq!(decode_read_replies(ReplicaId(1), read.into(), cluster, TAG), Err(DecodeError::BadForm));
     }
 }
 

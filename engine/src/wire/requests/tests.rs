@@ -66,7 +66,7 @@ fn each_defect_has_its_own_reason() {
     let cases: [(usize, &[u8], DecodeError); 10] = [
         (0, &4097u32.to_le_bytes(), DecodeError::TooManyRequests),
         (0, &u32::MAX.to_le_bytes(), DecodeError::TooManyRequests),
-        (4, &[3], DecodeError::UnknownProofs),
+        (4, &[5], DecodeError::UnknownProofs),
         (4, &[0], DecodeError::BadColumns),
         (4, &[2], DecodeError::BadColumns),
         (5, &[1], DecodeError::BadReserved),
@@ -80,6 +80,70 @@ fn each_defect_has_its_own_reason() {
         bad[at..at + bytes.len()].copy_from_slice(bytes);
         assert_eq!(decode(bad), Err(error), "byte {at}");
     }
+    assert_eq!(decode([&good[..], &[0]].concat()), Err(DecodeError::TrailingBytes));
+    for len in 0..good.len() {
+        assert_eq!(decode(good[..len].to_vec()), Err(DecodeError::Truncated), "{len}");
+    }
+}
+
+/// Two groups of node 9: the first has both its requests here, the second its last one of two.
+fn in_groups(columns: u16) -> RequestTable {
+    let mut table = table(&[(1, 2, b"abc".to_vec()), (3, 4, vec![]), (5, 6, b"d".to_vec())]);
+    let groups = [Group::whole(NodeId(9), 2), Group { node: NodeId(9), size: 2, present: 0b10 }];
+    let proof_bytes = if columns == 0 { 64 } else { usize::from(columns) * TAG_BYTES };
+    let proofs: Vec<u8> = (0..2 * proof_bytes).map(|at| at as u8).collect();
+    let groups = Groups::new(groups.to_vec(), vec![Digest([8; 32])], columns, proofs.into()).unwrap();
+    table.proofs = Proofs::Groups(groups);
+    table
+}
+
+#[test]
+fn groups_survive_the_wire_and_a_receiver_gets_its_own_column() {
+    let signed = in_groups(0);
+    let by_signatures = Some("ed25519".parse().unwrap());
+    for columns in [ProofColumns::All, ProofColumns::Of(ReplicaId(3))] {
+        assert_eq!(decode_as(by_signatures, encode(&signed, columns)).unwrap(), signed);
+    }
+    let sent = in_groups(4);
+    assert_eq!(decode(encode(&sent, ProofColumns::All)).unwrap(), sent);
+    let Proofs::Groups(groups) = &sent.proofs else { panic!("groups") };
+    for replica in 0..4 {
+        let received = decode(encode(&sent, ProofColumns::Of(ReplicaId(replica)))).unwrap();
+        let own = groups.proofs().slice(usize::from(replica) * 32..usize::from(replica + 1) * 32);
+        let expected = Proofs::Groups(groups.clone().with_proofs(1, own));
+        assert_eq!(received.proofs, expected);
+        let unproven = RequestTable { proofs: Proofs::None, ..sent.clone() };
+        assert_eq!(decode(encode(&received, ProofColumns::Of(ReplicaId(2)))).unwrap(), unproven);
+        assert_eq!(decode_as(None, encode(&sent, ProofColumns::None)).unwrap(), unproven);
+    }
+    assert_eq!(decode_as(by_signatures, encode(&sent, ProofColumns::All)), Err(DecodeError::WrongProofs));
+    assert_eq!(decode_as(None, encode(&sent, ProofColumns::All)), Err(DecodeError::UnexpectedProofs));
+}
+
+#[test]
+fn each_defect_of_groups_has_its_own_reason() {
+    let good = encode(&in_groups(4), ProofColumns::All);
+    let at = 8 + 3 * 16 + 4;
+    let many = u32::try_from(GROUPS_MAX + 1).unwrap().to_le_bytes();
+    let (present, sizes, nodes) = (at + 4, at + 4 + 16, at + 4 + 16 + 2);
+    let cases: [(usize, &[u8], DecodeError); 10] = [
+        (at, &many, DecodeError::TooManyGroups),
+        (at, &u32::MAX.to_le_bytes(), DecodeError::TooManyGroups),
+        (present, &[0], DecodeError::BadGroup),
+        (present, &[0b1], DecodeError::BadGroup),
+        (present, &[0b101], DecodeError::BadGroup),
+        (present + 7, &[0x80], DecodeError::BadGroup),
+        (present + 8, &[0b11], DecodeError::BadGroup),
+        (sizes, &[1], DecodeError::BadGroup),
+        (sizes + 1, &[65], DecodeError::BadGroup),
+        (sizes + 1, &[64], DecodeError::Truncated),
+    ];
+    for (at, bytes, error) in cases {
+        let mut bad = good.clone();
+        bad[at..at + bytes.len()].copy_from_slice(bytes);
+        assert_eq!(decode(bad), Err(error), "byte {at}");
+    }
+    assert!(good[nodes..].starts_with(&[9, 0, 9, 0]));
     assert_eq!(decode([&good[..], &[0]].concat()), Err(DecodeError::TrailingBytes));
     for len in 0..good.len() {
         assert_eq!(decode(good[..len].to_vec()), Err(DecodeError::Truncated), "{len}");
@@ -123,15 +187,25 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), count in 0u8..6, kind in 0u8..4) {
+    fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), count in 0u8..6, kind in 0u8..6) {
         let _ = decode(bytes.clone());
         // With a head that gets further.
-        let _ = decode([&[count, 0, 0, 0, kind, 0, u8::from(kind == 1), 0], &bytes[..]].concat());
+        let _ = decode([&[count, 0, 0, 0, kind, 0, kind % 2, 0], &bytes[..]].concat());
     }
 
     #[test]
     fn what_decodes_encodes_to_the_same_bytes(at in any::<prop::sample::Index>(), mask in any::<u8>()) {
         let mut bytes = encode(&with_tags(two(), 4), ProofColumns::All);
+        let at = at.index(bytes.len());
+        bytes[at] ^= mask;
+        if let Ok(table) = decode(bytes.clone()) {
+            prop_assert_eq!(encode(&table, ProofColumns::All), bytes);
+        }
+    }
+
+    #[test]
+    fn what_decodes_of_groups_encodes_to_the_same_bytes(at in any::<prop::sample::Index>(), mask in any::<u8>()) {
+        let mut bytes = encode(&in_groups(4), ProofColumns::All);
         let at = at.index(bytes.len());
         bytes[at] ^= mask;
         if let Ok(table) = decode(bytes.clone()) {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hippodrome_engine::limits::{ANSWER_SLOTS_MAX, STATUS_SLOTS_MAX};
 use hippodrome_engine::protocol::message::{PrePrepare, Vote};
-use hippodrome_engine::protocol::{Message, Output, Position, Record};
+use hippodrome_engine::protocol::{Execution, Message, Output, Position, Record};
 use hippodrome_engine::types::{Digest, ReplicaId, SequenceNumber, View};
 
-use super::{N, WINDOW};
+use super::{INTERVAL, N, WINDOW};
 
 /// Most outputs of one input: an answer to a status message sends up to four messages for each of its sequence numbers,
 /// and a window may move at once, each slot with its records, votes and execution.
@@ -44,8 +44,10 @@ pub(super) struct Checks {
     heard: BTreeMap<(Heard, View, SequenceNumber, Digest), u8>,
     /// The view that all earlier ones were left for.
     left_for: View,
-    /// The last sequence number handed to the executor.
+    /// The last sequence number handed to the executor for good.
     handed_out: SequenceNumber,
+    /// What was handed to it after that, tentatively.
+    tentative: BTreeMap<SequenceNumber, Digest>,
     installing: bool,
     position: Position,
 }
@@ -60,6 +62,7 @@ impl Checks {
             heard: BTreeMap::new(),
             left_for: View(0),
             handed_out: SequenceNumber(0),
+            tentative: BTreeMap::new(),
             installing: false,
             position,
         }
@@ -112,10 +115,25 @@ impl Checks {
     /// The replica was started anew behind this checkpoint. Views and votes are remembered.
     pub(super) fn restarted(&mut self, stable: SequenceNumber) {
         self.handed_out = stable;
+        self.tentative.clear();
         self.installing = false;
         self.position.committed = stable;
         self.position.executed = stable;
         self.position.stable_checkpoint = stable;
+    }
+
+    /// What is executed tentatively is prepared in the view, on record, and lies beyond no checkpoint that is not
+    /// decided; or it is decided, behind something that is not.
+    fn tentative(&mut self, execution: &Execution) {
+        let Execution { sequence, view, batch, .. } = execution;
+        let last = self.tentative.last_key_value().map_or(self.handed_out, |(last, _)| *last);
+        assert!(!self.installing, "nothing is executed while the state is replaced");
+        assert_eq!(*sequence, last.next(), "in order, without a gap, once");
+        assert!(last.0 - last.0 % INTERVAL <= self.handed_out.0, "{sequence} lies beyond a checkpoint");
+        assert!(*view >= self.left_for, "in a view that was not left");
+        let prepared = self.recorded.contains(&(Said::Commit, *view, *sequence, batch.digest));
+        assert!(prepared || self.is_decided(*sequence, batch.digest), "{sequence} is executed without being prepared");
+        self.tentative.insert(*sequence, batch.digest);
     }
 
     /// Checks the outputs of one step, and where the replica stands after it.
@@ -129,7 +147,19 @@ impl Checks {
                     self.message(message);
                 }
                 Output::Broadcast(message) => self.message(message),
+                Output::Execute(execution) if execution.tentative => self.tentative(execution),
+                Output::Confirm(sequence, _) => {
+                    assert_eq!(*sequence, self.handed_out.next(), "confirmed in order, without a gap, once");
+                    let digest = self.tentative.remove(sequence).expect("it was handed out");
+                    assert!(self.is_decided(*sequence, digest), "{sequence} is confirmed without a decision");
+                    self.handed_out = *sequence;
+                }
+                Output::RollBack(to) => {
+                    assert!(*to >= self.handed_out, "nothing confirmed is undone");
+                    assert!(!self.tentative.split_off(&to.next()).is_empty(), "there is something to undo");
+                }
                 Output::Execute(execution) => {
+                    assert!(self.tentative.is_empty(), "what is tentative is confirmed or undone first");
                     assert!(!self.installing, "nothing is executed while the state is replaced");
                     assert_eq!(execution.sequence, self.handed_out.next(), "in order, without a gap, once");
                     let decided = self.is_decided(execution.sequence, execution.batch.digest);
@@ -138,10 +168,10 @@ impl Checks {
                 }
                 Output::InstallState { sequence, .. } => {
                     assert!(!self.installing && *sequence > self.handed_out, "a state that is of use, one at a time");
+                    assert!(self.tentative.is_empty(), "a state takes the place of what is decided");
                     self.installing = true;
                 }
                 Output::Recall(table) => assert!(!table.is_empty(), "there is something to recall"),
-                Output::RollBack(_) => panic!("nothing is executed that could be undone"),
                 _ => {}
             }
         }
@@ -152,7 +182,8 @@ impl Checks {
         // A replica may take part before it has a state: then it knows of more that is decided than it can execute. And
         // a fetched state may be ahead of what it knows to be decided.
         assert!(position.stable_checkpoint <= position.committed, "{position:?}");
-        assert!(position.executed <= self.handed_out, "{position:?}, handed out up to {}", self.handed_out);
+        let reached = self.handed_out.max(position.stable_checkpoint);
+        assert!(position.executed <= reached, "{position:?}, handed out up to {}", self.handed_out);
         self.position = position;
     }
 

@@ -23,7 +23,7 @@ use hippodrome_engine::protocol::{
 };
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::requests::{Batch, RequestTable};
-use hippodrome_engine::settings::Dissemination;
+use hippodrome_engine::settings::{Dissemination, ExecutionChoice};
 use hippodrome_engine::types::{Digest, ReplicaId, SequenceNumber, Time, View};
 
 /// Replicas.
@@ -60,6 +60,7 @@ pub fn protocol(bytes: &[u8]) {
 /// What the executor has to do.
 enum Work {
     Execute(Execution),
+    Confirm(SequenceNumber),
     Install(SequenceNumber, Digest),
 }
 
@@ -87,14 +88,15 @@ struct World {
 impl World {
     fn new(draw: &mut Draw<'_>) -> Self {
         let batching: Vec<Batching> = Batching::samples().collect();
-        let who = draw.byte();
+        let (who, how) = (draw.byte(), draw.byte());
         let config = Config {
             quorums: Quorums::new(usize::from(N)).expect("four replicas"),
             own: ReplicaId(u16::from(who) % N),
             window: WINDOW,
             checkpoint_interval: INTERVAL,
-            batching: batching[usize::from(draw.byte()) % batching.len()].clone(),
+            batching: batching[usize::from(how) % batching.len()].clone(),
             dissemination: if who < 128 { Dissemination::Inline } else { Dissemination::Digest },
+            execution: if how < 128 { ExecutionChoice::Committed } else { ExecutionChoice::Tentative },
             clients: CLIENTS,
             principals: Arc::new([0..2, 2..4]),
             status_interval_ns: MILLISECOND,
@@ -246,8 +248,8 @@ impl World {
 
     fn execute_next(&mut self, draw: &mut Draw<'_>) {
         match self.work.pop_front() {
-            Some(Work::Execute(execution)) => {
-                let sequence = execution.sequence;
+            Some(Work::Execute(execution)) if execution.tentative => {} // its confirmation follows, or it is undone
+            Some(Work::Execute(Execution { sequence, .. }) | Work::Confirm(sequence)) => {
                 self.step(Input::Executed(sequence));
                 if sequence.0.is_multiple_of(INTERVAL) {
                     self.step(Input::CheckpointTaken(sequence, draw.state()));
@@ -397,6 +399,7 @@ impl World {
             match output {
                 Output::Persist(record) => self.records.push(record),
                 Output::Execute(execution) => self.work.push_back(Work::Execute(execution)),
+                Output::Confirm(sequence, _) => self.work.push_back(Work::Confirm(sequence)),
                 Output::InstallState { sequence, digest, .. } => self.work.push_back(Work::Install(sequence, digest)),
                 Output::SetTimer(timer, at) => drop(self.timers.insert(timer, at)),
                 Output::CancelTimer(timer) => drop(self.timers.remove(&timer)),

@@ -1,10 +1,10 @@
 //! Whether reads respect real time: what the clients of one load generator have seen of each record, and when.
 //!
-//! A write takes effect between its beginning and its end. So a value is too old for a read if another write of the same
-//! record began after that value's write had ended, and is known to have taken effect before the read began: because it
-//! had ended by then, or because some read that had ended had seen it or a later one. That holds in every linearizable
-//! history (Herlihy and Wing, TOPLAS'90); values name their writes, so a violation is certain. What is not known of a
-//! record, such as writes of other load generators, excuses.
+//! A write takes effect between its beginning and its end. So a value is too old for a read if another write of the
+//! same record began after that value's write had ended, and is known to have taken effect before the read began:
+//! because it had ended by then, or because some read that had ended had seen it or a later one. That holds in every
+//! linearizable history (Herlihy and Wing, TOPLAS'90); values name their writes, so a violation is certain. What is not
+//! known of a record, such as writes of other load generators, excuses.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

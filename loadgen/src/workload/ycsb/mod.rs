@@ -241,8 +241,8 @@ impl Ycsb {
         self.ranks.sample(&mut self.rng) as u64
     }
 
-    /// Whether a value, which is possible, is not too old for an operation that was issued at the tick `began`. Nothing is
-    /// known of what other load generators write.
+    /// Whether a value, which is possible, is not too old for an operation that was issued at the tick `began`. Nothing
+    /// is known of what other load generators write.
     fn is_in_time(&self, key: Key, value: &[u8], began: u64) -> bool {
         let Some(history) = &self.shared.history else { return true };
         let preloaded = key < self.config.records && pattern::matches(key, value);

@@ -147,6 +147,40 @@ fn a_signed_table_that_comes_again_is_not_checked_again() {
     assert_eq!(harness.refused(), [("bad_request_proof", 3)]);
 }
 
+/// Signatures of groups: a slice is so many of them, and one that is bad condemns the requests of its group alone.
+#[test]
+fn slices_go_by_groups() {
+    const MANY: &[u32] = &[40, 4096];
+    let mut harness = Harness::among(MANY, "ed25519-batch/frame", all());
+    let mut table = table(&(40..4136).map(|client| (client, 1, vec![7])).collect::<Vec<_>>());
+    table.proofs = Sealer::new(keyring(&cluster("ed25519-batch/frame", 4, MANY), 5)).seal_requests(&table);
+    let request = |table: &RequestTable| vec![read(&encode_requests(table, NodeId(5)))];
+    assert_eq!(tables(&harness.take(request(&table))), [4096], "64 signatures, half a slice");
+    let once = harness.stage.verifier.effort();
+    assert_eq!(once, Effort { combined: 1, single: 0 });
+    assert_eq!(tables(&harness.take(request(&table))), [4096]);
+    assert_eq!(harness.stage.verifier.effort(), once, "known");
+
+    let Proofs::Groups(groups) = &table.proofs else { panic!("groups") };
+    let mut signatures = groups.proofs().to_vec();
+    signatures[2 * 64 + 40] ^= 1;
+    let spoiled = Proofs::Groups(groups.clone().with_proofs(0, signatures.into()));
+    let bad = RequestTable { proofs: spoiled, ..table.clone() };
+    assert_eq!(tables(&harness.take(request(&bad))), [4096 - 64]);
+    assert_eq!(harness.refused(), [("bad_request_proof", 64)]);
+    assert!(harness.blame.is_suspect(NodeId(5)));
+
+    // A suspect has an eighth of a slice: 16 of its 64 groups.
+    harness.push(request(&bad));
+    let mut steps = 0;
+    while harness.stage.has_work() {
+        let inputs = harness.step();
+        steps += 1;
+        assert_eq!(tables(&inputs), if harness.stage.has_work() { vec![] } else { vec![4096 - 64] });
+    }
+    assert_eq!((steps, harness.credit.taken(NodeId(5))), (4, 0));
+}
+
 #[test]
 fn peers_come_first_and_clients_come_too() {
     for strategy in Authentication::presets() {

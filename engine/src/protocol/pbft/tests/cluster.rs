@@ -299,7 +299,9 @@ impl Cluster {
                 }
                 Output::CancelTimer(timer) => drop(self.timers.remove(&(replica, timer))),
                 Output::StableCheckpoint(_) | Output::Ignored(_) => {}
-                Output::RollBack(_) | Output::Diverged { .. } | Output::Persist(_) => panic!("unexpected {output:?}"),
+                Output::Confirm(..) | Output::RollBack(_) | Output::Diverged { .. } | Output::Persist(_) => {
+                    panic!("unexpected {output:?}")
+                }
             }
         }
     }
@@ -441,6 +443,7 @@ impl Cluster {
             timestamp,
             result,
             is_digest: false,
+            tentative: false,
         });
         assert_ne!(outcome, ReplyOutcome::Unknown);
         if outcome == ReplyOutcome::Completed {

@@ -1,7 +1,7 @@
 //! Requests that clients send to all replicas, and pre-prepares that name them by their digests.
 
 use super::*;
-use crate::limits::OPERATIONS_BYTES_MAX;
+use crate::limits::{ANSWER_BYTES_MAX, OPERATIONS_BYTES_MAX};
 use crate::protocol::message::{DigestPrePrepare, SlotStatus};
 use crate::requests::Manifest;
 
@@ -161,6 +161,95 @@ fn the_primary_supplies_each_batch_once_to_each_backup() {
 }
 
 #[test]
+fn whoever_is_supplied_gets_the_other_repairs_too_and_nothing_twice() {
+    let mut primary = replica(0);
+    let batches = [1, 2].map(|client| batch(&[(client, 1)]));
+    primary.requests(&[(1, 1)]);
+    primary.requests(&[(2, 1)]);
+    for sender in [2, 3] {
+        primary.hear(sender, prepare(1, &batches[0]));
+    }
+    // Replica 1 has the first batch and no commit of it; soon it lacks the bodies of the second.
+    let has_first = SlotStatus { pre_prepared: true, ..SlotStatus::default() };
+    let lacks_second = SlotStatus { announced: true, ..SlotStatus::default() };
+    let status = |slots: &[SlotStatus]| Message::Status(Status { slots: slots.to_vec(), ..lacks_bodies() });
+    assert_eq!(primary.hear(1, status(&[has_first])), [], "it may be on its way");
+    primary.now = primary.now.after(STATUS_NS);
+    let outputs = primary.hear(1, status(&[has_first, lacks_second]));
+    assert_eq!(outputs, [send(1, pre_prepare(2, &batches[1])), send(1, commit(1, &batches[0]))]);
+}
+
+#[test]
+fn what_does_not_fit_into_one_supply_comes_with_the_next_and_what_is_on_its_way_not_again() {
+    let mut primary = replica(0);
+    let tables = [1, 2].map(|client| sized_table(&[(client, 1)], ANSWER_BYTES_MAX / 5 * 3));
+    for table in &tables {
+        primary.step(Input::Requests(Arc::clone(table)));
+    }
+    // Not the messages, which are megabytes to read where one is wrong.
+    let supplied = |outputs: Vec<Output>| -> Vec<SequenceNumber> {
+        let pre_prepare = |output| match output {
+            Output::Send(ReplicaId(1), message) => match &*message {
+                Message::PrePrepare(message) => message.sequence,
+                _ => panic!("no pre-prepare"),
+            },
+            _ => panic!("not to replica 1"),
+        };
+        outputs.into_iter().map(pre_prepare).collect()
+    };
+    let lacks_both = Status { slots: vec![lacks_bodies().slots[0]; 2], ..lacks_bodies() };
+    for expected in [vec![SequenceNumber(1)], vec![SequenceNumber(2)], Vec::new()] {
+        assert_eq!(supplied(primary.hear(1, Message::Status(lacks_both.clone()))), expected);
+        primary.now = primary.now.after(STATUS_NS / 8);
+    }
+}
+
+#[test]
+fn what_did_not_fit_into_the_first_supply_is_asked_for_after_it() {
+    let mut backup = replica(1);
+    let batches = [1, 2].map(|client| batch(&[(client, 1)]));
+    for (sequence, batch) in (1..).zip(&batches) {
+        backup.hear(0, by_digests(sequence, batch));
+    }
+    backup.now = Time(1 + PATIENCE_NS);
+    assert_eq!(backup.step(Input::Timer(Timer::Bodies)).len(), 1, "it asks for both");
+    let outputs = backup.hear(0, pre_prepare(1, &batches[0]));
+    let due = backup.now.after(PATIENCE_NS);
+    assert_eq!(outputs, [broadcast(prepare(1, &batches[0])), bodies_timer(due)], "the other may be on its way");
+    backup.now = due;
+    let outputs = backup.step(Input::Timer(Timer::Bodies));
+    let [Output::Send(ReplicaId(0), message)] = &outputs[..] else { panic!("{outputs:?}") };
+    let Message::Status(status) = &**message else { panic!("{message:?}") };
+    assert_eq!([0, 1].map(|index| status.slots[index].announced), [false, true]);
+    backup.now = backup.now.after(PATIENCE_NS);
+    assert_eq!(backup.step(Input::Timer(Timer::Bodies)), [], "nothing has come since");
+    assert_eq!(backup.hear(0, pre_prepare(2, &batches[1])), [broadcast(prepare(2, &batches[1]))]);
+}
+
+#[test]
+fn whoever_has_all_the_bodies_needs_no_proofs_of_a_primary_that_was_started_anew() {
+    let mut backup = replica(1);
+    let batch = batch(&[(1, 1), (2, 1)]);
+    backup.requests(&[(1, 1), (2, 1)]);
+    assert_eq!(backup.hear_as(0, pre_prepare(1, &batch), false), [broadcast(prepare(1, &batch))]);
+    // Or when they come, which nobody is asked for again.
+    let mut backup = replica(1);
+    backup.requests(&[(1, 1)]);
+    assert_eq!(backup.hear_as(0, pre_prepare(1, &batch), false), []);
+    backup.now = backup.now.after(STATUS_NS);
+    assert_eq!(backup.step(Input::Timer(Timer::Bodies)), [], "the primary has shown what it has");
+    assert_eq!(backup.requests(&[(2, 1)]), [broadcast(prepare(1, &batch))]);
+    // What has proven itself is another operation: it proves nothing of this one.
+    let mut backup = replica(1);
+    let mut other = table(&[(1, 1), (2, 1)]).as_ref().clone();
+    other.operations = vec![8; 8].into();
+    other.digests = vec![Digest([8; 32]); 2];
+    backup.step(Input::Requests(Arc::new(other)));
+    assert_eq!(backup.hear_as(0, pre_prepare(1, &batch), false), []);
+    assert_eq!(backup.hear(2, prepare(1, &batch)), [broadcast(prepare(1, &batch)), broadcast(commit(1, &batch))]);
+}
+
+#[test]
 fn what_the_primary_keeps_to_itself_others_bring_and_others_vouch_for() {
     // The primary has shown the bodies to replica 2 alone.
     let batch = batch(&[(1, 1)]);
@@ -203,7 +292,7 @@ fn requests_that_prove_themselves_to_some_only_wait_for_vouchers_and_are_held_ag
     stopped.hear(0, by_digests(1, &batch));
     stopped.hear_as(0, pre_prepare(1, &batch), false);
     stopped.end_view();
-    let accused = [0, 1].map(|client| stopped.core.suspicion.is_accused(client));
+    let accused = [0, 1].map(|client| stopped.core.suspicion.accusers.is_accused(client));
     assert_eq!(accused, [true, false]);
     assert_eq!(backup.hear(2, prepare(1, &batch)), [broadcast(prepare(1, &batch)), broadcast(commit(1, &batch))]);
 }
@@ -238,7 +327,7 @@ fn a_body_that_a_replica_brings_early_shields_no_client_whose_proofs_do_not_hold
     let again = backup.hear_as(0, pre_prepare(1, &batch), false);
     assert_eq!(again, ignored(Ignored::DuplicatePrePrepare), "it has said all it has to say");
     backup.end_view();
-    let accused = [0, 1].map(|client| backup.core.suspicion.is_accused(client));
+    let accused = [0, 1].map(|client| backup.core.suspicion.accusers.is_accused(client));
     assert_eq!(accused, [true, false]);
 }
 

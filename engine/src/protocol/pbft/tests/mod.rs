@@ -15,6 +15,7 @@ mod recovery;
 mod repair;
 mod standstill;
 mod suspicion;
+mod tentative;
 mod transfer;
 mod views;
 
@@ -28,7 +29,7 @@ use crate::protocol::message::{
 use crate::protocol::{Ignored, Input, Output, Protocol, Timer};
 use crate::quorum::Quorums;
 use crate::requests::{Batch, Proofs, RequestTable};
-use crate::settings::options::Dissemination;
+use crate::settings::options::{Dissemination, ExecutionChoice};
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
 /// The sizes of clusters that every rule about quorums is tested with.
@@ -46,6 +47,7 @@ fn config(n: usize, own: u16) -> Config {
         checkpoint_interval: INTERVAL,
         batching: batching("none"),
         dissemination: Dissemination::Inline,
+        execution: ExecutionChoice::Committed,
         clients: 100,
         principals: Arc::default(),
         status_interval_ns: STATUS_NS,

@@ -25,7 +25,13 @@ fn a_backup_prepares_commits_and_executes_at_quorums() {
         }
         let (received, pre_prepared, prepared, committed) = (Time(10), Time(10), Time(20), Time(30));
         let stamps = Stamps { received, pre_prepared, prepared, committed, durable: Time(0) };
-        let execution = Execution { sequence: SequenceNumber(1), view: View(0), batch: Arc::clone(&batch), stamps };
+        let execution = Execution {
+            sequence: SequenceNumber(1),
+            view: View(0),
+            tentative: false,
+            batch: Arc::clone(&batch),
+            stamps,
+        };
         assert_eq!(replica.hear(quorum - 1, commit(1, &batch)), [Output::Execute(execution)], "n = {n}");
     }
 }

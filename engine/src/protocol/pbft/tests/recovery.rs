@@ -169,6 +169,7 @@ fn more_than_a_window_behind_the_saved_state_is_executed_first() {
         .map(|(sequence, batch)| Execution {
             sequence: SequenceNumber(*sequence),
             view: View(0),
+            tentative: false,
             batch: Arc::clone(batch),
             stamps: Stamps::default(),
         })

@@ -299,7 +299,7 @@ fn requests_that_a_dead_primary_does_not_order_are_not_in_vain() {
         replica.end_view();
         replica.core.views.active = true;
         replica.core.suspicion.enter_view(replica.now, SequenceNumber(0), SequenceNumber(0), |_| 0);
-        assert_eq!(replica.core.suspicion.in_vain_times(1), 0, "only time-outs back off");
+        assert_eq!(replica.core.suspicion.awaited.in_vain_times(1), 0, "only time-outs back off");
         assert!(replica.now > asked);
     }
 }

@@ -1,9 +1,16 @@
 //! Which rate to try next: a pure state machine that is told what came of each.
 //!
 //! Rates lie on a grid, each `resolution` above the one below, so that they are numbers and the search is one for the
-//! last number that holds. One run may be wrong, above all close to the limit: what one run says of a rate is used to
-//! get there (exponential growth, then bisection), and the answer rests on several runs of the two rates on either side
-//! of the limit, interleaved; where they say otherwise, the search moves on from there.
+//! last number that holds. The grid is the same for all searches of one resolution, wherever they begin. One run may be
+//! wrong, above all close to the limit: what one run says of a rate is used to get there (exponential growth, then
+//! bisection), and the answer rests on several runs of the two rates on either side of the limit, interleaved; where
+//! they say otherwise, the search moves on from there.
+//!
+//! A rate is sure when the runs that say one thing of it outnumber those that say the other by so many. Where runs
+//! agree that takes no more runs than the lead itself, and where they do not as many as the noise asks for, the fewest
+//! that can be for the same risk: the sequential probability ratio test of p against 1 - p (Wald, "Sequential Tests of
+//! Statistical Hypotheses", 1945). At a rate that 5 of 8 runs meet in the long run, a lead of 5 errs 7 times in 100, a
+//! majority of 5 runs 28 times.
 
 use std::collections::BTreeMap;
 
@@ -52,24 +59,30 @@ pub struct Confirmed {
     pub met: u32,
 }
 
+impl Confirmed {
+    /// By how many the runs that met all objectives outnumber those that did not.
+    #[must_use]
+    pub fn lead(&self) -> i64 {
+        lead((self.runs, self.met))
+    }
+}
+
 /// Where the limit lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Found {
-    /// The highest rate of which most runs met the objectives; `null` if there is none.
+    /// The highest rate that surely meets the objectives; `null` if there is none.
     pub confirmed: Option<Confirmed>,
-    /// The lowest rate above it of which most runs did not; `null` if there is none.
+    /// The lowest rate above it that surely does not; `null` if there is none.
     pub refuted: Option<Confirmed>,
 }
 
 /// The search.
 #[derive(Clone, Debug)]
-pub struct Hunt {
-    /// The rate at place 0.
-    base: f64,
-    /// How much higher each rate is than the one below.
+pub struct LimitSearch {
+    /// How much higher each rate is than the one below. The rate at place 0 is one operation a second.
     factor: f64,
-    /// How many runs make sure of a rate.
-    runs: u32,
+    /// By how many runs one answer must outnumber the other to be sure of a rate.
+    lead: u32,
     lowest: i32,
     highest: i32,
     /// The highest place that held, and the lowest that did not, so far.
@@ -94,28 +107,26 @@ enum Stage {
     },
 }
 
-impl Hunt {
-    /// A search around a rate that the cluster is known to come near, operations a second. `resolution` is how far rates
-    /// lie apart (0.05 is 5 %), `runs` how many make sure of one.
+impl LimitSearch {
+    /// A search around a rate that the cluster is known to come near, operations a second. `resolution` is how far
+    /// rates lie apart (0.05 is 5 %), `lead` by how many runs one answer must outnumber the other to be sure of a rate.
     ///
     /// # Panics
     /// If one of them is not above zero.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "a few hundred places")]
-    pub fn new(base: f64, resolution: f64, runs: u32) -> Self {
-        assert!(base > 0.0 && resolution > 0.0 && runs > 0, "a search needs a rate, a resolution and runs");
+    pub fn new(around: f64, resolution: f64, lead: u32) -> Self {
+        assert!(around > 0.0 && resolution > 0.0 && lead > 0, "a search needs a rate, a resolution and a lead");
         let factor = 1.0 + resolution;
-        let place = |share: f64| (share.ln() / factor.ln()).round() as i32;
-        let first = place(FIRST);
+        #[allow(clippy::cast_possible_truncation, reason = "a few thousand places")]
+        let place = |share: f64| ((around * share).ln() / factor.ln()).round() as i32;
         Self {
-            base,
             factor,
-            runs,
+            lead,
             lowest: place(LOWEST),
             highest: place(HIGHEST),
             low: None,
             high: None,
-            stage: Stage::Growing(first),
+            stage: Stage::Growing(place(FIRST)),
             sure: BTreeMap::new(),
             made: 0,
         }
@@ -161,20 +172,21 @@ impl Hunt {
     pub fn runs_left(&self) -> usize {
         let gap = |low: i32, high: i32| usize::try_from((high - low).max(1).ilog2()).unwrap_or(0);
         let double = self.doubling();
-        let sure = 2 * self.runs as usize;
+        let sure = 2 * self.lead as usize;
         match self.stage {
             _ if matches!(self.next(), Step::Done(_)) => 0,
             Stage::Growing(_) => 3 + gap(0, double) + sure,
             Stage::Bisecting(_) => gap(self.low.unwrap_or(0), self.high.unwrap_or(double)) + sure,
             Stage::Confirming { .. } => {
-                let made = |place: Option<i32>| place.map_or(0, |place| self.sure_of(place).0 as usize);
-                sure.saturating_sub(made(self.low) + made(self.high)).max(1)
+                let leads = |place: Option<i32>, sign: i64| place.map_or(0, |place| sign * lead(self.sure_of(place)));
+                let missing = |leads: i64| usize::try_from(i64::from(self.lead) - leads).unwrap_or(0);
+                (missing(leads(self.low, 1)) + missing(leads(self.high, -1))).max(1)
             }
         }
     }
 
     fn rate(&self, place: i32) -> f64 {
-        self.base * self.factor.powi(place)
+        self.factor.powi(place)
     }
 
     /// How many places lie between a rate and twice that.
@@ -213,17 +225,10 @@ impl Hunt {
         self.sure.get(&place).copied().unwrap_or_default()
     }
 
-    /// Whether most runs of a place must have met the objectives, or must not have, whatever the rest of them does.
+    /// What a place's runs to be sure say of it, as soon as one answer leads by enough.
     fn decided(&self, place: i32) -> Option<bool> {
-        let (runs, met) = self.sure_of(place);
-        let most = self.runs / 2 + 1;
-        if met >= most {
-            Some(true)
-        } else if runs - met > self.runs - most {
-            Some(false)
-        } else {
-            None
-        }
+        let leads = lead(self.sure_of(place));
+        (leads.unsigned_abs() >= u64::from(self.lead)).then_some(leads > 0)
     }
 
     /// Moves on if the runs on either side of the limit say that it lies elsewhere, and chooses the next run.
@@ -234,7 +239,7 @@ impl Hunt {
             if !low_fails && !high_holds {
                 break;
             }
-            // What most runs of a lower rate did not reach, a higher one reached by luck.
+            // What a lower rate surely misses, a higher one met by luck.
             let upwards = !low_fails;
             stride = if up == Some(upwards) { stride * 2 } else { 1 };
             up = Some(upwards);
@@ -266,7 +271,7 @@ impl Hunt {
             }
             return self.next_to_confirm();
         }
-        let open = |place: Option<i32>| place.filter(|place| self.sure_of(*place).0 < self.runs);
+        let open = |place: Option<i32>| place.filter(|place| self.decided(*place).is_none());
         match (open(self.low), open(self.high)) {
             (Some(low), Some(high)) => {
                 let (of_low, of_high) = (self.sure_of(low).0, self.sure_of(high).0);
@@ -277,12 +282,10 @@ impl Hunt {
         }
     }
 
-    /// Whether all runs beside the limit were made and say what was thought.
+    /// Whether the runs beside the limit are sure of what was thought.
     fn is_settled(&self) -> bool {
         let Stage::Confirming { .. } = self.stage else { return false };
-        let is_sure = |place: Option<i32>, holds: bool| {
-            place.is_none_or(|place| self.sure_of(place).0 >= self.runs && self.decided(place) == Some(holds))
-        };
+        let is_sure = |place: Option<i32>, holds: bool| place.is_none_or(|place| self.decided(place) == Some(holds));
         let adjacent = self.low.zip(self.high).is_none_or(|(low, high)| high - low == 1);
         adjacent && is_sure(self.low, true) && is_sure(self.high, false)
     }
@@ -298,4 +301,9 @@ impl Hunt {
         };
         Found { confirmed: confirmed(self.low), refuted: confirmed(self.high) }
     }
+}
+
+/// By how many the runs that met all objectives outnumber those that did not, of (all, those that did).
+fn lead((runs, met): (u32, u32)) -> i64 {
+    2 * i64::from(met) - i64::from(runs)
 }

@@ -14,6 +14,7 @@ const BACKUPS: &[&str] = &[
     "3:silent",
     "3:slow,3:wrong-digest,3:wrong-reply",
     "3:equivocate,3:withhold-body,3:lying-checkpoint,3:lying-state,3:partial-authenticator",
+    "3:early-body",
     "3:flood,3:stale-view",
     "3:random",
     "3:corrupt-mac",
@@ -123,9 +124,10 @@ fn runs_survive_every_hostile_client() {
     }
 }
 
-/// Client nodes that send more signatures than replicas can verify, bad ones or good ones: the honest node is served all
-/// the same, and no peer's message is refused. That peers do not wait for them either, the verify stage's own tests say,
-/// by what is checked first: here it would be a matter of the machine's speed, so nobody is suspected for that long.
+/// Client nodes that send more signatures than replicas can verify, bad ones or good ones: the honest node is served
+/// all the same, and no peer's message is refused. That peers do not wait for them either, the verify stage's own tests
+/// say, by what is checked first: here it would be a matter of the machine's speed, so nobody is suspected for that
+/// long.
 #[test]
 fn floods_of_signatures_do_not_keep_honest_clients_from_being_served() {
     for (kinds, reason) in [("bad-signatures", "bad_request_proof"), ("bad-signatures,replays", "request_outdated")] {

@@ -1,0 +1,99 @@
+//! How texts for people are decorated, and how they write numbers.
+
+/// How the text is decorated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Plain text.
+    Plain,
+    /// With ANSI colours, for terminals.
+    Colour,
+}
+
+impl Style {
+    /// A heading.
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// What is as it should be.
+    pub(crate) fn good(self, text: &str) -> String {
+        self.paint("1;32", text)
+    }
+
+    /// What is not.
+    pub(crate) fn bad(self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Colour => format!("\x1b[{code}m{text}\x1b[0m"),
+        }
+    }
+}
+
+/// A whole number with commas: `1,234,567`.
+#[must_use]
+pub fn count(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::new();
+    if value <= -0.5 {
+        text.push('-');
+    }
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Microseconds in the unit that reads best, with three digits.
+#[must_use]
+pub fn time(us: f64) -> String {
+    let (value, unit) = if us < 999.5 {
+        (us, "µs")
+    } else if us < 999_500.0 {
+        (us / 1e3, "ms")
+    } else {
+        (us / 1e6, "s")
+    };
+    let decimals = if value >= 99.95 {
+        0
+    } else if value >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.decimals$} {unit}")
+}
+
+/// The version in what a kernel calls its release, which whoever built it has lengthened at will: `6.18.44` of
+/// `6.18.44-fc-v657`.
+pub(crate) fn version(release: &str) -> &str {
+    release.split('-').next().unwrap_or(release)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(
+            [0.0, 999.0, 1000.0, 1_234_567.4, -5_000.0].map(count),
+            ["0", "999", "1,000", "1,234,567", "-5,000"]
+        );
+        assert_eq!(
+            [0.5, 12.34, 999.6, 45_678.0, 2.5e6].map(time),
+            ["0.50 µs", "12.3 µs", "1.00 ms", "45.7 ms", "2.50 s"]
+        );
+    }
+
+    #[test]
+    fn kernels_are_told_by_their_version() {
+        assert_eq!(["6.18.44-fc-v657", "6.1.0", ""].map(version), ["6.18.44", "6.1.0", ""]);
+    }
+}
