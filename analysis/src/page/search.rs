@@ -12,6 +12,7 @@ use crate::results::{self, ResultsError};
 use crate::search::limit::Confirmed;
 use crate::search::{Answer, Run, Search};
 use crate::shown::{P50, P99, THROUGHPUT};
+use crate::statistics::median;
 use crate::summary::{count, time};
 
 /// A cross.
@@ -234,7 +235,7 @@ fn curve_chart(search: &Search) -> Option<Chart> {
         id: "curve".into(),
         title: "What more throughput costs in latency".into(),
         says,
-        how: "each dot is a run. To the left the cluster has capacity to spare and latency hardly grows; where it turns \
+        how: "each dot is a run, and the line joins the medians of each rate. To the left the cluster has capacity to spare and latency hardly grows; where it turns \
               upwards, more load only means longer queues. The dashed line across is the objective. The knee, marked by a \
               vertical line, is where a cluster gives the most throughput for its latency."
             .into(),
@@ -244,21 +245,21 @@ fn curve_chart(search: &Search) -> Option<Chart> {
     })
 }
 
-fn curve_option(search: &Search, runs: &[(&Run, f64)], (name, _, value): &Shown) -> Value {
+fn curve_option(search: &Search, runs: &[(&Run, f64)], &(name, _, value): &Shown) -> Value {
     let datum = |run: &Run, rate: f64| json!({ "value": [run.values.ops_per_s, value(run)], "note": note(run, rate) });
     let by = |met: bool| -> Vec<Value> {
         let of = runs.iter().filter(|(run, _)| (run.met == Some(true)) == met);
         of.map(|(run, rate)| datum(run, *rate)).collect()
     };
     let limit =
-        search.objectives.iter().find(|objective| objective.figure.name() == *name).map(|objective| objective.limit_us);
+        search.objectives.iter().find(|objective| objective.figure.name() == name).map(|objective| objective.limit_us);
     let mut lines: Vec<Value> =
         limit.iter().map(|us| json!({ "yAxis": us, "label": { "formatter": time(*us) } })).collect();
     lines.extend(search.knee.map(|knee| {
         json!({ "xAxis": knee.ops_per_s, "lineStyle": { "type": "dotted", "color": "@c2" }, "label": { "formatter": "knee", "color": "@c2" } })
     }));
-    let path: Vec<[f64; 2]> = runs.iter().map(|(run, _)| [run.values.ops_per_s, value(run)]).collect();
-    let mut x = number_axis(path.iter().map(|point| point[0]), THROUGHPUT.axis, THROUGHPUT.format);
+    let points: Vec<[f64; 2]> = runs.iter().map(|(run, _)| [run.values.ops_per_s, value(run)]).collect();
+    let mut x = number_axis(points.iter().map(|point| point[0]), THROUGHPUT.axis, THROUGHPUT.format);
     x["nameLocation"] = json!("middle");
     x["nameGap"] = json!(28);
     x["nameTextStyle"] = json!({ "align": "center" });
@@ -267,9 +268,9 @@ fn curve_option(search: &Search, runs: &[(&Run, f64)], (name, _, value): &Shown)
         "grid": within(json!({ "left": 12, "right": 60, "top": 66, "bottom": 44 })),
         "tooltip": { "formatter": "@fn:note", "confine": true },
         "xAxis": x,
-        "yAxis": number_axis(path.iter().map(|point| point[1]).chain(limit), &format!("latency, {name}"), "@fn:time"),
+        "yAxis": number_axis(points.iter().map(|point| point[1]).chain(limit), &format!("latency, {name}"), "@fn:time"),
         "series": [
-            { "type": "line", "name": "curve", "data": path, "symbol": "none", "color": "@c5", "silent": true, "tooltip": { "show": false },
+            { "type": "line", "name": "curve", "data": medians(runs, value), "symbol": "none", "color": "@c5", "silent": true, "tooltip": { "show": false },
               "lineStyle": { "width": 2 },
               "markLine": { "silent": true, "symbol": "none", "data": lines, "label": { "color": "@mark", "fontSize": 11 },
                   "lineStyle": { "color": "@mark", "type": "dashed", "width": 1.5 } } },
@@ -277,6 +278,16 @@ fn curve_option(search: &Search, runs: &[(&Run, f64)], (name, _, value): &Shown)
             { "type": "scatter", "name": "missed", "data": by(false), "color": "@bad", "symbolSize": 12, "symbol": CROSS },
         ],
     })
+}
+
+/// For each rate, in rising order, the medians of what its runs completed and of their latency.
+fn medians(runs: &[(&Run, f64)], value: fn(&Run) -> f64) -> Vec<[f64; 2]> {
+    let mut by_rate: Vec<(f64, &Run)> = runs.iter().map(|(run, rate)| (*rate, *run)).collect();
+    by_rate.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let middle =
+        |at: &[(f64, &Run)], of: fn(&Run) -> f64| median(&at.iter().map(|(_, run)| of(run)).collect::<Vec<_>>());
+    let at_rates = by_rate.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq());
+    at_rates.map(|at| [middle(at, |run| run.values.ops_per_s), middle(at, value)]).collect()
 }
 
 fn runs(search: &Search, context: &Context) -> Table {

@@ -120,7 +120,9 @@ fn verdicts(comparison: &Comparison) -> Vec<Badge> {
             Conclusion::Better => ("BETTER", Look::Good),
             Conclusion::Worse => ("WORSE", Look::Neutral),
         };
-        badges.push(badge(format!("{}: {word}", versus.other), &versus.statement, look));
+        // Not the same words twice.
+        let meaning = versus.statement.strip_prefix(&word.to_lowercase()).unwrap_or(&versus.statement).trim_start();
+        badges.push(badge(format!("{}: {word}", versus.other), meaning, look));
     }
     if let Some(gate) = &comparison.gate {
         let (word, look) = match gate.outcome {
