@@ -270,7 +270,8 @@ fn every_chart_becomes_a_picture_without_a_browser() {
         assert!(files.len() >= charts(&document).len(), "{kind}");
         for (name, text) in &files {
             let what = format!("{kind}: {name}");
-            assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"), "{what}");
+            let drawing = roxmltree::Document::parse(text).unwrap_or_else(|error| panic!("{what}: {error}: {text}"));
+            assert_eq!(drawing.root_element().tag_name().name(), "svg", "{what}");
             assert!(text.matches("<path").count() > 5 && text.matches("<text").count() > 3, "{what}: {text}");
             let strange = ["NaN", "undefined", "@fn:", "@c0", "[object", "Infinity"];
             assert!(!strange.iter().any(|part| text.contains(part)), "{what}: {text}");
@@ -280,6 +281,23 @@ fn every_chart_becomes_a_picture_without_a_browser() {
         names.dedup();
         assert_eq!(names.len(), files.len(), "{kind}: two pictures have one name");
     }
+}
+
+/// What people name their sides after is text, whatever is in it.
+#[test]
+fn pictures_hold_names_as_they_are() {
+    let name = r#"a <b> & "c" 'd' ]]>"#;
+    let document = edited("comparison", results::COMPARISON, |comparison| {
+        for side in comparison["sides"].as_array_mut().unwrap() {
+            side["label"] = name.into();
+        }
+    });
+    let mut named = 0;
+    for (file, text) in svgs(&document).unwrap() {
+        let drawing = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{file}: {error}: {text}"));
+        named += drawing.descendants().filter(|node| node.text().is_some_and(|text| text.contains(name))).count();
+    }
+    assert!(named > 0, "no picture names a side");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 // Options are made as JSON, which holds neither functions nor colours of a theme. A string "@fn:NAME" stands for a
 // function of `functions`, and "@NAME" for a colour of the theme that is drawn.
 var hippodromeCharts = (() => {
-  const font = 'system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", Arial, sans-serif';
+  // Single quotes: an .svg file has this in an attribute, and ECharts escapes nothing there.
+  const font = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', Arial, sans-serif";
   // Series: Okabe and Ito (2008), told apart by colour-blind readers too; those that fade on the background left out.
   const themes = {
     light: {
