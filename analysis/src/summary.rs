@@ -12,6 +12,27 @@ mod words;
 pub(crate) use words::version;
 pub use words::{Style, count, time};
 
+/// What is told of a phase: where it stands in the data path, and between what the time passes. What is executed
+/// tentatively does not wait for the commit phase, which goes on beside it.
+pub(crate) fn phase<'a>(report: &Report, name: &'a str) -> (usize, &'a str) {
+    let rank = PHASES.iter().position(|(known, _)| *known == name);
+    let words = match (rank, is_tentative(report)) {
+        (Some(COMMITTED), true) => "beside it, to committed",
+        (Some(EXECUTED), true) => "prepared to executed",
+        (Some(rank), _) => PHASES[rank].1,
+        (None, _) => name,
+    };
+    (rank.unwrap_or(PHASES.len()), words)
+}
+
+/// Whether batches were executed when they were prepared.
+pub(crate) fn is_tentative(report: &Report) -> bool {
+    report.config.get("execution").and_then(|execution| execution.as_str()) == Some("tentative")
+}
+
+const COMMITTED: usize = 3;
+const EXECUTED: usize = 4;
+
 /// The phases in data-path order, each with what the time passes between; others follow by name.
 pub(crate) const PHASES: &[(&str, &str)] = &[
     ("ingress_verify", "frame read to verified"),
@@ -183,11 +204,10 @@ impl Page {
             return;
         }
         self.line("Phases", format_args!("at the primary, from each to the next"));
-        let rank = |name: &str| PHASES.iter().position(|(known, _)| *known == name).unwrap_or(PHASES.len());
         let mut phases: Vec<_> = report.phases_us.iter().filter(|(name, _)| *name != LOG_WRITTEN).collect();
-        phases.sort_by_key(|(name, _)| rank(name));
-        for (name, phase) in phases {
-            self.phase("", PHASES.get(rank(name)).map_or(name.as_str(), |(_, words)| words), phase);
+        phases.sort_by_key(|(name, _)| phase(report, name).0);
+        for (name, figures) in phases {
+            self.phase("", phase(report, name).1, figures);
         }
         if let Some(phase) = report.phases_us.get(LOG_WRITTEN) {
             self.phase("Log", "a group made durable", phase);

@@ -161,7 +161,7 @@ fn reads_replies_and_dissemination_are_told() {
     });
     let told = "dissemination digest, execution tentative, replies digest, reads read-only";
     assert!(changed.sentence.contains(told), "{}", changed.sentence);
-    assert!(changed.sentence.contains("an authenticator for each frame, batching"), "{}", changed.sentence);
+    assert!(changed.sentence.contains("granularity of authenticators frame, batching"), "{}", changed.sentence);
     let generator = table(&changed, "Generator honesty");
     assert_eq!(value(generator, "operations answered without being ordered"), "1,001");
     assert_eq!(value(generator, "reads ordered after all"), "1,002");

@@ -84,8 +84,8 @@ pub(crate) fn of_run(options: &RunOptions, report: &Report) -> anyhow::Result<Op
     Ok(efficiency(&shape, &costs, achieved))
 }
 
-/// Most requests that one proof of clients is for: a full group, or one of all that clients can have outstanding, or that
-/// fit into a frame.
+/// Most requests that one proof of clients is for: a full group, or one of all that clients can have outstanding, or
+/// that fit into a frame.
 fn requests_per_proof(options: &RunOptions) -> usize {
     match options.cluster.auth_granularity {
         Granularity::Request => 1,
@@ -240,8 +240,8 @@ impl Sample {
     }
 }
 
-/// Bytes of an operation and of its result. What a workload's are made of differs from one to the next: of those the least
-/// is taken.
+/// Bytes of an operation and of its result. What a workload's are made of differs from one to the next: of those the
+/// least is taken.
 fn payload_bytes(options: &RunOptions) -> (u64, u64) {
     match options.cluster.app {
         App::Null => (options.load.request_bytes.0, options.cluster.reply_bytes.0),
@@ -378,8 +378,8 @@ mod tests {
         }
     }
 
-    /// Groups of 64: a 64th of a signature each, in frames whose proofs are next to nothing; smaller ones where clients are
-    /// fewer. Batches are as they are.
+    /// Groups of 64: a 64th of a signature each, in frames whose proofs are next to nothing; smaller ones where clients
+    /// are fewer. Batches are as they are.
     #[test]
     fn groups_share_proofs_and_bytes() {
         let of = |flags: &[&str]| measure(&options(&[flags, &["--request-bytes", "100"]].concat()), 20.0).unwrap();

@@ -176,6 +176,34 @@ fn links_in_documents_lead_somewhere() {
     assert_eq!(dead_links("docs/page.md", text), ["none.md", "../README.md#three-commands", "#none"]);
 }
 
+/// Comments are documents too. rustfmt, which keeps code within its width, does not look at them.
+#[test]
+fn comments_stay_within_the_width_of_code() {
+    let width = read("rustfmt.toml").lines().find_map(|line| line.strip_prefix("max_width = ")?.parse().ok());
+    let width: usize = width.expect("rustfmt.toml says how wide code is");
+    let mut folders: Vec<PathBuf> =
+        ["engine", "loadgen", "analysis", "bench", "sim", "fuzz"].map(|name| root().join(name)).into();
+    let (mut lines, mut wide) = (0, Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if entry.file_type().unwrap().is_dir() {
+                folders.extend((entry.file_name() != "target").then_some(path));
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| line.trim_start().starts_with("//")) {
+                    lines += 1;
+                    if line.chars().count() > width {
+                        wide.push(format!("{}:{number}", path.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(lines > 5_000, "comments are found: {lines}");
+    assert!(wide.is_empty(), "wider than {width}: {wide:#?}");
+}
+
 #[test]
 fn every_page_is_listed_in_the_readme() {
     let readme = read("README.md");

@@ -46,7 +46,7 @@ fn it_goes_together_with_every_other_strategy() {
 }
 
 #[test]
-fn votes_are_durable_before_anything_is_executed() {
+fn time_goes_into_the_log_and_not_into_the_commit_phase() {
     let run = race(&["--durability", "wal"]);
     expect_whole(&run, "--durability wal");
     // Where the time of an operation went: into the commit phase only where that came first.
@@ -117,7 +117,7 @@ fn a_killed_primary_is_replaced_and_nothing_that_was_told_is_lost() {
 }
 
 #[test]
-fn nodes_that_do_not_agree_about_it_are_told_so() {
+fn a_way_that_there_is_not_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let output = hippodrome(directory.path(), &["run", "--execution", "sometimes"]).output().unwrap();
     let (code, _, stderr) = outcome(&output);

@@ -169,8 +169,8 @@ fn checkpoint(c: &mut Criterion) {
     group.finish();
 }
 
-/// What it costs to keep a snapshot for a replica that fell behind, beside a plain copy of the same records, and to take
-/// it over.
+/// What it costs to keep a snapshot for a replica that fell behind, beside a plain copy of the same records, and to
+/// take it over.
 fn snapshot(c: &mut Criterion) {
     let config = || ExecutorConfig {
         own: ReplicaId(0),

@@ -53,8 +53,8 @@ pub const PROOF_BYTES_MAX: usize = 320;
 pub const RECEIVER_PROOF_BYTES_MAX: usize = 32;
 /// Bytes of an Ed25519 signature.
 pub const SIGNATURE_BYTES: usize = 64;
-/// Most requests that one proof covers with `--auth-granularity frame`: which of them a table has is one word. Each that
-/// it lacks costs a digest, so what is left of a group is at most 2 KiB larger than a request that proves itself.
+/// Most requests that one proof covers with `--auth-granularity frame`: which of them a table has is one word. Each
+/// that it lacks costs a digest, so what is left of a group is at most 2 KiB larger than a request that proves itself.
 pub const GROUP_REQUESTS_MAX: usize = 64;
 /// Most groups that the requests of one table may be of. A correct client's are full but for the last.
 pub const GROUPS_MAX: usize = REQUESTS_MAX / 2;
@@ -203,7 +203,8 @@ const _: () = {
     assert!(client_body_bytes_max(REPLICAS_MAX) <= FRAME_BODY_BYTES_MAX);
     assert!(columns + tags + OPERATIONS_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
     assert!(columns + signatures + OPERATIONS_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);
-    // So does one of as many groups as there may be, each with a full authenticator and all of it but one request missing.
+    // So does one of as many groups as there may be, each with a full authenticator and all of it but one request
+    // missing.
     let holes = (GROUP_REQUESTS_MAX - 1) * DIGEST_BYTES;
     let group = GROUP_BYTES + holes + REPLICAS_MAX * RECEIVER_PROOF_BYTES_MAX;
     assert!(PROOF_BYTES_MAX <= REPLICAS_MAX * RECEIVER_PROOF_BYTES_MAX);

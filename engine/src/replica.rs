@@ -126,8 +126,8 @@ pub enum ReplicaError {
     },
 }
 
-/// Runs a replica until its stop flag is set, or asked to stop over its control port. `up` is called once it takes part:
-/// what it remembers is recovered, its sockets are open, and its control port answers.
+/// Runs a replica until its stop flag is set, or asked to stop over its control port. `up` is called once it takes
+/// part: what it remembers is recovered, its sockets are open, and its control port answers.
 ///
 /// # Errors
 /// Anything that keeps it from running, by name. Nothing that a peer or a client sends is one.

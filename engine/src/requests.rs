@@ -23,8 +23,8 @@ const CHUNK_SHARE: usize = 4;
 pub enum Proofs {
     /// The crypto-free baseline.
     None,
-    /// Authenticators, column by column: `columns` × len tags, of as many bytes as the strategy says. From a client there
-    /// is one column for each replica, in order of their ids; a pre-prepare carries its receiver's column alone.
+    /// Authenticators, column by column: `columns` × len tags, of as many bytes as the strategy says. From a client
+    /// there is one column for each replica, in order of their ids; a pre-prepare carries its receiver's column alone.
     Tags {
         /// How many columns there are: n, or 1.
         columns: u16,
@@ -73,8 +73,8 @@ impl Proofs {
         }
     }
 
-    /// Where a slice of at most `checks` checks ends that begins at request `start` of `requests`, and how many checks it
-    /// takes. What shares a proof is in one slice if `start` is where another one ended, or 0.
+    /// Where a slice of at most `checks` checks ends that begins at request `start` of `requests`, and how many checks
+    /// it takes. What shares a proof is in one slice if `start` is where another one ended, or 0.
     #[must_use]
     pub fn slice(&self, start: usize, requests: usize, checks: usize) -> (usize, usize) {
         let Self::Groups(groups) = self else {

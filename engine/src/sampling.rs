@@ -364,8 +364,8 @@ impl ReplicaNotes {
 /// So few operations that it costs less to look for each of them among many than for each of many among them.
 const FEW: usize = 8;
 
-/// Which rows of these columns are of one of the `wanted` operations, in order; `wanted` may be in any order, and either
-/// may have an operation more than once.
+/// Which rows of these columns are of one of the `wanted` operations, in order; `wanted` may be in any order, and
+/// either may have an operation more than once.
 ///
 /// A table has hundreds of rows of which none or one is wanted, so whole columns are compared, not rows.
 pub fn find_wanted(

@@ -63,8 +63,8 @@ fn requests_that_are_proven_in_groups_pass() {
     assert!(grouped > 0 && parted > 0, "{grouped}, {parted}");
 }
 
-/// A client proves its requests to some replicas only, and a backup brings their bodies before anybody asks for them and
-/// prepares nothing: neither may keep correct clients from their answers.
+/// A client proves its requests to some replicas only, and a backup brings their bodies before anybody asks for them
+/// and prepares nothing: neither may keep correct clients from their answers.
 #[test]
 fn early_bodies_hide_no_missing_proofs() {
     let mut harmful = 0;

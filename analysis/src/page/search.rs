@@ -75,7 +75,7 @@ fn sentence(search: &Search) -> String {
         format!(" Around what a closed loop completed ({} ops/s) the search grew and halved its steps.", count(rate))
     });
     format!(
-        "{} runs in an open loop.{calibration} Rates lie {} % apart; the answer rests on runs of the two rates next to the limit, until {} more say one thing of each than the other.",
+        "{} runs in an open loop.{calibration} Rates lie {} % apart; the answer rests on runs at the two rates next to the limit, made until at each one outcome leads by {}.",
         open(search).count(),
         search.resolution_percent,
         search.confirmations

@@ -65,7 +65,8 @@ pub(crate) struct ClusterOptions {
 
     /// When replicas execute a batch: committed, or tentative (when it is prepared; undone if a view change decides so)
     ///
-    /// With `tentative`, clients wait for a quorum of equal replies instead of f+1, and save a message delay.
+    /// With `tentative`, clients wait for Q = ceil((n+f+1)/2) equal replies of one view, or f+1 of what is committed;
+    /// that saves one message delay.
     #[arg(long, value_name = "WHEN", default_value_t = ExecutionChoice::Committed)]
     pub(crate) execution: ExecutionChoice,
 

@@ -116,9 +116,9 @@ pub(crate) struct RunOptions {
     /// Replicas that misbehave on purpose, at most f: ID:KIND[,ID:KIND..]
     ///
     /// One replica may have several kinds. KIND: `silent` (says nothing to other replicas), `slow` (says everything
-    /// late, by three quarters of the view time-out), `equivocate` (two batches for one sequence number, different votes
-    /// and histories to different replicas), `corrupt-mac` (no proof holds), `partial-authenticator` (proofs hold for
-    /// half of the replicas), `wrong-digest` (votes for what nobody proposed), `wrong-reply` (wrong results to
+    /// late, by three quarters of the view time-out), `equivocate` (two batches for one sequence number, different
+    /// votes and histories to different replicas), `corrupt-mac` (no proof holds), `partial-authenticator` (proofs hold
+    /// for half of the replicas), `wrong-digest` (votes for what nobody proposed), `wrong-reply` (wrong results to
     /// clients), `withhold-body` (batches to just enough replicas or one too few), `early-body` (bodies that nobody
     /// has asked for, and no prepare), `stale-view` (old messages, other views), `lying-checkpoint` and `lying-state`
     /// (states that do not exist), `flood` (many useless messages), `random` (any field changed, messages swallowed and

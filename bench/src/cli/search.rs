@@ -16,8 +16,8 @@ Examples:
 
 The exit code is 0 if a rate that meets the objectives was confirmed; 1 if none meets them, down
 to 1/4096 of what a closed loop completes; 3 if a run is INVALID for another reason than its rate;
-4, inconclusive, if the search ended after 200 runs without being sure, or if no rate was met, most
-of them only because the load generator was late.";
+4, inconclusive, if the search ended after 200 runs without being sure, or if no rate was met and
+most runs missed only because the load generator was late.";
 
 /// Find the highest rate at which the cluster meets latency objectives
 ///
@@ -44,8 +44,10 @@ pub(crate) struct SearchArgs {
     #[arg(long, value_name = "PERCENT", default_value = "5%", help_heading = "Search", value_parser = percent(1.0, 50.0))]
     pub(crate) resolution: f64,
 
-    /// By how many runs one answer must outnumber the other to be sure of a rate, 1 to 50: where runs agree, so many
-    /// are made of each of the two; where they do not, more
+    /// By how many runs one outcome (met, missed) must lead the other to decide a rate, 1 to 50
+    ///
+    /// Where all runs agree that is how many are made at each of the two rates next to the limit; where they do not,
+    /// more are.
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Search", value_parser = whole::<u32>(1, 50))]
     pub(crate) confirmations: u32,
 

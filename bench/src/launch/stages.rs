@@ -19,8 +19,8 @@ pub(super) struct Counted {
 pub(super) struct Asked(Vec<Option<JoinHandle<Option<Counted>>>>);
 
 impl Asked {
-    /// Asks replicas by their control ports, without waiting: one that stands still must not hold up the launcher. `None`
-    /// for those that are not up.
+    /// Asks replicas by their control ports, without waiting: one that stands still must not hold up the launcher.
+    /// `None` for those that are not up.
     pub(super) fn all(controls: impl Iterator<Item = Option<Control>>) -> Self {
         let ask = |control: Control| {
             // Without a thread there is no answer, which is no reason to give up the run.

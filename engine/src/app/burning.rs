@@ -24,8 +24,9 @@ pub struct Burning {
 }
 
 impl Burning {
-    /// Wraps `inner`: for each operation that it executes or answers without order so many nanoseconds of this thread's CPU time are burned, on
-    /// average. Time in which the thread had no core does not count, so that the handicap is the same on a busy machine.
+    /// Wraps `inner`: for each operation that it executes or answers without order so many nanoseconds of this thread's
+    /// CPU time are burned, on average. Time in which the thread had no core does not count, so that the handicap is
+    /// the same on a busy machine.
     #[must_use]
     pub const fn new(inner: Box<dyn Application>, ns_per_operation: u64) -> Self {
         Self { inner, ns_per_operation, owed_ns: Cell::new(0) }

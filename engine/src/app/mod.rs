@@ -1,8 +1,8 @@
 //! Applications: what the replicated state machine does with an operation.
 //!
 //! Shipped: [null] (a result of a fixed size, as in the 0/0, 4/0 and 0/4 micro-benchmarks of Castro & Liskov) and [kv]
-//! (a key-value store for YCSB-style mixes). [faulty] wraps another one and computes wrongly, for tests of the audit; [burning]
-//! wraps one and takes longer, so that comparisons can be tested.
+//! (a key-value store for YCSB-style mixes). [faulty] wraps another one and computes wrongly, for tests of the audit;
+//! [burning] wraps one and takes longer, so that comparisons can be tested.
 //! [mod@validator] tells other stages than the executor's what an application refuses.
 
 use thiserror::Error;
@@ -56,8 +56,8 @@ pub struct InvalidOperation(pub String);
 /// A deterministic state machine. Equal operations in equal order give equal results and equal digests on every
 /// replica.
 pub trait Application: Send {
-    /// Whether a replica should agree to order this operation. Must not depend on anything but the operation: replicas ask
-    /// before they vote, by the application's [`Validator`], which must say the same.
+    /// Whether a replica should agree to order this operation. Must not depend on anything but the operation: replicas
+    /// ask before they vote, by the application's [`Validator`], which must say the same.
     ///
     /// # Errors
     /// What is wrong with the operation.

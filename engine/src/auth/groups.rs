@@ -1,10 +1,11 @@
 //! Digests of groups of requests: what one proof covers with `--auth-granularity frame`.
 //!
-//! The digest of up to 32 requests is keyed BLAKE3 of their digests, one after the other, with zeros up to a multiple of 64
-//! bytes. That of more is keyed BLAKE3 of the digests of the first 32 and of the others. So nothing that is hashed is longer
-//! than a chunk, and groups are hashed side by side ([`super::wide`]), in half a compression for each request. How many
-//! requests there are stands in the block that is proven ([`AuthBlock::group`](super::AuthBlock::group)), which
-//! makes padding and halves unambiguous; the key keeps such digests apart from those of requests and batches.
+//! The digest of up to 32 requests is keyed BLAKE3 of their digests, one after the other, with zeros up to a multiple
+//! of 64 bytes. That of more is keyed BLAKE3 of the digests of the first 32 and of the others. So nothing that is
+//! hashed is longer than a chunk, and groups are hashed side by side ([`super::wide`]), in half a compression for each
+//! request. How many requests there are stands in the block that is proven
+//! ([`AuthBlock::group`](super::AuthBlock::group)), which makes padding and halves unambiguous; the key keeps such
+//! digests apart from those of requests and batches.
 
 use super::wide::{BLOCK_BYTES, CHUNK_BLOCKS, keyed_digest_padded};
 use crate::limits::{DIGEST_BYTES, GROUP_REQUESTS_MAX};

@@ -2,9 +2,9 @@
 //!
 //! Everything that is authenticated is first reduced to an [`AuthBlock`] of 64 bytes, one BLAKE3 block, so that whole
 //! frames of tags are computed side by side. In order: [keys] (identities and their files), [keyring] (who is who, and
-//! the pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [groups] (of groups of them), [signature]
-//! (one acceptance rule for single and batch verification), [strategies] (what there is to choose from), [verifier]
-//! (checks proofs), [sealer] (makes them).
+//! the pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [groups] (of groups of them),
+//! [signature] (one acceptance rule for single and batch verification), [strategies] (what there is to choose from),
+//! [verifier] (checks proofs), [sealer] (makes them).
 
 use crate::limits::TAG_BYTES;
 use crate::settings::Authentication;
@@ -34,7 +34,8 @@ pub type Tag = [u8; TAG_BYTES];
 /// The classes of links, each with a strategy of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkClass {
-    /// Requests: proven one by one or in groups of which any part proves itself, because they travel on to other replicas.
+    /// Requests: proven one by one or in groups of which any part proves itself, because they travel on to other
+    /// replicas.
     ClientToReplica,
     /// What replicas say to each other: proven message by message.
     ReplicaToReplica,

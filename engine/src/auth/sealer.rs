@@ -64,8 +64,8 @@ impl Sealer {
         !self.keyring.strategy(class).is_for_receiver()
     }
 
-    /// A client node's proofs of a table of its requests, or of groups of them: of tags, one column for each replica, in
-    /// order of their ids.
+    /// A client node's proofs of a table of its requests, or of groups of them: of tags, one column for each replica,
+    /// in order of their ids.
     ///
     /// # Panics
     /// If the digests have not been computed: that would be our own error.

@@ -1,6 +1,6 @@
 //! Ed25519 signatures: batches of them, and the acceptance rule of `ed25519` and `ed25519-batch`, [`PrimeOrder`], which
-//! is one for single and for batch verification. Whatever is signed in every mode (handshakes, view-changes) goes by it,
-//! too.
+//! is one for single and for batch verification. Whatever is signed in every mode (handshakes, view-changes) goes by
+//! it, too.
 //!
 //! # The rule
 //! A signature (R, s) of message M by key A is good if and only if

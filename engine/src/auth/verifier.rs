@@ -92,13 +92,14 @@ impl Verifier {
     }
 
     /// Checks the requests of several tables. `good` gets one verdict for each request of each part, in order; whatever
-    /// it held is gone. All of a part is bad if its table's proofs are not of the kind that the cluster uses for requests;
-    /// a request is bad if its client is beyond the cluster's clients. Who sent the table does not matter here.
+    /// it held is gone. All of a part is bad if its table's proofs are not of the kind that the cluster uses for
+    /// requests; a request is bad if its client is beyond the cluster's clients. Who sent the table does not matter
+    /// here.
     ///
     /// Of tags, this replica's own column is checked if the table has one for every replica, else the only one.
     ///
-    /// Of a group the digest is computed from what is in the table, and its proof is checked once for all of its requests
-    /// in a part.
+    /// Of a group the digest is computed from what is in the table, and its proof is checked once for all of its
+    /// requests in a part.
     ///
     /// # Panics
     /// If a table's digests have not been computed: that would be our own error.

@@ -1,7 +1,7 @@
 //! Bodies that nobody has asked for, sent before anybody can: right ones, which come without any proof of their
 //! requests, others that nobody proposed, and some for what is not proposed yet. Who took such a body for the primary's
-//! word would never ask for the proofs, so a client that sends to the primary and to this replica alone would stop every
-//! view.
+//! word would never ask for the proofs, so a client that sends to the primary and to this replica alone would stop
+//! every view.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -85,7 +85,8 @@ impl Known {
 }
 
 impl Byzantine {
-    /// As a backup, as soon as the primary proposes something: its body to all others, before they can have asked for it.
+    /// As a backup, as soon as the primary proposes something: its body to all others, before they can have asked for
+    /// it.
     pub(super) fn bring_early(&mut self, out: &mut Vec<Letter>) {
         let Some((sender, view, sequence, manifest)) = self.known.proposal.take() else { return };
         // Two liars that answer each other's proposals would never end.
@@ -115,8 +116,8 @@ impl Byzantine {
         self.bring(To::All, sequence, right, out);
     }
 
-    /// Never says that it would vouch for anything. As the primary it sends the body ahead of its proposal, and says that
-    /// it is decided.
+    /// Never says that it would vouch for anything. As the primary it sends the body ahead of its proposal, and says
+    /// that it is decided.
     pub(super) fn vouch_for_nothing(&self, letter: Letter, out: &mut Vec<Letter>) {
         match &*letter.message {
             Message::Prepare(_) => {}

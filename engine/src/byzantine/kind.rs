@@ -26,8 +26,8 @@ named_option! {
         WrongReply = "wrong-reply",
         /// As primary shows a batch to just enough replicas, or to one too few; never sends a body.
         WithholdBody = "withhold-body",
-        /// Sends bodies before anybody has asked for them, right ones and others, and never prepares: so as to hide that
-        /// proofs of requests are missing.
+        /// Sends bodies before anybody has asked for them, right ones and others, and never prepares: so as to hide
+        /// that proofs of requests are missing.
         EarlyBody = "early-body",
         /// Repeats what it said in the past, and speaks of views that are past or never come.
         StaleView = "stale-view",
@@ -38,8 +38,8 @@ named_option! {
         /// Sends many well-formed messages that are of no use to anybody.
         Flood = "flood",
         /// Messages swallowed, doubled, misdirected or with any field changed; the tricks of `equivocate`,
-        /// `wrong-digest`, `withhold-body`, `early-body`, `lying-checkpoint` and `lying-state`; now and then a flood, or
-        /// talk of other views.
+        /// `wrong-digest`, `withhold-body`, `early-body`, `lying-checkpoint` and `lying-state`; now and then a flood,
+        /// or talk of other views.
         Random = "random",
     }
 }

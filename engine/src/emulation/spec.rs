@@ -74,8 +74,8 @@ pub struct NetworkSpec {
     pub nodes: Vec<String>,
     /// Whether `round_trip_ms` says the same in both directions, which is checked.
     pub symmetric: bool,
-    /// Milliseconds there and back again. A frame from the row's region to the column's takes half of it, which is added
-    /// to the delay of `link`.
+    /// Milliseconds there and back again. A frame from the row's region to the column's takes half of it, which is
+    /// added to the delay of `link`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub round_trip_ms: Vec<Vec<f64>>,
     /// Links that differ, in this order.

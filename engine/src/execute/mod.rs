@@ -78,7 +78,8 @@ pub enum Done {
     Replies {
         /// The client node that owns these clients.
         node: NodeId,
-        /// The view in which the batch committed.
+        /// The view in which the batch committed or, if `tentative`, was prepared; of replies from the cache that are
+        /// for good, the replica's own view.
         view: View,
         /// Whether they answer read-only requests.
         reads: bool,
@@ -179,9 +180,9 @@ impl Executor {
     /// [`Done::Checkpoint`] where one is due.
     ///
     /// A request is executed if its timestamp is higher than the last one executed for its client; one that comes again
-    /// is answered from the cache, an older one is dropped (Castro & Liskov, OSDI'99, section 4.1). Each is answered once
-    /// a batch, and from the cache no more than [`REPLIES_BYTES_MAX`](crate::limits::REPLIES_BYTES_MAX) are: clients say
-    /// how often they ask, and what they asked for long ago may be large.
+    /// is answered from the cache, an older one is dropped (Castro & Liskov, OSDI'99, section 4.1). Each is answered
+    /// once a batch, and from the cache no more than [`REPLIES_BYTES_MAX`](crate::limits::REPLIES_BYTES_MAX) are:
+    /// clients say how often they ask, and what they asked for long ago may be large.
     ///
     /// Of a tentative batch only the replies follow; the rest does when it is [confirmed](Self::confirm).
     ///
@@ -282,14 +283,14 @@ impl Executor {
         self.confirmed_columns()
     }
 
-    /// The digest of the whole state: ledger, client table with cached replies, application. Costs in proportion to what
-    /// changed since it was last computed.
+    /// The digest of the whole state: ledger, client table with cached replies, application. Costs in proportion to
+    /// what changed since it was last computed.
     pub fn state_digest(&mut self) -> Digest {
         self.state.digest()
     }
 
-    /// Wishes for a snapshot at a checkpoint, to be [read](Self::read) from then on: at a coming one, or at once if it is
-    /// where this executor stands. A wish for an earlier one comes too late and is forgotten.
+    /// Wishes for a snapshot at a checkpoint, to be [read](Self::read) from then on: at a coming one, or at once if it
+    /// is where this executor stands. A wish for an earlier one comes too late and is forgotten.
     pub fn keep(&mut self, sequence: SequenceNumber) {
         if sequence.0 == 0 || !sequence.0.is_multiple_of(self.checkpoint_interval) {
             return;

@@ -83,8 +83,8 @@ impl Replies {
         Self { tentative: true, ..self }
     }
 
-    /// Adds a reply for each row; their clients' nodes must be known. Column by column where nothing is to be decided row
-    /// by row.
+    /// Adds a reply for each row; their clients' nodes must be known. Column by column where nothing is to be decided
+    /// row by row.
     pub(super) fn push_run(&mut self, mut run: Run<'_>, view: View, out: &mut Vec<Done>) {
         while let Some(&client) = run.clients.first() {
             let row_by_row = self.designation.is_some();
@@ -140,7 +140,8 @@ impl Replies {
         sheet
     }
 
-    /// Adds a reply out of the cache, always whole: who asks again may have missed the result itself. False, and it is not added, if there would be too many bytes of those.
+    /// Adds a reply out of the cache, always whole: who asks again may have missed the result itself. False, and it is
+    /// not added, if there would be too many bytes of those.
     pub(super) fn push_cached(
         &mut self,
         client: ClientId,

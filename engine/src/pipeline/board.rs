@@ -57,8 +57,8 @@ impl SharedBoard {
     }
 }
 
-/// How far the order stage has got, for verify stages to refuse what it has left behind before they check a signature of
-/// it. Both numbers only grow, so a look that comes too early refuses too little and never too much.
+/// How far the order stage has got, for verify stages to refuse what it has left behind before they check a signature
+/// of it. Both numbers only grow, so a look that comes too early refuses too little and never too much.
 #[derive(Clone, Debug, Default)]
 pub struct Reached(Arc<[AtomicU64; 2]>);
 

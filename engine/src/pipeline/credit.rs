@@ -1,5 +1,5 @@
-//! Credit: how much of each node's the verify stages may have at a time, and of its read-only requests the execute stage
-//! behind them too.
+//! Credit: how much of each node's the verify stages may have at a time, and of its read-only requests the execute
+//! stage behind them too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,9 +9,9 @@ use crate::limits::{QUANTA, QUANTA_SIGNED, QUANTUM_SIGNED};
 use crate::pipeline::intake::quantum;
 use crate::types::NodeId;
 
-/// What verify stages have of each node and have not finished, in checks of requests. It is bounded, so that a node whose
-/// turn comes finds nothing of another one's in front of it but the slice that is under way. Read-only requests count
-/// until they are answered: nothing else bounds what one node has in front of others there.
+/// What verify stages have of each node and have not finished, in checks of requests. It is bounded, so that a node
+/// whose turn comes finds nothing of another one's in front of it but the slice that is under way. Read-only requests
+/// count until they are answered: nothing else bounds what one node has in front of others there.
 #[derive(Clone, Debug)]
 pub struct Credit {
     taken: Arc<[AtomicU32]>,

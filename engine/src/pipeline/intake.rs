@@ -127,8 +127,8 @@ impl Intake {
         Some(self.peers.pop(queue, source, self.quantum, 1))
     }
 
-    /// The next frames of lane C that come from a node which is `ready`: a quantum, or one that costs more. Suspects get
-    /// a [fraction](SUSPECT_FRACTION) of what others get.
+    /// The next frames of lane C that come from a node which is `ready`: a quantum, or one that costs more. Suspects
+    /// get a [fraction](SUSPECT_FRACTION) of what others get.
     pub fn pop_client(
         &mut self,
         ready: impl Fn(NodeId) -> bool,

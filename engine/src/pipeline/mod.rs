@@ -7,10 +7,10 @@
 //! them, [worker] runs some of them on one thread, [placement] decides which, and [topology] is the one file that wires
 //! every link, depth and core. [board] is where stages post their counters for the control port.
 //!
-//! Who may wait for whom: network → verify → order (→ persist) → execute → egress → network. A full link stops the stage
-//! before it, back to the intake; whoever fills that is no longer read from, and feels it through TCP. The one cycle,
-//! order → execute → order, can not lock up: order takes feedback even while its own output is held back, and the
-//! protocol bounds what is between the two by its window.
+//! Who may wait for whom: network → verify → order (→ persist) → execute → egress → network. A full link stops the
+//! stage before it, back to the intake; whoever fills that is no longer read from, and feels it through TCP. The one
+//! cycle, order → execute → order, can not lock up: order takes feedback even while its own output is held back, and
+//! the protocol bounds what is between the two by its window.
 
 pub mod blame;
 pub mod board;

@@ -310,8 +310,8 @@ impl Network {
             || (queued > NODE_QUEUE_BYTES_MAX / node.connections.len().max(1) && at_all() > NODE_QUEUE_BYTES_MAX)
     }
 
-    /// Whether there is anything to do besides the sockets: egress has sealed something or the control port has asked for
-    /// something that was not taken yet, or frames wait that a verify stage has room for.
+    /// Whether there is anything to do besides the sockets: egress has sealed something or the control port has asked
+    /// for something that was not taken yet, or frames wait that a verify stage has room for.
     #[must_use]
     pub fn has_work(&self) -> bool {
         let client_room = || self.lanes.iter().any(|lanes| lanes.clients.has_room());

@@ -2,8 +2,8 @@
 //! precedes it: what order hands on goes through here in one stream, and what waits is written and synced as one group
 //! before any of it takes effect. It may wait for the disk, so it has a thread of its own in every placement.
 //!
-//! It also keeps the log short. Now and then it asks the executor to keep its state at a coming checkpoint; once that is
-//! stable, the state is written by a thread of its own, and the log is truncated behind it.
+//! It also keeps the log short. Now and then it asks the executor to keep its state at a coming checkpoint; once that
+//! is stable, the state is written by a thread of its own, and the log is truncated behind it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as Reports, Sender as Jobs, channel};
@@ -274,8 +274,8 @@ struct Truncation {
 }
 
 impl Truncation {
-    /// Notes how far the executor will get. A state that was fetched is written at once, for the log alone does not lead
-    /// there: what asks for it comes right behind the work, and finds nothing if the state was not taken over.
+    /// Notes how far the executor will get. A state that was fetched is written at once, for the log alone does not
+    /// lead there: what asks for it comes right behind the work, and finds nothing if the state was not taken over.
     fn on_work(&mut self, work: &[Work], log: &Log) -> Vec<Work> {
         let mut saves = Vec::new();
         for item in work {

@@ -87,7 +87,8 @@ impl Plan {
         Self { threads, wait, explanation }
     }
 
-    /// With the persist stage, on a thread of its own that is pinned to no core: it waits for the disk most of the time.
+    /// With the persist stage, on a thread of its own that is pinned to no core: it waits for the disk most of the
+    /// time.
     #[must_use]
     pub fn with_persist(mut self) -> Self {
         self.threads.push(thread("persist", None, vec![Role::Persist]));

@@ -10,7 +10,8 @@ use crate::pipeline::board::Board;
 use crate::types::Time;
 
 /// How soon a thread asks again whether a full link has room: nobody wakes it for that. About as long as a thread takes
-/// to wake up, so that asking costs little and a link that has been emptied stays empty hardly longer than if somebody did.
+/// to wake up, so that asking costs little and a link that has been emptied stays empty hardly longer than if somebody
+/// did.
 pub const STALL_RETRY: Duration = Duration::from_micros(50);
 
 /// One stage of the pipeline: its context and a step that never blocks.

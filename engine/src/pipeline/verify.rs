@@ -196,8 +196,8 @@ impl Verify {
         });
     }
 
-    /// Read-only requests that prove themselves go past the order stage. Their node gets its credit back when the execute
-    /// stage has answered them, so that what waits for it is bounded, and nobody else waits.
+    /// Read-only requests that prove themselves go past the order stage. Their node gets its credit back when the
+    /// execute stage has answered them, so that what waits for it is bounded, and nobody else waits.
     fn hand_on_reads(&mut self, done: Pending) {
         let Pending { source, table, mut good, credit, .. } = done;
         let loan = self.links.credit.lend(source.node(), credit);

@@ -115,8 +115,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Steps the stages until none has anything to do, at most [`ROUNDS_MAX`] times and, on a thread with sockets, until
-    /// [`ROUNDS_NS_MAX`] have passed. True if the last round did something.
+    /// Steps the stages until none has anything to do, at most [`ROUNDS_MAX`] times and, on a thread with sockets,
+    /// until [`ROUNDS_NS_MAX`] have passed. True if the last round did something.
     fn step_stages(&mut self) -> bool {
         let mut now = self.clock.now();
         let end = now.after(if self.network.is_some() { ROUNDS_NS_MAX } else { u64::MAX });

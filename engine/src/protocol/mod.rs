@@ -166,7 +166,8 @@ pub struct StableCheckpoint {
     pub sequence: SequenceNumber,
     /// The state's digest.
     pub digest: Digest,
-    /// Who vouched, each with its signature where replicas sign: Q replicas, or f + 1 where others have reported it stable.
+    /// Who vouched, each with its signature where replicas sign: Q replicas, or f + 1 where others have reported it
+    /// stable.
     pub proof: Vec<(ReplicaId, Option<message::Signature>)>,
 }
 
@@ -267,10 +268,11 @@ pub trait Protocol: Send {
 pub struct Position {
     /// The current view.
     pub view: View,
-    /// The highest sequence number up to which every batch is known to be decided. What of that the executor's state does
-    /// not reflect was handed to it.
+    /// The highest sequence number up to which every batch is known to be decided. What of that the executor's state
+    /// does not reflect was handed to it.
     pub committed: SequenceNumber,
-    /// The sequence number that the executor's state reflects. A fetched state may be ahead of what is known to be decided.
+    /// The sequence number that the executor's state reflects. A fetched state may be ahead of what is known to be
+    /// decided.
     pub executed: SequenceNumber,
     /// The low watermark.
     pub stable_checkpoint: SequenceNumber,

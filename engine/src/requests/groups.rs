@@ -84,8 +84,8 @@ pub struct Groups {
 
 impl Groups {
     /// These groups, the digests of all requests that they lack, and their proofs: `columns` × groups tags, column by
-    /// column as in a table of tags, or with 0 columns a signature each. `None` if a group can not be, if there are more than
-    /// [`GROUPS_MAX`], or other holes than they say.
+    /// column as in a table of tags, or with 0 columns a signature each. `None` if a group can not be, if there are
+    /// more than [`GROUPS_MAX`], or other holes than they say.
     #[must_use]
     pub fn new(groups: Vec<Group>, holes: Vec<Digest>, columns: u16, proofs: Bytes) -> Option<Self> {
         if groups.len() > GROUPS_MAX || !groups.iter().all(|group| group.is_sound()) {
@@ -228,8 +228,8 @@ impl GroupsBuilder {
         self.groups.len()
     }
 
-    /// Adds request `index` of a table with these `groups` and digests, whose group is `at`. `same`: the last group here
-    /// is known to be that one.
+    /// Adds request `index` of a table with these `groups` and digests, whose group is `at`. `same`: the last group
+    /// here is known to be that one.
     pub(super) fn push(&mut self, groups: &Groups, own: &[Digest], (index, at): (usize, usize), same: bool) {
         let number = groups.groups[at].number(index - groups.starts[at].0 as usize);
         // What came before has lower numbers, else a group begins anew: the digests are those of the numbers in order.

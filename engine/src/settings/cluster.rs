@@ -372,11 +372,6 @@ impl ClusterFile {
     pub fn agreement(&self) -> Vec<(String, String)> {
         let s = &self.settings;
         let quorums = self.quorums();
-        // What proves single requests is named as ever, so that clusters which do so keep their fingerprints.
-        let authentication = match s.auth_granularity {
-            Granularity::Request => s.authentication.to_string(),
-            Granularity::Frame => format!("{}, granularity {}", s.authentication, s.auth_granularity),
-        };
         let mut nodes = String::new();
         for node in &self.nodes {
             let _ = write!(nodes, "{} {:?} {} {} {};", node.id, node.role, node.public_key, node.group, node.clients);
@@ -385,7 +380,8 @@ impl ClusterFile {
             ("protocol".into(), s.protocol.clone()),
             ("n".into(), quorums.n().to_string()),
             ("f".into(), quorums.f().to_string()),
-            ("authentication".into(), authentication),
+            ("authentication".into(), s.authentication.to_string()),
+            ("auth_granularity".into(), s.auth_granularity.to_string()),
             ("dissemination".into(), s.dissemination.to_string()),
             ("execution".into(), s.execution.to_string()),
             ("replies".into(), s.replies.to_string()),

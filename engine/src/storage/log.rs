@@ -2,9 +2,9 @@
 //!
 //! A segment appears in the directory with its head and what it carries over (the newest view-change and new-view,
 //! which are about no sequence number and must outlive the segments that they were written to), all of it durable. So
-//! segments before the last one are durable as a whole, and only the last one can be torn. Each start of a replica begins
-//! a new segment, after it has written what it read of the last one once more: what was read is what the kernel had in
-//! memory, and nobody knows how much of that is on the disk.
+//! segments before the last one are durable as a whole, and only the last one can be torn. Each start of a replica
+//! begins a new segment, after it has written what it read of the last one once more: what was read is what the kernel
+//! had in memory, and nobody knows how much of that is on the disk.
 
 use std::fs::{self, File};
 use std::io::Write as _;

@@ -1,7 +1,7 @@
 //! What a replica must not forget, on disk: votes and batches in a write-ahead log, states in snapshots.
 //!
-//! In the order of a vote's life: [record] (a record of the protocol as bytes), [segment] (entries and how torn ones are
-//! told from damaged ones), [log] (segments, group commits, reading back), [backend] and [uring] (what makes bytes
+//! In the order of a vote's life: [record] (a record of the protocol as bytes), [segment] (entries and how torn ones
+//! are told from damaged ones), [log] (segments, group commits, reading back), [backend] and [uring] (what makes bytes
 //! durable), [snapshot] (states, behind which the log is truncated), [directory] (who owns the files, and whether this
 //! replica ran before). The first two are pure: they take and give bytes, for simulators and fuzzers as well.
 //!

@@ -6,7 +6,7 @@
 //! | 2 | prepared | view (8), sequence number (8), batch digest (32) |
 //! | 3 | committed | sequence number (8), batch digest (32) |
 //! | 4 | view-change | view-change |
-//! | 5 | new-view | signature, view (8), count (4) of origin (2) and digest (32), count (4) of signature and view-change |
+//! | 5 | new-view | signature, view (8), count (4) of origin (2), digest (32); count (4) of signature, view-change |
 //! | 6 | stable | sequence number (8), state digest (32) |
 //! | 7 | suspected | view (8) |
 //!

@@ -1,15 +1,15 @@
 //! One segment of the log as bytes: a head, then entries. Pure: what writes and reads files passes slices.
 //!
-//! The head, 72 bytes: magic `HIPWAL\0` (7), version (1), the cluster's fingerprint (32), the replica (2), zero (6), the
-//! segment's number (8), its salt (8), CRC-32 of these 64 bytes (4), zero (4). An entry: length of its body (4), kind
-//! (1), flags (1), zero (2), durable (8), CRC-32 of these 16 bytes (4), CRC-32 of the body (4), body.
+//! The head, 72 bytes: magic `HIPWAL\0` (7), version (1), the cluster's fingerprint (32), the replica (2), zero (6),
+//! the segment's number (8), its salt (8), CRC-32 of these 64 bytes (4), zero (4). An entry: length of its body (4),
+//! kind (1), flags (1), zero (2), durable (8), CRC-32 of these 16 bytes (4), CRC-32 of the body (4), body.
 //!
-//! Both sums start from the salt (drawn for each segment) and the entry's own offset, so that bytes which lie elsewhere,
-//! or which a client put into an operation, do not pass for an entry. **Durable** is the offset up to which the segment
-//! was known to be durable when the entry was written. That tells what may be lost from what may not: bytes that were
-//! being written when the power failed may be missing in any order, since one group commit is one write; but if an entry
-//! says that the bad spot before it was durable, then what was there has been damaged since, votes are forgotten, and
-//! nobody may go on as if they were not.
+//! Both sums start from the salt (drawn for each segment) and the entry's own offset, so that bytes which lie
+//! elsewhere, or which a client put into an operation, do not pass for an entry. **Durable** is the offset up to which
+//! the segment was known to be durable when the entry was written. That tells what may be lost from what may not: bytes
+//! that were being written when the power failed may be missing in any order, since one group commit is one write; but
+//! if an entry says that the bad spot before it was durable, then what was there has been damaged since, votes are
+//! forgotten, and nobody may go on as if they were not.
 
 use bytes::Bytes;
 

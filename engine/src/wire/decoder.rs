@@ -43,8 +43,8 @@ impl Decoder {
         }
     }
 
-    /// A client node's requests ([`FrameKind::Requests`], [`FrameKind::Reads`]), their digests computed, with a proof for every replica.
-    /// Operations and proofs are slices of `body`.
+    /// A client node's requests ([`FrameKind::Requests`], [`FrameKind::Reads`]), their digests computed, with a proof
+    /// for every replica. Operations and proofs are slices of `body`.
     ///
     /// # Errors
     /// If the body is not a table within the limits, or its proofs are not those of this cluster.
@@ -116,7 +116,8 @@ impl Decoder {
         self.check_proofs(table, 1, true)
     }
 
-    /// That proofs, which are of the cluster's kind, are there unless they may be absent, and tags in `columns` columns.
+    /// That proofs, which are of the cluster's kind, are there unless they may be absent, and tags in `columns`
+    /// columns.
     fn check_proofs(&self, table: &RequestTable, columns: usize, may_lack: bool) -> Result<(), DecodeError> {
         let allowed = match &table.proofs {
             Proofs::None => may_lack || table.is_empty(),
@@ -142,7 +143,8 @@ mod tests {
     use crate::settings::Authentication;
     use crate::wire::requests::{ProofColumns, encode_table};
 
-    /// Where groups are proven nothing else is taken, and elsewhere no group is. Only who has made a group has all of it.
+    /// Where groups are proven nothing else is taken, and elsewhere no group is. Only who has made a group has all of
+    /// it.
     #[test]
     fn groups_are_taken_where_the_cluster_uses_them() {
         for (strategy, columns) in [("mac", 4), ("ed25519", 0)] {

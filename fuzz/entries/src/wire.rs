@@ -1,8 +1,8 @@
 //! Frames, bodies and handshakes.
 //!
-//! The first byte says which preset of strategies the cluster uses, for requests or for groups, and whether what follows the second is a stream as it is, or
-//! frames without their heads (kind, sender, length, body), which get sums that fit. The second byte says in how large
-//! chunks the stream arrives.
+//! The first byte says which preset of strategies the cluster uses, for requests or for groups, and whether what
+//! follows the second is a stream as it is, or frames without their heads (kind, sender, length, body), which get sums
+//! that fit. The second byte says in how large chunks the stream arrives.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -51,8 +51,8 @@ pub fn wire(bytes: &[u8]) {
 /// Presets of clusters in which groups of requests are proven, behind those in which each request is.
 pub const IN_GROUPS: [&str; 2] = ["mac", "ed25519"];
 
-/// The keyrings of clusters of four replicas and one client node with nine clients, one for each strategy, then one for each
-/// of [`IN_GROUPS`]: of each replica, then of the client node. Keys are those of the golden frames.
+/// The keyrings of clusters of four replicas and one client node with nine clients, one for each strategy, then one for
+/// each of [`IN_GROUPS`]: of each replica, then of the client node. Keys are those of the golden frames.
 static CLUSTERS: LazyLock<Vec<Vec<Arc<Keyring>>>> = LazyLock::new(|| {
     let key = |node: u16| {
         let mut seed = [0x51; 32];

@@ -178,8 +178,8 @@ impl World<'_> {
         self.queue.push(self.now + wait, Event::Retry { client: id, timestamp, attempt: attempt + 1 });
     }
 
-    /// A client's request; where groups are proven, in one with requests of others that wait for their answers too, as a
-    /// load generator sends them.
+    /// A client's request; where groups are proven, in one with requests of others that wait for their answers too, as
+    /// a load generator sends them.
     fn frame_of(&mut self, id: ClientId) -> Arc<RequestTable> {
         let clients = &mut self.clients.clients;
         if self.plan.auth_granularity == Granularity::Request {

@@ -1,8 +1,8 @@
 //! Who can prove what: the verify stage, without the cost of real cryptography.
 //!
 //! A client's authenticator is the set of replicas at which it holds, sealed so that nobody but the client can make
-//! one; it travels where the real ones do, so that a primary which has lost it can not prove a request. It covers a request,
-//! or a group of them by the group's digest. An origin's signature is a keyed hash of what it covers.
+//! one; it travels where the real ones do, so that a primary which has lost it can not prove a request. It covers a
+//! request, or a group of them by the group's digest. An origin's signature is a keyed hash of what it covers.
 
 use bytes::Bytes;
 use hippodrome_engine::app::Application as _;

@@ -9,7 +9,7 @@ use super::super::option::{
 };
 use super::Run;
 use crate::report::Report;
-use crate::summary::{LOG_WRITTEN, PHASES, count, time};
+use crate::summary::{LOG_WRITTEN, count, is_tentative, phase, time};
 
 /// Latency by percentile, as the interval log has it.
 pub(super) fn latency(run: &Run) -> Option<Chart> {
@@ -274,24 +274,25 @@ pub(super) fn timeline(run: &Run) -> Option<Chart> {
 
 /// The phases at the primary as a waterfall.
 pub(super) fn phases(report: &Report) -> Option<Chart> {
-    let known = |name: &str| PHASES.iter().position(|(known, _)| *known == name);
     let mut phases: Vec<_> = report.phases_us.iter().filter(|(name, _)| *name != LOG_WRITTEN).collect();
-    phases.sort_by_key(|(name, _)| known(name).unwrap_or(PHASES.len()));
+    phases.sort_by_key(|(name, _)| phase(report, name).0);
     if phases.is_empty() {
         return None;
     }
     let mut table = Table::new("At the primary, from each phase to the next", &["phase", "p50", "p99"]);
     let (mut names, mut offsets, mut bars, mut whiskers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut begins = 0.0;
-    for (index, (name, phase)) in phases.iter().enumerate() {
-        let words = known(name).map_or(name.as_str(), |index| PHASES[index].1);
-        let note = [words.to_owned(), format!("p50 {}", time(phase.p50)), format!("p99 {}", time(phase.p99))];
+    for (index, (name, figures)) in phases.iter().enumerate() {
+        let words = phase(report, name).1;
+        let note = [words.to_owned(), format!("p50 {}", time(figures.p50)), format!("p99 {}", time(figures.p99))];
         names.push(words);
         offsets.push(json!({ "value": round(begins, 3), "note": note }));
-        bars.push(json!({ "value": round(phase.p50, 3), "note": note, "label": { "formatter": time(phase.p50) } }));
-        whiskers.push(json!({ "value": [index, round(begins, 3), round(begins + phase.p99, 3)], "note": note }));
-        table.push(vec![Cell::text(words), Cell::us(phase.p50), Cell::us(phase.p99)]);
-        begins += phase.p50;
+        bars.push(json!({ "value": round(figures.p50, 3), "note": note, "label": { "formatter": time(figures.p50) } }));
+        whiskers.push(json!({ "value": [index, round(begins, 3), round(begins + figures.p99, 3)], "note": note }));
+        table.push(vec![Cell::text(words), Cell::us(figures.p50), Cell::us(figures.p99)]);
+        if *name != "committed" || !is_tentative(report) {
+            begins += figures.p50;
+        }
     }
     if let Some(phase) = report.phases_us.get(LOG_WRITTEN) {
         table.push(vec![Cell::text("a group made durable in the log"), Cell::us(phase.p50), Cell::us(phase.p99)]);
@@ -312,7 +313,7 @@ pub(super) fn phases(report: &Report) -> Option<Chart> {
         ],
     });
     let longest = phases.iter().max_by(|a, b| a.1.p50.total_cmp(&b.1.p50))?;
-    let words = known(longest.0).map_or(longest.0.as_str(), |index| PHASES[index].1);
+    let words = phase(report, longest.0).1;
     #[allow(clippy::cast_possible_truncation, reason = "a handful of phases")]
     let height = 60 + 52 * names.len() as u32;
     Some(Chart {
@@ -321,7 +322,7 @@ pub(super) fn phases(report: &Report) -> Option<Chart> {
         says: format!("The longest phase is \"{words}\": {} in the median.", time(longest.1.p50)),
         how:
             "from top to bottom a batch passes through the phases; each bar is the median time of one and begins where \
-              the one before ends. The thin line reaches as far as the 99th percentile of that phase alone. Medians of \
+              the one before ends; the commit phase of what was executed tentatively stands beside its execution. The thin line reaches as far as the 99th percentile of that phase alone. Medians of \
               parts do not add up exactly to the median of the whole."
                 .into(),
         height,

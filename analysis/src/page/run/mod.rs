@@ -175,7 +175,7 @@ fn sentence(report: &Report) -> String {
     }
     let named = [
         ("auth", "authentication"),
-        ("auth_granularity", "an authenticator for each"),
+        ("auth_granularity", "granularity of authenticators"),
         ("batch", "batching"),
         ("dissemination", "dissemination"),
         ("execution", "execution"),

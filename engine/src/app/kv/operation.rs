@@ -1,8 +1,8 @@
 //! Operations and outcomes of the key-value store as bytes. Numbers are little-endian.
 //!
 //! ```text
-//! operation:  tag u8 | key u64 | the rest by tag: value (insert, update, read-modify-write), count u16 (scan), nothing (read)
-//! outcome:    tag u8 | the rest by tag: value (value), records (records), nothing (done, not found, invalid)
+//! operation:  tag u8 | key u64 | the rest by tag: value (insert, update, read-modify-write), count u16 (scan), nothing
+//! (read) outcome:    tag u8 | the rest by tag: value (value), records (records), nothing (done, not found, invalid)
 //! record:     key u64 | bytes of the value u32 | value
 //! ```
 
@@ -212,7 +212,8 @@ pub(super) fn encode_record(key: Key, value: &[u8], bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(value);
 }
 
-/// Takes one record, its value of at most `bytes_max` bytes, from the front of `bytes`; `None` if there is no whole one.
+/// Takes one record, its value of at most `bytes_max` bytes, from the front of `bytes`; `None` if there is no whole
+/// one.
 pub(super) fn decode_record<'a>(bytes: &mut &'a [u8], bytes_max: usize) -> Option<(Key, &'a [u8])> {
     let (&key, rest) = bytes.split_first_chunk()?;
     let (&length, rest) = rest.split_first_chunk()?;

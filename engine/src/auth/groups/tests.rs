@@ -210,7 +210,8 @@ fn touched(before: &RequestTable, after: &RequestTable) -> Vec<bool> {
     (0..before.len()).map(|index| is_touched(old.of(index))).collect()
 }
 
-/// A picked subset is good everywhere, also as a batch; with one thing changed exactly the groups are bad that it is in.
+/// A picked subset is good everywhere, also as a batch; with one thing changed exactly the groups are bad that it is
+/// in.
 fn check_gathered(strategy: Strategy, picks: &[(Index, Index)], cuts: &[Index], what: u8, at: usize) {
     let tables = [
         sealed(strategy, 4, 0, 150),

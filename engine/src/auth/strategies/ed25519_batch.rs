@@ -1,5 +1,5 @@
-//! `ed25519-batch`: Ed25519 signatures, verified in batches, by the rule of [`signature`](crate::auth::signature), which
-//! gives the same verdicts as `ed25519`. A batch that fails is searched for the bad ones by halves.
+//! `ed25519-batch`: Ed25519 signatures, verified in batches, by the rule of [`signature`](crate::auth::signature),
+//! which gives the same verdicts as `ed25519`. A batch that fails is searched for the bad ones by halves.
 
 use super::signed::{SignatureScheme, Signed};
 use super::{About, Reach, Weight};

@@ -5,14 +5,15 @@
 //! Batches are cut anew by the primary, and requests are forwarded and dropped one by one, so each has to prove itself
 //! alone; and a signature for each is what signed requests cost. Here each still does, in any company, and what is dear
 //! is done once: the same root under the same signature is verified once however many blocks lead to it, and is
-//! remembered while the rest of a table or of a batch is on its way. What is left for each block is seven hashes at most.
+//! remembered while the rest of a table or of a batch is on its way. What is left for each block is seven hashes at
+//! most.
 //!
 //! # The proof
-//! Depth of the tree (1 byte, at most 6), place of the leaf (1), six sibling nodes from the leaf up (32 each, zeros beyond
-//! the depth), signature (64). The signature covers 58 bytes: a context, the depth and the root; nothing else that nodes
-//! sign is as long. Leaves and inner nodes are keyed BLAKE3 of 64 bytes each, a block or two nodes, under different keys:
-//! a block that looks like two nodes is none (the defect of trees without such a difference). Places without a block are
-//! zeros.
+//! Depth of the tree (1 byte, at most 6), place of the leaf (1), six sibling nodes from the leaf up (32 each, zeros
+//! beyond the depth), signature (64). The signature covers 58 bytes: a context, the depth and the root; nothing else
+//! that nodes sign is as long. Leaves and inner nodes are keyed BLAKE3 of 64 bytes each, a block or two nodes, under
+//! different keys: a block that looks like two nodes is none (the defect of trees without such a difference). Places
+//! without a block are zeros.
 //!
 //! # Verdicts
 //! A proof is good if its path leads to a root whose signature is good by the rule of

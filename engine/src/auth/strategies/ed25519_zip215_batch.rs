@@ -8,21 +8,21 @@
 //! 3. 8·(s·B − k·A − R) = 0 with k = SHA-512(R ‖ A ‖ M), where R and A are hashed as they were encoded.
 //!
 //! # Why no batch changes a verdict
-//! The combined check is 8·Σ zᵢ·Dᵢ = 0 with Dᵢ = sᵢ·B − kᵢ·Aᵢ − Rᵢ and 128-bit zᵢ. If every signature is good each 8·Dᵢ is
-//! zero, and so is the sum: unlike dalek's combined check, this one never refuses a good batch. If one is bad, 8·Dᵢ is not
-//! zero and of prime order, so that the sum is zero for one zᵢ at most: a chance of 2⁻¹²⁸, since zᵢ comes from a hash of
-//! the whole batch. Torsion parts cost nothing here; with `ed25519-batch` each costs a search.
+//! The combined check is 8·Σ zᵢ·Dᵢ = 0 with Dᵢ = sᵢ·B − kᵢ·Aᵢ − Rᵢ and 128-bit zᵢ. If every signature is good each 8·Dᵢ
+//! is zero, and so is the sum: unlike dalek's combined check, this one never refuses a good batch. If one is bad, 8·Dᵢ
+//! is not zero and of prime order, so that the sum is zero for one zᵢ at most: a chance of 2⁻¹²⁸, since zᵢ comes from a
+//! hash of the whole batch. Torsion parts cost nothing here; with `ed25519-batch` each costs a search.
 //!
 //! Terms of equal keys are one term: Σ zᵢ·kᵢ for each distinct key, and one scalar multiplication with it. A batch of
-//! requests comes from few client nodes, so a signature costs one multiplication, by a scalar of half the length, where it
-//! would be two.
+//! requests comes from few client nodes, so a signature costs one multiplication, by a scalar of half the length, where
+//! it would be two.
 //!
 //! # Beside the rule of `ed25519` and `ed25519-batch`
-//! For keys of prime order in canonical encoding the two rules are the same. They differ in other keys: those rules' first
-//! part refuses all of them, ZIP 215 takes them. No node of a cluster has one, whatever the strategy: a keyring is not
-//! made with it, because anybody can sign for a key of small order, and an identity must have one spelling. So replicas
-//! of one cluster, which agree on the strategy, agree on every signature; and no cluster would judge a signature
-//! differently under the other rule.
+//! For keys of prime order in canonical encoding the two rules are the same. They differ in other keys: those rules'
+//! first part refuses all of them, ZIP 215 takes them. No node of a cluster has one, whatever the strategy: a keyring
+//! is not made with it, because anybody can sign for a key of small order, and an identity must have one spelling. So
+//! replicas of one cluster, which agree on the strategy, agree on every signature; and no cluster would judge a
+//! signature differently under the other rule.
 
 use std::collections::HashMap;
 

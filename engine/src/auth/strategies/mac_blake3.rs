@@ -1,8 +1,8 @@
 //! `mac` (`mac-blake3`): keyed BLAKE3 of the block, cut to 128 bits.
 //!
-//! A block is one BLAKE3 block, so a tag is one run of the compression function, and [`wide`](crate::auth::wide) makes 16
-//! of them side by side. Keyed BLAKE3 is a pseudo-random function (BLAKE3 paper, section 4), and one may be cut: each
-//! guess at a tag succeeds with chance 2⁻¹²⁸.
+//! A block is one BLAKE3 block, so a tag is one run of the compression function, and [`wide`](crate::auth::wide) makes
+//! 16 of them side by side. Keyed BLAKE3 is a pseudo-random function (BLAKE3 paper, section 4), and one may be cut:
+//! each guess at a tag succeeds with chance 2⁻¹²⁸.
 
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;

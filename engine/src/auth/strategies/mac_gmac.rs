@@ -1,18 +1,19 @@
 //! `mac-gmac`: AES-256-GMAC of the block (NIST SP 800-38D), a 96-bit nonce and a 128-bit tag.
 //!
 //! # Nonces
-//! A tag is a polynomial in a secret point, hidden by AES of a nonce. Two messages under one key and one nonce give that
-//! point away, and with it every later tag (Joux, "Authentication failures in NIST version of GCM", 2006). So no nonce
-//! may ever be used twice under a key, and none may depend on what others can choose: digests, timestamps and sequence
-//! numbers come again when a message is sent again with other content, or can be made to. A nonce is therefore a count of
-//! tags and travels with its tag:
+//! A tag is a polynomial in a secret point, hidden by AES of a nonce. Two messages under one key and one nonce give
+//! that point away, and with it every later tag (Joux, "Authentication failures in NIST version of GCM", 2006). So no
+//! nonce may ever be used twice under a key, and none may depend on what others can choose: digests, timestamps and
+//! sequence numbers come again when a message is sent again with other content, or can be made to. A nonce is therefore
+//! a count of tags and travels with its tag:
 //!
 //! - Within a process there is **one counter for all keys**, an atomic that every stage and thread takes numbers from.
 //!   Nonces are then unique in the process, so they are under each key, however many stages seal under it and however
 //!   often keyrings are made.
-//! - Across restarts, and if two processes hold the same identity, what differs is **where the count starts**: 96 random
-//!   bits from the operating system for each process, 32 of which stay and 64 of which are counted up (they wrap). Two
-//!   processes that make 2ᵏ tags each meet with chance 2ᵏ⁻⁹⁵: for 2⁴⁸ tags, nine years at a million a second, 2⁻⁴⁷.
+//! - Across restarts, and if two processes hold the same identity, what differs is **where the count starts**: 96
+//!   random bits from the operating system for each process, 32 of which stay and 64 of which are counted up (they
+//!   wrap). Two processes that make 2ᵏ tags each meet with chance 2ᵏ⁻⁹⁵: for 2⁴⁸ tags, nine years at a million a
+//!   second, 2⁻⁴⁷.
 //! - A process whose memory is copied while it runs (a virtual machine that is resumed twice from one snapshot) would
 //!   count on from the same number twice. Such a replica must be started anew instead; nothing here can notice it.
 //!

@@ -2,8 +2,8 @@
 //!
 //! What most deployed systems use, and the yardstick for `mac`. RFC 2104, section 5, allows to cut a tag to half the
 //! hash's length; each guess succeeds with chance 2⁻¹²⁸. The states of the inner and the outer hash behind the key are
-//! made once, so that a tag takes three runs of SHA-256's compression function, by the processor's SHA instructions where
-//! there are some.
+//! made once, so that a tag takes three runs of SHA-256's compression function, by the processor's SHA instructions
+//! where there are some.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;

@@ -37,8 +37,8 @@ pub trait TagScheme: fmt::Debug + Send + Sync + 'static {
     /// Whether `tag`, of [`About::proof_bytes`], is one of `block`, in time that does not depend on where it differs.
     fn holds(key: &Self::Key, block: &AuthBlock, tag: &[u8]) -> bool;
 
-    /// Tells the verdict of each claim, all of which one signer is said to have made. To be written anew where many at a
-    /// time cost less.
+    /// Tells the verdict of each claim, all of which one signer is said to have made. To be written anew where many at
+    /// a time cost less.
     fn check(key: &Self::Key, claims: Claims<'_>, mut verdict: impl FnMut(usize, bool)) {
         for at in 0..claims.len() {
             verdict(at, Self::holds(key, claims.block(at), claims.tag(at)));

@@ -110,8 +110,8 @@ impl Clients {
         self.tables.is_empty()
     }
 
-    /// Has `credit` given back when all that was pushed so far of the newest table's source is done: with the last that is
-    /// still to be checked, since what is known is done at once.
+    /// Has `credit` given back when all that was pushed so far of the newest table's source is done: with the last that
+    /// is still to be checked, since what is known is done at once.
     pub(super) fn attach_credit(&mut self, credit: u32) {
         let Some(newest) = self.tables.back() else { return };
         let source = newest.source;
@@ -197,9 +197,9 @@ impl Clients {
     }
 }
 
-/// Signed tables of which every request has proven itself, by a digest of all that was checked and of the signatures. They
-/// come again, from clients that ask again and from replicas that pass on what this one has been sent, too, and cost next
-/// to nothing then.
+/// Signed tables of which every request has proven itself, by a digest of all that was checked and of the signatures.
+/// They come again, from clients that ask again and from replicas that pass on what this one has been sent, too, and
+/// cost next to nothing then.
 #[derive(Debug, Default)]
 struct Proven {
     known: HashSet<Digest>,

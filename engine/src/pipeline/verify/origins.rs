@@ -1,6 +1,6 @@
 //! What peers pass on with its origin's signature, view-changes and new-views: signed in every mode, so that each costs
-//! as much as dozens of messages. What was verified last of an origin is known when it comes again, and of the rest each
-//! sender has only so many verified.
+//! as much as dozens of messages. What was verified last of an origin is known when it comes again, and of the rest
+//! each sender has only so many verified.
 
 use std::collections::HashMap;
 

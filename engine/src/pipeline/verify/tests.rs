@@ -207,8 +207,8 @@ fn what_an_origin_did_not_sign_is_refused_in_every_mode() {
 #[test]
 fn a_client_node_is_no_origin() {
     for strategy in ["none", "mac", "ed25519"] {
-        // A sealer signs as nobody but itself, so the bytes are put together here: those that replica 1 would send, with
-        // origin and signature of the client node.
+        // A sealer signs as nobody but itself, so the bytes are put together here: those that replica 1 would send,
+        // with origin and signature of the client node.
         let Message::ViewChange(signed) = &received(strategy)[0] else { panic!("a view-change") };
         let content = view_change(CLIENT_NODE);
         let client = sealer(strategy, CLIENT_NODE);

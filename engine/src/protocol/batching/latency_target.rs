@@ -1,16 +1,16 @@
 //! `latency-target:TARGET`: a controller that looks for the largest batches that keep the 99th percentile of the time
 //! which requests spend at the primary, from arrival to execution, under a target.
 //!
-//! It builds on Castro's window (thesis, section 5.1.4): whatever waits is proposed while fewer than a window of batches
-//! are under way, so no timer ever holds a request back. What is controlled is the most requests that a batch may have.
-//! A large one costs less for each request, but every stage of every replica works at it as a whole before the next one
-//! sees any of it, so that a burst which leaves as one batch is slower than the same burst in several.
+//! It builds on Castro's window (thesis, section 5.1.4): whatever waits is proposed while fewer than a window of
+//! batches are under way, so no timer ever holds a request back. What is controlled is the most requests that a batch
+//! may have. A large one costs less for each request, but every stage of every replica works at it as a whole before
+//! the next one sees any of it, so that a burst which leaves as one batch is slower than the same burst in several.
 //!
-//! The controller is AIMD, as Clipper's for its batches is (Crankshaw et al., NSDI'17, section 4.3.1): the limit grows by
-//! a constant while the target is met and batches are as large as it lets them be, and shrinks by a factor when it is
-//! not. As TCP does (RFC 5681, RFC 7661) it doubles until the first trouble, and never grows for want of use. Clipper
-//! times the work on a batch; here the time in the queue counts too, and that is where shrinking turns against itself:
-//! under overload smaller batches mean less throughput, so a longer queue and even later answers. Therefore:
+//! The controller is AIMD, as Clipper's for its batches is (Crankshaw et al., NSDI'17, section 4.3.1): the limit grows
+//! by a constant while the target is met and batches are as large as it lets them be, and shrinks by a factor when it
+//! is not. As TCP does (RFC 5681, RFC 7661) it doubles until the first trouble, and never grows for want of use.
+//! Clipper times the work on a batch; here the time in the queue counts too, and that is where shrinking turns against
+//! itself: under overload smaller batches mean less throughput, so a longer queue and even later answers. Therefore:
 //!
 //! - It shrinks only while requests spend more time under way than waiting for a batch. What waits longer than it is
 //!   worked at waits for capacity (the queueing delay as the sign of overload: `DAGOR`, Zhou et al., SoCC'18), which
@@ -18,12 +18,12 @@
 //! - A smaller limit is a trial: if it does not make requests faster by [`GAIN`], it is taken back, and the next trial
 //!   must wait, twice as long each time.
 //!
-//! So where even the smallest batch can not meet the target (overload, a network that is slower than it) the policy goes
-//! for throughput, as `adaptive` does, instead of for batches of one.
+//! So where even the smallest batch can not meet the target (overload, a network that is slower than it) the policy
+//! goes for throughput, as `adaptive` does, instead of for batches of one.
 //!
-//! To be stable, a change is judged by batches that were proposed after it alone, and by a full window of them before the
-//! limit shrinks again. Each batch counts with the time of its oldest request for all of its requests, which errs on the
-//! safe side.
+//! To be stable, a change is judged by batches that were proposed after it alone, and by a full window of them before
+//! the limit shrinks again. Each batch counts with the time of its oldest request for all of its requests, which errs
+//! on the safe side.
 
 use std::fmt;
 use std::ops::RangeInclusive;

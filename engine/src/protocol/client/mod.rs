@@ -42,8 +42,8 @@ pub enum ReplyOutcome {
     Completed,
     /// It was counted; more are needed.
     Counted,
-    /// It was counted, and enough replicas vouch for one result now, but by its digest: nobody has sent the result. Told
-    /// once of an operation.
+    /// It was counted, and enough replicas vouch for one result now, but by its digest: nobody has sent the result.
+    /// Told once of an operation.
     Vouched,
     /// It belongs to an older operation, or to one that is complete already.
     Stale,
@@ -55,8 +55,8 @@ pub enum ReplyOutcome {
     Hopeless,
 }
 
-/// The replica that sends the whole result of this operation where the others send digests. Each has its turn, with each
-/// client and among them.
+/// The replica that sends the whole result of this operation where the others send digests. Each has its turn, with
+/// each client and among them.
 #[must_use]
 pub const fn designated(client: ClientId, timestamp: Timestamp, n: usize) -> ReplicaId {
     #[allow(clippy::cast_possible_truncation, reason = "less than n, which is at most REPLICAS_MAX")]

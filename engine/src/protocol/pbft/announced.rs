@@ -26,8 +26,8 @@ use crate::types::{Digest, SequenceNumber, Time};
 const PATIENCE_FRACTION: u64 = 32;
 /// and at most this one: a faulty client can make all others wait so long.
 const PATIENCE_MAX_FRACTION: u64 = 2;
-/// In between: so many times as long as it usually takes until they come. Those that come when they have been fetched and
-/// executed already have taken all that time at least.
+/// In between: so many times as long as it usually takes until they come. Those that come when they have been fetched
+/// and executed already have taken all that time at least.
 const PATIENCE_TIMES: u64 = 4;
 /// One in so many of the latest waits makes up what is usual.
 const USUAL_OF: u64 = 16;
@@ -216,8 +216,8 @@ impl Pbft {
     }
 
     /// The primary has shown a batch as a whole that does not prove itself here: one that was started anew has its
-    /// batches without proofs, and some clients' proofs hold for others only. What its clients have sent to this replica
-    /// has proven itself, whatever came with the pre-prepare.
+    /// batches without proofs, and some clients' proofs hold for others only. What its clients have sent to this
+    /// replica has proven itself, whatever came with the pre-prepare.
     pub(super) fn pair_unproven(&mut self, sequence: SequenceNumber, batch: &Batch, turn: &mut Turn<'_>) {
         if self.sends_digests() {
             let manifest = Arc::new(Manifest::of(batch));
@@ -252,8 +252,8 @@ impl Pbft {
         });
     }
 
-    /// Some of what was asked for has come. One answer carries so much only, so what else is missing is asked for again,
-    /// if it is not on its way.
+    /// Some of what was asked for has come. One answer carries so much only, so what else is missing is asked for
+    /// again, if it is not on its way.
     fn ask_for_the_rest(&mut self, turn: &mut Turn<'_>) {
         self.drop_settled();
         let log = &self.log;

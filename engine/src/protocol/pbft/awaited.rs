@@ -113,8 +113,8 @@ impl Awaited {
         Some(awaited)
     }
 
-    /// Waits for a request that nobody waited for, or for a newer one of its client. By now the primary has been idle for
-    /// `idle_ns`.
+    /// Waits for a request that nobody waited for, or for a newer one of its client. By now the primary has been idle
+    /// for `idle_ns`.
     fn insert(
         &mut self,
         client: ClientId,
@@ -159,8 +159,8 @@ impl Awaited {
     }
 
     /// The executor has not executed requests that it was asked about: they were waited for in vain, which counts once
-    /// for each principal. Where nothing else was committed meanwhile, the last batch being that of `committed_at`, that
-    /// says nothing of whoever made them.
+    /// for each principal. Where nothing else was committed meanwhile, the last batch being that of `committed_at`,
+    /// that says nothing of whoever made them.
     fn note_in_vain(&mut self, clients: &[(ClientId, u32)], committed_at: Option<Time>) {
         let mut principals = BTreeSet::new();
         for (client, principal) in clients {

@@ -246,8 +246,8 @@ impl Pbft {
         self.hand_out(turn);
     }
 
-    /// Hands committed batches to the executor, in order and without a gap; but for those that are in its state already,
-    /// which was fetched. Those that it has tentatively are confirmed.
+    /// Hands committed batches to the executor, in order and without a gap; but for those that are in its state
+    /// already, which was fetched. Those that it has tentatively are confirmed.
     pub(super) fn hand_out(&mut self, turn: &mut Turn<'_>) {
         // The executor is given nothing while it replaces its state, or has none to go on from.
         while self.log.committed < self.log.high() && !self.transfer.is_installing() && !self.log.lacks_state() {

@@ -63,9 +63,9 @@ pub(super) fn is_well_formed(change: &ViewChange, window: u64, interval: u64) ->
 /// few, or leave open what may have been decided somewhere: more of them are needed then.
 ///
 /// Those of all correct replicas always suffice. The highest checkpoint that is stable at one of them has been left
-/// behind by none, and is vouched for by f + 1, since of Q replicas that shared it so many are correct and a view-change
-/// tells of every checkpoint of its sender from its low watermark on. What lies above is open to all of them, so a batch
-/// that was prepared there meets condition A, and where none was, B holds.
+/// behind by none, and is vouched for by f + 1, since of Q replicas that shared it so many are correct and a
+/// view-change tells of every checkpoint of its sender from its low watermark on. What lies above is open to all of
+/// them, so a batch that was prepared there meets condition A, and where none was, B holds.
 ///
 /// The lowest checkpoint that leads to a decision is taken. Every one is safe, but the state at a high one may be had
 /// from nobody: of the f + 1 that vouch for it f may lie, and the one that does not may have passed it. What follows a

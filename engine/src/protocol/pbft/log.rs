@@ -108,8 +108,8 @@ impl Log {
         self.history.batches_max = batches;
     }
 
-    /// Starts at a checkpoint instead of the initial state. Nothing has been recorded yet. Of the decided batches, those
-    /// that lead up to the checkpoint are history: after a power failure nobody else may have them any more.
+    /// Starts at a checkpoint instead of the initial state. Nothing has been recorded yet. Of the decided batches,
+    /// those that lead up to the checkpoint are history: after a power failure nobody else may have them any more.
     pub(super) fn start_from(&mut self, stable: SequenceNumber, decided: &BTreeMap<SequenceNumber, Arc<Batch>>) {
         assert_eq!(self.highest, SequenceNumber(0), "an empty log is started");
         self.low = stable;

@@ -5,14 +5,14 @@
 //! and `announced` (requests that clients send to everybody, and pre-prepares by their digests), `backup` (the three
 //! phases, at every replica), `tentative` (what is executed when it is prepared), `checkpoint` (states that are shared,
 //! and the low watermark), `repair` (the status exchange), `transfer` (the state itself, for whoever is beyond repair),
-//! `takeover` (what becomes of the log then), `wishes` (the side of those that have the state). They work on the `log`, a
-//! ring of `slot`s whose phases follow one table of `transitions`; `votes` counts them, `early` keeps messages that are
-//! one window ahead, and `gathering` the chunks of a state.
+//! `takeover` (what becomes of the log then), `wishes` (the side of those that have the state). They work on the `log`,
+//! a ring of `slot`s whose phases follow one table of `transitions`; `votes` counts them, `early` keeps messages that
+//! are one window ahead, and `gathering` the chunks of a state.
 //!
 //! What replaces a primary: `suspicion` (when it has had its time), `awaited` (the requests that it is to order),
-//! `slowness` (whether it is late all the same), `distrust` (clients that stop one primary after the other), `views` (the
-//! view change), `decision` (what a new view starts from, a pure function), `past` (what was voted for in earlier views).
-//! `recovery` goes on from what a replica made durable.
+//! `slowness` (whether it is late all the same), `distrust` (clients that stop one primary after the other), `views`
+//! (the view change), `decision` (what a new view starts from, a pure function), `past` (what was voted for in earlier
+//! views). `recovery` goes on from what a replica made durable.
 
 mod announced;
 mod awaited;
@@ -77,8 +77,8 @@ pub struct Config {
     pub quorums: Quorums,
     /// Which replica this is.
     pub own: ReplicaId,
-    /// L, the size of the watermark window: at least twice the checkpoint interval. Rounded down to a multiple of it, so
-    /// that a cluster which stands at its high watermark stands at a checkpoint, whose state can be handed over.
+    /// L, the size of the watermark window: at least twice the checkpoint interval. Rounded down to a multiple of it,
+    /// so that a cluster which stands at its high watermark stands at a checkpoint, whose state can be handed over.
     pub window: u64,
     /// K: a checkpoint is taken every K sequence numbers.
     pub checkpoint_interval: u64,
@@ -206,8 +206,8 @@ impl Pbft {
         }
     }
 
-    /// Keeps at most so many executed batches for replicas that fell behind: for the simulator, whose runs are too short
-    /// to get to the limit that replicas have.
+    /// Keeps at most so many executed batches for replicas that fell behind: for the simulator, whose runs are too
+    /// short to get to the limit that replicas have.
     pub const fn limit_history(&mut self, batches: usize) {
         self.log.limit_history(batches);
     }
@@ -265,9 +265,9 @@ impl Pbft {
         }
     }
 
-    /// Requests that a backup passes on to the primary. One that does not prove itself here is admitted as soon as f + 1
-    /// backups have passed it on: to one that is correct it does. A client whose authenticators hold everywhere but at
-    /// the primary would cost it its place otherwise.
+    /// Requests that a backup passes on to the primary. One that does not prove itself here is admitted as soon as f +
+    /// 1 backups have passed it on: to one that is correct it does. A client whose authenticators hold everywhere but
+    /// at the primary would cost it its place otherwise.
     fn on_forward(
         &mut self,
         sender: ReplicaId,

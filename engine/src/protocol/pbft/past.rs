@@ -1,5 +1,5 @@
-//! What a replica pre-prepared and prepared at one sequence number in views that are over: its share of the sets P and Q
-//! of a view-change (Castro & Liskov, TOCS'02, section 4.4), and the bodies, which survive view changes.
+//! What a replica pre-prepared and prepared at one sequence number in views that are over: its share of the sets P and
+//! Q of a view-change (Castro & Liskov, TOCS'02, section 4.4), and the bodies, which survive view changes.
 
 use std::sync::Arc;
 
@@ -49,8 +49,8 @@ impl Past {
         self.note_pre_prepared(digest, view, body);
     }
 
-    /// Keeps a body that a new view may ask for. For want of room one of a digest that does not count goes: there are no
-    /// more digests that count than places, so the bodies of these stay.
+    /// Keeps a body that a new view may ask for. For want of room one of a digest that does not count goes: there are
+    /// no more digests that count than places, so the bodies of these stay.
     pub(super) fn keep_body(&mut self, body: &Arc<Batch>) {
         if self.bodies.iter().any(|kept| kept.digest == body.digest) {
             return;

@@ -175,8 +175,8 @@ impl Pbft {
         }
     }
 
-    /// Wakes up when a partial batch is due. An earlier wake-up is left to come: it finds nothing due and sets the timer
-    /// again, which is cheaper than moving it with every arrival.
+    /// Wakes up when a partial batch is due. An earlier wake-up is left to come: it finds nothing due and sets the
+    /// timer again, which is cheaper than moving it with every arrival.
     fn arm_batch_timer(&mut self, due: Time, turn: &mut Turn<'_>) {
         if self.batch_timer.is_none_or(|set| due < set) {
             self.batch_timer = Some(due);

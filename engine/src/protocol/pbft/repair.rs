@@ -314,8 +314,8 @@ impl Pbft {
         }
     }
 
-    /// For a batch that is committed here: the claim, and the body if it is this replica's turn. `votes`: whether those of
-    /// this view are of use to the peer.
+    /// For a batch that is committed here: the claim, and the body if it is this replica's turn. `votes`: whether those
+    /// of this view are of use to the peer.
     fn send_decided(
         &self,
         sequence: SequenceNumber,

@@ -135,8 +135,8 @@ mod tests {
         slowness
     }
 
-    /// Serves one request each `every`, after `waited` of which the primary was idle for `idle`. After how many requests
-    /// is the primary too slow?
+    /// Serves one request each `every`, after `waited` of which the primary was idle for `idle`. After how many
+    /// requests is the primary too slow?
     fn serve(slowness: &mut Slowness, from: Time, every: u64, waited: u64, idle: u64) -> Option<u64> {
         (1..=200).find(|round| {
             let now = Time(from.0 + round * every);

@@ -3,8 +3,9 @@
 //!
 //! Three things are timed: batches that it has proposed and that do not commit; requests that clients sent to all
 //! replicas and that it does not order; a view that it does not start. The time-out doubles with each view change that
-//! leads to nothing, and is what it was again as soon as a batch commits. Which requests are waited for `awaited` knows,
-//! whose are not to be `distrust`. A primary that misses no deadline and is late all the same is found by `slowness`.
+//! leads to nothing, and is what it was again as soon as a batch commits. Which requests are waited for `awaited`
+//! knows, whose are not to be `distrust`. A primary that misses no deadline and is late all the same is found by
+//! `slowness`.
 //!
 //! A suspicion binds nobody: whoever suspects the primary says so in its status and goes on voting (as with the STOP
 //! messages of Mod-SMaRt, EDCC'12). Of f + 1 who suspect it one is correct, so the others join; the view is left when Q
@@ -209,8 +210,8 @@ impl Pbft {
         if !self.views.active {
             return suspicion.view_due;
         }
-        // A primary times its own batches as well: where a faulty replica helps some to commit and not others, it may be
-        // among the few that notice, and f + 1 must.
+        // A primary times its own batches as well: where a faulty replica helps some to commit and not others, it may
+        // be among the few that notice, and f + 1 must.
         // Without a state this replica hands nothing to its executor, and can not tell what has been done.
         let owes = !self.log.lacks_state() && (suspicion.proposed > self.log.committed || self.owes_padding());
         let batch = owes.then(|| suspicion.waiting_since.after(suspicion.timeout_ns));

@@ -28,16 +28,16 @@ impl Pbft {
         self.expect_more_repairs(turn);
     }
 
-    /// Takes part again, without a state: nobody has the one at the checkpoint that the others have reached, and they may
-    /// not get to the next one, and so to another state, without the votes of this replica.
+    /// Takes part again, without a state: nobody has the one at the checkpoint that the others have reached, and they
+    /// may not get to the next one, and so to another state, without the votes of this replica.
     ///
     /// The low watermark rises to what is stable at a correct replica, and no farther. Up to there nothing can be
     /// decided otherwise any more, so the votes of this replica are as good as if it had executed everything; what it
     /// must not do is vouch for a state, or execute anything before it has one. And f + 1 correct replicas have the
     /// state, so the votes below are not needed: a checkpoint for which f + 1 vouch is not enough for that, since one
     /// correct replica alone may have got there, which others can not follow without those votes. The paper has no need
-    /// of this, since its replicas keep the state of the stable checkpoint (TOCS'02, section 5.3), which costs a copy of
-    /// what changes.
+    /// of this, since its replicas keep the state of the stable checkpoint (TOCS'02, section 5.3), which costs a copy
+    /// of what changes.
     pub(super) fn go_ahead(&mut self, turn: &mut Turn<'_>) {
         let (to, reached) = (self.settled(), self.reached());
         let votes_count = reached.0.saturating_add(self.config.checkpoint_interval) <= self.log.high().0;

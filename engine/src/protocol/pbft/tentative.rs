@@ -1,14 +1,14 @@
 //! Tentative execution (Castro & Liskov, OSDI'99, section 5.1; TOCS'02, section 5.1.2): a batch goes to the executor as
-//! soon as it is prepared, which spares clients the commit phase. Q replicas that tell of it prove that it stays where it
-//! is: Q - f of them are correct and have prepared it, so every quorum of view-changes hears of it.
+//! soon as it is prepared, which spares clients the commit phase. Q replicas that tell of it prove that it stays where
+//! it is: Q - f of them are correct and have prepared it, so every quorum of view-changes hears of it.
 //!
-//! In the paper all before it must be committed. Here it is enough that they are prepared in the same view, or committed:
-//! else nothing would be gained while several batches are under way. Those Q - f replicas have prepared them, too, so what
-//! makes the batch stay does the same for all before it. That takes replies of one view: clients count no others together
-//! ([`client`](crate::protocol::client)).
+//! In the paper all before it must be committed. Here it is enough that they are prepared in the same view, or
+//! committed: else nothing would be gained while several batches are under way. Those Q - f replicas have prepared
+//! them, too, so what makes the batch stay does the same for all before it. That takes replies of one view: clients
+//! count no others together ([`client`](crate::protocol::client)).
 //!
-//! Two bounds keep it simple. Nothing is handed out beyond a checkpoint that is not committed, so that states are of what
-//! is committed; and who leaves a view takes back what it has not committed, whatever the next one makes of it.
+//! Two bounds keep it simple. Nothing is handed out beyond a checkpoint that is not committed, so that states are of
+//! what is committed; and who leaves a view takes back what it has not committed, whatever the next one makes of it.
 
 use std::sync::Arc;
 

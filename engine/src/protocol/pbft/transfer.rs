@@ -3,14 +3,14 @@
 //! here the checkpoint is still to come, so that only replicas that are asked to keep a snapshot pay for it).
 //!
 //! The laggard picks a checkpoint ahead of what f + 1 replicas have reached and asks everybody to keep a snapshot
-//! there; every other time the one that they have reached, in case they stand there and wait for this very replica. When
-//! f + 1 vouch for one digest of it, the state exists and the digest is right. The chunks are fetched from one source
-//! after another, until those of one give a state with that digest. The executor goes on behind it; the log goes there
-//! when Q replicas share the state, or others are known to have left it behind, and until then the votes of this replica
-//! below are to be had. The status exchange repairs the rest.
+//! there; every other time the one that they have reached, in case they stand there and wait for this very replica.
+//! When f + 1 vouch for one digest of it, the state exists and the digest is right. The chunks are fetched from one
+//! source after another, until those of one give a state with that digest. The executor goes on behind it; the log goes
+//! there when Q replicas share the state, or others are known to have left it behind, and until then the votes of this
+//! replica below are to be had. The status exchange repairs the rest.
 //!
-//! This is the laggard's side up to the state; `takeover` is what becomes of the log then, and `wishes` the side of those
-//! that have the state.
+//! This is the laggard's side up to the state; `takeover` is what becomes of the log then, and `wishes` the side of
+//! those that have the state.
 
 use super::gathering::Gathering;
 use super::votes::{Votes, set_of, size};

@@ -337,8 +337,8 @@ impl Pbft {
         if let Some(changes) = proof.complete() {
             return self.try_enter(signed.clone(), changes, turn);
         }
-        // One of each sender: a faulty primary may name view-changes that nobody has, and must not crowd out the new-view
-        // that others have entered the view on. That of the view which this replica waits for comes first.
+        // One of each sender: a faulty primary may name view-changes that nobody has, and must not crowd out the
+        // new-view that others have entered the view on. That of the view which this replica waits for comes first.
         let slot = &mut self.views.awaiting[usize::from(sender.0)];
         let awaited = slot.as_ref().map(|awaiting| awaiting.new_view.content.view);
         if awaited == Some(view) || (awaited == Some(self.view) && !self.views.active) {

@@ -1,5 +1,5 @@
-//! Requests that do not prove themselves to the primary, but to backups: a client's authenticator holds for each replica
-//! separately, and a faulty client may make one that holds everywhere but at the primary.
+//! Requests that do not prove themselves to the primary, but to backups: a client's authenticator holds for each
+//! replica separately, and a faulty client may make one that holds everywhere but at the primary.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! State transfer, the side of those that have the state: what others wish for is kept, told in chunks, and, where nothing
-//! else leads there, got to.
+//! State transfer, the side of those that have the state: what others wish for is kept, told in chunks, and, where
+//! nothing else leads there, got to.
 //!
 //! An idle cluster gets to the checkpoint by null requests, which the primary owes like anything else that it is to
 //! order: one that proposes none for as long as it may take over a batch is suspected. All that a faulty replica gets

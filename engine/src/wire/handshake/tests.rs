@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::auth::testing::{cluster, key, keyring};
 use crate::limits::FRAME_HEADER_BYTES;
-use crate::settings::{ClusterFile, Granularity};
+use crate::settings::{ClusterFile, ClusterSettings, ExecutionChoice, Granularity};
 use crate::wire::FrameReader;
 
 fn file() -> ClusterFile {
@@ -64,13 +64,22 @@ fn different_settings_are_refused_by_name_with_both_values() {
 }
 
 #[test]
-fn another_granularity_is_refused_by_name() {
-    let mut other = file();
-    other.settings.auth_granularity = Granularity::Frame;
-    let ((_, hello), mut acceptor) = (call(&other), listen(&file()));
-    let error = acceptor.on_frame(&hello).unwrap_err();
-    let text = "authentication is mac at node 1, mac, granularity frame at node 4";
-    assert_eq!(error, HandshakeError::Settings(text.into()));
+fn another_way_to_prove_or_to_execute_is_refused_by_name() {
+    let refused = |change: fn(&mut ClusterSettings)| {
+        let mut other = file();
+        change(&mut other.settings);
+        let ((_, hello), mut acceptor) = (call(&other), listen(&file()));
+        acceptor.on_frame(&hello).unwrap_err()
+    };
+    let told = |text: &str| HandshakeError::Settings(text.into());
+    assert_eq!(
+        refused(|settings| settings.auth_granularity = Granularity::Frame),
+        told("auth_granularity is request at node 1, frame at node 4")
+    );
+    assert_eq!(
+        refused(|settings| settings.execution = ExecutionChoice::Tentative),
+        told("execution is committed at node 1, tentative at node 4")
+    );
 }
 
 #[test]

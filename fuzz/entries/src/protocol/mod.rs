@@ -1,8 +1,9 @@
 //! Inputs to one replica's core, in an order and with contents that nobody foresaw.
 //!
 //! The bytes are a list of actions: messages of all kinds by the three others, requests, timers, what the executor
-//! answers, restarts from what was recorded. All three others may lie, so nothing is checked that rests on most of them:
-//! only what one replica owes whatever it is told. What nobody can forge, its own signed messages, is not made up.
+//! answers, restarts from what was recorded. All three others may lie, so nothing is checked that rests on most of
+//! them: only what one replica owes whatever it is told. What nobody can forge, its own signed messages, is not made
+//! up.
 //!
 //! `draw` makes messages out of bytes, `checks` holds what was said and recorded.
 
@@ -40,9 +41,9 @@ const MILLISECOND: u64 = 1_000_000;
 /// Most own proposals that are remembered to be voted for.
 const PROPOSALS_MAX: usize = 8;
 
-/// A replica executes in order and without a gap, never contradicts itself even when it is started anew, makes each vote
-/// durable before it casts it, commits and executes only on quorums, never goes back to an earlier view, and answers
-/// each input with a bounded number of outputs.
+/// A replica executes in order and without a gap, never contradicts itself even when it is started anew, makes each
+/// vote durable before it casts it, commits and executes only on quorums, never goes back to an earlier view, and
+/// answers each input with a bounded number of outputs.
 ///
 /// # Panics
 /// If one of these does not hold.

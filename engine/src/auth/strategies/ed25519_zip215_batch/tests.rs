@@ -72,8 +72,8 @@ fn no_cluster_has_a_key_that_the_rules_disagree_about() {
     }
 }
 
-/// A key with a torsion part signs for itself under ZIP 215, and the cofactorless equation of plain verifiers depends on
-/// the message.
+/// A key with a torsion part signs for itself under ZIP 215, and the cofactorless equation of plain verifiers depends
+/// on the message.
 #[test]
 fn a_key_with_a_torsion_part_is_good_whatever_the_message() {
     use ed25519_dalek::Verifier as _;

@@ -1,4 +1,5 @@
-//! That nobody's work takes the others' turn: what comes first, what is checked with what, and what is not checked at all.
+//! That nobody's work takes the others' turn: what comes first, what is checked with what, and what is not checked at
+//! all.
 
 use super::*;
 use crate::auth::signature::Effort;

@@ -87,8 +87,8 @@ fn under_overload_it_goes_for_throughput() {
     }
 }
 
-/// A closed loop whose clients are too many for the target: all of them are in flight, and there is no telling from that
-/// whether smaller batches would help. They are tried, and gain nothing.
+/// A closed loop whose clients are too many for the target: all of them are in flight, and there is no telling from
+/// that whether smaller batches would help. They are tried, and gain nothing.
 #[test]
 fn too_many_clients_do_not_make_batches_small() {
     for clients in [64, 1000, 4000] {

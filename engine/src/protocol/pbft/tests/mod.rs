@@ -1,8 +1,8 @@
 //! Lists of inputs against lists of outputs, then whole clusters under a hostile network.
 //!
 //! `phases`, `primary`, `checkpoints`, `repair`, `transfer`, `views`, `suspicion`, `recovery` and `dissemination` drive
-//! one replica by hand; `batching` is the conformance suite of batching policies, and runs over all that are registered;
-//! `properties` runs seeds of a `cluster`, `standstill` scripts faulty replicas of one.
+//! one replica by hand; `batching` is the conformance suite of batching policies, and runs over all that are
+//! registered; `properties` runs seeds of a `cluster`, `standstill` scripts faulty replicas of one.
 
 mod batching;
 mod checkpoints;

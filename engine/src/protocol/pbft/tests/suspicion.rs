@@ -259,8 +259,8 @@ fn a_client_whom_f_plus_one_primaries_can_not_prove_is_refused() {
     }
 }
 
-/// Lets `replica` wait for `requests`, of which the first view's end tells that no primary orders them, while a batch of
-/// another principal commits. Returns after how many time-outs the view ends; then the next one begins.
+/// Lets `replica` wait for `requests`, of which the first view's end tells that no primary orders them, while a batch
+/// of another principal commits. Returns after how many time-outs the view ends; then the next one begins.
 fn wait_in_vain(replica: &mut Replica, requests: &[(u32, u64)]) -> u64 {
     replica.step(Input::NotExecuted(table(requests)));
     let asked = replica.now;
@@ -316,8 +316,9 @@ fn whoever_is_behind_blames_itself_first_but_not_for_ever() {
     assert_eq!(replica.now.since(Time(1)) / VIEW_TIMEOUT_NS, 9);
 }
 
-/// Serves one client, whose requests come one after the other, for so many rounds: each is waited for during `wait`, and
-/// assigned either at once or when all but `busy` of that time has passed. After how many rounds is the primary suspected?
+/// Serves one client, whose requests come one after the other, for so many rounds: each is waited for during `wait`,
+/// and assigned either at once or when all but `busy` of that time has passed. After how many rounds is the primary
+/// suspected?
 fn serve(rounds: u64, wait: u64, busy: u64) -> Option<u64> {
     let mut replica = Replica::new(4, 1);
     (1..=rounds).find(|&round| {
