@@ -75,6 +75,7 @@ pub fn render(report: &Report, place: &str, style: Style) -> String {
     page.attribution(report);
     page.stages(report);
     page.bottleneck(report);
+    page.undone(report);
     page.refusals(report);
     page.faults(report);
     page.scorecard(report);
@@ -265,6 +266,15 @@ impl Page {
         }
     }
 
+    /// What tentative execution cost.
+    fn undone(&mut self, report: &Report) {
+        let undone = report.replicas.iter().filter(|replica| replica.rolled_back > 0);
+        let undone: Vec<_> = undone.map(|replica| format!("replica {}: {}", replica.id, replica.rolled_back)).collect();
+        if !undone.is_empty() {
+            self.line("Undone", format_args!("batches executed tentatively, at {}", undone.join(", ")));
+        }
+    }
+
     fn refusals(&mut self, report: &Report) {
         let mut label = "Ignored";
         let mut usual: BTreeMap<&str, u64> = BTreeMap::new();
@@ -396,6 +406,18 @@ mod tests {
             let (report, expected) = golden(name);
             assert_eq!(render(&report, "results/golden", Style::Plain), expected, "{name}");
         }
+    }
+
+    /// Phases are named for what they are, and what was undone is told; the commit phase does not stand in the way.
+    #[test]
+    fn tentative_execution_is_told_as_such() {
+        let (mut report, _) = golden("valid");
+        report.config["execution"] = "tentative".into();
+        report.replicas[2].rolled_back = 7;
+        let text = render(&report, "results/golden", Style::Plain);
+        assert!(text.contains("prepared to executed") && text.contains("beside it, to committed"), "{text}");
+        assert!(!text.contains("committed-local"), "{text}");
+        assert!(text.contains("\nUndone       batches executed tentatively, at replica 2: 7\n"), "{text}");
     }
 
     #[test]

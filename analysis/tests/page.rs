@@ -158,7 +158,11 @@ fn reads_replies_and_dissemination_are_told() {
         report["generator"]["fell_back"] = 1002.into();
         report["generator"]["stale_reads"] = 1003.into();
         report["audit"]["operations_read_only"] = 1004.into();
+        report["replicas"][1]["rolled_back"] = 1005.into();
     });
+    let replicas = table(&changed, "Replicas");
+    let state = replicas.rows[1][1].shown();
+    assert!(state.ends_with("; has undone 1005 batches that it had executed tentatively"), "{state}");
     let told = "dissemination digest, execution tentative, replies digest, reads read-only";
     assert!(changed.sentence.contains(told), "{}", changed.sentence);
     assert!(changed.sentence.contains("granularity of authenticators frame, batching"), "{}", changed.sentence);

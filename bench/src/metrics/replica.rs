@@ -78,7 +78,12 @@ impl Status {
             "Operations executed, null requests and duplicates left out",
             it.executed_ops,
         )?;
-        page.counter("hippodrome_replica_batches", "Batches executed", it.batches)
+        page.counter("hippodrome_replica_batches", "Batches executed", it.batches)?;
+        page.counter(
+            "hippodrome_replica_rolled_back_batches",
+            "Batches executed before they were committed, and undone",
+            it.rolled_back,
+        )
     }
 
     fn traffic(&self, page: &mut Page<'_>) -> Result<(), Error> {

@@ -173,6 +173,9 @@ pub(super) fn replicas(report: &Report) -> Section {
         for trouble in [&replica.diverged, &replica.left_behind].into_iter().flatten() {
             state.push_str(&format!("; {trouble}"));
         }
+        if replica.rolled_back > 0 {
+            state.push_str(&format!("; has undone {} batches that it had executed tentatively", replica.rolled_back));
+        }
         let counts =
             [replica.view, replica.executed_ops, replica.batches, replica.stable_checkpoint, replica.messages_sent];
         let mut row = vec![id, Cell::Text(state)];
