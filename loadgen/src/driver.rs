@@ -371,6 +371,8 @@ impl Driver {
         }
         let now = self.parts.clock.now();
         let mut watched = std::mem::take(&mut self.watched);
+        watched.clear();
+        // Numbers of reads are no timestamps: a read that has one's number is none of those.
         if !reads {
             self.followed.find(&replies, &mut watched);
         }

@@ -51,7 +51,7 @@ impl Known {
     }
 
     fn keep(&mut self, table: &Arc<RequestTable>) {
-        if table.bytes() > KNOWN_BYTES_MAX {
+        if table.is_empty() || table.bytes() > KNOWN_BYTES_MAX {
             return;
         }
         self.bytes += table.bytes();

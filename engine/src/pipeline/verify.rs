@@ -44,7 +44,7 @@ pub struct VerifiedReads {
     /// The requests.
     pub table: Arc<RequestTable>,
     /// Comes back to their node when they are answered.
-    pub loan: Loan,
+    pub loan: Option<Arc<Loan>>,
 }
 
 /// Most items of what peers say that one step takes, so that proofs of many frames are checked side by side and clients
@@ -150,13 +150,10 @@ impl Verify {
         for _ in 0..CLIENT_ITEMS_PER_STEP {
             let Some(item) = self.links.clients.receive() else { break };
             any = true;
-            let (tables, node, cost) = (self.clients.len(), item.source.node(), item.cost);
+            let loan = Arc::new(self.links.credit.lend(item.source.node(), item.cost));
+            let known = self.clients.len();
             self.parse(item);
-            if self.clients.len() > tables {
-                self.clients.attach_credit(cost);
-            } else {
-                self.links.credit.give_back(node, cost);
-            }
+            self.clients.hold(known, &loan);
         }
         if self.clients.is_empty() {
             return any;
@@ -170,7 +167,6 @@ impl Verify {
                 continue;
             }
             received = received.min(done.received);
-            self.links.credit.give_back(done.source.node(), done.credit);
             self.note(&done);
             inputs.extend(self.input_of(done));
         }
@@ -199,8 +195,7 @@ impl Verify {
     /// Read-only requests that prove themselves go past the order stage. Their node gets its credit back when the
     /// execute stage has answered them, so that what waits for it is bounded, and nobody else waits.
     fn hand_on_reads(&mut self, done: Pending) {
-        let Pending { source, table, mut good, credit, .. } = done;
-        let loan = self.links.credit.lend(source.node(), credit);
+        let Pending { table, mut good, loan, .. } = done;
         let proven = keep_good(table, &mut good, &self.validator, &mut self.refused);
         if let Some(table) = proven.and_then(|table| self.keep_reads(table)) {
             self.waiting_reads.push_back(VerifiedReads { table, loan });

@@ -25,7 +25,7 @@ fn credit() -> Credit {
 /// Reads of node 4, on credit.
 fn reads_on(credit: &Credit, table: RequestTable) -> VerifiedReads {
     credit.take(NodeId(4), 7);
-    VerifiedReads { table: Arc::new(table), loan: credit.lend(NodeId(4), 7) }
+    VerifiedReads { table: Arc::new(table), loan: Some(Arc::new(credit.lend(NodeId(4), 7))) }
 }
 
 /// Reads without end, and batches behind them: both get on in every step.

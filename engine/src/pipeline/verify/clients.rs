@@ -6,10 +6,12 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::auth::{Keyring, LinkClass, Part, Verifier};
 use crate::limits::PROVEN_TABLES_MAX;
 use crate::pipeline::blame::{Blame, SUSPECT_FRACTION};
+use crate::pipeline::credit::Loan;
 use crate::pipeline::intake::{self, Source};
 use crate::protocol::message::Signature;
 use crate::requests::{Groups, Proofs, RequestTable};
@@ -33,8 +35,8 @@ pub(super) struct Pending {
     pub(super) reads: bool,
     /// The verdicts so far.
     pub(super) good: Vec<bool>,
-    /// What its source gets back when it is done.
-    pub(super) credit: u32,
+    /// What its source gets back when all that came with it is done.
+    pub(super) loan: Option<Arc<Loan>>,
     /// What it is remembered by, if it is to be when all of it has proven itself.
     key: Option<Digest>,
 }
@@ -99,7 +101,7 @@ impl Clients {
         let known = key.is_some_and(|key| self.proven.known.contains(&key));
         let good = if known { vec![true; table.len()] } else { Vec::new() };
         let started = self.now;
-        self.tables.push_back(Pending { source, received, started, table, signature, reads, good, credit: 0, key });
+        self.tables.push_back(Pending { source, received, started, table, signature, reads, good, loan: None, key });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -110,14 +112,12 @@ impl Clients {
         self.tables.is_empty()
     }
 
-    /// Has `credit` given back when all that was pushed so far of the newest table's source is done: with the last that
-    /// is still to be checked, since what is known is done at once.
-    pub(super) fn attach_credit(&mut self, credit: u32) {
-        let Some(newest) = self.tables.back() else { return };
-        let source = newest.source;
-        let is_open = |table: &Pending| table.source == source && table.good.len() < table.table.len();
-        let at = self.tables.iter().rposition(is_open).unwrap_or(self.tables.len() - 1);
-        self.tables[at].credit += credit;
+    /// Has all tables but the first `known` hold this credit: they came together, and it is given back when the last of
+    /// them is done with. One alone must not hold it: what becomes of reads and of requests takes differently long.
+    pub(super) fn hold(&mut self, known: usize, loan: &Arc<Loan>) {
+        for pending in self.tables.iter_mut().skip(known) {
+            pending.loan = Some(Arc::clone(loan));
+        }
     }
 
     /// Checks one slice.

@@ -531,6 +531,22 @@ fn reads_keep_their_credit_until_they_are_answered_and_hold_up_nobody_else() {
     }
 }
 
+/// A node's frames come together whatever they are: requests that are done at once must not give back what reads owe.
+#[test]
+fn reads_keep_their_credit_whatever_comes_with_them() {
+    let node = NodeId(CLIENT_NODE);
+    let of_reads = read(&crate::wire::encode_reads(&reads("mac", &[1]), node));
+    let of_requests = read(&encode_requests(&requests("mac", &[1, 2]), node));
+    for frames in [vec![of_reads.clone(), of_requests.clone()], vec![of_requests, of_reads]] {
+        let mut harness = Harness::new("mac", all());
+        harness.push(frames);
+        assert_eq!(harness.step().len(), 1);
+        assert_eq!(harness.credit.taken(node), 7, "the reads wait");
+        drop(harness.reads.receive().unwrap());
+        assert_eq!(harness.credit.taken(node), 0);
+    }
+}
+
 #[test]
 fn where_reads_are_ordered_nothing_is_read_only() {
     let mut harness = Harness::new("mac", all());
