@@ -8,14 +8,18 @@ duration=${2:-5s}
 settings=(
   "--auth mac"
   "--auth mac --transport epoll"
+  "--auth mac --auth-granularity frame"
+  "--execution tentative"
   "--durability wal"
   "--auth none"
   "--auth hybrid"
   "--auth ed25519-batch"
+  "--auth ed25519-batch --auth-granularity frame"
   "--auth ed25519"
   "--app kv --workload a"
   "--clients 1"
   "--clients 1 --transport epoll"
+  "--clients 1 --execution tentative"
   "--rate 20000"
 )
 
