@@ -50,8 +50,7 @@ impl Proofs {
             Self::Signatures(bytes) => (bytes.len(), requests),
             Self::Groups(groups) => {
                 assert!(groups.requests() == requests, "groups of as many requests as there are");
-                let columns = if groups.columns() == 0 { 1 } else { groups.columns() as usize };
-                (groups.proofs().len(), columns * groups.len())
+                return groups.bytes_each();
             }
         };
         match bytes.checked_div(proofs) {

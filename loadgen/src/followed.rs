@@ -68,9 +68,8 @@ impl Followed {
         }
     }
 
-    /// Which of these replies, in order, are to operations that are under way and followed, into `found`.
+    /// Adds to `found` which of these replies, in order, are to operations that are under way and followed.
     pub(crate) fn find(&self, replies: &ReplyTable, found: &mut Vec<usize>) {
-        found.clear();
         if self.open.is_empty() {
             return;
         }

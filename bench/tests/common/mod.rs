@@ -245,6 +245,29 @@ impl Finished {
         assert_eq!(self.reasons(), Vec::<String>::new(), "{what}: {}\n{}", self.report, self.stderr);
         assert_eq!(self.code, Some(i32::from(cfg!(debug_assertions))), "{what}");
     }
+
+    /// Expects as well that all replicas and all clients were compared.
+    pub(crate) fn expect_whole(&self, what: &str) {
+        self.expect_sound(what);
+        let (audit, config) = (&self.report["audit"], &self.report["config"]);
+        let replicas = config["replicas"].as_u64().unwrap();
+        assert_eq!(numbers(&audit["replicas_compared"]), (0..replicas).collect::<Vec<_>>(), "{what}: {audit}");
+        assert_eq!(audit["clients_checked"], config["clients"], "{what}: {audit}");
+    }
+
+    /// Expects that the others went on in a later view after replica 0, the primary, was killed. Seconds without an
+    /// operation speak against the numbers; nothing may speak against the cluster.
+    pub(crate) fn expect_another_primary(&self) {
+        let report = &self.report;
+        let reasons = report["verdict"]["reasons"].to_string();
+        for part in ["ledger", "never got a reply quorum", "wrong", "contradict"] {
+            assert!(!reasons.contains(part), "{reasons}: {report}");
+        }
+        assert_eq!(report["generator"]["unanswered"], 0, "{report}");
+        for replica in &report["replicas"].as_array().unwrap()[1..] {
+            assert!(replica["view"].as_u64().unwrap() >= 1, "{report}");
+        }
+    }
 }
 
 /// What speaks against a run apart from this being a debug build.

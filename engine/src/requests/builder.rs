@@ -66,12 +66,18 @@ impl TableBuilder {
     /// # Panics
     /// If `index` is out of range.
     pub fn push_unproven(&mut self, table: &RequestTable, index: usize) {
+        self.push_columns(table, index);
+        self.digests.push(table.digests[index]);
+    }
+
+    /// What a request is, but for its digest and its proof.
+    #[inline]
+    fn push_columns(&mut self, table: &RequestTable, index: usize) {
         self.clients.push(table.clients[index]);
         self.timestamps.push(table.timestamps[index]);
         self.operations.extend_from_slice(table.operation(index));
         #[allow(clippy::cast_possible_truncation, reason = "tables are bounded by OPERATIONS_BYTES_MAX")]
         self.operation_ends.push(self.operations.len() as u32);
-        self.digests.push(table.digests[index]);
     }
 
     /// The table of what was pushed; the builder is empty again.
@@ -131,11 +137,7 @@ impl Taking<'_> {
     /// As [`TableBuilder::push`] does.
     pub fn push(&mut self, index: usize) {
         let Self { builder, table, .. } = self;
-        builder.clients.push(table.clients[index]);
-        builder.timestamps.push(table.timestamps[index]);
-        builder.operations.extend_from_slice(table.operation(index));
-        #[allow(clippy::cast_possible_truncation, reason = "tables are bounded by OPERATIONS_BYTES_MAX")]
-        builder.operation_ends.push(builder.operations.len() as u32);
+        builder.push_columns(table, index);
         if let Some(digest) = table.digests.get(index) {
             builder.digests.push(*digest);
         }

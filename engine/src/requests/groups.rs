@@ -192,10 +192,10 @@ impl Groups {
     }
 
     /// Bytes of one proof, 0 if there are no groups.
-    pub(super) fn bytes_each(&self) -> usize {
-        let proofs = self.len() * usize::from(self.columns.max(1));
-        let each = self.proofs.len().checked_div(proofs).unwrap_or(0);
-        assert_eq!(each * proofs, self.proofs.len(), "proofs of one length, as many as there are groups");
+    pub(super) const fn bytes_each(&self) -> usize {
+        let columns = if self.columns == 0 { 1 } else { self.columns as usize };
+        let Some(each) = self.proofs.len().checked_div(columns * self.len()) else { return 0 };
+        assert!(each * columns * self.len() == self.proofs.len(), "proofs of one length, as many as there are groups");
         each
     }
 

@@ -17,6 +17,18 @@ fn link<T>() -> (Sender<T>, Receiver<T>) {
     (Sender::new(producer, Doorbell::parker().0), Receiver::new(consumer))
 }
 
+/// An executor of replica 0 for the four clients of node 4, with results of so many bytes.
+fn executor(reply_bytes: usize) -> Executor {
+    let config = ExecutorConfig {
+        own: ReplicaId(0),
+        client_nodes: vec![(NodeId(4), 0..4)],
+        checkpoint_interval: 128,
+        designates: None,
+        tentative: false,
+    };
+    Executor::new(config, Box::new(Null::new(reply_bytes)))
+}
+
 /// Credit that nothing has been taken of.
 fn credit() -> Credit {
     Credit::new(&keyring(&cluster("mac", 4, &[4]), 0), 1)
@@ -31,14 +43,7 @@ fn reads_on(credit: &Credit, table: RequestTable) -> VerifiedReads {
 /// Reads without end, and batches behind them: both get on in every step.
 #[test]
 fn reads_and_batches_do_not_wait_for_each_other_to_end() {
-    let config = ExecutorConfig {
-        own: ReplicaId(0),
-        client_nodes: vec![(NodeId(4), 0..4)],
-        checkpoint_interval: 128,
-        designates: None,
-        tentative: false,
-    };
-    let executor = Executor::new(config, Box::new(Null::new(8)));
+    let executor = executor(8);
     let ((mut work, input), (feedback, _fed)) = (link(), link());
     let (answers, mut answered) = link();
     let (_ask, queries) = channel();
@@ -73,14 +78,7 @@ fn reads_and_batches_do_not_wait_for_each_other_to_end() {
 #[test]
 fn a_table_of_reads_is_answered_step_by_step_behind_what_is_ordered() {
     for (reply_bytes, rows) in [(RESULT_BYTES_MAX / 4, 100), (8, REQUESTS_MAX)] {
-        let config = ExecutorConfig {
-            own: ReplicaId(0),
-            client_nodes: vec![(NodeId(4), 0..4)],
-            checkpoint_interval: 128,
-            designates: None,
-            tentative: false,
-        };
-        let executor = Executor::new(config, Box::new(Null::new(reply_bytes)));
+        let executor = executor(reply_bytes);
         let ((mut work, input), (feedback, _fed)) = (link(), link());
         let (answers, mut answered) = link();
         let (_ask, queries) = channel();
@@ -123,14 +121,7 @@ fn a_table_of_reads_is_answered_step_by_step_behind_what_is_ordered() {
 #[test]
 fn replies_under_way_are_bounded_whatever_is_asked_for() {
     const RECALLS: usize = 256;
-    let config = ExecutorConfig {
-        own: ReplicaId(0),
-        client_nodes: vec![(NodeId(4), 0..4)],
-        checkpoint_interval: 128,
-        designates: None,
-        tentative: false,
-    };
-    let executor = Executor::new(config, Box::new(Null::new(RESULT_BYTES_MAX)));
+    let executor = executor(RESULT_BYTES_MAX);
     let ((mut work, input), (feedback, _fed)) = (link(), link());
     let (answers, mut answered) = link();
     let answers = answers.bounded(REPLIES_UNDER_WAY_BYTES_MAX);

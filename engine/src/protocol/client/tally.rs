@@ -319,16 +319,13 @@ impl Candidate {
     /// Whether a reply says the same. If it has the result of which only the digest was known, that is taken over.
     #[inline]
     fn agrees(&mut self, reply: &Reply<'_>) -> bool {
-        match (self.whole, reply.is_digest) {
-            (true, false) => self.result == reply.result,
-            _ => self.agrees_by_digest(reply),
-        }
+        if self.whole && !reply.is_digest { self.result == reply.result } else { self.agrees_by_digest(reply) }
     }
 
+    /// The same where one of the two is known by its digest alone.
     fn agrees_by_digest(&mut self, reply: &Reply<'_>) -> bool {
         match (self.whole, reply.is_digest) {
-            (true, false) => self.result == reply.result,
-            (true, true) => self.digest.get_or_insert_with(|| result_digest(&self.result)).0 == reply.result,
+            (true, _) => self.digest.get_or_insert_with(|| result_digest(&self.result)).0 == reply.result,
             (false, true) => self.digest.is_some_and(|digest| digest.0 == reply.result),
             (false, false) => {
                 let agrees = self.digest == Some(result_digest(reply.result));

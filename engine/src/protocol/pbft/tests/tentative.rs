@@ -1,5 +1,6 @@
 //! What is handed to the executor before it is committed, and what is taken back.
 
+use super::views::{self, signed};
 use super::*;
 use crate::protocol::message::Status;
 
@@ -195,15 +196,7 @@ fn who_leaves_a_view_takes_back_what_is_not_committed() {
 
 /// The new view of replica 1, with these batches, which replicas 2 and 3 have prepared or not.
 fn change(replica: u16, view: u64, prepared: &[Vote]) -> Message {
-    let content = ViewChange {
-        replica: ReplicaId(replica),
-        view: View(view),
-        stable: SequenceNumber(0),
-        checkpoints: Vec::new(),
-        prepared: prepared.to_vec(),
-        pre_prepared: prepared.to_vec(),
-    };
-    Message::ViewChange(Signed { content: Arc::new(content), signature: Some([1; 64]) })
+    Message::ViewChange(signed(views::change(replica, view, prepared)))
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::message::Status;
 
 /// A view-change to `view` of a replica at the initial state, which pre-prepared whatever it prepared.
-fn change(replica: u16, view: u64, prepared: &[Vote]) -> ViewChange {
+pub(super) fn change(replica: u16, view: u64, prepared: &[Vote]) -> ViewChange {
     ViewChange {
         replica: ReplicaId(replica),
         view: View(view),
@@ -15,7 +15,7 @@ fn change(replica: u16, view: u64, prepared: &[Vote]) -> ViewChange {
     }
 }
 
-fn signed<T>(content: T) -> Signed<T> {
+pub(super) fn signed<T>(content: T) -> Signed<T> {
     Signed { content: Arc::new(content), signature: Some([1; 64]) }
 }
 
