@@ -97,7 +97,7 @@ fn a_late_load_generator_makes_a_search_inconclusive() {
     search["found"]["confirmed"] = Value::Null;
     for (late, expected) in [(false, 1), (true, 4)] {
         for run in search["runs"].as_array_mut().unwrap() {
-            (run["met"], run["generator_late"]) = (false.into(), late.into());
+            (run["met"], run["generator_failed"]) = (false.into(), late.into());
         }
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("search.json"), search.to_string()).unwrap();

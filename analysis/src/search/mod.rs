@@ -65,13 +65,13 @@ pub struct Run {
     /// The rate that was asked for, operations a second; `null` for the calibration, which is a closed loop.
     pub rate: Option<f64>,
     /// Whether it met all objectives; `null` for the calibration, and for a run that was made again because the load
-    /// generator was late in it.
+    /// generator failed in it.
     pub met: Option<bool>,
     /// Why not, in words.
     pub reasons: Vec<String>,
-    /// Whether nothing speaks against its rate but that the load generator was late.
+    /// Whether nothing speaks against its rate but that the load generator failed.
     #[serde(default)]
-    pub generator_late: bool,
+    pub generator_failed: bool,
     /// Its figures.
     pub values: Values,
     /// Its mean latency, µs.
@@ -119,7 +119,7 @@ impl Search {
     pub fn conclude(&mut self, found: Found) {
         self.found = found;
         self.statement = self.state();
-        // One that was made again because the load generator was late says nothing of its rate.
+        // One that was made again because the load generator failed says nothing of its rate.
         let open = self.runs.iter().filter(|run| run.rate.is_some() && run.met.is_some());
         self.knee = curve::knee(&open.map(|run| (run.values.ops_per_s, run.mean_us)).collect::<Vec<_>>());
     }
@@ -132,7 +132,7 @@ impl Search {
         }
         match self.found.confirmed {
             Some(_) => Answer::Found,
-            None if self.late_in_most(None) => Answer::Inconclusive,
+            None if self.failed_in_most(None) => Answer::Inconclusive,
             None => Answer::NoRate,
         }
     }
@@ -150,19 +150,19 @@ impl Search {
     }
 
     /// Runs that missed, those of the curve left out: how many there are, and in how many of them nothing but the load
-    /// generator's being late speaks against the rate.
+    /// generator speaks against the rate.
     fn missed(&self, rate: Option<f64>) -> (usize, usize) {
         let is_here = |run: &&Run| rate.is_none_or(|rate| run.is_at(rate));
         let missed = self.runs.iter().filter(|run| run.met == Some(false) && run.phase != Some(Phase::Curve));
         let missed: Vec<&Run> = missed.filter(is_here).collect();
-        (missed.len(), missed.iter().filter(|run| run.generator_late).count())
+        (missed.len(), missed.iter().filter(|run| run.generator_failed).count())
     }
 
-    /// Whether most of the runs that missed, at this rate or at all, did so only because the load generator was late:
+    /// Whether most of the runs that missed, at this rate or at all, did so only because the load generator failed:
     /// then the limit is its own or the machine's, and says nothing of the system.
-    fn late_in_most(&self, rate: Option<f64>) -> bool {
-        let (missed, late) = self.missed(rate);
-        2 * late > missed
+    fn failed_in_most(&self, rate: Option<f64>) -> bool {
+        let (missed, failed) = self.missed(rate);
+        2 * failed > missed
     }
 
     /// The first reason that most runs at a rate gave for missing an objective.
@@ -180,8 +180,8 @@ impl Search {
         let sure = |confirmed: Confirmed| format!("{} of {} runs", confirmed.met, confirmed.runs);
         match (self.found.confirmed, self.found.refuted) {
             (Some(low), Some(high)) => {
-                let generator = if self.late_in_most(Some(high.rate)) {
-                    ": there the load generator is late, so that the limit may be its own or the machine's"
+                let generator = if self.failed_in_most(Some(high.rate)) {
+                    ": there the load generator fails, so that the limit may be its own or the machine's"
                 } else {
                     ""
                 };
@@ -198,11 +198,11 @@ impl Search {
                 count(low.rate),
                 sure(low)
             ),
-            (None, Some(high)) if self.late_in_most(None) => {
-                let (missed, late) = self.missed(None);
+            (None, Some(high)) if self.failed_in_most(None) => {
+                let (missed, failed) = self.missed(None);
                 format!(
-                    "{objectives}: inconclusive: no rate meets that, not even {} ops/s (met by {}), but {late} of {missed} runs \
-                     missed it only because the load generator was late: it, or the machine, was the limit, and not the \
+                    "{objectives}: inconclusive: no rate meets that, not even {} ops/s (met by {}), but {failed} of {missed} runs \
+                     missed it only because the load generator failed: it, or the machine, was the limit, and not the \
                      system; hippodrome doctor tells what disturbs the machine, --load-threads gives the load more threads",
                     count(high.rate),
                     sure(high)
@@ -249,9 +249,9 @@ pub fn text(search: &Search) -> String {
         ),
         None => "Knee         it does not lie within the rates that were tried".to_owned(),
     });
-    let late = search.runs.iter().filter(|run| run.rate.is_some() && run.met.is_none()).count();
-    if late > 0 {
-        lines.push(format!("Generator    late in {late} runs, which were made again: the machine, or the generator, is near its own limit"));
+    let failed = search.runs.iter().filter(|run| run.rate.is_some() && run.met.is_none()).count();
+    if failed > 0 {
+        lines.push(format!("Generator    failed in {failed} runs, which were made again: the machine, or the generator, is near its own limit"));
     }
     if let Some(rate) = search.calibration_ops_per_s {
         lines.push(format!("Closed loop  {} ops/s", count(rate)));

@@ -100,8 +100,8 @@ pub enum Judgement {
     Met,
     /// It does not; why.
     Missed(Vec<String>),
-    /// Nothing speaks against the rate but that the load generator did not keep its schedule, which may be the
-    /// machine's doing: another run may tell more; why.
+    /// Nothing speaks against the rate but that the load generator failed to make the load, which may be the machine's
+    /// doing: another run may tell more; why.
     Disturbed(Vec<String>),
     /// The run says nothing of its rate; why.
     Unusable(Vec<String>),
@@ -109,15 +109,17 @@ pub enum Judgement {
 
 /// Judges an open-loop run. `intervals` are its latencies second by second.
 ///
-/// A rate is sustained if what was asked for was sent in time and completed, nothing was left over, no second was
-/// without operations, and latency did not grow through the window: a queue that grows misses every objective sooner or
-/// later. A run that is INVALID for any other reason says nothing of its rate, unless INVALID runs count.
+/// A rate is sustained if what was asked for was sent and completed, nothing was left over, no second was without
+/// operations, and latency did not grow through the window: a queue that grows misses every objective sooner or later.
+/// That sends were late speaks against no rate whose objectives are met all the same: latencies count from the intended
+/// send, so that the load generator's delay is in them. A run that is INVALID for any other reason says nothing of its
+/// rate, unless INVALID runs count.
 #[must_use]
 pub fn judge(report: &Report, intervals: &[Interval], objectives: &[Objective], include_invalid: bool) -> Judgement {
     if report.audit.violations > 0 {
         return Judgement::Unusable(report.verdict.reasons.clone());
     }
-    let late = generator_was_late(report);
+    let (late, failed) = (late_sends(report), generator_failed(report));
     let mut missed = unsustained(report);
     missed.extend(growth(intervals));
     for objective in objectives {
@@ -127,11 +129,14 @@ pub fn judge(report: &Report, intervals: &[Interval], objectives: &[Objective], 
         }
     }
     let nothing_measured = report.latency_us.count == 0;
-    if missed.is_empty() && !late.is_empty() {
-        return Judgement::Disturbed(late);
+    if missed.is_empty() && !failed.is_empty() {
+        return Judgement::Disturbed(late.into_iter().chain(failed).collect());
     }
-    missed.extend(late);
-    match (report.verdict.valid || include_invalid, missed.is_empty()) {
+    let is_only_late = late.is_some() && report.verdict.reasons.len() == 1;
+    if !missed.is_empty() {
+        missed.extend(late.into_iter().chain(failed));
+    }
+    match (report.verdict.valid || is_only_late || include_invalid, missed.is_empty()) {
         (_, true) if nothing_measured => Judgement::Unusable(report.verdict.reasons.clone()),
         (true, true) => Judgement::Met,
         (false, true) => Judgement::Unusable(report.verdict.reasons.clone()),
@@ -158,17 +163,21 @@ fn unsustained(report: &Report) -> Vec<String> {
     why
 }
 
-/// Why the latencies may be the load generator's own.
-fn generator_was_late(report: &Report) -> Vec<String> {
+/// That more sends were late than a run may have.
+fn late_sends(report: &Report) -> Option<String> {
     let generator = &report.generator;
     #[allow(clippy::cast_precision_loss, reason = "no run counts 2^53 operations")]
     let [offered, late] = [generator.offered_operations, generator.late_sends].map(|n| n as f64);
+    let is_late = offered > 0.0 && 100.0 * late / offered >= LATE_SENDS_PERCENT_MAX;
+    is_late.then(|| format!("the load generator was late: with {} of {} sends", count(late), count(offered)))
+}
+
+/// Why the load was not what was asked for.
+fn generator_failed(report: &Report) -> Vec<String> {
+    let generator = &report.generator;
     let mut why = Vec::new();
-    if offered > 0.0 && 100.0 * late / offered >= LATE_SENDS_PERCENT_MAX || generator.unsent > 0 {
-        why.push(format!(
-            "the load generator did not keep the schedule: {} sends were late, {} never made",
-            generator.late_sends, generator.unsent
-        ));
+    if generator.unsent > 0 {
+        why.push(format!("the load generator did not keep the schedule: {} sends were never made", generator.unsent));
     }
     if generator.busiest_thread_percent >= BUSIEST_THREAD_PERCENT_MAX {
         let busy = generator.busiest_thread_percent;
@@ -249,24 +258,42 @@ mod tests {
         }
     }
 
+    fn changed(change: impl Fn(&mut Report), reasons: &[&str]) -> Report {
+        let mut changed = report(100.0);
+        change(&mut changed);
+        let reasons = reasons.iter().map(|&reason| reason.into()).collect();
+        changed.verdict = Verdict { valid: false, reasons };
+        changed
+    }
+
     #[test]
-    fn a_late_generator_says_nothing_against_a_rate_by_itself() {
+    fn a_load_that_was_not_made_says_nothing_against_a_rate_by_itself() {
         type Change = fn(&mut Report);
-        let changes: [(Change, &str); 3] = [
-            (|report| report.generator.late_sends = 10, "did not keep the schedule: 10 sends were late"),
-            (|report| report.generator.unsent = 1, "1 never made"),
+        let changes: [(Change, &str); 2] = [
+            (|report| report.generator.unsent = 1, "1 sends were never made"),
             (|report| report.generator.busiest_thread_percent = 96.0, "was the bottleneck"),
         ];
         for (change, part) in changes {
-            let mut late = report(100.0);
-            change(&mut late);
-            late.verdict.valid = false;
-            let Judgement::Disturbed(why) = judge(&late, &[], &OBJECTIVES, false) else { panic!("{part}") };
+            let mut failed = changed(change, &["the load generator failed"]);
+            let Judgement::Disturbed(why) = judge(&failed, &[], &OBJECTIVES, false) else { panic!("{part}") };
             assert!(why.len() == 1 && why[0].contains(part), "{why:?}");
-            late.latency_us.p99 = 6000.0;
-            let Judgement::Missed(why) = judge(&late, &[], &OBJECTIVES, false) else { panic!("{part}") };
+            failed.latency_us.p99 = 6000.0;
+            let Judgement::Missed(why) = judge(&failed, &[], &OBJECTIVES, false) else { panic!("{part}") };
             assert!(why.len() == 2 && why[0].contains("p99 is 6.00 ms"), "{why:?}");
         }
+    }
+
+    /// Late sends are in the latencies, so that what is met in spite of them is met.
+    #[test]
+    fn late_sends_alone_speak_against_no_rate() {
+        let late = |report: &mut Report| report.generator.late_sends = 10;
+        assert_eq!(judge(&changed(late, &["late"]), &[], &OBJECTIVES, false), Judgement::Met);
+        let mut missed = changed(late, &["late"]);
+        missed.latency_us.p99 = 6000.0;
+        let Judgement::Missed(why) = judge(&missed, &[], &OBJECTIVES, false) else { panic!("p99 is too long") };
+        assert!(why.len() == 2 && why[1].contains("late: with 10 of 1,000 sends"), "{why:?}");
+        let unusable = judge(&changed(late, &["late", "this is a debug build"]), &[], &OBJECTIVES, false);
+        assert!(matches!(unusable, Judgement::Unusable(_)), "{unusable:?}");
     }
 
     #[test]

@@ -243,15 +243,15 @@ fn search_is_told_in_words_and_reads_back() {
     assert_eq!(read, search);
 }
 
-/// Ten rates, all missed, in so many of them only because the load generator was late.
-fn all_missed(late: usize) -> Search {
+/// Ten rates, all missed, in so many of them only because the load generator failed.
+fn all_missed(failed: usize) -> Search {
     let run = |order: u32| Run {
         order,
         rate: Some(f64::from(11 - order)),
         phase: Some(Phase::Confirmation),
         met: Some(false),
-        generator_late: order as usize <= late,
-        reasons: vec!["late, or slow".into()],
+        generator_failed: order as usize <= failed,
+        reasons: vec!["failed, or slow".into()],
         ..Run::default()
     };
     let mut search =
@@ -261,23 +261,23 @@ fn all_missed(late: usize) -> Search {
 }
 
 #[test]
-fn a_load_generator_that_was_late_says_nothing_against_the_system() {
+fn a_load_generator_that_failed_says_nothing_against_the_system() {
     let slow = all_missed(5);
     assert_eq!(slow.answer(), Answer::NoRate, "{}", slow.statement);
     assert!(slow.statement.contains("no rate meets that: not even 1 ops/s"), "{}", slow.statement);
-    let late = all_missed(6);
-    assert_eq!(late.answer(), Answer::Inconclusive);
-    let expected = "6 of 10 runs missed it only because the load generator was late";
-    assert!(late.statement.contains("inconclusive") && late.statement.contains(expected), "{}", late.statement);
+    let failed = all_missed(6);
+    assert_eq!(failed.answer(), Answer::Inconclusive);
+    let expected = "6 of 10 runs missed it only because the load generator failed";
+    assert!(failed.statement.contains("inconclusive") && failed.statement.contains(expected), "{}", failed.statement);
     // What lies above a rate that was found is told apart in the same way.
     let mut found = all_missed(0);
-    found.runs[0].generator_late = true;
+    found.runs[0].generator_failed = true;
     let [confirmed, refuted] = [(9.5, 5), (10.0, 0)].map(|(rate, met)| Some(Confirmed { rate, runs: 5, met }));
     found.resolution_percent = 6.0;
     found.conclude(Found { confirmed, refuted });
     assert_eq!(found.answer(), Answer::Found);
-    assert!(found.statement.contains("there the load generator is late"), "{}", found.statement);
-    found.runs[0].generator_late = false;
+    assert!(found.statement.contains("there the load generator fails"), "{}", found.statement);
+    found.runs[0].generator_failed = false;
     found.conclude(found.found);
-    assert!(!found.statement.contains("late"), "{}", found.statement);
+    assert!(!found.statement.contains("generator"), "{}", found.statement);
 }

@@ -17,7 +17,7 @@ Examples:
 The exit code is 0 if a rate that meets the objectives was confirmed; 1 if none meets them, down
 to 1/4096 of what a closed loop completes; 3 if a run is INVALID for another reason than its rate;
 4, inconclusive, if the search ended after 200 runs without being sure, or if no rate was met and
-most runs missed only because the load generator was late.";
+most runs missed only because the load generator failed.";
 
 /// Find the highest rate at which the cluster meets latency objectives
 ///
@@ -29,7 +29,7 @@ most runs missed only because the load generator was late.";
 ///
 /// A rate is met if all objectives are and the cluster sustains it: at least 99 % of what was asked for was completed,
 /// nothing was left unanswered, no second was empty, and latency did not grow through the window. A run in which only
-/// the load generator was late is made again, twice at most.
+/// the load generator failed is made again, twice at most.
 ///
 /// Writes search.json after each run. An interrupted search goes on where it was when it is started again with the same
 /// arguments and --out.

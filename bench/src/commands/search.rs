@@ -102,7 +102,7 @@ fn as_json(search: &Search) -> Result<String, Failure> {
     Ok(format!("{}\n", serde_json::to_string_pretty(search).context(results::SEARCH)?))
 }
 
-/// How often a run is made again because the load generator was late.
+/// How often a run is made again because the load generator failed.
 const AGAIN_MAX: usize = 2;
 
 /// A search under way.
@@ -172,7 +172,7 @@ impl<'a> Searching<'a> {
         if rate > 0.0 { Ok(rate) } else { Err(Failure::Failed(anyhow!("a closed loop completes nothing"))) }
     }
 
-    /// A rate; whether a run met all objectives. One that only the load generator's being late speaks against is made
+    /// A rate; whether a run met all objectives. One that only the load generator speaks against is made
     /// again; if it is late each time, the rate is out of reach here.
     fn attempt(&mut self, rate: f64, phase: Phase, left: usize) -> Result<bool, Failure> {
         for _ in 0..AGAIN_MAX {
@@ -192,7 +192,7 @@ impl<'a> Searching<'a> {
         let log = std::fs::read(self.journal.directory().join(self.directory()).join(results::LATENCY));
         let intervals = log.ok().and_then(|log| latency::intervals(&log).ok()).unwrap_or_default();
         let judged = judge(report, &intervals, &self.arguments.slo, self.arguments.include_invalid);
-        let generator_late = matches!(judged, Judgement::Disturbed(_));
+        let generator_failed = matches!(judged, Judgement::Disturbed(_));
         let (met, reasons) = match judged {
             Judgement::Met => (Some(true), Vec::new()),
             Judgement::Missed(reasons) => (Some(false), reasons),
@@ -200,7 +200,7 @@ impl<'a> Searching<'a> {
             Judgement::Unusable(reasons) => return Err(unusable(&what, &reasons)),
         };
         let run = Run::new(self.order(), self.directory(), Some((rate, phase)), report);
-        self.search.runs.push(Run { met, reasons, generator_late, ..run });
+        self.search.runs.push(Run { met, reasons, generator_failed, ..run });
         Ok(met)
     }
 
