@@ -36,6 +36,11 @@ impl Digester {
         assert!(table.timestamps.len() == len && table.operation_ends.len() == len, "columns of one length");
         let mut digests = std::mem::take(&mut table.digests);
         digests.clear();
+        if let Some(blocks) = blocks_of_all(table) {
+            self.digest_alike(table, blocks, &mut digests);
+            table.digests = digests;
+            return;
+        }
         digests.resize(len, Digest::default());
         let starts = self.sort_by_blocks(table);
         for blocks in 1..=CHUNK_BLOCKS {
@@ -58,11 +63,25 @@ impl Digester {
         table.digests = digests;
     }
 
+    /// Digests requests that all have `blocks` blocks, in order.
+    fn digest_alike(&mut self, table: &RequestTable, blocks: usize, digests: &mut Vec<Digest>) {
+        let bytes = blocks * BLOCK_BYTES;
+        digests.reserve(table.len());
+        for first in (0..table.len()).step_by(LANES) {
+            let lanes = LANES.min(table.len() - first);
+            let padded = &mut self.padded[..lanes * bytes];
+            let messages = padded.chunks_exact_mut(bytes);
+            messages.zip(first..).for_each(|(message, index)| fill(message, table, index));
+            let mut out = [[0; 32]; LANES];
+            digest_padded(blocks, padded, &mut out[..lanes]);
+            digests.extend(out[..lanes].iter().map(|digest| Digest(*digest)));
+        }
+    }
+
     /// Sorts the requests' indices by their number of blocks (a counting sort; all that are longer than a chunk count
     /// as [`CHUNK_BLOCKS`] + 1) and returns where in `order` each number of blocks starts.
     fn sort_by_blocks(&mut self, table: &RequestTable) -> [usize; CHUNK_BLOCKS + 3] {
-        let class =
-            |index: usize| (HEAD_BYTES + table.operation(index).len()).div_ceil(BLOCK_BYTES).min(CHUNK_BLOCKS + 1);
+        let class = |index: usize| blocks(table.operation(index).len()).min(CHUNK_BLOCKS + 1);
         let mut starts = [0; CHUNK_BLOCKS + 3];
         for index in 0..table.len() {
             starts[class(index) + 1] += 1;
@@ -82,6 +101,24 @@ impl Digester {
         }
         starts
     }
+}
+
+/// Blocks of a request whose operation has so many bytes.
+const fn blocks(operation_bytes: usize) -> usize {
+    (HEAD_BYTES + operation_bytes).div_ceil(BLOCK_BYTES)
+}
+
+/// How many blocks every request of the table has, if all have as many and fit into a chunk: the usual case.
+fn blocks_of_all(table: &RequestTable) -> Option<usize> {
+    let mut start = 0;
+    let (mut least, mut most) = (u32::MAX, 0);
+    for &end in &table.operation_ends {
+        let len = end - start;
+        (least, most) = (least.min(len), most.max(len));
+        start = end;
+    }
+    let [least, most] = [least, most].map(|len| blocks(len as usize));
+    (least == most && most <= CHUNK_BLOCKS).then_some(most)
 }
 
 /// What precedes the operation.
