@@ -10,6 +10,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use hippodrome_engine::platform::recycler::Recycler;
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -29,6 +30,10 @@ mod scenario;
 mod shipped;
 mod signals;
 mod tui;
+
+/// Replicas and load generators take and free large blocks all the time.
+#[global_allocator]
+static ALLOCATOR: Recycler = Recycler;
 
 fn main() -> ExitCode {
     match execute() {

@@ -1,7 +1,10 @@
-//! What the operating system tells about processes (Linux `/proc`), and what this process tells whoever runs it.
+//! What the operating system tells about processes (Linux `/proc`), what this process tells whoever runs it, and where
+//! its memory comes from ([recycler]).
 
 use std::fs;
 use std::io::Write as _;
+
+pub mod recycler;
 
 /// `/proc` counts CPU time in ticks of 1/100 s on every Linux (`USER_HZ`), whatever the kernel's own clock.
 const TICK_US: u64 = 10_000;
