@@ -165,6 +165,13 @@ pub struct Cpu {
     /// Of that, with load generators.
     #[serde(default)]
     pub cores_clients_percent: f64,
+    /// System calls of the replicas' network threads, for each operation over the whole run: those that moved bytes,
+    /// waited for sockets or looked at them.
+    #[serde(default)]
+    pub system_calls_per_op_replicas: f64,
+    /// The same of the load generator's threads.
+    #[serde(default)]
+    pub system_calls_per_op_clients: f64,
 }
 
 /// How long a phase took, µs.
@@ -195,6 +202,9 @@ pub struct Replica {
     pub messages_sent: u64,
     /// Bytes handed to the kernel.
     pub bytes_sent: u64,
+    /// System calls of its network thread that moved bytes, waited for sockets or looked at them.
+    #[serde(default)]
+    pub system_calls: u64,
     /// What was refused or ignored, by reason.
     pub ignored: BTreeMap<String, u64>,
     /// Its stages, in data-path order.
@@ -322,6 +332,9 @@ pub struct Generator {
     /// Bytes of requests that it sent over the whole run, to all replicas together.
     #[serde(default)]
     pub bytes_sent: u64,
+    /// System calls of its threads that moved bytes, waited for sockets or looked at them, over the whole run.
+    #[serde(default)]
+    pub system_calls: u64,
     /// Frames that never left it, over the whole run, by reason: `no_connection`, `queue_full` (the replica had not
     /// taken what was sent before), `emulated_loss`, `emulated_block`, `emulated_link_full`. Reasons without any are
     /// left out.

@@ -152,6 +152,15 @@ impl Page {
             );
         }
         self.line("", format_args!("{:.1} % stolen by the host", c.steal_percent));
+        let (replicas, clients) = (c.system_calls_per_op_replicas, c.system_calls_per_op_clients);
+        // Older results do not tell.
+        if replicas + clients > 0.0 {
+            let total = replicas + clients;
+            self.line(
+                "",
+                format_args!("{total:.3} system calls for sockets/op: replicas {replicas:.3}, clients {clients:.3}"),
+            );
+        }
     }
 
     fn generator(&mut self, report: &Report) {
@@ -418,6 +427,17 @@ mod tests {
         assert!(text.contains("prepared to executed") && text.contains("beside it, to committed"), "{text}");
         assert!(!text.contains("committed-local"), "{text}");
         assert!(text.contains("\nUndone       batches executed tentatively, at replica 2: 7\n"), "{text}");
+    }
+
+    #[test]
+    fn system_calls_are_told_if_they_were_counted() {
+        let (mut report, expected) = golden("valid");
+        assert!(!expected.contains("system calls"));
+        (report.cpu.system_calls_per_op_replicas, report.cpu.system_calls_per_op_clients) = (0.0421, 0.5);
+        let told = render(&report, "results/golden", Style::Plain);
+        let line = "             0.542 system calls for sockets/op: replicas 0.042, clients 0.500\n";
+        assert_eq!(told.replacen(line, "", 1), expected);
+        assert!(told.contains(line));
     }
 
     #[test]

@@ -165,6 +165,12 @@ pub const QUANTA: u32 = 8;
 pub const PROVEN_TABLES_MAX: usize = 1024;
 /// Bytes that a transport reads at a time.
 pub const READ_CHUNK_BYTES: usize = 64 << 10;
+/// Buffers that a transport's ring receives into.
+pub const RING_BUFFERS: u16 = 256;
+/// Bytes of each.
+pub const RING_BUFFER_BYTES: usize = 16 << 10;
+/// Most of them that are lent out with what was received; what comes meanwhile is copied, so that the others go on.
+pub const RING_BUFFERS_LENT_MAX: u16 = RING_BUFFERS / 2;
 /// Most bytes queued for one peer before messages to it are dropped (counted; the status exchange repairs them).
 pub const PEER_QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Most bytes queued for one client connection before replies to it are dropped (counted; clients ask again).
@@ -194,6 +200,7 @@ pub const fn client_body_bytes_max(n: usize) -> usize {
 }
 
 const _: () = {
+    assert!(RING_BUFFERS.is_power_of_two() && RING_BUFFERS_LENT_MAX < RING_BUFFERS);
     let columns = REQUESTS_MAX * REQUEST_COLUMNS_BYTES;
     let tags = REQUESTS_MAX * REPLICAS_MAX * RECEIVER_PROOF_BYTES_MAX;
     let signatures = REQUESTS_MAX * PROOF_BYTES_MAX;

@@ -74,6 +74,7 @@ pub(crate) struct ThreadSummary {
     pub(crate) busy_percent: f64,
     pub(crate) wait_percent: f64,
     pub(crate) bytes_sent: u64,
+    pub(crate) system_calls: u64,
     pub(crate) dropped: DroppedFrames,
     pub(crate) completed: Vec<u64>,
     pub(crate) begun: Vec<u64>,
@@ -487,6 +488,7 @@ impl Driver {
         summary.stale_reads = self.parts.workload.stale_reads();
         summary.wrong_replies = self.parts.table.wrong().to_vec();
         summary.bytes_sent = self.parts.links.bytes_sent;
+        summary.system_calls = self.parts.links.system_calls();
         summary.dropped = self.parts.links.dropped();
         summary.completed = self.slots.iter().map(|slot| slot.completed).collect();
         summary.begun = self.slots.iter().map(|slot| slot.timestamp).collect();

@@ -270,6 +270,7 @@ impl<'a> Setup<'a> {
             let busy_or_waiting = summary.busy_percent + summary.wait_percent;
             report.busy_or_waiting_percent = report.busy_or_waiting_percent.max(busy_or_waiting);
             report.bytes_sent += summary.bytes_sent;
+            report.system_calls += summary.system_calls;
             report.dropped.add(&summary.dropped);
             report.completed.extend(summary.completed);
             report.begun.extend(summary.begun);

@@ -79,7 +79,14 @@ pub(super) fn report(
         environment: describe_environment(setup, driven, primary),
         throughput,
         latency_us,
-        cpu: cpu(&driven.cpu, environment().cores),
+        cpu: Cpu {
+            system_calls_per_op_replicas: per_operation(driven, replicas_system_calls(answers)),
+            system_calls_per_op_clients: per_operation(
+                driven,
+                driven.load.as_ref().map_or(0, |load| load.system_calls),
+            ),
+            ..cpu(&driven.cpu, environment().cores)
+        },
         phases_us: primary.into_iter().flat_map(phases).collect(),
         replicas: replicas(answers, &driven.cpu),
         faults: scored(fleet, driven, scorecard.as_ref()),
@@ -262,7 +269,23 @@ fn cpu(window: &WindowCpu, cores: usize) -> Cpu {
         us_per_op_replicas: ratio(real(window.replicas_us), operations),
         us_per_op_clients: ratio(real(window.clients_us), operations),
         steal_percent: window.steal_percent,
+        ..Cpu::default()
     }
+}
+
+/// System calls of those replicas that could be asked.
+fn replicas_system_calls(answers: &[Answer]) -> u64 {
+    let of = |answer: &Answer| match answer {
+        Answer::Up(told) => told.status.system_calls,
+        Answer::Ended(_) | Answer::Silent(_) => 0,
+    };
+    answers.iter().map(of).sum()
+}
+
+/// What was counted over the whole run, for each operation that was completed in it.
+fn per_operation(driven: &Driven, count: u64) -> f64 {
+    let of = |load: &LoadReport| load.completed.iter().sum::<u64>() + load.read_only_total;
+    ratio(real(count), real(driven.load.as_ref().map_or(0, of)))
 }
 
 fn phases(told: &Told) -> impl Iterator<Item = (String, Phase)> + '_ {
@@ -320,6 +343,7 @@ fn replica_up(id: u16, status: &ReplicaReport) -> Replica {
         stable_checkpoint: status.stable_checkpoint.0,
         messages_sent: status.messages_sent,
         bytes_sent: status.bytes_sent,
+        system_calls: status.system_calls,
         ignored: status.ignored.clone(),
         stages: stages.collect(),
         threads: Vec::new(),
@@ -352,6 +376,7 @@ fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
         retransmissions: load.retransmissions,
         probes: load.probes,
         bytes_sent: load.bytes_sent,
+        system_calls: load.system_calls,
         dropped: load.dropped.by_reason().into_iter().filter(|(_, count)| *count > 0).collect(),
         timeouts: load.timeouts,
         unanswered: load.unanswered,

@@ -347,6 +347,7 @@ impl Network {
         board.report.bytes_sent = counters.bytes_sent;
         board.report.bytes_received = counters.bytes_received;
         board.report.socket_calls = counters.reads + counters.writes;
+        board.report.system_calls = counters.system_calls;
         board.report.connected = self.connections.standing();
         board.post_ignored("ingress", self.ingress.refused());
         board.post_ignored("network", &self.dropped);

@@ -3,10 +3,11 @@
 
 pub mod cluster;
 pub mod options;
+pub mod transport;
 
 pub use crate::auth::Strategy;
 pub use cluster::{ClusterFile, ClusterSettings, Node, Role, SettingsError};
 pub use options::{
     Authentication, Batching, Dissemination, Durability, ExecutionChoice, Granularity, OnCorruptLog, OptionError,
-    Placement, Reads, Replies, TransportChoice, WaitChoice,
+    Placement, Reads, Replies, RingOptions, TransportChoice, WaitChoice,
 };

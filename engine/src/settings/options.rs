@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use super::transport::{RingOptions, TransportChoice};
 use crate::auth::Strategy;
 use crate::named::named_enum;
 pub use crate::protocol::batching::Batching;
@@ -83,18 +84,6 @@ named_option! {
         Request = "request",
         /// A group of up to 64 requests that follow each other in a frame.
         Frame = "frame",
-    }
-}
-
-named_option! {
-    /// Which backend moves the bytes.
-    TransportChoice, "transport" {
-        /// `tokio-uring` if a probe shows that it works, else `epoll`.
-        Auto = "auto",
-        /// `io_uring` by way of `tokio-uring`.
-        TokioUring = "tokio-uring",
-        /// Readiness by epoll.
-        Epoll = "epoll",
     }
 }
 
@@ -299,7 +288,6 @@ mod tests {
         for text in ["auto", "fused", "pipelined", "0,1,2,2,3,4"] {
             assert_eq!(text.parse::<Placement>().unwrap().to_string(), text);
         }
-        assert_eq!("epoll".parse::<TransportChoice>().unwrap(), TransportChoice::Epoll);
     }
 
     #[test]
@@ -313,7 +301,6 @@ mod tests {
         for text in ["", "0,1", "0,1,2,3,x", "0,1,2,3,99999"] {
             assert!(text.parse::<Placement>().is_err(), "{text}");
         }
-        assert!("kqueue".parse::<TransportChoice>().is_err());
         assert!("sleep".parse::<WaitChoice>().is_err());
     }
 }

@@ -7,7 +7,7 @@ use crate::limits::READ_CHUNK_BYTES;
 /// A read offers the kernel at least this many bytes.
 const OFFER_MIN_BYTES: usize = READ_CHUNK_BYTES / 4;
 /// What arrives in less than this is copied out, so that a slice that somebody keeps does not keep a whole chunk.
-const COPY_BELOW_BYTES: usize = 4 << 10;
+pub(super) const COPY_BELOW_BYTES: usize = 4 << 10;
 
 /// Gives `chunk`, which is empty, room for a read.
 pub(super) fn make_room(chunk: &mut BytesMut) {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::epoll::Epoll;
+use super::raw_uring::RawUring;
 use super::{Event, Transport};
-use crate::settings::options::TransportChoice;
+use crate::settings::options::{RingOptions, TransportChoice};
 
 /// What was opened, for logs and the run's manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,10 @@ const PROBE_BYTES: &[u8] = b"hippodrome";
 /// If the chosen backend does not work here, saying what to choose instead, or if the process has no file descriptor
 /// left.
 pub fn open(choice: TransportChoice) -> io::Result<(Box<dyn Transport>, Opened)> {
-    open_as_probed(choice, probe)
+    open_as_probed(choice, || match choice {
+        TransportChoice::IoUring(options) => probe_ring(options),
+        _ => probe(),
+    })
 }
 
 /// [`open`] with another probe, such as one that fails, for tests of what follows from it. The probe is asked only if
@@ -52,6 +56,19 @@ pub fn open_as_probed(
             )),
             opened => opened,
         },
+        TransportChoice::IoUring(options) => match probe().and_then(|()| RawUring::new(options)) {
+            // What the kernel lacks is said in words.
+            Err(error) => {
+                let reason = if error.raw_os_error().is_some() { "io_uring is refused: " } else { "" };
+                let message = format!(
+                    "transport: '{choice}' does not work here: {reason}{error}; use 'tokio-uring', 'epoll' or 'auto'"
+                );
+                Err(io::Error::new(error.kind(), message))
+            }
+            Ok(transport) => {
+                Ok((Box::new(transport), Opened { kind: choice.name(), why: format!("{choice}: chosen") }))
+            }
+        },
         TransportChoice::Auto => match probe().and_then(|()| uring("tokio-uring: io_uring works here")) {
             Err(error) => epoll(format!("epoll: io_uring is refused here ({error})")),
             opened => opened,
@@ -65,7 +82,18 @@ pub fn open_as_probed(
 /// # Errors
 /// What failed.
 pub fn probe() -> io::Result<()> {
-    let (mut transport, _) = uring("")?;
+    try_out(&mut *uring("")?.0)
+}
+
+/// The same for a ring with these options, which asks more of the kernel.
+///
+/// # Errors
+/// What failed, or what the kernel lacks.
+pub fn probe_ring(options: RingOptions) -> io::Result<()> {
+    try_out(&mut RawUring::new(options)?)
+}
+
+fn try_out(transport: &mut dyn Transport) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     transport.listen(listener)?;
@@ -128,6 +156,20 @@ mod tests {
         for part in ["transport", "'tokio-uring'", "Operation not permitted", "'epoll'", "'auto'"] {
             assert!(error.to_string().contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_ring_lacks_is_said() {
+        let choice: TransportChoice = "io-uring:napi=50us".parse().unwrap();
+        let open = |error| open_as_probed(choice, || Err(error)).map(drop).unwrap_err().to_string();
+        let refused = open(io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(
+            refused,
+            "transport: 'io-uring:napi=50us' does not work here: io_uring is refused: Operation not permitted \
+             (os error 1); use 'tokio-uring', 'epoll' or 'auto'"
+        );
+        let lacking = open(io::Error::new(ErrorKind::Unsupported, "this kernel lacks it"));
+        assert!(lacking.contains("does not work here: this kernel lacks it; use"), "{lacking}");
     }
 
     #[test]

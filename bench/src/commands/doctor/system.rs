@@ -1,7 +1,7 @@
 //! The kernel and what it allows.
 
 use hippodrome_engine::limits::{CONTROL_CONNECTIONS_MAX, DESCRIPTORS_OWN, STRANGERS_MAX};
-use hippodrome_engine::settings::TransportChoice;
+use hippodrome_engine::settings::{RingOptions, TransportChoice};
 use hippodrome_engine::transport::probe;
 
 use super::Check;
@@ -47,7 +47,10 @@ pub(super) fn build() -> Check {
 /// Whether `io_uring` works, by trying it.
 pub(super) fn io_uring(machine: &Machine) -> Check {
     match probe::probe() {
-        Ok(()) => Check::ok("io_uring", "works: a ring moved bytes over loopback"),
+        Ok(()) => match probe::probe_ring(RingOptions::default()) {
+            Ok(()) => Check::ok("io_uring", "works: a ring moved bytes over loopback"),
+            Err(error) => Check::ok("io_uring", format!("works, but not by --transport io-uring: {error}")),
+        },
         Err(error) => {
             let (found, change) = refused(&error.to_string(), &machine.io_uring_disabled);
             Check::warn(
