@@ -133,7 +133,7 @@ races! {
     signatures_one_by_one: "ed25519" [
         "none epoll --app kv --workload c",
         "fixed:10 tokio-uring --connections 3 --load-threads 2",
-        "time:50,2ms io-uring:bundles,napi=20us --request-bytes 0 --reply-bytes 0",
+        "time:50,2ms io-uring:napi=20us --request-bytes 0 --reply-bytes 0",
         "adaptive tokio-uring --placement pipelined --replicas 5",
     ],
     signatures_in_batches: "ed25519-batch" [

@@ -18,7 +18,7 @@ use hippodrome_engine::transport::{ConnectionId, Event, Transport, probe};
 const CHOICES: [TransportChoice; 3] = [
     TransportChoice::Epoll,
     TransportChoice::TokioUring,
-    TransportChoice::IoUring(RingOptions { sqpoll: false, bundles: false, napi_us: None }),
+    TransportChoice::IoUring(RingOptions { sqpoll: false, napi_us: None }),
 ];
 /// Bytes queued before the sender waits for the kernel.
 const QUEUE_BYTES: usize = 1 << 20;

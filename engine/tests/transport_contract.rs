@@ -36,9 +36,6 @@ macro_rules! contract {
         mod io_uring_with_sqpoll {
             $(#[test] fn $promise() { super::with_ring("io-uring:sqpoll", super::$promise); })*
         }
-        mod io_uring_with_bundles {
-            $(#[test] fn $promise() { super::with_ring("io-uring:bundles", super::$promise); })*
-        }
         mod io_uring_with_napi {
             $(#[test] fn $promise() { super::with_ring("io-uring:napi=20us", super::$promise); })*
         }

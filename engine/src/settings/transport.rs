@@ -26,9 +26,6 @@ pub struct RingOptions {
     /// A thread of the kernel takes what is submitted, without a system call while it is awake. It needs a core of its
     /// own: for a while it spins.
     pub sqpoll: bool,
-    /// One receive may fill several buffers, in one completion: less work for the kernel, but a peer that floods may
-    /// take all buffers of a turn.
-    pub bundles: bool,
     /// How long a wait polls the network card before it sleeps, µs.
     pub napi_us: Option<u32>,
 }
@@ -38,8 +35,8 @@ const NAPI_US: RangeInclusive<u32> = 1..=10_000;
 
 impl TransportChoice {
     /// What [`FromStr`] takes.
-    pub const ALLOWED: &str = "auto, tokio-uring, epoll, io-uring, or io-uring:OPTION[,OPTION..] with the options \
-                               sqpoll, bundles and napi=TIME (1us to 10ms), for example io-uring:sqpoll,napi=50us";
+    pub const ALLOWED: &str = "auto, epoll, tokio-uring, io-uring, or io-uring:OPTION[,OPTION] with the options \
+                               sqpoll and napi=TIME (1us to 10ms), for example io-uring:sqpoll,napi=50us";
 
     /// The backend's name, without options.
     #[must_use]
@@ -74,7 +71,6 @@ fn ring_options(text: &str) -> Option<RingOptions> {
     for option in text.split(',') {
         match option.split_once('=') {
             None if option == "sqpoll" && !options.sqpoll => options.sqpoll = true,
-            None if option == "bundles" && !options.bundles => options.bundles = true,
             Some(("napi", time)) if options.napi_us.is_none() => options.napi_us = Some(napi_us(time)?),
             _ => return None,
         }
@@ -91,9 +87,8 @@ fn napi_us(text: &str) -> Option<u32> {
 
 impl fmt::Display for TransportChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::IoUring(RingOptions { sqpoll, bundles, napi_us }) = *self else { return f.pad(self.name()) };
-        let named = [(sqpoll, "sqpoll"), (bundles, "bundles")].into_iter().filter(|(is_on, _)| *is_on);
-        let named = named.map(|(_, name)| name.to_owned());
+        let Self::IoUring(RingOptions { sqpoll, napi_us }) = *self else { return f.pad(self.name()) };
+        let named = sqpoll.then(|| "sqpoll".to_owned()).into_iter();
         let napi = napi_us.map(|us| format!("napi={}", humantime::format_duration(Duration::from_micros(us.into()))));
         // Two units, as in 1ms 500us, are read without the space between them too.
         let options: Vec<String> = named.chain(napi.map(|napi| napi.replace(' ', ""))).collect();
@@ -118,12 +113,11 @@ mod tests {
             "io-uring:sqpoll",
             "io-uring:napi=50us",
             "io-uring:napi=1ms500us",
-            "io-uring:bundles",
-            "io-uring:sqpoll,bundles,napi=10ms",
+            "io-uring:sqpoll,napi=10ms",
         ] {
             assert_eq!(text.parse::<TransportChoice>().unwrap().to_string(), text);
         }
-        let both = TransportChoice::IoUring(RingOptions { sqpoll: true, bundles: false, napi_us: Some(50) });
+        let both = TransportChoice::IoUring(RingOptions { sqpoll: true, napi_us: Some(50) });
         assert_eq!("io-uring:napi=50us,sqpoll".parse::<TransportChoice>().unwrap(), both);
         assert_eq!(both.name(), "io-uring");
         assert_eq!(format!("{:<8}|", TransportChoice::Epoll), "epoll   |");
@@ -137,8 +131,7 @@ mod tests {
             "io-uring:",
             "io-uring:iopoll",
             "io-uring:sqpoll,sqpoll",
-            "io-uring:bundles,bundles",
-            "io-uring:bundles=2",
+            "io-uring:sqpoll=2",
             "io-uring:napi",
             "io-uring:napi=0us",
             "io-uring:napi=11ms",

@@ -406,7 +406,7 @@ impl Connection {
     ) -> Turn {
         let mut budget = CONNECTION_BUDGET_BYTES;
         while budget > 0 {
-            inbound::make_room(chunk);
+            inbound::make_room(chunk, inbound::OFFER_MIN_BYTES);
             let room = chunk.capacity();
             counters.system_calls += 1;
             match sys::receive(self.stream.as_fd(), chunk) {

@@ -2,7 +2,7 @@
 //!
 //! One thread owns a transport and all of its sockets. Backends: [epoll] (everywhere), [uring] (`tokio-uring`, where
 //! the kernel and the container allow `io_uring`) and [raw_uring] (`io_uring` without a runtime, from Linux 6.1 on);
-//! [probe] finds out which works and opens it. Backend crates are named in their own file and nowhere else.
+//! [probe] opens the one that was chosen, if it works. Backend crates are named in their own file and nowhere else.
 //!
 //! Shared by the backends: `outbound` queues what is to be sent, `inbound` cuts what was read, `table` finds a
 //! connection's state by its number, `sys` makes the few system calls that no backend crate offers.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::epoll::Epoll;
-use super::raw_uring::RawUring;
+use super::raw_uring::{self, RawUring};
 use super::{Event, Transport};
 use crate::settings::options::{RingOptions, TransportChoice};
 
@@ -90,7 +90,9 @@ pub fn probe() -> io::Result<()> {
 /// # Errors
 /// What failed, or what the kernel lacks.
 pub fn probe_ring(options: RingOptions) -> io::Result<()> {
-    try_out(&mut RawUring::new(options)?)
+    let mut transport = RawUring::new(options)?;
+    try_out(&mut transport)?;
+    if options.sqpoll { Ok(()) } else { raw_uring::check_short_sends(&mut transport) }
 }
 
 fn try_out(transport: &mut dyn Transport) -> io::Result<()> {

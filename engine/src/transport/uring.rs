@@ -442,7 +442,7 @@ async fn read(shared: Rc<Shared>, connection: ConnectionId, stream: Rc<TcpStream
     let mut chunk = BytesMut::new();
     loop {
         gate.pass().await;
-        inbound::make_room(&mut chunk);
+        inbound::make_room(&mut chunk, inbound::OFFER_MIN_BYTES);
         let (outcome, buffer) = stream.read(chunk).await;
         chunk = buffer;
         // Reading may have been stopped while the operation was under way.

@@ -1,76 +1,69 @@
 //! The buffers that the kernel receives into: it takes them out of a ring in shared memory in the order in which they
 //! were provided, and tells with each completion which it filled.
 //!
-//! A buffer is always in one place: with the kernel, or lent out as a [`Bytes`], whose last clone puts it into a queue
-//! from which it is provided again. So nothing received is copied, unless it is little, or so much is lent that the
-//! kernel would run short: then it is copied out and the buffer provided at once. The kernel so never waits for whoever
-//! holds what was received before, and what a ring keeps in memory is fixed.
+//! A buffer is a chunk, or the end of one, as it is for reads by readiness: what was received is cut off and handed on
+//! where it lies, the rest of the chunk is provided again while it is long enough, and a new chunk takes its place when
+//! it is not. So whoever holds what was received keeps nobody from receiving, and copies are made of little alone. That
+//! is done when the kernel is given its next turn, for by then others may have let go of the chunk.
+//!
+//! The kernel goes through all buffers in turn, and memory that was not used for long is slow memory. So there are few of
+//! them at first, and more only once a turn found too few.
 #![allow(unsafe_code, reason = "memory shared with the kernel")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::ptr::NonNull;
-use std::slice;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use bytes::Bytes;
-use crossbeam::queue::ArrayQueue;
+use bytes::{BufMut, Bytes, BytesMut};
 use io_uring::types::BufRingEntry;
 
-use crate::limits::RING_BUFFER_BYTES;
-use crate::transport::inbound::COPY_BELOW_BYTES;
+use crate::limits::READ_CHUNK_BYTES;
+use crate::transport::inbound;
 
+/// A buffer has at least so many bytes. More than a read by readiness offers: most frames come alone and are shorter, so
+/// that they end in the buffer in which they begin, and need not be put together by copies.
+const OFFER_MIN_BYTES: usize = READ_CHUNK_BYTES / 4 * 3;
 const PAGE_BYTES: usize = 4096;
 
 /// The ring's memory and its buffers, as this side sees them.
 pub(super) struct Buffers {
     /// What the kernel reads which buffers it may fill from. `BufRingEntry` by `BufRingEntry`.
     entries: Pages,
-    arena: Arc<Arena>,
-    count: u16,
+    /// How many fit in there: a power of two.
+    most: u16,
     /// How many were provided so far, modulo 2^16: what the kernel is told.
     tail: u16,
-    /// Those that the kernel has, in the order in which it takes them.
-    provided: VecDeque<u16>,
-    lent: u16,
-    lent_max: u16,
+    /// By their numbers.
+    chunks: Vec<Chunk>,
+    /// Those that are to be provided, again or for the first time.
+    taken: Vec<u16>,
+    /// Whether there are new ones among them.
+    grown: bool,
 }
 
-/// The buffers' memory, and the numbers of those that nobody holds any more.
-struct Arena {
-    memory: Pages,
-    returned: ArrayQueue<u16>,
-}
-
-/// The first bytes of a buffer, as long as somebody holds them.
-struct Lent {
-    arena: Arc<Arena>,
-    buffer: u16,
-    len: usize,
+struct Chunk {
+    /// Empty, with room at the end.
+    memory: BytesMut,
+    /// Whether the room is the kernel's.
+    is_provided: bool,
 }
 
 impl Buffers {
-    /// `count` buffers, a power of two, all of them provided. At most `lent_max` of them are lent out at a time.
-    pub(super) fn new(count: u16, lent_max: u16) -> Self {
-        assert!(count.is_power_of_two() && lent_max < count);
-        let arena = Arena {
-            memory: Pages::new(usize::from(count) * RING_BUFFER_BYTES),
-            returned: ArrayQueue::new(count.into()),
-        };
+    /// `first` buffers, all of them provided, and room for `most`, a power of two.
+    pub(super) fn new(first: u16, most: u16) -> Self {
+        assert!(most.is_power_of_two() && 0 < first && first <= most);
         let mut buffers = Self {
-            entries: Pages::new(usize::from(count) * mem::size_of::<BufRingEntry>()),
-            arena: Arc::new(arena),
-            count,
+            entries: Pages::new(usize::from(most) * mem::size_of::<BufRingEntry>()),
+            most,
             tail: 0,
-            provided: VecDeque::with_capacity(count.into()),
-            lent: 0,
-            lent_max,
+            chunks: Vec::with_capacity(most.into()),
+            taken: Vec::with_capacity(most.into()),
+            grown: false,
         };
-        (0..count).for_each(|buffer| buffers.provide(buffer));
-        buffers.publish();
+        buffers.add(first);
+        buffers.provide();
         buffers
     }
 
@@ -80,126 +73,90 @@ impl Buffers {
         self.entries.start.as_ptr() as u64
     }
 
-    pub(super) const fn count(&self) -> u16 {
-        self.count
+    /// The ring's length, for its registration.
+    pub(super) const fn most(&self) -> u16 {
+        self.most
     }
 
-    /// Lets the kernel see what was provided.
-    pub(super) fn publish(&mut self) {
+    /// Takes the first `bytes` of a buffer, as a completion says.
+    ///
+    /// # Errors
+    /// If the kernel has no such buffer.
+    pub(super) fn take(&mut self, buffer: u16, bytes: usize) -> io::Result<Bytes> {
+        let chunk = self.chunks.get_mut(usize::from(buffer));
+        let chunk = chunk.filter(|chunk| chunk.is_provided && bytes <= chunk.memory.capacity());
+        let chunk = chunk.ok_or_else(|| io::Error::other("io_uring filled a buffer that it did not have"))?;
+        chunk.is_provided = false;
+        // SAFETY: the kernel had all of the room (see `write`), has written the first `bytes` of it, and has let go of
+        // it.
+        unsafe { chunk.memory.advance_mut(bytes) };
+        self.taken.push(buffer);
+        Ok(inbound::cut(&mut chunk.memory))
+    }
+
+    /// Provides again what was taken, and what was made since.
+    pub(super) fn provide(&mut self) {
+        if self.taken.is_empty() {
+            return;
+        }
+        for at in 0..self.taken.len() {
+            self.write(self.taken[at]);
+        }
+        self.taken.clear();
+        self.grown = false;
         // SAFETY: the first entry is there and initialised (zeroed at first). The tail, a field that no entry uses, is
         // aligned, lives as long as `entries`, and is accessed by atomic operations alone, here and by the kernel.
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.start.as_ptr().cast()).cast_mut()) };
         tail.store(self.tail, Ordering::Release);
     }
 
-    /// Provides the buffers again that are not held any more.
-    pub(super) fn take_back(&mut self) {
-        let before = self.tail;
-        while let Some(buffer) = self.arena.returned.pop() {
-            self.lent -= 1;
-            self.provide(buffer);
-        }
-        if self.tail != before {
-            self.publish();
+    /// Makes twice as many buffers, if there is room for them: there were too few. Once a turn, however often it is
+    /// asked for.
+    pub(super) fn grow(&mut self) {
+        if !mem::replace(&mut self.grown, true) {
+            self.add(self.count().min(self.most - self.count()));
         }
     }
 
-    /// Hands what a completion brought to `each`, buffer by buffer: `bytes` of them (more than 0), of which the first
-    /// are in `buffer` and the others in those that were provided behind it. Whatever was copied out is provided again;
-    /// the kernel sees that once it is [published](Self::publish).
-    ///
-    /// # Errors
-    /// If the kernel has no such buffers.
-    pub(super) fn take(&mut self, buffer: u16, bytes: usize, mut each: impl FnMut(Bytes)) -> io::Result<()> {
-        let unknown = || io::Error::other("io_uring filled a buffer that it did not have");
-        // It is the first one, unless a completion was overtaken.
-        let at = self.provided.iter().position(|provided| *provided == buffer).ok_or_else(unknown)?;
-        if self.provided.len() - at < bytes.div_ceil(RING_BUFFER_BYTES) {
-            return Err(unknown());
-        }
-        let mut left = bytes;
-        while left > 0 {
-            let buffer = self.provided.remove(at).ok_or_else(unknown)?;
-            let len = left.min(RING_BUFFER_BYTES);
-            each(self.hand_out(buffer, len));
-            left -= len;
-        }
-        Ok(())
+    #[allow(clippy::cast_possible_truncation, reason = "at most `most`")]
+    pub(super) const fn count(&self) -> u16 {
+        self.chunks.len() as u16
     }
 
-    fn hand_out(&mut self, buffer: u16, len: usize) -> Bytes {
-        if len < COPY_BELOW_BYTES || self.lent == self.lent_max {
-            // SAFETY: the buffer was taken out of those that the kernel has, and is provided only afterwards.
-            let bytes = Bytes::copy_from_slice(unsafe { self.arena.filled(buffer, len) });
-            self.provide(buffer);
-            return bytes;
-        }
-        self.lent += 1;
-        Bytes::from_owner(Lent { arena: Arc::clone(&self.arena), buffer, len })
+    fn add(&mut self, count: u16) {
+        let first = self.count();
+        self.chunks.extend((0..count).map(|_| Chunk { memory: BytesMut::new(), is_provided: false }));
+        self.taken.extend(first..self.count());
     }
 
-    /// Puts a buffer that neither the kernel nor anybody else has into the ring.
-    fn provide(&mut self, buffer: u16) {
-        let index = usize::from(self.tail & (self.count - 1));
-        let address = self.arena.start_of(buffer);
+    /// Puts a buffer that the kernel does not have into the ring.
+    fn write(&mut self, buffer: u16) {
+        let chunk = &mut self.chunks[usize::from(buffer)];
+        assert!(!chunk.is_provided);
+        inbound::make_room(&mut chunk.memory, OFFER_MIN_BYTES);
+        chunk.is_provided = true;
+        let room = chunk.memory.spare_capacity_mut();
+        let index = usize::from(self.tail & (self.most - 1));
         // SAFETY: `index` is below the number of entries; the entry is initialised (zeroed at first), and the kernel
-        // does not look at it before the tail has passed it: at most `count` buffers are provided at a time, so that
-        // those before it in this place were taken. No reference covers the tail, which shares memory with the first
-        // entry but no field that is set here.
+        // does not look at it before the tail has passed it: there are no more buffers than entries and each is in the
+        // ring at most once, so that whatever was in this place before was taken. No reference covers the tail, which
+        // shares memory with the first entry but no field that is set here.
+        //
+        // The room is the kernel's from here on: nothing touches the chunk before it is taken, and what was cut off from
+        // it ends where the room begins.
         unsafe {
             let entry = &mut *self.entries.start.as_ptr().cast::<BufRingEntry>().add(index);
-            entry.set_addr(address.as_ptr() as u64);
-            #[allow(clippy::cast_possible_truncation, reason = "a small constant")]
-            entry.set_len(RING_BUFFER_BYTES as u32);
+            entry.set_addr(room.as_mut_ptr() as u64);
+            entry.set_len(u32::try_from(room.len()).unwrap_or(u32::MAX));
             entry.set_bid(buffer);
         }
         self.tail = self.tail.wrapping_add(1);
-        self.provided.push_back(buffer);
     }
 
     /// Never frees the memory: the kernel may still write to it.
     pub(super) fn leak(&mut self) {
-        mem::forget(Arc::clone(&self.arena));
+        mem::forget(mem::take(&mut self.chunks));
         mem::forget(mem::replace(&mut self.entries, Pages::new(PAGE_BYTES)));
-    }
-
-    #[cfg(test)]
-    pub(super) const fn lent(&self) -> u16 {
-        self.lent
-    }
-}
-
-impl Arena {
-    fn start_of(&self, buffer: u16) -> NonNull<u8> {
-        let offset = usize::from(buffer) * RING_BUFFER_BYTES;
-        assert!(offset < self.memory.layout.size());
-        // SAFETY: it is inside of the allocation.
-        unsafe { self.memory.start.add(offset) }
-    }
-
-    /// The first bytes of a buffer.
-    ///
-    /// # Safety
-    /// Nobody, the kernel neither, may write to the buffer meanwhile.
-    unsafe fn filled(&self, buffer: u16, len: usize) -> &[u8] {
-        assert!(len <= RING_BUFFER_BYTES);
-        // SAFETY: the memory is initialised (zeroed at first, then written by the kernel) and lives as long as `self`.
-        // That nobody writes to it is promised by the caller.
-        unsafe { slice::from_raw_parts(self.start_of(buffer).as_ptr(), len) }
-    }
-}
-
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        // SAFETY: a buffer that is lent is not provided to the kernel before this is dropped.
-        unsafe { self.arena.filled(self.buffer, self.len) }
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        // There is room for every buffer.
-        let _ = self.arena.returned.push(self.buffer);
     }
 }
 
@@ -208,11 +165,6 @@ struct Pages {
     start: NonNull<u8>,
     layout: Layout,
 }
-
-// SAFETY: it is plain memory; who uses it from several threads keeps to parts of it (see `Lent`).
-unsafe impl Send for Pages {}
-// SAFETY: as above.
-unsafe impl Sync for Pages {}
 
 impl Pages {
     fn new(bytes: usize) -> Self {
@@ -234,86 +186,121 @@ impl Drop for Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::inbound::COPY_BELOW_BYTES;
 
-    /// Fills the next buffers as the kernel does, and gives the number of the first.
-    fn fill(buffers: &Buffers, bytes: &[u8]) -> u16 {
-        for (chunk, buffer) in bytes.chunks(RING_BUFFER_BYTES).zip(&buffers.provided) {
-            // SAFETY: the buffer is provided, so nobody reads it.
-            let memory =
-                unsafe { slice::from_raw_parts_mut(buffers.arena.start_of(*buffer).as_ptr(), RING_BUFFER_BYTES) };
-            memory[..chunk.len()].copy_from_slice(chunk);
-        }
-        buffers.provided[0]
+    /// A buffer as the kernel finds it in place `index` of the ring.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Entry {
+        address: u64,
+        room: usize,
+        buffer: u16,
     }
 
-    fn receive(buffers: &mut Buffers, bytes: &[u8]) -> Vec<Bytes> {
-        let first = fill(buffers, bytes);
-        let mut received = Vec::new();
-        buffers.take(first, bytes.len(), |piece| received.push(piece)).unwrap();
-        assert_eq!(received.concat(), bytes);
+    fn entry(buffers: &Buffers, index: usize) -> Entry {
+        assert!(index < usize::from(buffers.most));
+        // SAFETY: the place is inside of the allocation, which is initialised.
+        let entry = unsafe { &*buffers.entries.start.as_ptr().cast::<BufRingEntry>().add(index) };
+        Entry { address: entry.addr(), room: entry.len() as usize, buffer: entry.bid() }
+    }
+
+    /// Receives as the kernel does, into a buffer that it has found.
+    fn receive(buffers: &mut Buffers, entry: Entry, bytes: &[u8]) -> Bytes {
+        assert!(bytes.len() <= entry.room);
+        // SAFETY: the room was provided, so nobody else reads or writes it; the memory is allocated.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), entry.address as *mut u8, bytes.len()) };
+        let received = buffers.take(entry.buffer, bytes.len()).unwrap();
+        assert_eq!(received, bytes);
         received
     }
 
+    fn pattern(bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|at| (at % 251) as u8).collect()
+    }
+
     #[test]
-    fn what_is_held_stays_as_it_is_and_comes_back_when_it_is_not() {
-        let mut buffers = Buffers::new(4, 2);
-        let many: Vec<u8> = (0..RING_BUFFER_BYTES + 5000).map(|i| (i % 251) as u8).collect();
-        let held = receive(&mut buffers, &many);
-        assert_eq!((held.len(), buffers.lent(), buffers.provided.len()), (2, 2, 2));
-        let part = held[1].slice(10..20);
-        for round in 0..20 {
-            let copied = receive(&mut buffers, &[round; RING_BUFFER_BYTES]);
-            assert_eq!((copied.len(), buffers.lent(), buffers.provided.len()), (1, 2, 2), "too much is lent");
+    fn much_is_handed_on_where_it_lies_and_never_written_over() {
+        let mut buffers = Buffers::new(2, 2);
+        let mut held = Vec::new();
+        for round in 0..40_usize {
+            let (next, bytes) = (entry(&buffers, round % 2), pattern(COPY_BELOW_BYTES + 997 * round));
+            let received = receive(&mut buffers, next, &bytes);
+            buffers.provide();
+            assert_eq!(received.as_ptr() as u64, next.address, "a copy was made");
+            held.push((received, bytes));
         }
-        assert_eq!(held.concat(), many);
-
-        drop(held);
-        buffers.take_back();
-        assert_eq!((buffers.lent(), buffers.provided.len()), (1, 3), "a part of the other is held");
-        // On another thread.
-        std::thread::spawn(move || assert_eq!(part.len(), 10)).join().unwrap();
-        buffers.take_back();
-        assert_eq!((buffers.lent(), buffers.provided.len()), (0, 4));
+        assert!(held.iter().all(|(received, bytes)| received == bytes));
+        drop(buffers);
+        // Also on another thread, after everything else is gone.
+        std::thread::spawn(move || assert!(held.iter().all(|(received, bytes)| received == bytes))).join().unwrap();
     }
 
     #[test]
-    fn little_is_copied_and_its_buffer_provided_at_once() {
-        let mut buffers = Buffers::new(4, 2);
-        let order = buffers.provided.clone();
-        let little = receive(&mut buffers, &[7; COPY_BELOW_BYTES - 1]);
-        assert_eq!((buffers.lent(), buffers.provided.len()), (0, 4));
-        assert_eq!((little.len(), buffers.tail), (1, 5));
-        assert_eq!(buffers.provided, [order[1], order[2], order[3], order[0]]);
+    fn little_is_copied_and_its_room_provided_again() {
+        let mut buffers = Buffers::new(2, 2);
+        let before = entry(&buffers, 0);
+        let little = receive(&mut buffers, before, &pattern(COPY_BELOW_BYTES - 1));
+        assert_ne!(little.as_ptr() as u64, before.address);
+        buffers.provide();
+        // It comes behind the other one, and so in the place that it left.
+        assert_eq!((entry(&buffers, 0), buffers.tail), (before, 3));
     }
 
     #[test]
-    fn a_completion_may_be_overtaken() {
-        let mut buffers = Buffers::new(4, 3);
-        let order = buffers.provided.clone();
-        // The later one is told first.
-        buffers.take(order[1], 2 * RING_BUFFER_BYTES, drop).unwrap();
-        assert_eq!(buffers.provided, [order[0], order[3]]);
-        buffers.take(order[0], RING_BUFFER_BYTES, drop).unwrap();
-        assert_eq!(buffers.provided, [order[3]]);
-        buffers.take_back();
-        assert_eq!(buffers.provided.len(), 4);
+    fn every_buffer_has_room_for_a_frame() {
+        let mut buffers = Buffers::new(1, 1);
+        for bytes in [READ_CHUNK_BYTES / 4, 1, READ_CHUNK_BYTES / 2, 0, READ_CHUNK_BYTES / 4 + 1, OFFER_MIN_BYTES] {
+            let next = entry(&buffers, 0);
+            assert!((OFFER_MIN_BYTES..=READ_CHUNK_BYTES).contains(&next.room), "{next:?}");
+            assert_eq!(next.buffer, 0);
+            let held = receive(&mut buffers, next, &pattern(bytes));
+            buffers.provide();
+            drop(held);
+        }
+    }
+
+    #[test]
+    fn memory_that_nobody_holds_is_used_again() {
+        let mut buffers = Buffers::new(1, 1);
+        let first = entry(&buffers, 0);
+        for bytes in [READ_CHUNK_BYTES, READ_CHUNK_BYTES / 2, COPY_BELOW_BYTES, READ_CHUNK_BYTES / 2] {
+            let next = entry(&buffers, 0);
+            drop(receive(&mut buffers, next, &pattern(bytes)));
+            buffers.provide();
+        }
+        // The last one ended too near to the end of the chunk, which is begun anew.
+        assert_eq!(entry(&buffers, 0), first);
+    }
+
+    #[test]
+    fn buffers_grow_up_to_what_there_is_room_for() {
+        let mut buffers = Buffers::new(3, 8);
+        for (count, tail) in [(6, 6), (8, 8), (8, 8)] {
+            buffers.grow();
+            buffers.grow();
+            buffers.provide();
+            assert_eq!((buffers.count(), buffers.tail), (count, tail));
+        }
+        let found: Vec<Entry> = (0..8).map(|index| entry(&buffers, index)).collect();
+        let numbers = |found: &[Entry]| found.iter().map(|entry| entry.buffer).collect::<Vec<_>>();
+        assert_eq!(numbers(&found), (0..8).collect::<Vec<_>>());
+        // The kernel has found six of them; their completions may overtake each other.
+        for index in [5, 0, 3, 1, 4, 2] {
+            drop(receive(&mut buffers, found[index], &pattern(5000 + index)));
+        }
+        buffers.provide();
+        let found: Vec<Entry> = (0..8).map(|index| entry(&buffers, index)).collect();
+        assert_eq!(numbers(&found), [5, 0, 3, 1, 4, 2, 6, 7]);
     }
 
     #[test]
     fn buffers_that_the_kernel_does_not_have_are_refused() {
-        let mut buffers = Buffers::new(4, 3);
-        let held = receive(&mut buffers, &[1; COPY_BELOW_BYTES]);
-        assert!(buffers.take(0, 10, drop).is_err(), "it is held");
-        assert!(buffers.take(4, 10, drop).is_err(), "there is none");
-        assert!(buffers.take(1, 4 * RING_BUFFER_BYTES, drop).is_err(), "there are not so many");
-        drop(held);
-    }
-
-    #[test]
-    fn what_is_held_outlives_the_buffers() {
-        let mut buffers = Buffers::new(4, 3);
-        let held = receive(&mut buffers, &[9; 2 * RING_BUFFER_BYTES]);
-        drop(buffers);
-        assert!(held.concat().iter().all(|byte| *byte == 9));
+        let mut buffers = Buffers::new(2, 4);
+        assert!(buffers.take(2, 10).is_err(), "there is none");
+        let first = entry(&buffers, 0);
+        assert!(buffers.take(first.buffer, first.room + 1).is_err(), "it has not so many bytes");
+        drop(receive(&mut buffers, first, &pattern(10)));
+        assert!(buffers.take(first.buffer, 10).is_err(), "it was taken");
+        buffers.provide();
+        assert_eq!(buffers.tail, 3);
     }
 }

@@ -23,8 +23,6 @@ pub(super) struct Connection {
     outbound: Outbound,
     /// Bytes handed to the ring that the kernel has not taken yet.
     in_flight: usize,
-    /// Whether what is being sent is what the kernel had no room for before.
-    pub(super) is_rest: bool,
     /// Where what is sent next is put together, while nothing is being sent.
     spare: Option<Box<Sending>>,
     /// Whether it is among those that have something to send.
@@ -61,7 +59,6 @@ impl Connection {
             sending: None,
             outbound: Outbound::default(),
             in_flight: 0,
-            is_rest: false,
             spare: None,
             in_to_write: false,
             paused: false,
@@ -97,13 +94,17 @@ impl Connection {
         if self.phase != Phase::Open || self.sending.is_some() || self.queued() == 0 {
             return None;
         }
-        self.is_rest = self.was_short();
         let mut sending = self.spare.take().unwrap_or_else(Sending::new);
         // What is left of a short send leaves first.
         if sending.pieces.is_empty() {
             self.in_flight += self.outbound.take(&mut sending.pieces);
         }
         Some(sending)
+    }
+
+    /// Whether something is queued beside what is being sent.
+    pub(super) fn has_more(&self) -> bool {
+        self.outbound.bytes() > 0
     }
 
     /// Whether the kernel had no room for all of what was sent last.

@@ -7,9 +7,9 @@
 //! together, and at most one send at a time, so that the order is kept. Whatever the kernel uses of this process's
 //! memory belongs to the ring until the kernel is done with it, whatever becomes of the connection.
 //!
-//! A receive ends by itself when no buffer is left, and is begun anew in the next turn: there are some then, since most
-//! of them are never lent out ([`RING_BUFFERS_LENT_MAX`](crate::limits::RING_BUFFERS_LENT_MAX)). A paused connection's
-//! receive is cancelled.
+//! A send is over at once, unless the one before it found too little room: then it waits for some. A receive ends by
+//! itself when no buffer is left, and is begun anew in the next turn, with more of them. A paused connection's receive is
+//! cancelled.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,8 +22,8 @@ use bytes::Bytes;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use self::connection::{Connection, Phase};
-use self::operations::Key;
-use self::ring::{Completion, Outcome, Ring, Sending};
+use self::operations::{Completion, Key, Outcome};
+use self::ring::{Ring, Sending};
 use super::table::{self, Table};
 use super::{ConnectionId, Counters, Event, LISTENER_REST, Transport, Waker, sys};
 use crate::settings::RingOptions;
@@ -33,6 +33,8 @@ mod connection;
 mod operations;
 mod ring;
 mod support;
+
+pub(super) use support::check_short_sends;
 
 /// The backend that speaks to `io_uring` itself.
 pub struct RawUring {
@@ -51,8 +53,6 @@ pub struct RawUring {
     resumed: Vec<ConnectionId>,
     /// Whether the kernel took bytes in this poll for which it had no room before.
     room: bool,
-    /// Whether all that this poll had to send was handed over, so that it only waits.
-    waiting: bool,
     completions: Vec<Completion>,
     /// Receives that were begun.
     receives: u64,
@@ -97,7 +97,6 @@ impl RawUring {
             to_cancel: Vec::new(),
             resumed: Vec::new(),
             room: false,
-            waiting: false,
             completions: Vec::new(),
             receives: 0,
             counters: Counters::default(),
@@ -163,34 +162,28 @@ impl Transport for RawUring {
 
     fn poll(&mut self, wait: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
         let before = events.len();
-        (self.room, self.waiting) = (false, false);
+        self.room = false;
         self.tell_resumed(events);
-        self.submit_due()?;
-        self.ring.take_back_buffers();
-        let in_haste = self.wake.take() || events.len() > before || wait.is_some_and(|wait| wait.is_zero());
-        // What is sent completes at once as a rule. Waiting in the same call would be over at once too.
-        if in_haste || self.ring.has_sends() {
-            self.ring.turn()?;
-            self.reap(events)?;
-            self.submit_due()?;
-        }
-        if in_haste || self.wake.take() || events.len() > before || self.room {
-            return Ok(());
-        }
-        self.waiting = true;
-        let end = wait.map(|wait| Instant::now() + wait);
+        let mut done = self.wake.take() || events.len() > before || wait.is_some_and(|wait| wait.is_zero());
+        let end = wait.filter(|_| !done).map(|wait| Instant::now() + wait);
         loop {
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let called = self.wait(self.until_listeners_wake(left))?;
-            let completed = self.reap(events)?;
-            let is_over = end.is_some_and(|end| end <= Instant::now());
+            let more = self.submit_due()?;
+            if done || more {
+                self.ring.turn()?;
+                self.reap(events)?;
+            } else {
+                let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+                let called = self.wait(self.until_listeners_wake(left))?;
+                let completed = self.reap(events)?;
+                done = !(called || completed) || end.is_some_and(|end| end <= Instant::now());
+            }
             // Acquires, so that who polls sees afterwards what it was woken for.
-            if self.wake.take() || events.len() > before || self.room || is_over || !(called || completed) {
+            done |= self.wake.take() || events.len() > before || self.room;
+            // Otherwise it was nothing to the owner: a call that an earlier poll has seen, a receive that begins anew,
+            // something that was sent. What is still queued then waits for room, so that room will end a wait.
+            if done && self.to_write.is_empty() {
                 return Ok(());
             }
-            // It was nothing to the owner: a call that an earlier poll has seen, a receive that begins anew.
-            self.submit_due()?;
-            self.ring.take_back_buffers();
         }
     }
 
@@ -270,8 +263,8 @@ impl RawUring {
         }
     }
 
-    /// Submits whatever is to be done.
-    fn submit_due(&mut self) -> io::Result<()> {
+    /// Submits whatever is to be done. True if some connection has more to be sent at once than one operation sends.
+    fn submit_due(&mut self) -> io::Result<bool> {
         if !self.watching && !self.ring.has_thread() {
             self.ring.watch(self.wake.file.as_raw_fd())?;
             self.watching = true;
@@ -293,14 +286,17 @@ impl RawUring {
                 *receives += 1;
             }
         }
+        let mut more = false;
         for connection in to_write.drain(..) {
             let Some(state) = connections.get_mut(connection) else { continue };
             state.in_to_write = false;
+            let is_rest = state.was_short();
             if let Some(sending) = state.next_sending() {
-                state.sending = Some(ring.send(connection, state.target, sending)?);
+                state.sending = Some(ring.send(connection, state.target, sending, is_rest)?);
+                more |= !is_rest && state.has_more();
             }
         }
-        Ok(())
+        Ok(more && !ring.has_thread())
     }
 
     fn accept_where_due(&mut self) -> io::Result<()> {
@@ -327,9 +323,8 @@ impl RawUring {
                 Outcome::Accepted(listener, outcome) => self.on_accepted(listener, outcome, last, events),
                 Outcome::Connected(connection, outcome) => self.on_connected(connection, outcome, events),
                 Outcome::Received(connection, outcome) => self.on_received(connection, outcome, last, events),
-                Outcome::Sent { connection, result, sending, waited } => {
-                    // What completes during the wait goes on with what the kernel had no room for.
-                    self.room |= waited || self.waiting;
+                Outcome::Sent { connection, result, sending, at_once } => {
+                    self.room |= !at_once;
                     self.on_sent(connection, result, sending);
                 }
                 Outcome::NotCancelled(key) => self.on_not_cancelled(key),
@@ -440,7 +435,6 @@ impl RawUring {
         if state.phase == Phase::Closing {
             return self.remove_if_over(connection);
         }
-        self.room |= state.is_rest;
         match result {
             Ok(0) => return state.break_off(ErrorKind::WriteZero.into()),
             Ok(bytes) => {
@@ -448,7 +442,10 @@ impl RawUring {
                 self.counters.bytes_sent += bytes as u64;
                 state.sent(sending, bytes);
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => state.sent(sending, 0),
+            // There was no room at all.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                state.sent(sending, 0);
+            }
             Err(error) => return state.break_off(error),
         }
         if state.queue_to_write() {

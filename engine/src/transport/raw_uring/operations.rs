@@ -1,6 +1,72 @@
-//! What is under way, found by the number that the kernel gives back.
+//! What is under way, found by the number that the kernel gives back, and what comes of it.
 
-use super::ring::Operation;
+use std::io;
+use std::net::TcpStream;
+
+use bytes::Bytes;
+use socket2::SockAddr;
+
+use super::ring::Sending;
+use crate::transport::ConnectionId;
+
+/// Whose an operation is, and the memory that the kernel uses for it.
+pub(super) enum Operation {
+    /// Waits for wakers.
+    Watch,
+    /// Accepts connections from this listener.
+    Accept(usize),
+    /// Connects to the address, which the kernel reads at some time.
+    Connect(ConnectionId, #[allow(dead_code, reason = "it is there for the kernel")] Box<SockAddr>),
+    /// Receives.
+    Receive(ConnectionId),
+    /// Sends.
+    Send {
+        connection: ConnectionId,
+        sending: Box<Sending>,
+        /// Whether it is over with the call that hands it over, and tells of its failure alone.
+        at_once: bool,
+    },
+}
+
+/// What an operation came to, now or for good.
+pub(super) struct Completion {
+    /// Whether the operation is over: no further completion of it follows.
+    pub(super) last: bool,
+    pub(super) outcome: Outcome,
+}
+
+/// See [`Completion`].
+pub(super) enum Outcome {
+    /// Some waker was called.
+    Woken,
+    /// Somebody connected to this listener.
+    Accepted(usize, io::Result<TcpStream>),
+    Connected(ConnectionId, io::Result<()>),
+    /// Bytes, or none at the end.
+    Received(ConnectionId, io::Result<Bytes>),
+    Sent {
+        connection: ConnectionId,
+        /// How many bytes the kernel took.
+        result: io::Result<usize>,
+        sending: Box<Sending>,
+        /// Whether it was not to wait for room.
+        at_once: bool,
+    },
+    /// What was to be cancelled was over already, or could not be found just then.
+    NotCancelled(Key),
+}
+
+impl Operation {
+    /// One more like this, of those that have several completions.
+    pub(super) const fn shared(&self) -> Option<Self> {
+        match self {
+            Self::Watch => Some(Self::Watch),
+            Self::Accept(listener) => Some(Self::Accept(*listener)),
+            Self::Receive(connection) => Some(Self::Receive(*connection)),
+            Self::Connect(..) | Self::Send { .. } => None,
+        }
+    }
+}
 
 /// Where an operation is found. Used again once the operation is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

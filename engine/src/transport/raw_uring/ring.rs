@@ -1,5 +1,11 @@
 //! The ring, as safe calls: whatever memory an operation names belongs to the ring until the operation has completed,
 //! and comes back with the completion.
+//!
+//! Most of what is sent finds room in the socket's buffer at once. So it is sent without waiting for room, and the
+//! kernel tells only of what did not go well (`IOSQE_CQE_SKIP_SUCCESS`): a turn that sends something then waits in the
+//! same system call for whatever comes next. What it says nothing of has been sent. That holds because such a send never
+//! outlives the call that hands it over (`MSG_DONTWAIT`), and counts as failed when it is cut short (`MSG_WAITALL`): see
+//! io_uring_enter(2), io_uring_prep_send(3).
 #![allow(unsafe_code, reason = "the kernel reads and writes memory while operations are under way")]
 
 use std::io;
@@ -11,21 +17,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use io_uring::types::{CancelBuilder, Fd, Fixed, Napi, SubmitArgs, Timespec};
-use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
+use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 use socket2::SockAddr;
 
 use super::buffers::Buffers;
-use super::operations::{Key, Operations};
+use super::operations::{Completion, Key, Operation, Operations, Outcome};
 use super::support::{self, lacks};
-use crate::limits::{RING_BUFFERS, RING_BUFFERS_LENT_MAX};
+use crate::limits::{RING_BUFFERS, RING_BUFFERS_MAX};
 use crate::settings::RingOptions;
 use crate::transport::outbound::PIECES_MAX;
 use crate::transport::{ConnectionId, sys};
 
-/// Operations handed over in one system call; when there are more, they take another.
-const SUBMISSIONS: u32 = 1024;
-/// Completions that fit into the ring; the kernel keeps what does not until there is room.
-const COMPLETIONS: u32 = 4096;
+/// The rings' lengths as a rule.
+const LENGTHS: Lengths = Lengths { submissions: 1024, completions: 4096 };
 /// Connections whose sockets are registered with the ring; others are found by their descriptors, which costs a little.
 const FILES: u32 = 4096;
 /// The group of all buffers.
@@ -50,17 +54,24 @@ pub(super) struct Ring {
     ring: IoUring,
     operations: Operations,
     buffers: Buffers,
+    /// What is to be sent at once, or was, and has not been told as sent.
+    at_once: Vec<Key>,
     sqpoll: bool,
-    /// Whether a receive may fill several buffers.
-    bundles: bool,
+    /// How waits are accounted: not as those for a disk, from Linux 6.15 on.
+    wait_flags: EnterFlags,
     files: u32,
-    /// How often the kernel was handed what was submitted.
-    turns: u64,
-    /// Whether something to be sent was submitted since.
-    sends: bool,
     system_calls: u64,
     /// The kernel wants a ring to be used by one thread.
     one_thread: PhantomData<*const ()>,
+}
+
+/// How much fits into the shared rings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lengths {
+    /// Operations handed over in one system call; when there are more, they take another.
+    pub(super) submissions: u32,
+    /// Completions; the kernel keeps what does not fit until there is room.
+    pub(super) completions: u32,
 }
 
 /// How the kernel finds a socket.
@@ -72,54 +83,14 @@ pub(super) enum Target {
     Plain(RawFd),
 }
 
-/// Whose an operation is, and the memory that the kernel uses for it.
-pub(super) enum Operation {
-    /// Waits for wakers.
-    Watch,
-    /// Accepts connections from this listener.
-    Accept(usize),
-    /// Connects to the address, which the kernel reads at some time.
-    Connect(ConnectionId, #[allow(dead_code, reason = "it is there for the kernel")] Box<SockAddr>),
-    /// Receives.
-    Receive(ConnectionId),
-    /// Sends. With the turn in which it was handed over.
-    Send(ConnectionId, Box<Sending>, u64),
-}
-
 /// Pieces that are sent together.
 pub(super) struct Sending {
     /// In order. At most [`PIECES_MAX`].
     pub(super) pieces: Vec<Bytes>,
     slices: Vec<libc::iovec>,
     header: libc::msghdr,
-}
-
-/// What an operation came to, now or for good.
-pub(super) struct Completion {
-    /// Whether the operation is over: no further completion of it follows.
-    pub(super) last: bool,
-    pub(super) outcome: Outcome,
-}
-
-/// See [`Completion`].
-pub(super) enum Outcome {
-    /// Some waker was called.
-    Woken,
-    /// Somebody connected to this listener.
-    Accepted(usize, io::Result<TcpStream>),
-    Connected(ConnectionId, io::Result<()>),
-    /// Bytes, or none at the end.
-    Received(ConnectionId, io::Result<Bytes>),
-    Sent {
-        connection: ConnectionId,
-        /// How many bytes the kernel took.
-        result: io::Result<usize>,
-        sending: Box<Sending>,
-        /// Whether the kernel had no room at first.
-        waited: bool,
-    },
-    /// What was to be cancelled was over already, or could not be found just then.
-    NotCancelled(Key),
+    /// Bytes that the kernel was offered of them.
+    offered: usize,
 }
 
 /// Makes an operation on a [`Target`].
@@ -139,13 +110,13 @@ impl Ring {
     /// If the kernel, a container's filter or a limit refuses it, or if the kernel lacks something that it needs, which
     /// is named.
     pub(super) fn new(options: RingOptions) -> io::Result<Self> {
-        Self::with_buffers(options, Buffers::new(RING_BUFFERS, RING_BUFFERS_LENT_MAX))
+        Self::with(options, Buffers::new(RING_BUFFERS, RING_BUFFERS_MAX), LENGTHS)
     }
 
-    /// [`new`](Self::new) with other buffers than the usual ones, for tests of what happens when they run short.
-    pub(super) fn with_buffers(options: RingOptions, buffers: Buffers) -> io::Result<Self> {
+    /// [`new`](Self::new) with other lengths than the usual ones, for tests of what happens when there is no room.
+    pub(super) fn with(options: RingOptions, buffers: Buffers, lengths: Lengths) -> io::Result<Self> {
         let mut builder = IoUring::builder();
-        builder.dontfork().setup_single_issuer().setup_submit_all().setup_cqsize(COMPLETIONS);
+        builder.dontfork().setup_single_issuer().setup_submit_all().setup_cqsize(lengths.completions);
         if options.sqpoll {
             builder.setup_sqpoll(SQPOLL_IDLE_MS);
         } else {
@@ -153,18 +124,20 @@ impl Ring {
             // whether there is any.
             builder.setup_coop_taskrun().setup_taskrun_flag().setup_defer_taskrun();
         }
-        let ring = builder.build(SUBMISSIONS).map_err(|error| match error.raw_os_error() {
+        let ring = builder.build(lengths.submissions).map_err(|error| match error.raw_os_error() {
             Some(libc::EINVAL) => lacks("task work on demand (IORING_SETUP_DEFER_TASKRUN)", "6.1"),
             _ => error,
         })?;
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
-        support::check(options, ring.params(), &probe)?;
+        support::check(ring.params(), &probe)?;
         // SAFETY: the ring's memory lives as long as `buffers`, which is dropped after the ring, once it is no longer
         // registered (see `drop`), and the buffers themselves at least as long.
         let registered =
-            unsafe { ring.submitter().register_buf_ring_with_flags(buffers.address(), buffers.count(), GROUP, 0) };
+            unsafe { ring.submitter().register_buf_ring_with_flags(buffers.address(), buffers.most(), GROUP, 0) };
         registered.map_err(|error| support::missing(error, "provided buffer rings", "5.19"))?;
+        let is_known = ring.params().is_feature_no_iowait();
+        let wait_flags = if is_known { EnterFlags::NO_IOWAIT } else { EnterFlags::empty() };
         // The process may have fewer descriptors than that, and then goes on without.
         let files = ring.submitter().register_files_sparse(FILES).map_or(0, |()| FILES);
         if let Some(us) = options.napi_us {
@@ -176,11 +149,10 @@ impl Ring {
             ring,
             operations: Operations::new(),
             buffers,
+            at_once: Vec::new(),
             sqpoll: options.sqpoll,
-            bundles: options.bundles,
+            wait_flags,
             files,
-            turns: 0,
-            sends: false,
             system_calls: 0,
             one_thread: PhantomData,
         })
@@ -229,32 +201,37 @@ impl Ring {
 
     /// Receives whatever comes, until it is cancelled or ends by itself.
     pub(super) fn receive(&mut self, connection: ConnectionId, target: Target) -> io::Result<Key> {
-        let receive = if self.bundles {
-            on!(target, RecvMultiBundle, GROUP).build()
-        } else {
-            on!(target, RecvMulti, GROUP).build()
-        };
+        let receive = on!(target, RecvMulti, GROUP).build();
         self.submit(Operation::Receive(connection), receive)
     }
 
-    /// Sends what `sending` holds, or the beginning of it.
+    /// Sends what `sending` holds, or the beginning of it: as much as there is room for at once, or, if it `waits`, as
+    /// soon as there is room. A thread of the kernel always waits.
     pub(super) fn send(
         &mut self,
         connection: ConnectionId,
         target: Target,
         mut sending: Box<Sending>,
+        waits: bool,
     ) -> io::Result<Key> {
-        let send = if let [piece] = sending.pieces.as_slice() {
+        let at_once = !waits && !self.sqpoll;
+        let flags = libc::MSG_NOSIGNAL | if at_once { libc::MSG_DONTWAIT | libc::MSG_WAITALL } else { 0 };
+        let header = sending.describe();
+        let send = if let [slice] = sending.slices.as_slice() {
             #[allow(clippy::cast_possible_truncation, reason = "at most SEND_BYTES_MAX")]
-            let len = piece.len().min(SEND_BYTES_MAX) as u32;
-            on!(target, Send, piece.as_ptr(), len).flags(libc::MSG_NOSIGNAL).build()
+            let len = slice.iov_len as u32;
+            on!(target, Send, slice.iov_base.cast_const().cast(), len).flags(flags).build()
         } else {
-            #[allow(clippy::cast_sign_loss, reason = "a flag")]
-            let flags = libc::MSG_NOSIGNAL as u32;
-            on!(target, SendMsg, sending.describe()).flags(flags).build()
+            #[allow(clippy::cast_sign_loss, reason = "flags")]
+            let flags = flags as u32;
+            on!(target, SendMsg, header).flags(flags).build()
         };
-        self.sends = true;
-        self.submit(Operation::Send(connection, sending, self.turns), send)
+        let send = if at_once { send.flags(squeue::Flags::SKIP_SUCCESS) } else { send };
+        let key = self.submit(Operation::Send { connection, sending, at_once }, send)?;
+        if at_once {
+            self.at_once.push(key);
+        }
+        Ok(key)
     }
 
     /// Ends an operation early. It completes in any case.
@@ -267,7 +244,7 @@ impl Ring {
     /// Whose this operation is, if it is a connection's and still under way.
     pub(super) fn connection_of(&self, key: Key) -> Option<ConnectionId> {
         match self.operations.get(key)? {
-            Operation::Connect(connection, _) | Operation::Receive(connection) | Operation::Send(connection, ..) => {
+            Operation::Connect(connection, _) | Operation::Receive(connection) | Operation::Send { connection, .. } => {
                 Some(*connection)
             }
             Operation::Watch | Operation::Accept(_) => None,
@@ -279,11 +256,6 @@ impl Ring {
         self.sqpoll
     }
 
-    /// Whether something to be sent has not been handed to the kernel yet.
-    pub(super) const fn has_sends(&self) -> bool {
-        self.sends
-    }
-
     pub(super) const fn system_calls(&self) -> u64 {
         self.system_calls
     }
@@ -291,12 +263,11 @@ impl Ring {
     /// Hands to the kernel what was submitted and lets it do what is due, without waiting. Costs nothing if there is
     /// neither.
     pub(super) fn turn(&mut self) -> io::Result<()> {
+        self.buffers.provide();
         let (submitted, due, asleep) = {
             let queue = self.ring.submission();
             (queue.len(), queue.taskrun() || queue.cq_overflow(), queue.need_wakeup())
         };
-        self.sends = false;
-        self.turns += 1;
         if submitted == 0 && !due {
             return Ok(());
         }
@@ -305,7 +276,7 @@ impl Ring {
             return tolerate(self.ring.submit());
         }
         self.system_calls += 1;
-        #[allow(clippy::cast_possible_truncation, reason = "at most SUBMISSIONS")]
+        #[allow(clippy::cast_possible_truncation, reason = "at most what there is room for")]
         let submitted = submitted as u32;
         // SAFETY: no argument is passed. The memory that the submitted operations name is theirs until they complete.
         let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(submitted, 0, support::GET_EVENTS, None) };
@@ -326,17 +297,11 @@ impl Ring {
 
     /// Hands over what was submitted, and waits until something completes, for at most `wait`.
     pub(super) fn wait(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        self.sends = false;
-        self.turns += 1;
+        self.buffers.provide();
         self.system_calls += 1;
-        let Some(wait) = wait else { return tolerate(self.ring.submit_and_wait(1)) };
-        let wait = Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos());
-        tolerate(self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&wait)))
-    }
-
-    /// Provides the buffers again that nobody holds any more.
-    pub(super) fn take_back_buffers(&mut self) {
-        self.buffers.take_back();
+        let wait = wait.map(|wait| Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos()));
+        let arguments = wait.as_ref().map_or(SubmitArgs::new(), |wait| SubmitArgs::new().timespec(wait));
+        tolerate(self.ring.submitter().submit_with_args_and_flags(1, &arguments, self.wait_flags))
     }
 
     /// Appends what has completed.
@@ -363,33 +328,41 @@ impl Ring {
                 Operation::Watch => Outcome::Woken,
                 Operation::Accept(listener) => Outcome::Accepted(listener, result.map(accepted)),
                 Operation::Connect(connection, _) => Outcome::Connected(connection, result.map(drop)),
-                Operation::Receive(connection) => {
-                    let received = |result| Outcome::Received(connection, result);
-                    match (result, cqueue::buffer_select(flags)) {
-                        (Ok(bytes), Some(buffer)) if bytes > 0 => {
-                            let push =
-                                |piece| completions.push(Completion { last: false, outcome: received(Ok(piece)) });
-                            buffers.take(buffer, bytes, push)?;
-                            if let Some(newest) = completions.last_mut() {
-                                newest.last = last;
-                            }
-                            continue;
-                        }
-                        (Ok(bytes), None) if bytes > 0 => {
-                            return Err(io::Error::other("io_uring received into no buffer"));
-                        }
-                        // No buffer was taken, even if the flags of some kernels name one.
-                        (result, _) => received(result.map(|_| Bytes::new())),
-                    }
-                }
-                Operation::Send(connection, sending, turn) => {
-                    Outcome::Sent { connection, result, sending, waited: turn + 1 < self.turns }
+                Operation::Receive(connection) => Outcome::Received(connection, received(result, flags, buffers)?),
+                Operation::Send { connection, sending, at_once } => {
+                    Outcome::Sent { connection, result, sending, at_once }
                 }
             };
             completions.push(Completion { last, outcome });
         }
-        buffers.publish();
+        self.settle(completions);
         Ok(())
+    }
+
+    /// Tells as sent what was to be sent at once and the kernel says nothing of.
+    fn settle(&mut self, completions: &mut Vec<Completion>) {
+        if self.at_once.is_empty() {
+            return;
+        }
+        let (begun, told) = {
+            let queue = self.ring.submission();
+            (queue.is_empty(), !queue.cq_overflow())
+        };
+        // Otherwise some of it was not handed over, or word of it waits for room among the completions.
+        if !(begun && told) {
+            return;
+        }
+        for key in self.at_once.drain(..) {
+            // The key of one that failed may have become another operation's.
+            if !matches!(self.operations.get(key), Some(Operation::Send { at_once: true, .. })) {
+                continue;
+            }
+            if let Some(Operation::Send { connection, sending, at_once }) = self.operations.remove(key) {
+                let result = Ok(sending.offered);
+                completions
+                    .push(Completion { last: true, outcome: Outcome::Sent { connection, result, sending, at_once } });
+            }
+        }
     }
 
     fn submit(&mut self, operation: Operation, entry: squeue::Entry) -> io::Result<Key> {
@@ -414,8 +387,8 @@ impl Ring {
     }
 
     #[cfg(test)]
-    pub(super) const fn lent(&self) -> u16 {
-        self.buffers.lent()
+    pub(super) const fn buffers(&self) -> u16 {
+        self.buffers.count()
     }
 }
 
@@ -447,39 +420,52 @@ impl Drop for Ring {
     }
 }
 
-impl Operation {
-    /// One more like this, of those that have several completions.
-    const fn shared(&self) -> Option<Self> {
-        match self {
-            Self::Watch => Some(Self::Watch),
-            Self::Accept(listener) => Some(Self::Accept(*listener)),
-            Self::Receive(connection) => Some(Self::Receive(*connection)),
-            Self::Connect(..) | Self::Send(..) => None,
-        }
-    }
-}
-
 impl Sending {
     /// Nothing yet.
     pub(super) fn new() -> Box<Self> {
         // SAFETY: all of its fields may be zero.
         let header = unsafe { mem::zeroed() };
-        Box::new(Self { pieces: Vec::with_capacity(PIECES_MAX), slices: Vec::with_capacity(PIECES_MAX), header })
+        Box::new(Self {
+            pieces: Vec::with_capacity(PIECES_MAX),
+            slices: Vec::with_capacity(PIECES_MAX),
+            header,
+            offered: 0,
+        })
     }
 
-    /// The pieces, as the kernel wants to be told of them. What is pointed to lies on the heap and stays in its place as
-    /// long as `self` is left alone.
+    /// The pieces, as the kernel wants to be told of them, up to [`SEND_BYTES_MAX`]. What is pointed to lies on the heap
+    /// and stays in its place as long as `self` is left alone.
     fn describe(&mut self) -> *const libc::msghdr {
         self.slices.clear();
-        self.slices.extend(
-            self.pieces
-                .iter()
-                .map(|piece| libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() }),
-        );
+        self.offered = 0;
+        for piece in &self.pieces {
+            let len = piece.len().min(SEND_BYTES_MAX - self.offered);
+            self.slices.push(libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: len });
+            self.offered += len;
+        }
         self.header.msg_iov = self.slices.as_mut_ptr();
         self.header.msg_iovlen = self.slices.len() as _;
         &raw const self.header
     }
+}
+
+/// What a receive came to: bytes, or none at the end.
+///
+/// # Errors
+/// If the kernel contradicts itself.
+fn received(result: io::Result<usize>, flags: u32, buffers: &mut Buffers) -> io::Result<io::Result<Bytes>> {
+    Ok(match (result, cqueue::buffer_select(flags)) {
+        (Ok(bytes), Some(buffer)) if bytes > 0 => Ok(buffers.take(buffer, bytes)?),
+        (Ok(bytes), None) if bytes > 0 => return Err(io::Error::other("io_uring received into no buffer")),
+        (Err(error), _) => {
+            if error.raw_os_error() == Some(libc::ENOBUFS) {
+                buffers.grow();
+            }
+            Err(error)
+        }
+        // No buffer was taken, even if the flags of some kernels name one.
+        (Ok(_), _) => Ok(Bytes::new()),
+    })
 }
 
 fn accepted(file: usize) -> TcpStream {

@@ -1,10 +1,13 @@
 //! What the kernel must be able to do, and what is said where it is not.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use io_uring::{Parameters, Probe, opcode};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::settings::RingOptions;
+use crate::transport::{ConnectionId, Event, Transport};
 
 /// Asks the kernel to do what is due, even without waiting for any of it.
 pub(super) const GET_EVENTS: u32 = 1;
@@ -25,20 +28,79 @@ const OPERATIONS: &[(u8, &str, &str)] = &[
 ///
 /// # Errors
 /// What is missing, and since which kernel there is such a thing.
-pub(super) fn check(options: RingOptions, parameters: &Parameters, probe: &Probe) -> io::Result<()> {
+pub(super) fn check(parameters: &Parameters, probe: &Probe) -> io::Result<()> {
     if !parameters.is_feature_ext_arg() {
         return Err(lacks("waiting for a time (IORING_FEAT_EXT_ARG)", "5.11"));
     }
     if !parameters.is_feature_nodrop() {
         return Err(lacks("keeping all completions (IORING_FEAT_NODROP)", "5.5"));
     }
-    if options.bundles && !parameters.is_feature_recvsend_bundle() {
-        return Err(lacks("bundles (IORING_FEAT_RECVSEND_BUNDLE)", "6.10"));
+    if !parameters.is_feature_skip_cqe_on_success() {
+        return Err(lacks("silence about success (IORING_FEAT_CQE_SKIP)", "5.17"));
     }
     match OPERATIONS.iter().find(|(code, ..)| !probe.is_supported(*code)) {
         Some((_, name, since)) => Err(lacks(name, since)),
         None => Ok(()),
     }
+}
+
+/// A socket's send buffer, bytes, and what certainly does not fit into it and the receive buffer of its peer.
+const SHORT_BUFFER_BYTES: usize = 4 << 10;
+const SHORT_SEND_BYTES: usize = 4 << 20;
+/// Longest that a few of them may take over loopback.
+const SHORT_SEND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Finds out whether the kernel tells of a send that was cut short, which the [ring](super::ring) relies on, unless a
+/// thread of the kernel submits: what it says nothing of counts as sent.
+///
+/// # Errors
+/// If it does not, or if sockets fail.
+pub(in crate::transport) fn check_short_sends(transport: &mut dyn Transport) -> io::Result<()> {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    // Those that it accepts inherit this.
+    listener.set_send_buffer_size(SHORT_BUFFER_BYTES)?;
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    listener.listen(1)?;
+    let address = listener.local_addr()?.as_socket().ok_or(ErrorKind::AddrNotAvailable)?;
+    transport.listen(listener.into())?;
+    let mut peer = TcpStream::connect(address)?;
+    peer.set_read_timeout(Some(SHORT_SEND_PATIENCE))?;
+
+    let connection = accepted(transport, peer.local_addr()?)?;
+    transport.send(connection, vec![0; SHORT_SEND_BYTES].into());
+    transport.poll(Some(Duration::ZERO), &mut Vec::new())?;
+    let told = SHORT_SEND_BYTES - transport.queued_bytes(connection);
+    // What was not sent is forgotten, and the end comes behind what was.
+    transport.close(connection);
+    let mut sent = 0;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match peer.read(&mut buffer)? {
+            0 if sent == told => return Ok(()),
+            0 => {
+                let message = format!("this kernel sent {sent} bytes and told of {told}");
+                return Err(io::Error::new(ErrorKind::Unsupported, message));
+            }
+            bytes => sent += bytes,
+        }
+    }
+}
+
+/// The connection that comes from `peer`, which waits to be accepted.
+fn accepted(transport: &mut dyn Transport, peer: SocketAddr) -> io::Result<ConnectionId> {
+    let end = Instant::now() + SHORT_SEND_PATIENCE;
+    let mut events = Vec::new();
+    while Instant::now() < end {
+        transport.poll(Some(Duration::from_millis(1)), &mut events)?;
+        for event in events.drain(..) {
+            if let Event::Accepted { connection, address } = event
+                && address == peer
+            {
+                return Ok(connection);
+            }
+        }
+    }
+    Err(io::Error::new(ErrorKind::TimedOut, "a connection over loopback is not accepted"))
 }
 
 /// An error that says what the kernel has not.

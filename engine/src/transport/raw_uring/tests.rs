@@ -4,27 +4,28 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use super::buffers::Buffers;
+use super::ring::Lengths;
 use super::*;
-use crate::limits::RING_BUFFER_BYTES;
+use crate::limits::{READ_CHUNK_BYTES, RING_BUFFERS, RING_BUFFERS_MAX};
 use crate::transport::inbound::COPY_BELOW_BYTES;
+use crate::transport::outbound::PIECES_MAX;
 
 /// Long enough for a loaded machine; a test that needs it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 const TURN: Duration = Duration::from_millis(20);
-/// All ways of handing over and of receiving.
-const OPTIONS: [RingOptions; 3] = [
-    RingOptions { sqpoll: false, bundles: false, napi_us: None },
-    RingOptions { sqpoll: true, bundles: false, napi_us: None },
-    RingOptions { sqpoll: false, bundles: true, napi_us: None },
-];
+/// Both ways of handing over.
+const OPTIONS: [RingOptions; 2] =
+    [RingOptions { sqpoll: false, napi_us: None }, RingOptions { sqpoll: true, napi_us: None }];
+const LENGTHS: Lengths = Lengths { submissions: 64, completions: 128 };
 
-/// Asks `test` of rings with so many buffers, half of which are lent at most; of none where the kernel has none.
-fn with_rings(buffers: u16, test: impl Fn(RawUring)) {
-    for options in OPTIONS {
-        if crate::transport::probe::probe_ring(options).is_ok() {
-            let ring = Ring::with_buffers(options, Buffers::new(buffers, buffers / 2)).unwrap();
-            test(RawUring::over(ring).unwrap());
-        }
+/// Asks `test` of rings that have so many buffers first and last; of none where the kernel has none.
+fn with_rings((first, most): (u16, u16), test: impl Fn(RawUring)) {
+    OPTIONS.into_iter().for_each(|options| with_ring(options, Buffers::new(first, most), LENGTHS, &test));
+}
+
+fn with_ring(options: RingOptions, buffers: Buffers, lengths: Lengths, test: impl Fn(RawUring)) {
+    if crate::transport::probe::probe_ring(options).is_ok() {
+        test(RawUring::over(Ring::with(options, buffers, lengths).unwrap()).unwrap());
     }
 }
 
@@ -96,9 +97,9 @@ fn owned(bytes: usize, gone: &Arc<AtomicUsize>) -> Bytes {
 
 /// Whoever keeps everything that was received stops nobody, and gets nothing that is overwritten later.
 #[test]
-fn holders_of_all_that_can_be_lent_stop_nobody() {
-    const BYTES: usize = 40 * RING_BUFFER_BYTES;
-    with_rings(8, |mut transport| {
+fn holders_of_all_that_was_received_stop_nobody() {
+    const BYTES: usize = 40 * READ_CHUNK_BYTES;
+    with_rings((2, 2), |mut transport| {
         let (_, mut peer) = accept(&mut transport);
         let sent = pattern(BYTES);
         let mut held = Vec::new();
@@ -112,29 +113,16 @@ fn holders_of_all_that_can_be_lent_stop_nobody() {
                 received == BYTES
             });
         });
-        assert!(transport.ring.lent() <= 4, "{} are lent", transport.ring.lent());
         assert!(held.concat() == sent, "something was overwritten");
-
-        // What is let go can be lent again.
-        drop(held);
-        transport.ring.take_back_buffers();
-        assert_eq!(transport.ring.lent(), 0);
-        peer.write_all(&sent[..RING_BUFFER_BYTES]).unwrap();
-        let mut again = Vec::new();
-        until(&mut transport, |event| {
-            again.push(bytes_of(event));
-            again.iter().map(Bytes::len).sum::<usize>() == RING_BUFFER_BYTES
-        });
-        assert!(again.concat() == sent[..RING_BUFFER_BYTES]);
-        assert!(again.iter().all(|piece| piece.len() < COPY_BELOW_BYTES) || transport.ring.lent() > 0);
+        drop(transport);
+        assert!(held.concat() == sent, "what is held outlives the ring");
     });
 }
 
 /// A receive that finds no buffer ends; it is begun anew, and several that compete for too few all get on.
-#[test]
-fn receives_that_run_out_of_buffers_begin_anew() {
-    const BYTES: usize = 64 * RING_BUFFER_BYTES;
-    with_rings(2, |mut transport| {
+fn run_out_of_buffers(most: u16) {
+    const BYTES: usize = 32 * READ_CHUNK_BYTES;
+    with_rings((2, most), |mut transport| {
         let connections: Vec<(ConnectionId, TcpStream)> = (0..5).map(|_| accept(&mut transport)).collect();
         let sent = pattern(BYTES);
         let mut received = vec![Vec::new(); connections.len()];
@@ -146,7 +134,7 @@ fn receives_that_run_out_of_buffers_begin_anew() {
             for (_, peer) in &connections {
                 scope.spawn(|| (&mut &*peer).write_all(&sent).unwrap());
             }
-            // Everything has come before anything is read.
+            // Much has come before anything is read.
             thread::sleep(Duration::from_millis(20));
             until(&mut transport, |event| {
                 let at = connections.iter().position(|(connection, _)| *connection == event.connection()).unwrap();
@@ -155,13 +143,24 @@ fn receives_that_run_out_of_buffers_begin_anew() {
             });
         });
         assert!(transport.receives > begun, "two buffers were enough for five connections");
+        assert_eq!(transport.ring.buffers(), most);
         assert!(received.iter().all(|bytes| *bytes == sent), "other bytes than were sent");
     });
 }
 
 #[test]
+fn receives_that_run_out_of_buffers_begin_anew() {
+    run_out_of_buffers(2);
+}
+
+#[test]
+fn buffers_that_were_too_few_become_more() {
+    run_out_of_buffers(4);
+}
+
+#[test]
 fn a_receive_that_ends_for_no_reason_begins_anew() {
-    with_rings(8, |mut transport| {
+    with_rings((8, 8), |mut transport| {
         let (connection, mut peer) = accept(&mut transport);
         for round in 0..10 {
             settle(&mut transport, |transport| transport.connections.get(connection).unwrap().receiving.is_some());
@@ -180,7 +179,7 @@ fn a_receive_that_ends_for_no_reason_begins_anew() {
 #[test]
 fn a_flood_stops_while_its_connection_is_paused() {
     const BYTES: usize = 32 << 20;
-    with_rings(8, |mut transport| {
+    with_rings((8, 8), |mut transport| {
         let (connection, mut peer) = accept(&mut transport);
         let sent = pattern(BYTES);
         let mut received = Vec::new();
@@ -204,7 +203,7 @@ fn a_flood_stops_while_its_connection_is_paused() {
                     assert_eq!(transport.counters().bytes_received, before, "it goes on receiving");
                     let stash: usize =
                         transport.connections.get(connection).unwrap().stash.iter().map(Bytes::len).sum();
-                    assert!(stash <= 32 * 8 * RING_BUFFER_BYTES, "{stash} bytes");
+                    assert!(stash <= 32 * 8 * READ_CHUNK_BYTES, "{stash} bytes");
                     transport.set_reading(connection, true);
                 }
             }
@@ -223,7 +222,7 @@ fn settle_once(transport: &mut RawUring) {
 /// What is being sent is kept until the kernel is done with it, and no longer.
 #[test]
 fn closing_lets_go_of_what_is_being_sent() {
-    with_rings(8, |mut transport| {
+    with_rings((8, 8), |mut transport| {
         let (connection, peer) = accept(&mut transport);
         let gone = Arc::new(AtomicUsize::new(0));
         let pieces = 100;
@@ -245,7 +244,7 @@ fn closing_lets_go_of_what_is_being_sent() {
 /// Its place, and with it the number that the kernel knows its socket by, is not used again before.
 #[test]
 fn a_place_is_used_again_only_when_nothing_is_under_way() {
-    with_rings(8, |mut transport| {
+    with_rings((8, 8), |mut transport| {
         let (first, _peer) = accept(&mut transport);
         settle(&mut transport, |transport| transport.connections.get(first).unwrap().receiving.is_some());
         transport.close(first);
@@ -261,7 +260,7 @@ fn a_place_is_used_again_only_when_nothing_is_under_way() {
 
 #[test]
 fn a_reset_while_something_is_being_sent_is_told_once() {
-    with_rings(8, |mut transport| {
+    with_rings((8, 8), |mut transport| {
         let (connection, mut peer) = accept(&mut transport);
         let gone = Arc::new(AtomicUsize::new(0));
         transport.send(connection, owned(64 << 20, &gone));
@@ -286,7 +285,7 @@ fn a_reset_while_something_is_being_sent_is_told_once() {
 /// With something of each kind under way.
 #[test]
 fn dropping_waits_for_the_kernel_and_leaves_what_is_held() {
-    with_rings(8, |mut transport| {
+    with_rings((8, 8), |mut transport| {
         let (connection, mut peer) = accept(&mut transport);
         peer.write_all(&pattern(COPY_BELOW_BYTES)).unwrap();
         let mut held = Vec::new();
@@ -315,7 +314,7 @@ fn ignore_reset(error: io::Error) -> io::Result<()> {
 /// A handshake that does not end is ended, and its socket let go, as soon as nobody wants it any more.
 #[test]
 fn closing_ends_a_handshake() {
-    with_rings(8, |mut transport| {
+    with_rings((8, 8), |mut transport| {
         let busy = Busy::new();
         let connection = transport.connect(busy.address).unwrap();
         settle(&mut transport, |transport| transport.connections.get(connection).unwrap().connecting.is_some());
@@ -349,14 +348,15 @@ impl Busy {
     }
 }
 
-/// However many connections there are, a turn is one system call; a look at an idle ring is none.
+/// However many connections there are, a turn is one system call, also one that sends and waits; a look at an idle ring
+/// is none.
 #[test]
 fn a_turn_is_one_system_call() {
     if crate::transport::probe::probe_ring(RingOptions::default()).is_err() {
         return;
     }
     let mut transport = RawUring::new(RingOptions::default()).unwrap();
-    let connections: Vec<(ConnectionId, TcpStream)> = (0..40).map(|_| accept(&mut transport)).collect();
+    let mut connections: Vec<(ConnectionId, TcpStream)> = (0..40).map(|_| accept(&mut transport)).collect();
     settle(&mut transport, |transport| {
         connections.iter().all(|(connection, _)| transport.connections.get(*connection).unwrap().receiving.is_some())
     });
@@ -364,8 +364,129 @@ fn a_turn_is_one_system_call() {
     (0..100).for_each(|_| transport.poll(Some(Duration::ZERO), &mut Vec::new()).unwrap());
     assert_eq!(transport.counters().system_calls, idle);
 
-    connections.iter().for_each(|(connection, _)| transport.send(*connection, Bytes::from_static(b"all at once")));
-    transport.poll(Some(Duration::ZERO), &mut Vec::new()).unwrap();
-    assert_eq!(transport.counters().system_calls, idle + 1);
-    assert_eq!((transport.counters().writes, transport.counters().bytes_sent), (40, 40 * 11));
+    for (round, wait) in [(1, Duration::ZERO), (2, Duration::from_millis(5))] {
+        connections.iter().for_each(|(connection, _)| transport.send(*connection, Bytes::from_static(b"all at once")));
+        transport.poll(Some(wait), &mut Vec::new()).unwrap();
+        assert_eq!(transport.counters().system_calls, idle + round);
+        assert_eq!((transport.counters().writes, transport.counters().bytes_sent), (40 * round, 440 * round));
+        assert!(connections.iter().all(|(connection, _)| transport.queued_bytes(*connection) == 0));
+        for (_, peer) in &mut connections {
+            let mut received = [0; 11];
+            peer.read_exact(&mut received).unwrap();
+            assert_eq!(&received, b"all at once");
+        }
+    }
+}
+
+/// A poll that waits after it has sent something ends when something comes.
+#[test]
+fn an_answer_ends_the_wait_of_the_call_that_sent_the_question() {
+    with_rings((8, 8), |mut transport| {
+        let (connection, mut peer) = accept(&mut transport);
+        settle(&mut transport, |transport| transport.connections.get(connection).unwrap().receiving.is_some());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    let mut question = [0; 2];
+                    peer.read_exact(&mut question).unwrap();
+                    peer.write_all(&question).unwrap();
+                }
+            });
+            let started = Instant::now();
+            for round in 0..100_u8 {
+                transport.send(connection, vec![round; 2].into());
+                let mut answer = Vec::new();
+                while answer.len() < 2 {
+                    let mut events = Vec::new();
+                    transport.poll(Some(PATIENCE), &mut events).unwrap();
+                    events.into_iter().for_each(|event| answer.extend_from_slice(&bytes_of(event)));
+                }
+                assert_eq!(answer, [round; 2]);
+            }
+            assert!(started.elapsed() < PATIENCE, "some wait was not ended");
+        });
+    });
+}
+
+/// More than the kernel has room for, in many pieces: what it takes of each send is known to the byte.
+#[test]
+fn what_finds_no_room_at_once_is_sent_later() {
+    const PIECES: usize = 5000;
+    with_rings((8, 8), |mut transport| {
+        let (connection, mut peer) = accept(&mut transport);
+        let sent = pattern(PIECES * 4321);
+        for piece in sent.chunks(4321) {
+            transport.send(connection, Bytes::copy_from_slice(piece));
+        }
+        let mut events = Vec::new();
+        transport.poll(Some(Duration::ZERO), &mut events).unwrap();
+        if !transport.ring.has_thread() {
+            let state = transport.connections.get(connection).unwrap();
+            assert!(state.sending.is_some(), "{} of {} bytes were sent", transport.counters().bytes_sent, sent.len());
+            assert!(transport.counters().writes > 1, "one operation has {PIECES_MAX} pieces at most");
+        }
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut received = vec![0; sent.len()];
+                peer.read_exact(&mut received).unwrap();
+                received
+            });
+            let started = Instant::now();
+            while transport.queued_bytes(connection) > 0 {
+                transport.poll(Some(PATIENCE), &mut events).unwrap();
+                assert!(started.elapsed() < PATIENCE, "room did not end a wait");
+            }
+            assert_eq!(transport.counters().bytes_sent, sent.len() as u64);
+            assert!(reader.join().unwrap() == sent, "other bytes than were sent");
+        });
+        assert!(events.is_empty(), "{events:?}");
+    });
+}
+
+/// Word of a send that was cut short may have to wait for room among the completions: then it is not taken for sent.
+#[test]
+fn completions_that_overflow_lose_nothing() {
+    const BYTES: usize = 8 << 20;
+    let lengths = Lengths { submissions: 4, completions: 4 };
+    with_ring(RingOptions::default(), Buffers::new(RING_BUFFERS, RING_BUFFERS_MAX), lengths, |mut transport| {
+        let (identities, mut peers): (Vec<ConnectionId>, Vec<TcpStream>) =
+            (0..20).map(|_| accept(&mut transport)).unzip();
+        settle(&mut transport, |transport| {
+            identities.iter().all(|connection| transport.connections.get(*connection).unwrap().receiving.is_some())
+        });
+        let sent = Bytes::from(pattern(BYTES));
+        for (connection, peer) in identities.iter().zip(&mut peers) {
+            peer.write_all(&[7; 100]).unwrap();
+            transport.send(*connection, sent.clone());
+        }
+        let (sent, mut received) = (&sent, vec![0; identities.len()]);
+        thread::scope(|scope| {
+            for peer in &mut peers {
+                scope.spawn(move || {
+                    // Until then there is no room for so much, for any of them.
+                    thread::sleep(Duration::from_millis(50));
+                    for expected in sent.chunks(1 << 16) {
+                        let mut part = vec![0; expected.len()];
+                        peer.read_exact(&mut part).unwrap();
+                        assert!(part == expected, "something was taken for sent");
+                    }
+                });
+            }
+            let end = Instant::now() + PATIENCE;
+            let mut events = Vec::new();
+            while transport.counters().bytes_sent < (identities.len() * BYTES) as u64 || received != [100; 20] {
+                assert!(
+                    Instant::now() < end,
+                    "{} bytes were sent, {received:?} received",
+                    transport.counters().bytes_sent
+                );
+                transport.poll(Some(TURN), &mut events).unwrap();
+                for event in events.drain(..) {
+                    let at = identities.iter().position(|connection| *connection == event.connection()).unwrap();
+                    received[at] += bytes_of(event).len();
+                }
+            }
+        });
+        assert!(identities.iter().all(|connection| transport.queued_bytes(*connection) == 0));
+    });
 }
