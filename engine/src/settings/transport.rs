@@ -10,7 +10,7 @@ use super::options::{OptionError, text_serde};
 /// Which backend moves the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TransportChoice {
-    /// `tokio-uring` if a probe shows that it works, else `epoll`.
+    /// What measures best: `epoll`.
     Auto,
     /// `io_uring` by way of `tokio-uring`.
     TokioUring,

@@ -8,7 +8,7 @@ use super::Check;
 use super::machine::Machine;
 use crate::cli::BUILD_PROFILE;
 
-/// The oldest kernel whose `io_uring` has all that the transport asks for.
+/// The oldest kernel whose `io_uring` has all that `--transport tokio-uring` and the log ask for.
 const KERNEL_GOOD: (u32, u32) = (5, 11);
 /// Descriptors that a replica opens without a single peer or client.
 const DESCRIPTORS_LEAST: u64 = (STRANGERS_MAX + CONTROL_CONNECTIONS_MAX + DESCRIPTORS_OWN) as u64;
@@ -24,7 +24,7 @@ pub(super) fn kernel(machine: &Machine) -> Check {
     Check::warn(
         "kernel",
         found,
-        "io_uring came with Linux 5.1 and lacked much before 5.11: the transport falls back to epoll",
+        "io_uring came with Linux 5.1 and lacked much before 5.11: logs fall back to pwrite, and only epoll moves bytes",
         "a newer kernel",
     )
 }
@@ -56,7 +56,7 @@ pub(super) fn io_uring(machine: &Machine) -> Check {
             Check::warn(
                 "io_uring",
                 found,
-                "the transport falls back to epoll, as its option --transport would say",
+                "logs fall back to pwrite, and --transport tokio-uring and io-uring can not be had; the default is epoll",
                 change,
             )
         }
@@ -83,7 +83,7 @@ pub(super) fn epoll() -> Check {
         Err(error) => Check::bad(
             "epoll",
             error.to_string(),
-            "replicas and load generators open it where io_uring does not work, and by --transport epoll",
+            "replicas and load generators open it, unless --transport says otherwise",
             "raise the limit of file descriptors, or allow it in the container's seccomp profile",
         ),
     }
