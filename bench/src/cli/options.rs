@@ -234,9 +234,9 @@ pub(crate) struct TransportOptions {
     /// What moves the bytes: auto, epoll, tokio-uring, or io-uring[:OPTION,..]
     ///
     /// `auto` takes what measured best, which is epoll. The other two need io_uring, which some kernels and containers
-    /// lack or forbid: that is an error. tokio-uring is io_uring through the runtime of that name. io-uring does without a
-    /// runtime, from Linux 6.1 on; its options are sqpoll (a thread of the kernel takes what is submitted) and napi=TIME
-    /// (a wait polls the network card for so long, 1us to 10ms). See docs/transports.md.
+    /// lack or forbid: that is an error. tokio-uring is io_uring through the runtime of that name. io-uring does
+    /// without a runtime, from Linux 6.1 on; its options are sqpoll (a thread of the kernel takes what is submitted)
+    /// and napi=TIME (a wait polls the network card for so long, 1us to 10ms). See docs/transports.md.
     #[arg(long, value_name = "BACKEND", default_value_t = TransportChoice::Auto)]
     pub(crate) transport: TransportChoice,
 

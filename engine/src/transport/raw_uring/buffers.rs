@@ -6,8 +6,8 @@
 //! it is not. So whoever holds what was received keeps nobody from receiving, and copies are made of little alone. That
 //! is done when the kernel is given its next turn, for by then others may have let go of the chunk.
 //!
-//! The kernel goes through all buffers in turn, and memory that was not used for long is slow memory. So there are few of
-//! them at first, and more only once a turn found too few.
+//! The kernel goes through all buffers in turn, and memory that was not used for long is slow memory. So there are few
+//! of them at first, and more only once a turn found too few.
 #![allow(unsafe_code, reason = "memory shared with the kernel")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -22,8 +22,8 @@ use io_uring::types::BufRingEntry;
 use crate::limits::READ_CHUNK_BYTES;
 use crate::transport::inbound;
 
-/// A buffer has at least so many bytes. More than a read by readiness offers: most frames come alone and are shorter, so
-/// that they end in the buffer in which they begin, and need not be put together by copies.
+/// A buffer has at least so many bytes. More than a read by readiness offers: most frames come alone and are shorter,
+/// so that they end in the buffer in which they begin, and need not be put together by copies.
 const OFFER_MIN_BYTES: usize = READ_CHUNK_BYTES / 4 * 3;
 const PAGE_BYTES: usize = 4096;
 
@@ -142,8 +142,8 @@ impl Buffers {
         // ring at most once, so that whatever was in this place before was taken. No reference covers the tail, which
         // shares memory with the first entry but no field that is set here.
         //
-        // The room is the kernel's from here on: nothing touches the chunk before it is taken, and what was cut off from
-        // it ends where the room begins.
+        // The room is the kernel's from here on: nothing touches the chunk before it is taken, and what was cut off
+        // from it ends where the room begins.
         unsafe {
             let entry = &mut *self.entries.start.as_ptr().cast::<BufRingEntry>().add(index);
             entry.set_addr(room.as_mut_ptr() as u64);

@@ -1,15 +1,15 @@
 //! Completion by `io_uring`, through its own operations: one system call of a turn hands over everything that is to be
 //! sent, lets the kernel do what is due, waits if there is nothing, and brings all that was received.
 //!
-//! [ring] is the only file that names memory to the kernel, [buffers] where received bytes lie; both turn that into safe
-//! calls. [operations] finds what is under way, [connection] is the state of one socket, [support] says what a kernel
-//! lacks. Each socket has a receive that completes again and again, into buffers that are provided to all of them
-//! together, and at most one send at a time, so that the order is kept. Whatever the kernel uses of this process's
+//! [ring] is the only file that names memory to the kernel, [buffers] where received bytes lie; both turn that into
+//! safe calls. [operations] finds what is under way, [connection] is the state of one socket, [support] says what a
+//! kernel lacks. Each socket has a receive that completes again and again, into buffers that are provided to all of
+//! them together, and at most one send at a time, so that the order is kept. Whatever the kernel uses of this process's
 //! memory belongs to the ring until the kernel is done with it, whatever becomes of the connection.
 //!
 //! A send is over at once, unless the one before it found too little room: then it waits for some. A receive ends by
-//! itself when no buffer is left, and is begun anew in the next turn, with more of them. A paused connection's receive is
-//! cancelled.
+//! itself when no buffer is left, and is begun anew in the next turn, with more of them. A paused connection's receive
+//! is cancelled.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -3,9 +3,9 @@
 //!
 //! Most of what is sent finds room in the socket's buffer at once. So it is sent without waiting for room, and the
 //! kernel tells only of what did not go well (`IOSQE_CQE_SKIP_SUCCESS`): a turn that sends something then waits in the
-//! same system call for whatever comes next. What it says nothing of has been sent. That holds because such a send never
-//! outlives the call that hands it over (`MSG_DONTWAIT`), and counts as failed when it is cut short (`MSG_WAITALL`): see
-//! io_uring_enter(2), io_uring_prep_send(3).
+//! same system call for whatever comes next. What it says nothing of has been sent. That holds because such a send
+//! never outlives the call that hands it over (`MSG_DONTWAIT`), and counts as failed when it is cut short
+//! (`MSG_WAITALL`): see io_uring_enter(2), io_uring_prep_send(3).
 #![allow(unsafe_code, reason = "the kernel reads and writes memory while operations are under way")]
 
 use std::io;
@@ -433,8 +433,8 @@ impl Sending {
         })
     }
 
-    /// The pieces, as the kernel wants to be told of them, up to [`SEND_BYTES_MAX`]. What is pointed to lies on the heap
-    /// and stays in its place as long as `self` is left alone.
+    /// The pieces, as the kernel wants to be told of them, up to [`SEND_BYTES_MAX`]. What is pointed to lies on the
+    /// heap and stays in its place as long as `self` is left alone.
     fn describe(&mut self) -> *const libc::msghdr {
         self.slices.clear();
         self.offered = 0;
