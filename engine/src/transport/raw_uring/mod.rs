@@ -1,8 +1,8 @@
 //! Completion by `io_uring`, through its own operations: one system call of a turn hands over everything that is to be
 //! sent, lets the kernel do what is due, waits if there is nothing, and brings all that was received.
 //!
-//! [ring] is the only file that names memory to the kernel, [buffers] where received bytes lie; both turn that into
-//! safe calls. [operations] finds what is under way, [connection] is the state of one socket, [support] says what a
+//! `ring` is the only file that names memory to the kernel, `buffers` where received bytes lie; both turn that into
+//! safe calls. `operations` finds what is under way, `connection` is the state of one socket, `support` says what a
 //! kernel lacks. Each socket has a receive that completes again and again, into buffers that are provided to all of
 //! them together, and at most one send at a time, so that the order is kept. Whatever the kernel uses of this process's
 //! memory belongs to the ring until the kernel is done with it, whatever becomes of the connection.
