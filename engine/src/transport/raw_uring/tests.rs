@@ -408,6 +408,14 @@ fn an_answer_ends_the_wait_of_the_call_that_sent_the_question() {
     });
 }
 
+/// What rings rely on, and what is asked of each kernel before one is used.
+#[test]
+fn a_send_that_is_cut_short_is_told() {
+    if let Ok(mut transport) = RawUring::new(RingOptions::default()) {
+        check_short_sends(&mut transport).unwrap();
+    }
+}
+
 /// More than the kernel has room for, in many pieces: what it takes of each send is known to the byte.
 #[test]
 fn what_finds_no_room_at_once_is_sent_later() {
