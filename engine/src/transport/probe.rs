@@ -20,7 +20,7 @@ pub struct Opened {
     pub why: String,
 }
 
-/// Why `auto` takes what it takes. docs/transports.md has the figures.
+/// Why `auto` takes what it takes.
 const BEST: &str = "epoll: measured best, see docs/transports.md";
 /// Longest that the probe waits for its few bytes over loopback.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
