@@ -23,6 +23,8 @@ pub(super) struct Connection {
     outbound: Outbound,
     /// Bytes handed to the ring that the kernel has not taken yet.
     in_flight: usize,
+    /// Whether something is queued that did not leave in the turn in which it was to.
+    pub(super) is_late: bool,
     /// Where what is sent next is put together, while nothing is being sent.
     spare: Option<Box<Sending>>,
     /// Whether it is among those that have something to send.
@@ -59,6 +61,7 @@ impl Connection {
             sending: None,
             outbound: Outbound::default(),
             in_flight: 0,
+            is_late: false,
             spare: None,
             in_to_write: false,
             paused: false,
@@ -102,9 +105,10 @@ impl Connection {
         Some(sending)
     }
 
-    /// Whether something is queued beside what is being sent.
-    pub(super) fn has_more(&self) -> bool {
-        self.outbound.bytes() > 0
+    /// Notes whether more is queued than is being sent, and says whether what is being sent, or more, is late.
+    pub(super) fn note_late(&mut self) -> bool {
+        self.is_late |= self.outbound.bytes() > 0;
+        self.is_late
     }
 
     /// Whether the kernel had no room for all of what was sent last.
@@ -116,6 +120,7 @@ impl Connection {
     pub(super) fn sent(&mut self, mut sending: Box<Sending>, bytes: usize) {
         outbound::skip(&mut sending.pieces, bytes);
         self.in_flight -= bytes;
+        self.is_late = (self.is_late || !sending.pieces.is_empty()) && self.queued() > 0;
         self.spare = Some(sending);
     }
 
@@ -129,6 +134,7 @@ impl Connection {
     pub(super) fn forget_queued(&mut self) {
         self.outbound.clear();
         self.in_flight = 0;
+        self.is_late = false;
         self.spare = None;
     }
 

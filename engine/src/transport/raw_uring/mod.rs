@@ -51,7 +51,7 @@ pub struct RawUring {
     to_cancel: Vec<Key>,
     /// Connections that are read from again and may have something to tell at once.
     resumed: Vec<ConnectionId>,
-    /// Whether the kernel took bytes in this poll for which it had no room before.
+    /// Whether the kernel took bytes in this poll that could not leave before.
     room: bool,
     completions: Vec<Completion>,
     /// Receives that were begun.
@@ -180,8 +180,9 @@ impl Transport for RawUring {
             // Acquires, so that who polls sees afterwards what it was woken for.
             done |= self.wake.take() || events.len() > before || self.room;
             // Otherwise it was nothing to the owner: a call that an earlier poll has seen, a receive that begins anew,
-            // something that was sent. What is still queued then waits for room, so that room will end a wait.
-            if done && self.to_write.is_empty() {
+            // something that was sent. What more is to be sent now waits for the next poll only if this one has brought
+            // something, which is no more than a turn brings.
+            if done && (!more || events.len() > before) {
                 return Ok(());
             }
         }
@@ -263,7 +264,8 @@ impl RawUring {
         }
     }
 
-    /// Submits whatever is to be done. True if some connection has more to be sent at once than one operation sends.
+    /// Submits whatever is to be done. True if something that is sent at once is late, or more is to be sent after it:
+    /// then nobody may wait before that is seen to.
     fn submit_due(&mut self) -> io::Result<bool> {
         if !self.watching && !self.ring.has_thread() {
             self.ring.watch(self.wake.file.as_raw_fd())?;
@@ -293,7 +295,7 @@ impl RawUring {
             let is_rest = state.was_short();
             if let Some(sending) = state.next_sending() {
                 state.sending = Some(ring.send(connection, state.target, sending, is_rest)?);
-                more |= !is_rest && state.has_more();
+                more |= state.note_late() && !is_rest;
             }
         }
         Ok(more && !ring.has_thread())
@@ -435,6 +437,7 @@ impl RawUring {
         if state.phase == Phase::Closing {
             return self.remove_if_over(connection);
         }
+        self.room |= state.is_late;
         match result {
             Ok(0) => return state.break_off(ErrorKind::WriteZero.into()),
             Ok(bytes) => {

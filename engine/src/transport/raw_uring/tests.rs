@@ -451,6 +451,31 @@ fn what_finds_no_room_at_once_is_sent_later() {
     });
 }
 
+/// Much that is to be sent keeps a poll from ending, but not from ending with what one turn has brought.
+#[test]
+fn a_poll_brings_no_more_than_a_turn_however_much_it_sends() {
+    const BYTES: usize = 24 << 20;
+    with_rings((8, 8), |mut transport| {
+        let ((swallowing, mut reader), (flooding, mut flooder)) = (accept(&mut transport), accept(&mut transport));
+        let sent = pattern(BYTES);
+        sent.chunks(4321).for_each(|piece| transport.send(swallowing, Bytes::copy_from_slice(piece)));
+        thread::scope(|scope| {
+            scope.spawn(|| reader.read_exact(&mut vec![0; BYTES]).unwrap());
+            scope.spawn(|| flooder.write_all(&sent).unwrap());
+            let (mut received, end) = (0, Instant::now() + PATIENCE);
+            while received < BYTES || transport.queued_bytes(swallowing) > 0 {
+                assert!(Instant::now() < end, "{received} bytes came");
+                let mut events = Vec::new();
+                transport.poll(Some(TURN), &mut events).unwrap();
+                assert!(events.iter().all(|event| event.connection() == flooding));
+                let brought: usize = events.into_iter().map(|event| bytes_of(event).len()).sum();
+                assert!(brought <= 8 * READ_CHUNK_BYTES, "{brought} bytes in one poll");
+                received += brought;
+            }
+        });
+    });
+}
+
 /// Word of a send that was cut short may have to wait for room among the completions: then it is not taken for sent.
 #[test]
 fn completions_that_overflow_lose_nothing() {
