@@ -29,6 +29,24 @@
 //!
 //! The price is that a signature with a torsion part, or a bad one, costs a slow path. Nobody but a faulty client makes
 //! them.
+//!
+//! # What bad signatures cost
+//! A combined check that fails is repeated on halves: the divide-and-conquer verifier of Pastuszak, Michałek, Pieprzyk
+//! and Seberry, "Identification of Bad Signatures in Batches" (PKC 2000), with the inference of Law and Matt, "Finding
+//! Invalid Signatures in Pairing-Based Batches" (2007): what fails as a whole and is good on the left fails on the
+//! right, unasked. Let n be a part's signatures, k ≥ 1 the bad ones among them, N the next power of two, or n if it is
+//! one. Level j has halves of N/2ʲ signatures at most, of which no more than k fail.
+//!
+//! - *Combined checks*: of each half that fails no more than two are made on the level below, so that there are
+//!   1 + Σⱼ 2·min(k, 2ʲ⁻¹) at most, over the levels j = 1, 2, .. whose halves have more than two signatures.
+//! - *Signatures in them*, which is what they cost: no more than N a level, and below level ⌈log₂ k⌉ no more than
+//!   2k·N/2ʲ, which add up to 2N: all in all N·(3 + ⌈log₂ k⌉).
+//! - *Alone*: 5k, as long as fewer checks fail than `FAILURES_MAX`; never more than n.
+//!
+//! After `FAILURES_MAX` = 2⁵ checks that failed, the rest is verified one by one. So whatever is bad, and wherever, a
+//! signature is in fewer than 6 combined checks on average, and verified alone once at most. Where a signature alone
+//! costs three times what it costs in a combined check, 1,024 signatures cost less than 6.5 times what good ones cost.
+//! `tests/cost.rs` finds both by going through all placements of bad ones.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -134,6 +152,8 @@ pub struct SignatureBatch<'a, R> {
 pub struct Effort {
     /// Combined checks of several signatures.
     pub combined: u64,
+    /// Signatures that were in them; one that was in several counts in each.
+    pub combined_signatures: u64,
     /// Signatures that were verified one by one.
     pub single: u64,
 }
@@ -141,6 +161,7 @@ pub struct Effort {
 impl AddAssign for Effort {
     fn add_assign(&mut self, other: Self) {
         self.combined += other.combined;
+        self.combined_signatures += other.combined_signatures;
         self.single += other.single;
     }
 }
@@ -224,6 +245,7 @@ impl<'a, R: Rule> SignatureBatch<'a, R> {
 
     fn all_good(&mut self, range: Range<usize>) -> bool {
         self.effort.combined += 1;
+        self.effort.combined_signatures += range.len() as u64;
         R::all_good(&self.keys[range.clone()], &self.messages[range.clone()], &self.signatures[range])
     }
 }

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod cost;
+
 pub(in crate::auth) type Entry = (VerifyingKey, Vec<u8>, [u8; 64]);
 
 /// ℓ, the order of the base point, little endian.
