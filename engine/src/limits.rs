@@ -20,6 +20,11 @@ pub const CONNECTIONS_MAX: u32 = 64;
 /// snapshots.
 pub const DESCRIPTORS_OWN: usize = 64;
 
+/// One more than the highest number of a core (a CPU, as Linux calls it).
+pub const CORES_MAX: usize = 4096;
+/// Most verify stages of a replica.
+pub const VERIFY_STAGES_MAX: usize = 64;
+
 /// Bytes of a frame's header.
 pub const FRAME_HEADER_BYTES: usize = 16;
 /// Most bytes of a frame's body.

@@ -18,6 +18,7 @@ use crate::execute::{Done, Executor, ExecutorConfig};
 use crate::limits::{CONNECTIONS_MAX, CONTROL_CONNECTIONS_MAX, DESCRIPTORS_OWN, STRANGERS_MAX};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
+use crate::pipeline::cores::Cores;
 use crate::pipeline::persist::{Failure, PersistParts};
 use crate::pipeline::placement::Plan;
 use crate::pipeline::topology::{self, Parts};
@@ -133,7 +134,7 @@ pub enum ReplicaError {
 /// Anything that keeps it from running, by name. Nothing that a peer or a client sends is one.
 pub fn run(options: ReplicaOptions, up: impl FnOnce()) -> Result<(), ReplicaError> {
     let io = |what| move |error| ReplicaError::Io { what, error };
-    let cores = platform::cores();
+    let cores = Cores::here();
     let mut plan =
         Plan::new(&options.placement, options.wait, &cores, options.machine_replicas, usize::from(options.id.0));
     if options.durability == Durability::Wal {
