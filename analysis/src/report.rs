@@ -92,6 +92,9 @@ pub struct Environment {
     /// Which transport the load generator ran, and why.
     #[serde(default)]
     pub client_transport: String,
+    /// By which instructions signatures and hashes were computed.
+    #[serde(default)]
+    pub simd: String,
     /// The network that was emulated, in words; empty if none was.
     #[serde(default)]
     pub network: String,

@@ -351,7 +351,9 @@ impl Page {
         if let Some(ns) = report.config.get("burn_ns").and_then(serde_json::Value::as_u64) {
             self.line("Handicap", format_args!("each replica burns {ns} ns of CPU time for each operation"));
         }
-        for (label, text) in [("Transport", &e.transport), ("Placement", &e.placement), ("Emulated", &e.network)] {
+        let words =
+            [("Transport", &e.transport), ("Placement", &e.placement), ("SIMD", &e.simd), ("Emulated", &e.network)];
+        for (label, text) in words {
             if !text.is_empty() {
                 self.line(label, format_args!("{text}"));
             }

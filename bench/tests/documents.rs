@@ -23,7 +23,7 @@ use hippodrome_engine::auth::strategies::{About, Reach, Strategy};
 use hippodrome_engine::byzantine;
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 use hippodrome_engine::protocol::planted::Planted;
-use hippodrome_engine::settings::Authentication;
+use hippodrome_engine::settings::{Authentication, PlacedStage, Placement};
 use hippodrome_loadgen::hostile;
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
 use hippodrome_sim::check::Checker;
@@ -291,6 +291,21 @@ fn every_batching_strategy_has_a_row_and_a_section() {
     }
 }
 
+#[test]
+fn every_placement_is_described() {
+    let page = read("docs/strategies.md");
+    let names: BTreeSet<&str> = quoted(section(&page, "Placement")).into_iter().collect();
+    for name in PlacedStage::ALL.iter().map(|stage| stage.name()).chain(["auto", "fused", "pipelined"]) {
+        assert!(names.contains(name), "docs/strategies.md does not name `{name}`");
+    }
+    // What is shown there, and allowed, is what can be given.
+    let examples = ["network+egress@2,verify@3,verify@4,order+execute@5", "0,1,2,2,3,4"];
+    for example in examples {
+        assert!(names.contains(example) && Placement::ALLOWED.contains(example), "{example}");
+        assert_eq!(example.parse::<Placement>().unwrap().to_string(), example);
+    }
+}
+
 /// One list of exit codes: on a page, and in the help of the binary and of all its commands.
 #[test]
 fn exit_codes_are_the_same_everywhere() {
@@ -487,8 +502,18 @@ fn experiments_have_as_many_runs_as_their_page_says() {
         assert!(output.status.success(), "{name}");
         let told = String::from_utf8(output.stdout).unwrap();
         let (runs, _) = told.lines().last().and_then(|line| line.split_once(" runs, about ")).unwrap();
+        // The page counts those runs, too, for which this machine lacks cores.
+        let repeats = told.split(" points, ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        let lacking =
+            told.lines().filter(|line| line.starts_with("left out: ") && line.contains(": it needs ")).count();
+        let runs = (runs.parse::<usize>().unwrap() + lacking * repeats.parse::<usize>().unwrap()).to_string();
         let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap();
         let cells: Vec<&str> = row.split(" | ").collect();
         assert_eq!(cells[cells.len() - 2], runs, "docs/experiments.md: runs of {name}");
     }
+    let told = Command::new(env!("CARGO_BIN_EXE_hippodrome")).args(["sweep", "cores", "--dry-run"]).output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let lacking = "placement=network,verify,verify,verify,verify,order,execute,egress: it needs 16 cores, and";
+    assert_eq!(told.contains(&format!("{lacking} {cores} may be used here\n")), cores < 16, "{told}");
 }

@@ -43,7 +43,11 @@ fn races(auth: &str, races: [&str; 4]) {
         };
         assert!((1.0..=most).contains(&mean), "{race}: {mean} requests a batch");
         if let Some(asked) = rest.iter().position(|word| word == "--placement").map(|at| &rest[at + 1]) {
-            let kind = if asked.contains(',') { "explicit cores" } else { asked };
+            let kind = match asked.as_str() {
+                list if list.contains("verify") => "groups",
+                list if list.contains(',') => "explicit cores",
+                name => name,
+            };
             let placement = environment["placement"].as_str().unwrap();
             assert!(placement.starts_with(&format!("{kind}: asked for")), "{race}: {placement}");
         }
@@ -153,7 +157,7 @@ races! {
         "none tokio-uring --placement fused --request-bytes 64KiB --reply-bytes 0",
         "fixed:10 epoll --app kv --workload f --connections 3 --load-threads 2",
         "time:50,2ms tokio-uring --replicas 5 --request-bytes 0 --reply-bytes 1KiB",
-        "adaptive epoll --placement CORES --app kv --workload a",
+        "adaptive epoll --placement network+egress,verify,verify+order+execute --app kv --workload a",
     ],
 }
 

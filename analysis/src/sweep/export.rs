@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Figures, Spread, State, Sweep};
+use super::{Figures, Spread, State, Sweep, auto_in_words};
 use crate::summary::{count, version};
 
 /// `sweep.csv`: a header, then a row for each run in the order in which they were played. Figures of runs that failed
@@ -98,6 +98,9 @@ pub fn to_markdown(sweep: &Sweep) -> String {
         );
         cells.push(format!("{} of {}", point.summary.valid, point.runs.len()));
         let _ = writeln!(text, "| {} |", cells.join(" | "));
+    }
+    for words in auto_in_words(sweep) {
+        let _ = writeln!(text, "\nBy throughput, {words}.");
     }
     for excluded in &sweep.excluded {
         let _ = writeln!(text, "\nLeft out: {}: {}", sweep.label(&excluded.settings), excluded.reason);

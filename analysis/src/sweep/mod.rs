@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::report::{Environment, Report};
 use crate::statistics;
 
+mod auto;
 mod export;
 mod points;
 mod text;
 
+pub(crate) use auto::auto_in_words;
 pub use export::{to_csv, to_markdown};
 pub(crate) use points::{Best, best, combinations};
 pub use text::render;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::auto::auto_in_words;
 use super::export::{given, one_line};
 use super::points::{Best, best, combinations};
 use super::{Point, Spread, State, Summary, Sweep, Varied};
@@ -136,6 +137,7 @@ fn best_points(text: &mut String, sweep: &Sweep, style: Style) {
         let (name, range) = (sweep.label(&point.settings), shown.range(&spread));
         lines.push(format!("  {label:<10} {name}: {range}{caveat}"));
     }
+    lines.extend(auto_in_words(sweep).iter().map(|words| format!("  {:<10} {words}", "auto")));
     if sweep.points.len() > 1 && !lines.is_empty() {
         let _ = writeln!(text, "\n{}\n{}", style.bold("Best"), lines.join("\n"));
     }

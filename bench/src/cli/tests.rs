@@ -51,6 +51,8 @@ fn bad_values_are_named_with_what_is_allowed() {
         ("--network", "wan-mars", "none, lan, lossy-lan, wan-aws-5, wan-eu, wan-us, a TOML file"),
         ("--network", "lan,loss=2", "loss=PERCENT%"),
         ("--placement", "0,1", "NETWORK,ORDER,EXECUTE,EGRESS,VERIFY"),
+        ("--placement", "network,verify,order+execute", "STAGE[+STAGE..][@CORE],.. with each of network, order"),
+        ("--placement", "network,verify,order,egress@x", "'x' is no core from 0 to 4095"),
         ("--wait", "sleep", "auto, spin, yield, park"),
         ("--retransmit-after", "0s", "1ms to 1h"),
         ("--retransmit-max", "2h", "1ms to 1h"),

@@ -49,6 +49,7 @@ pub(crate) fn run(arguments: &SweepArgs) -> Result<(), Failure> {
 fn list() -> Result<(), Failure> {
     let mut text = String::new();
     for experiment in shipped::all()? {
+        let experiment = experiment.on(environment().cores);
         let points = experiment.points()?;
         let one_s: f64 = points.iter().map(|point| point.load_s() + OVERHEAD_S).sum();
         let (runs, minutes) =
@@ -77,7 +78,7 @@ fn experiment(arguments: &SweepArgs) -> anyhow::Result<Experiment> {
     }
     experiment.set(&arguments.given.0)?;
     experiment.repeats = arguments.repeats.unwrap_or(experiment.repeats);
-    Ok(experiment)
+    Ok(experiment.on(environment().cores))
 }
 
 /// A sweep that can be played.

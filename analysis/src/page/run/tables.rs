@@ -237,7 +237,7 @@ pub(in crate::page) fn settings(config: &Value, defaults: &Value) -> Section {
     section
 }
 
-/// Machine, build, transport and placement.
+/// Machine, build, transport, placement and SIMD.
 pub(in crate::page) fn environment(e: &Environment, steal_percent: Option<f64>) -> Section {
     #[allow(clippy::cast_precision_loss, reason = "shown in GB")]
     let memory = Cell::number(e.memory_bytes as f64 / 1e9, |gb| format!("{gb:.1} GB"));
@@ -253,6 +253,7 @@ pub(in crate::page) fn environment(e: &Environment, steal_percent: Option<f64>) 
         ("transport of replicas", Cell::text(e.transport.clone())),
         ("transport of clients", Cell::text(e.client_transport.clone())),
         ("placement", Cell::text(e.placement.clone())),
+        ("SIMD", Cell::text(e.simd.clone())),
         ("emulated network", Cell::text(e.network.clone())),
         ("begun", Cell::text(e.started_at.clone())),
     ];

@@ -31,6 +31,9 @@ pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, 
     let mut overview = Section::new("Overview");
     overview.blocks.extend(charts::matrix(&sweep).map(Block::Chart));
     overview.blocks.extend(charts::points(&sweep).map(Block::Chart));
+    let auto: Vec<String> =
+        sweep::auto_in_words(&sweep).iter().map(|words| format!("By throughput, {words}.")).collect();
+    overview.blocks.extend((!auto.is_empty()).then_some(Block::Notes(auto)));
     let mut trade = Section::new("Throughput against latency");
     trade.blocks.extend(charts::pareto(&sweep).map(Block::Chart));
     let mut following = Section::new("Setting by setting");

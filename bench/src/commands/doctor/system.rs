@@ -1,5 +1,6 @@
 //! The kernel and what it allows.
 
+use hippodrome_engine::auth::backends::Backends;
 use hippodrome_engine::limits::{CONTROL_CONNECTIONS_MAX, DESCRIPTORS_OWN, STRANGERS_MAX};
 use hippodrome_engine::settings::TransportChoice;
 use hippodrome_engine::transport::probe;
@@ -42,6 +43,20 @@ pub(super) fn build() -> Check {
     }
     let why = "code that is not optimised measures the compiler: the verdict on every run of it is INVALID";
     Check::warn("build", BUILD_PROFILE, why, "cargo build --release")
+}
+
+/// By which instructions signatures and hashes are computed. `more`: the processor has more than this build may use.
+pub(super) fn simd(backends: &Backends, more: bool) -> Check {
+    if backends.curve25519 == "serial" || backends.blake3 == "portable" {
+        return Check::warn(
+            "simd",
+            backends.to_string(),
+            "without vector instructions signatures, or tags and digests, are computed one by one, not side by side",
+            "a processor with AVX2, or a virtual machine that is shown it (-cpu host)",
+        );
+    }
+    let unused = "; AVX-512 IFMA is there, and used for signatures by builds with RUSTFLAGS=-Ctarget-cpu=native";
+    Check::ok("simd", format!("{backends}{}", if more { unused } else { "" }))
 }
 
 /// Whether `io_uring` works, by trying it.
@@ -141,6 +156,18 @@ Max cpu time              unlimited            unlimited            seconds
 Max open files            1024                 20000                files     
 Max locked memory         8388608              unlimited            bytes     
 ";
+
+    #[test]
+    fn what_is_computed_without_vectors_is_told() {
+        let backends = |curve25519, blake3: &str| Backends { curve25519, blake3: blake3.to_owned() };
+        let fast = backends("avx2", "avx512");
+        assert_eq!(simd(&fast, false), Check::ok("simd", "curve25519 by avx2, BLAKE3 by avx512"));
+        let more = simd(&fast, true);
+        assert!(more.verdict == Verdict::Ok && more.found.contains("target-cpu=native"), "{more:?}");
+        for slow in [backends("serial", "avx2"), backends("avx2", "portable")] {
+            assert_eq!(simd(&slow, false).verdict, Verdict::Warn);
+        }
+    }
 
     #[test]
     fn limits_are_read_as_the_kernel_writes_them() {

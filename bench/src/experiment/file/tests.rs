@@ -114,6 +114,15 @@ fn errors_name_the_key_its_value_and_what_is_allowed() {
             &["every combination is excluded"],
         ),
         (
+            &format!("{vary}[[needs]]\nwhere = {{ auth = \"none\" }}\ncores = 0"),
+            &["needs[0].cores = 0: allowed: a whole number from 1 to 4096"],
+        ),
+        (
+            &format!("{vary}[[needs]]\nwhere = {{ clients = 3 }}\ncores = 2"),
+            &["needs[0].where: clients: it is not varied"],
+        ),
+        (&format!("{vary}[[needs]]\nwhere = {{ auth = \"none\" }}"), &["missing field `cores`"]),
+        (
             &format!("{vary}[[adjust]]\nwhere = {{ auth = \"none\" }}\nset = {{ auth = \"mac\" }}"),
             &["adjust[0].set.auth: it is varied"],
         ),
@@ -143,6 +152,40 @@ fn errors_name_the_key_its_value_and_what_is_allowed() {
     let clients: Vec<String> = (1..=1001).map(|n| n.to_string()).collect();
     let many = format!("{HEAD}[vary]\nclients = [{}]", clients.join(", "));
     assert!(error_of(&many).contains("1001 points; allowed: at most 1000"));
+}
+
+#[test]
+fn what_needs_more_cores_than_there_are_is_left_out_and_told() {
+    let text = r#"
+        [vary]
+        placement = ["fused", "network,verify+order+execute+egress", "pipelined"]
+        [[point]]
+        placement = "auto"
+        [[exclude]]
+        where = { placement = ["pipelined", "auto"] }
+        reason = "Not this one."
+        [[needs]]
+        where = { placement = ["network,verify+order+execute+egress", "pipelined"] }
+        cores = 4
+        [[needs]]
+        where = { placement = ["auto", "pipelined"] }
+        cores = 9
+        "#;
+    let cut = "placement=network,verify+order+execute+egress";
+    assert_eq!(labels(&parse(text)), ["placement=fused", cut, "placement=auto"], "on any machine");
+    assert_eq!(labels(&parse(text).on(9)), ["placement=fused", cut, "placement=auto"]);
+    let small = parse(text).on(3);
+    assert_eq!(labels(&small), ["placement=fused"]);
+    let told: Vec<(String, String)> =
+        small.excluded().into_iter().map(|one| (one.settings["placement"].clone(), one.reason)).collect();
+    let expected = [
+        ("network,verify+order+execute+egress", "it needs 4 cores, and 3 may be used here"),
+        ("pipelined", "Not this one."),
+        ("auto", "it needs 9 cores, and 3 may be used here"),
+    ];
+    assert_eq!(told, expected.map(|(value, reason)| (value.to_owned(), reason.to_owned())));
+    let nothing = parse(&text.replace("\"fused\", ", "")).on(3).points().unwrap_err().to_string();
+    assert!(nothing.starts_with("every combination is excluded, or needs more than 3 cores"), "{nothing}");
 }
 
 #[test]
