@@ -114,15 +114,6 @@ fn errors_name_the_key_its_value_and_what_is_allowed() {
             &["every combination is excluded"],
         ),
         (
-            &format!("{vary}[[needs]]\nwhere = {{ auth = \"none\" }}\ncores = 0"),
-            &["needs[0].cores = 0: allowed: a whole number from 1 to 4096"],
-        ),
-        (
-            &format!("{vary}[[needs]]\nwhere = {{ clients = 3 }}\ncores = 2"),
-            &["needs[0].where: clients: it is not varied"],
-        ),
-        (&format!("{vary}[[needs]]\nwhere = {{ auth = \"none\" }}"), &["missing field `cores`"]),
-        (
             &format!("{vary}[[adjust]]\nwhere = {{ auth = \"none\" }}\nset = {{ auth = \"mac\" }}"),
             &["adjust[0].set.auth: it is varied"],
         ),
@@ -186,6 +177,15 @@ fn what_needs_more_cores_than_there_are_is_left_out_and_told() {
     assert_eq!(told, expected.map(|(value, reason)| (value.to_owned(), reason.to_owned())));
     let nothing = parse(&text.replace("\"fused\", ", "")).on(3).points().unwrap_err().to_string();
     assert!(nothing.starts_with("every combination is excluded, or needs more than 3 cores"), "{nothing}");
+    let vary = "[vary]\nauth = [\"mac\", \"none\"]\n[[needs]]\n";
+    for (rest, part) in [
+        ("where = { auth = \"none\" }\ncores = 0", "needs[0].cores = 0: allowed: a whole number from 1 to 4096"),
+        ("where = { clients = 3 }\ncores = 2", "needs[0].where: clients: it is not varied"),
+        ("where = { auth = \"none\" }", "missing field `cores`"),
+    ] {
+        let error = error_of(&format!("{HEAD}{vary}{rest}"));
+        assert!(error.contains(part), "'{error}' lacks '{part}'");
+    }
 }
 
 #[test]
