@@ -99,9 +99,9 @@ impl Cores {
     /// enough for all of them. No two replicas share one. One of all is left to the load generator, unless there is but
     /// one replica.
     ///
-    /// All have as many, and no more than `most`. They are on one node: if not all shares fit on nodes, smaller ones
-    /// are cut, down to half, so that its threads share memory and the last cache. Only beyond that a share spans nodes.
-    /// Each goes to the node that has most left.
+    /// All have as many, and no more than `most`. They are on one node, so that a replica's threads share memory and
+    /// the last cache: if not all shares fit on nodes, smaller ones are cut, down to half. Only beyond that a share
+    /// spans nodes. Each goes to the node that has most left.
     ///
     /// # Panics
     /// If there is no replica.
