@@ -122,6 +122,23 @@ impl Verifier {
         self.verdicts = verdicts;
     }
 
+    /// How many proofs of each of `parts`, which were the last to be verified, are good and yet made combined checks
+    /// fail; nothing at all if none are.
+    #[must_use]
+    pub fn odd(&self, parts: &[Part<'_>]) -> Vec<usize> {
+        let odd = self.judges[LinkClass::ClientToReplica as usize].odd();
+        if odd.is_empty() {
+            return Vec::new();
+        }
+        let mut start = 0;
+        let of_part = |part: &Part<'_>| {
+            let own = start..start + part.checks();
+            start = own.end;
+            odd.iter().filter(|check| own.contains(check)).count()
+        };
+        parts.iter().map(of_part).collect()
+    }
+
     /// What verdicts about signatures in batches have cost so far.
     #[must_use]
     pub fn effort(&self) -> Effort {

@@ -135,8 +135,9 @@ impl Clients {
             })
             .collect();
         verifier.verify_requests(&parts, &mut self.good);
+        let odd = verifier.odd(&parts);
         let mut good = &self.good[..];
-        for (_, table, range) in self.taken.drain(..) {
+        for (part, (_, table, range)) in self.taken.drain(..).enumerate() {
             let (own, others) = good.split_at(range.len());
             let table = &mut self.tables[table];
             table.good.extend_from_slice(own);
@@ -144,8 +145,10 @@ impl Clients {
             // Who sent them to this replica answers for them: a client node is not to blame for what a peer passes on.
             // A tag that does not hold here may well hold where it was passed on from.
             let tells = !matches!(table.source, Source::Forwards(_)) || table.table.proofs.columns() == 0;
+            // What is good and made others search is as much to be blamed, though not on who passed it on.
+            let odd = odd.get(part).filter(|_| matches!(table.source, Source::Client(_))).copied().unwrap_or(0);
             if tells {
-                blame.note(table.source.node(), proven, own.len() - proven);
+                blame.note(table.source.node(), proven, own.len() - proven + odd);
             }
             good = others;
         }

@@ -10,8 +10,8 @@ use super::*;
 struct Marked;
 
 impl Rule for Marked {
-    fn verify(_: &VerifyingKey, _: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
-        signature[0] == 0
+    fn standing(_: &VerifyingKey, _: &[u8], signature: &[u8; SIGNATURE_BYTES], _: bool) -> Standing {
+        if signature[0] == 0 { Standing::Good } else { Standing::Bad }
     }
 
     fn all_good(_: &[VerifyingKey], _: &[&[u8]], signatures: &[[u8; SIGNATURE_BYTES]]) -> bool {
