@@ -7,10 +7,12 @@ use crate::attribution::Part;
 use crate::report::{Phase, Replica, Report};
 use crate::scorecard;
 
+mod cost;
 mod words;
 
-pub(crate) use words::version;
+pub(crate) use cost::{of_generator, of_outstanding, of_traffic};
 pub use words::{Style, count, time};
+pub(crate) use words::{digits, version};
 
 /// What is told of a phase: where it stands in the data path, and between what the time passes. What is executed
 /// tentatively does not wait for the commit phase, which goes on beside it.
@@ -171,6 +173,9 @@ impl Page {
                 "threads at most {busiest:.0} % on a core, at most {wait:.0} % waiting for one; {share:.0} % of all CPU time"
             ),
         );
+        if let Some(cost) = of_generator(report) {
+            self.line("", format_args!("{cost}"));
+        }
         if g.mode != "closed" {
             let (late, waited, unsent) = (g.late_sends, g.waited_for_client, g.unsent);
             let (p99, max) = (time(g.lag_p99_us), time(g.lag_max_us));
@@ -197,6 +202,9 @@ impl Page {
         let b = &report.batches;
         if b.count > 0 {
             self.line("Batches", format_args!("{} with {:.1} requests each on average", b.count, b.mean_requests));
+        }
+        if let Some(told) = &report.traffic {
+            self.line("Sent", format_args!("{}", of_traffic(told)));
         }
     }
 
@@ -336,6 +344,9 @@ impl Page {
                 "Audit",
                 format_args!("{replicas} ledgers compared up to sequence number {sequence}, {clients} clients checked"),
             );
+        }
+        if let Some(told) = of_outstanding(report) {
+            self.line("Little's law", format_args!("{told}"));
         }
         let mut label = "Notes";
         for note in &a.notes {

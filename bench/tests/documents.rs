@@ -17,7 +17,9 @@ use hippodrome_analysis::search::curve::Knee;
 use hippodrome_analysis::search::limit::{Confirmed, Found, Phase};
 use hippodrome_analysis::search::objective::{Objective, Tail};
 use hippodrome_analysis::search::{self, Search};
+use hippodrome_analysis::sweep::scaling::{Beside, Curve, CurvePoint, FIGURES, Farthest};
 use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};
+use hippodrome_analysis::traffic::{KINDS, Sent, Traffic};
 use hippodrome_analysis::{results, series};
 use hippodrome_engine::auth::strategies::{About, Reach, Strategy};
 use hippodrome_engine::byzantine;
@@ -261,10 +263,20 @@ fn sweep_with_all() -> Sweep {
     let run = Run { figures: Some(Figures::default()), ..Run::default() };
     let figures = BTreeMap::from([("ops_per_s".to_owned(), Spread::default())]);
     let summary = Summary { figures, ..Summary::default() };
+    let on_curve = CurvePoint {
+        figures: FIGURES.map(|figure| (figure.to_owned(), Beside::default())).into(),
+        ..CurvePoint::default()
+    };
+    let curve = Curve {
+        points: vec![on_curve],
+        farthest: FIGURES.map(|figure| (figure.to_owned(), Farthest::default())).into(),
+        ..Curve::default()
+    };
     Sweep {
         varied: vec![Varied::default()],
         excluded: vec![Excluded::default()],
         points: vec![Point { runs: vec![run], summary, ..Point::default() }],
+        scaling: vec![curve],
         ..Sweep::default()
     }
 }
@@ -363,6 +375,7 @@ fn every_field_of_the_results_is_described() {
         attribution: Some(Attribution { parts: vec![PartShare::default()], ..Attribution::default() }),
         faults: vec![Fault::default()],
         scorecard: Some(Scorecard { faults: vec![Score::default()], ..Scorecard::default() }),
+        traffic: Some(Traffic { parts: vec![Sent::default()], ..Traffic::default() }),
         efficiency: Some(Efficiency { components: vec![Component::default()], ..Efficiency::default() }),
         ..Report::default()
     };
@@ -410,6 +423,7 @@ fn every_field_of_the_results_is_described() {
     assert_names_all("docs/results.md", of_many_runs);
     assert_lists("docs/where-time-goes.md", "part", Part::ALL.iter().map(|part| part.name()));
     assert_lists("docs/roofline.md", "component", COMPONENTS.into_iter().chain([SWITCH]));
+    assert_lists("docs/experiments.md", "message", KINDS);
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
     let of_comparisons = [results::COMPARISON, results::COMPARISON_MARKDOWN, results::COMPARISON_CSV, results::SEARCH];
     let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::ATTRIBUTION];

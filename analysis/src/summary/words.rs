@@ -70,6 +70,16 @@ pub fn time(us: f64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
+/// A number with three digits, however small it is: `0.0489`, `28.0`, `1,234`.
+pub(crate) fn digits(value: f64) -> String {
+    if value.abs() >= 99.95 {
+        return count(value);
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+    let decimals = (2.0 - value.abs().max(1e-9).log10().floor()).clamp(0.0, 9.0) as usize;
+    if value == 0.0 { "0".to_owned() } else { format!("{value:.decimals$}") }
+}
+
 /// The version in what a kernel calls its release, which whoever built it has lengthened at will: `6.18.44` of
 /// `6.18.44-fc-v657`.
 pub(crate) fn version(release: &str) -> &str {
@@ -89,6 +99,14 @@ mod tests {
         assert_eq!(
             [0.5, 12.34, 999.6, 45_678.0, 2.5e6].map(time),
             ["0.50 µs", "12.3 µs", "1.00 ms", "45.7 ms", "2.50 s"]
+        );
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        assert_eq!(
+            [0.0, 0.048_86, 0.5, 28.0, 99.9, 123.4, 1234.5].map(digits),
+            ["0", "0.0489", "0.500", "28.0", "99.9", "123", "1,234"]
         );
     }
 

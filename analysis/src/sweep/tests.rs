@@ -212,7 +212,7 @@ fn rows_of_the_csv_are_runs_in_their_order() {
     assert!(lines[1].starts_with("1,1,mac,\"time:9,1ms\",,valid,2000000,0,500,"), "{}", lines[1]);
     assert!(lines[2].starts_with("2,1,mac,none,clients=100 duration=5s,valid,1000,"), "{}", lines[2]);
     // A line break within quotes is no new record.
-    assert_eq!(lines[3], "3,1,none,none,,failed,,,,,,,,,,,,,4.500,runs/3,\"no port");
+    assert_eq!(lines[3], "3,1,none,none,,failed,,,,,,,,,,,,,,,,4.500,runs/3,\"no port");
     assert!(lines[5].ends_with(",4.500,runs/4,\"it was \"\"slow\"\", twice\""), "{}", lines[5]);
     assert_eq!(lines.len(), 1 + 6 + 1);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hippodrome_analysis::results;
-use hippodrome_analysis::sweep::{self, Figures, Run, Summary, Sweep};
+use hippodrome_analysis::sweep::{self, Figures, Run, Summary, Sweep, scaling};
 use serde_json::{Map, Value, json};
 
 use crate::cli::sweep::SweepArgs;
@@ -191,6 +191,7 @@ impl Sweeping {
             runs_planned: self.plan.slots.len() as u64,
             runs_done: 0,
             points: points.collect(),
+            scaling: Vec::new(),
         }
     }
 
@@ -214,6 +215,7 @@ impl Sweeping {
         point.summary = Summary::of(&point.runs);
         outcome.runs_done += 1;
         outcome.complete = outcome.runs_done == outcome.runs_planned;
+        outcome.scaling = scaling::curves(outcome);
     }
 
     fn measure(&self, slot: Slot, trial: &Trial, overhead: &mut Overhead) {

@@ -36,7 +36,9 @@ pub(super) fn report(
         Ok(histogram) => (latency::percentiles(&histogram), None),
         Err(error) => (Latency::default(), Some(format!("latency.hlog: {error}"))),
     };
-    let throughput = throughput(driven);
+    let mut throughput = throughput(driven);
+    let is_known = latency_us.count > 0;
+    throughput.outstanding = is_known.then(|| statistics::outstanding(throughput.ops_per_s, latency_us.mean));
     let load = match (&driven.load, log_error) {
         (Ok(load), None) => LoadOutcome::Finished(load_evidence(load)),
         (Ok(_), Some(error)) => LoadOutcome::Failed(error),
@@ -79,15 +81,16 @@ pub(super) fn report(
         environment: describe_environment(setup, driven, primary),
         throughput,
         latency_us,
-        cpu: cpu(&driven.cpu, environment().cores),
+        cpu: cpu(&driven.cpu, environment().cores, answers.len()),
         phases_us: primary.into_iter().flat_map(phases).collect(),
         replicas: replicas(answers, &driven.cpu),
         faults: scored(fleet, driven, scorecard.as_ref()),
-        generator: driven.load.as_ref().map(|load| generator(load, &driven.cpu)).unwrap_or_default(),
+        generator: driven.load.as_ref().map(|load| generator(load, &driven.cpu, answers.len())).unwrap_or_default(),
         batches: primary.map(batches).unwrap_or_default(),
         attribution: followed.attribution.clone(),
         bottleneck: Bottleneck::default(),
         efficiency: None,
+        traffic: None,
         audit,
         scorecard,
     };
@@ -179,6 +182,7 @@ fn throughput(driven: &Driven) -> Throughput {
         per_second,
         operations,
         measured_s,
+        outstanding: None,
     }
 }
 
@@ -248,7 +252,7 @@ fn describe_environment(setup: &Setup, driven: &Driven, primary: Option<&Told>) 
     }
 }
 
-fn cpu(window: &WindowCpu, cores: usize) -> Cpu {
+fn cpu(window: &WindowCpu, cores: usize, replicas: usize) -> Cpu {
     let operations = real(window.operations);
     let cores_us = 1e6 * window.seconds * real(cores as u64);
     let of_cores = |us: u64| 100.0 * ratio(real(us), cores_us);
@@ -261,8 +265,14 @@ fn cpu(window: &WindowCpu, cores: usize) -> Cpu {
         us_per_op_total: ratio(real(window.replicas_us + window.clients_us), operations),
         us_per_op_replicas: ratio(real(window.replicas_us), operations),
         us_per_op_clients: ratio(real(window.clients_us), operations),
+        us_per_op_one_replica: ratio(of_one_replica_us(window, replicas), operations),
         steal_percent: window.steal_percent,
     }
+}
+
+/// CPU time that one of so many replicas took in the window, on average, µs.
+fn of_one_replica_us(window: &WindowCpu, replicas: usize) -> f64 {
+    ratio(real(window.replicas_us), real(replicas as u64))
 }
 
 fn phases(told: &Told) -> impl Iterator<Item = (String, Phase)> + '_ {
@@ -333,7 +343,7 @@ fn replica_up(id: u16, status: &ReplicaReport) -> Replica {
     }
 }
 
-fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
+fn generator(load: &LoadReport, window: &WindowCpu, replicas: usize) -> Generator {
     Generator {
         mode: load.mode.clone(),
         clients: load.clients,
@@ -343,6 +353,7 @@ fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
         wait_percent: load.wait_percent,
         busy_or_waiting_percent: load.busy_or_waiting_percent,
         cpu_share_percent: 100.0 * ratio(real(window.clients_us), real(window.clients_us + window.replicas_us)),
+        cost_in_replicas: ratio(real(window.clients_us), of_one_replica_us(window, replicas)),
         offered_operations: load.offered_operations,
         late_sends: load.late_sends,
         waited_for_client: load.waited_for_client,
