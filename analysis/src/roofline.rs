@@ -55,7 +55,8 @@ pub struct FrameBytes {
 }
 
 impl FrameBytes {
-    /// Those of a batch on the line through these ones' and another's: at this share of the way, which may lie beyond it.
+    /// Those of a batch on the line through these ones' and another's: at this share of the way, which may lie beyond
+    /// it.
     #[must_use]
     pub fn towards(&self, other: &Self, share: f64) -> Self {
         let on_line = |of: fn(&Self) -> f64| of(self) + share * (of(other) - of(self));

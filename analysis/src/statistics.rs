@@ -47,9 +47,9 @@ pub fn median_interval95(samples: &[f64]) -> Option<[f64; 2]> {
 }
 
 /// Operations under way on average, of a rate (operations per second) and their mean latency (µs): L = λ W (Little, "A
-/// Proof for the Queuing Formula L = λW", 1961). Rate and latencies are recorded apart, so where the number is known, as
-/// in a closed loop, it says how well these agree. What begins or ends outside of the measured window blurs it, the less
-/// the shorter latencies are than the window.
+/// Proof for the Queuing Formula L = λW", 1961). Rate and latencies are recorded apart, so where the number is known,
+/// as in a closed loop, it says how well these agree. What begins or ends outside of the measured window blurs it, the
+/// less the shorter latencies are than the window.
 #[must_use]
 pub fn outstanding(ops_per_s: f64, mean_us: f64) -> f64 {
     ops_per_s * mean_us / 1e6

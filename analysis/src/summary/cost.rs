@@ -1,5 +1,5 @@
-//! What a run costs besides CPU time in all, in words: the load generator against a replica, what replicas send, and how
-//! many operations are under way for it.
+//! What a run costs besides CPU time in all, in words: the load generator against a replica, what replicas send, and
+//! how many operations are under way for it.
 
 use super::words::{count, digits};
 use crate::report::Report;
@@ -31,8 +31,8 @@ pub(crate) fn of_traffic(told: &Traffic) -> String {
     format!("{sent} messages/op, {messages} what message complexity says; {sent_bytes} bytes/op{bytes}")
 }
 
-/// How many operations were under way on average, and how that agrees with the clients of a closed loop; `None` if it is
-/// not known.
+/// How many operations were under way on average, and how that agrees with the clients of a closed loop; `None` if it
+/// is not known.
 pub(crate) fn of_outstanding(report: &Report) -> Option<String> {
     let (outstanding, generator) = (report.throughput.outstanding?, &report.generator);
     let text = format!("{} operations under way on average (rate times mean latency)", digits(outstanding));

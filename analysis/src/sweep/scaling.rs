@@ -3,8 +3,8 @@
 //! Messages and bytes are expected as message complexity says for the batches that were made
 //! ([`crate::traffic::expected`]), run by run. CPU time has no such law: what a message costs is the implementation's.
 //! It is expected to grow as the floor of the machine does ([`crate::roofline`]), which counts authenticated messages,
-//! proofs and bytes at what they cost there: the floor's curve, scaled so that it passes through the first point that was
-//! measured. The expectation is of the shape alone, then, and the first point says nothing.
+//! proofs and bytes at what they cost there: the floor's curve, scaled so that it passes through the first point that
+//! was measured. The expectation is of the shape alone, then, and the first point says nothing.
 
 use std::collections::BTreeMap;
 
@@ -132,7 +132,8 @@ fn distance(ratio: f64) -> f64 {
     ratio.max(1e-9).ln().abs()
 }
 
-/// Which curves of a sweep are farthest from what is expected, in words: `messages +1.2 % at replicas=31`; empty of none.
+/// Which curves of a sweep are farthest from what is expected, in words: `messages +1.2 % at replicas=31`; empty of
+/// none.
 #[must_use]
 pub fn deviations(curves: &[Curve]) -> String {
     let words =

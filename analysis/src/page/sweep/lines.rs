@@ -67,8 +67,8 @@ fn along(varied: &Varied, lines: &[Line<'_>]) -> Chart {
     }
 }
 
-/// The picture of a figure along a setting. `expected` has what is expected of it, line by line: places of values and the
-/// figure there.
+/// The picture of a figure along a setting. `expected` has what is expected of it, line by line: places of values and
+/// the figure there.
 pub(super) fn along_option(
     varied: &Varied,
     lines: &[Line<'_>],
