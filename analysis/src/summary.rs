@@ -12,7 +12,7 @@ mod words;
 
 pub(crate) use cost::{of_generator, of_outstanding, of_traffic};
 pub use words::{Style, count, time};
-pub(crate) use words::{digits, version};
+pub(crate) use words::{digits, signed_percent, version};
 
 /// What is told of a phase: where it stands in the data path, and between what the time passes. What is executed
 /// tentatively does not wait for the commit phase, which goes on beside it.

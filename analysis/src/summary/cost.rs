@@ -1,7 +1,7 @@
 //! What a run costs besides CPU time in all, in words: the load generator against a replica, what replicas send, and
 //! how many operations are under way for it.
 
-use super::words::{count, digits};
+use super::words::{count, digits, signed_percent};
 use crate::report::Report;
 use crate::traffic::Traffic;
 
@@ -40,8 +40,8 @@ pub(crate) fn of_outstanding(report: &Report) -> Option<String> {
         return Some(text);
     }
     let clients = f64::from(generator.clients);
-    let apart = 100.0 * (outstanding / clients - 1.0);
-    Some(format!("{text}, of {} clients in a closed loop: {apart:+.1} %", count(clients)))
+    let apart = signed_percent(100.0 * (outstanding / clients - 1.0));
+    Some(format!("{text}, of {} clients in a closed loop: {apart}", count(clients)))
 }
 
 #[cfg(test)]

@@ -80,6 +80,13 @@ pub(crate) fn digits(value: f64) -> String {
     if value == 0.0 { "0".to_owned() } else { format!("{value:.decimals$}") }
 }
 
+/// A difference in percent with its sign: `+1.2 %`. What rounds to nothing has a plus.
+pub(crate) fn signed_percent(percent: f64) -> String {
+    // Adding it makes the zero that is negative the other one.
+    let rounded = (percent * 10.0).round() / 10.0 + 0.0;
+    format!("{rounded:+.1} %")
+}
+
 /// The version in what a kernel calls its release, which whoever built it has lengthened at will: `6.18.44` of
 /// `6.18.44-fc-v657`.
 pub(crate) fn version(release: &str) -> &str {
@@ -107,6 +114,14 @@ mod tests {
         assert_eq!(
             [0.0, 0.048_86, 0.5, 28.0, 99.9, 123.4, 1234.5].map(digits),
             ["0", "0.0489", "0.500", "28.0", "99.9", "123", "1,234"]
+        );
+    }
+
+    #[test]
+    fn nothing_has_a_plus() {
+        assert_eq!(
+            [1.24, -40.0, 0.0, -0.01, 99.94].map(signed_percent),
+            ["+1.2 %", "-40.0 %", "+0.0 %", "+0.0 %", "+99.9 %"]
         );
     }
 

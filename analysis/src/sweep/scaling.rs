@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Point, Sweep, lines_along, numeric};
+use crate::summary::signed_percent;
 
 /// One curve: points that differ in one setting alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -149,7 +150,7 @@ pub fn deviations(curves: &[Curve]) -> String {
 /// By how much a ratio differs from 1: `+1.2 %`, `-40.0 %`, and `2.5 times` where that reads better.
 #[must_use]
 pub fn difference(ratio: f64) -> String {
-    if ratio >= 2.0 { format!("{ratio:.1} times") } else { format!("{:+.1} %", 100.0 * (ratio - 1.0)) }
+    if ratio >= 2.0 { format!("{ratio:.1} times") } else { signed_percent(100.0 * (ratio - 1.0)) }
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ const LOG_RATIO_MIN: f64 = 8.0;
 /// What a line is called that stands beside what is expected of it, and what that is called.
 const MEASURED: &str = "measured";
 const EXPECTED: &str = "expected from message complexity";
+/// How the latter looks in the legend: dotted, as it is drawn.
+const DOTS: &str = "path://M0,0h4v4h-4z M9,0h4v4h-4z M18,0h4v4h-4z";
 
 /// The charts of all numeric settings.
 pub(super) fn charts(sweep: &Sweep) -> Vec<Chart> {
@@ -118,8 +120,16 @@ pub(super) fn along_option(
         x["axisTick"] = json!({ "customValues": ticks });
     }
     let entries = lines.len() + 2 * usize::from(expected.is_some());
+    let mut legend = json!({ "top": 0, "type": "plain" });
+    if expected.is_some() {
+        let measured =
+            if lines.len() == 1 { vec![MEASURED] } else { lines.iter().map(|line| line.name.as_str()).collect() };
+        let mut names: Vec<Value> = measured.into_iter().map(|name| json!({ "name": name })).collect();
+        names.push(json!({ "name": EXPECTED, "icon": DOTS }));
+        legend["data"] = json!(names);
+    }
     json!({
-        "legend": { "top": 0, "type": "plain" },
+        "legend": legend,
         "grid": within(json!({ "left": 12, "right": 30, "top": 40 + 22 * entries.div_ceil(4), "bottom": 44 })),
         "tooltip": { "trigger": "axis", "confine": true },
         "xAxis": x,
