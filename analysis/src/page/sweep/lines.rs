@@ -120,7 +120,7 @@ pub(super) fn along_option(
         x["axisTick"] = json!({ "customValues": ticks });
     }
     let entries = lines.len() + 2 * usize::from(expected.is_some());
-    let mut legend = json!({ "top": 0, "type": "plain" });
+    let mut legend = json!({ "top": 0, "type": "plain", "itemGap": 16 });
     if expected.is_some() {
         let measured =
             if lines.len() == 1 { vec![MEASURED] } else { lines.iter().map(|line| line.name.as_str()).collect() };
