@@ -77,8 +77,8 @@ mod tests {
         assert_eq!(read, [Some(100.0), Some(4096.0), Some(0.25), Some(0.0), Some(1.5), None, None, None]);
     }
 
-    /// Lines come in the order of the settings' values, not of the points, and are as many as there are points for: of a
-    /// hundred values of each of five settings there are 10^8 combinations along one of them.
+    /// Lines come in the order of the settings' values, not of the points, and are as many as there are points for: of
+    /// a hundred values of each of five settings there are 10^8 combinations along one of them.
     #[test]
     fn lines_are_of_points_that_are_there() {
         let keys = ["a", "b", "c", "d", "e"];
