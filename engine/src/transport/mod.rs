@@ -2,7 +2,7 @@
 //!
 //! One thread owns a transport and all of its sockets. Backends: [epoll] (everywhere) and [uring] (`tokio-uring`, where
 //! the kernel and the container allow `io_uring`); [probe] finds out which and opens it. Backend crates are named in
-//! their own file and nowhere else.
+//! their own file and nowhere else. [memory] has no sockets, for nodes that one thread drives by hand.
 //!
 //! Shared by the backends: `outbound` queues what is to be sent, `inbound` cuts what was read, `table` finds a
 //! connection's state by its number, `sys` makes the few system calls that no backend crate offers.
@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 pub mod epoll;
 mod inbound;
+pub mod memory;
 #[cfg_attr(loom, allow(dead_code, reason = "parts serve the uring backend alone, which loom leaves out"))]
 mod outbound;
 pub mod probe;
