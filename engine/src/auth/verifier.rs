@@ -7,6 +7,7 @@ use super::signature::{self, Effort};
 use super::strategies::{Judge, Reach, Shares};
 use super::{AuthBlock, BlockKind, GroupDigester, Keyring, LinkClass};
 use crate::requests::{Groups, Proofs, RequestTable};
+use crate::scratch::emptied;
 use crate::types::{Digest, NodeId};
 use crate::wire::Origin;
 
@@ -64,6 +65,8 @@ pub struct Verifier {
     /// What judges each class of links.
     judges: [Box<dyn Judge>; LinkClass::ALL.len()],
     groups: GroupDigester,
+    /// Of requests, empty between calls.
+    checks: Vec<Check<'static>>,
     /// One verdict for each check, where checks are not of single requests.
     verdicts: Vec<bool>,
 }
@@ -73,7 +76,7 @@ impl Verifier {
     #[must_use]
     pub fn new(keyring: Arc<Keyring>) -> Self {
         let judges = LinkClass::ALL.map(|class| keyring.strategy(class).judge(&keyring));
-        Self { keyring, judges, groups: GroupDigester::default(), verdicts: Vec::new() }
+        Self { keyring, judges, groups: GroupDigester::default(), checks: Vec::new(), verdicts: Vec::new() }
     }
 
     /// Checks claims of one class of links. `good` gets one verdict for each, in order; whatever it held is gone. A
@@ -105,7 +108,8 @@ impl Verifier {
     /// If a table's digests have not been computed: that would be our own error.
     pub fn verify_requests(&mut self, parts: &[Part<'_>], good: &mut Vec<bool>) {
         let mut digests = self.digest_groups(parts).into_iter();
-        let mut checks = Vec::with_capacity(parts.iter().map(Part::checks).sum());
+        let mut checks: Vec<Check<'_>> = emptied(std::mem::take(&mut self.checks));
+        checks.reserve(parts.iter().map(Part::checks).sum());
         for part in parts {
             match part.groups() {
                 Some(groups) => self.push_group_checks(part, groups, &mut digests, &mut checks),
@@ -114,12 +118,13 @@ impl Verifier {
         }
         if parts.iter().all(|part| part.groups().is_none()) {
             self.judge(LinkClass::ClientToReplica, &checks, Shares::OfParts(parts), good);
-            return;
+        } else {
+            let mut verdicts = std::mem::take(&mut self.verdicts);
+            self.judge(LinkClass::ClientToReplica, &checks, Shares::OfParts(parts), &mut verdicts);
+            self.spread(parts, &verdicts, good);
+            self.verdicts = verdicts;
         }
-        let mut verdicts = std::mem::take(&mut self.verdicts);
-        self.judge(LinkClass::ClientToReplica, &checks, Shares::OfParts(parts), &mut verdicts);
-        self.spread(parts, &verdicts, good);
-        self.verdicts = verdicts;
+        self.checks = emptied(checks);
     }
 
     /// What verdicts about signatures in batches have cost so far.

@@ -15,6 +15,7 @@ use crate::pipeline::credit::Loan;
 use crate::pipeline::intake::{self, Source};
 use crate::protocol::message::Signature;
 use crate::requests::{Groups, Proofs, RequestTable};
+use crate::scratch::emptied;
 use crate::types::{Digest, Time};
 
 /// The number of the batch that all share who have sent nothing bad lately. The others' have numbers of their own.
@@ -60,6 +61,8 @@ pub(super) struct Clients {
     shares: Vec<Share>,
     /// What is in the slice: its batch, the number of its table, the requests.
     taken: Vec<(usize, usize, Range<usize>)>,
+    /// The same as it is checked; empty between slices.
+    parts: Vec<Part<'static>>,
     good: Vec<bool>,
     proven: Proven,
     now: Time,
@@ -81,6 +84,7 @@ impl Clients {
             slice: if is_heavy { intake::quantum(keyring) as usize } else { usize::MAX },
             shares: Vec::new(),
             taken: Vec::new(),
+            parts: Vec::new(),
             good: Vec::new(),
             proven: Proven::default(),
             now: Time(0),
@@ -124,17 +128,15 @@ impl Clients {
     pub(super) fn check_slice(&mut self, verifier: &mut Verifier, blame: &Blame) {
         self.share_out(blame);
         self.take();
-        let parts: Vec<Part<'_>> = self
-            .taken
-            .iter()
-            .map(|(batch, table, range)| Part {
-                table: &self.tables[*table].table,
-                range: range.clone(),
-                batch: *batch,
-                reads: self.tables[*table].reads,
-            })
-            .collect();
+        let mut parts: Vec<Part<'_>> = emptied(std::mem::take(&mut self.parts));
+        parts.extend(self.taken.iter().map(|(batch, table, range)| Part {
+            table: &self.tables[*table].table,
+            range: range.clone(),
+            batch: *batch,
+            reads: self.tables[*table].reads,
+        }));
         verifier.verify_requests(&parts, &mut self.good);
+        self.parts = emptied(parts);
         let mut good = &self.good[..];
         for (_, table, range) in self.taken.drain(..) {
             let (own, others) = good.split_at(range.len());
