@@ -157,6 +157,8 @@ pub(crate) struct Driver {
     followed: Followed,
     /// Which replies of a frame are to operations that are followed; kept to be used again.
     watched: Vec<usize>,
+    /// The verdict on a frame; kept likewise.
+    good: Vec<bool>,
     measured: Recorder,
     unmeasured: Recorder,
     lag: Interval,
@@ -183,6 +185,7 @@ impl Driver {
             reads: Reads::new(nanos(parts.retransmission.first)),
             followed: Followed::new(parts.sampling),
             watched: Vec::new(),
+            good: Vec::new(),
             measured: Recorder::new(),
             unmeasured: Recorder::new(),
             lag: Interval::new(0),
@@ -355,10 +358,9 @@ impl Driver {
             self.summary.bad_replies += 1;
             return;
         };
-        let mut good = Vec::with_capacity(1);
         let check = Check { signer: frame.sender, block, proof: &proof };
-        self.verifier.verify(LinkClass::ReplicaToClient, &[check], &mut good);
-        if good != [true] {
+        self.verifier.verify(LinkClass::ReplicaToClient, &[check], &mut self.good);
+        if self.good != [true] {
             self.summary.bad_replies += replies.len() as u64;
             return;
         }
