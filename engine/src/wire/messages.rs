@@ -22,6 +22,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zerocopy::IntoBytes as _;
 
 use super::frame::{FrameKind, SharedFrame};
 use super::reader::{DecodeError, Reader, put_column};
@@ -463,7 +464,7 @@ fn digest_of_chunk(chunk: &StateChunk) -> Digest {
 /// The digest that a batch of these requests has (see [`Batch::new`]).
 fn digest_of_digests(table: &RequestTable) -> Digest {
     assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are forwarded");
-    blake3::hash(table.digests.iter().map(|digest| digest.0).collect::<Vec<_>>().as_flattened()).into()
+    blake3::hash(table.digests.as_bytes()).into()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
+use zerocopy::IntoBytes as _;
+
 use crate::auth::{Keyring, LinkClass, Part, Verifier};
 use crate::limits::PROVEN_TABLES_MAX;
 use crate::pipeline::blame::{Blame, SUSPECT_FRACTION};
@@ -218,12 +220,11 @@ impl Proven {
             Proofs::None | Proofs::Tags { .. } | Proofs::Groups(_) => return None,
         };
         // A request's digest covers its client, its timestamp and its operation.
-        let digests: Vec<[u8; 32]> = table.digests.iter().map(|digest| digest.0).collect();
         let mut hasher = blake3::Hasher::new();
         // How many there are of each, or bytes of one could be taken for another's.
-        let counts = [digests.len(), signatures.len()].map(usize::to_le_bytes);
+        let counts = [table.len(), signatures.len()].map(usize::to_le_bytes);
         hasher.update(&[u8::from(reads)]).update(counts.as_flattened());
-        hasher.update(digests.as_flattened()).update(signatures);
+        hasher.update(table.digests.as_bytes()).update(signatures);
         for group in groups.into_iter().flat_map(Groups::all) {
             hasher.update(&group.present.to_le_bytes()).update(&[group.size]).update(&group.node.0.to_le_bytes());
         }
