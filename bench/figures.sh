@@ -7,7 +7,8 @@ repeats=${1:-5}
 duration=${2:-5s}
 settings=(
   "--auth mac"
-  "--auth mac --transport epoll"
+  "--auth mac --transport io-uring"
+  "--auth mac --transport tokio-uring"
   "--auth mac --auth-granularity frame"
   "--execution tentative"
   "--durability wal"
@@ -18,7 +19,7 @@ settings=(
   "--auth ed25519"
   "--app kv --workload a"
   "--clients 1"
-  "--clients 1 --transport epoll"
+  "--clients 1 --transport io-uring"
   "--clients 1 --execution tentative"
   "--rate 20000"
 )

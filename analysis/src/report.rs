@@ -8,6 +8,7 @@ use crate::attribution::Attribution;
 use crate::bottleneck::Bottleneck;
 use crate::roofline::Efficiency;
 use crate::scorecard::Scorecard;
+use crate::traffic::Traffic;
 
 /// The schema that this crate writes, and the only one that it reads.
 pub const SCHEMA: &str = "hippodrome/run/1";
@@ -50,6 +51,10 @@ pub struct Report {
     /// How near it came to what the machine needs at least; `null` where that was not measured.
     #[serde(default)]
     pub efficiency: Option<Efficiency>,
+    /// What replicas sent for an operation, beside what the protocol's message complexity says; `null` of scenarios,
+    /// and where operations were answered without being ordered.
+    #[serde(default)]
+    pub traffic: Option<Traffic>,
     /// What the verdict on correctness rests on.
     #[serde(default)]
     pub audit: Audit,
@@ -92,6 +97,9 @@ pub struct Environment {
     /// Which transport the load generator ran, and why.
     #[serde(default)]
     pub client_transport: String,
+    /// By which instructions signatures and hashes were computed.
+    #[serde(default)]
+    pub simd: String,
     /// The network that was emulated, in words; empty if none was.
     #[serde(default)]
     pub network: String,
@@ -118,6 +126,9 @@ pub struct Throughput {
     /// Length of the measured window, s.
     #[serde(default)]
     pub measured_s: f64,
+    /// Operations under way on average by Little's law ([`crate::statistics::outstanding`]); `null` without latencies.
+    #[serde(default)]
+    pub outstanding: Option<f64>,
     /// Mean rate of the last third of the window against that of the first, percent; `null` below six seconds.
     #[serde(default)]
     pub drift_percent: Option<f64>,
@@ -153,6 +164,9 @@ pub struct Cpu {
     pub us_per_op_replicas: f64,
     /// Load generators alone.
     pub us_per_op_clients: f64,
+    /// One replica, on average.
+    #[serde(default)]
+    pub us_per_op_one_replica: f64,
     /// Share of the machine's CPU time that its host gave to others, percent.
     pub steal_percent: f64,
     /// For how much of the window the cores that the run might use were busy, with whatever, percent: what the host
@@ -165,6 +179,13 @@ pub struct Cpu {
     /// Of that, with load generators.
     #[serde(default)]
     pub cores_clients_percent: f64,
+    /// System calls of the replicas' network threads, for each operation over the whole run: those that moved bytes,
+    /// waited for sockets or looked at them.
+    #[serde(default)]
+    pub system_calls_per_op_replicas: f64,
+    /// The same of the load generator's threads.
+    #[serde(default)]
+    pub system_calls_per_op_clients: f64,
 }
 
 /// How long a phase took, µs.
@@ -195,6 +216,9 @@ pub struct Replica {
     pub messages_sent: u64,
     /// Bytes handed to the kernel.
     pub bytes_sent: u64,
+    /// System calls of its network thread that moved bytes, waited for sockets or looked at them.
+    #[serde(default)]
+    pub system_calls: u64,
     /// What was refused or ignored, by reason.
     pub ignored: BTreeMap<String, u64>,
     /// Its stages, in data-path order.
@@ -301,6 +325,10 @@ pub struct Generator {
     pub busy_or_waiting_percent: f64,
     /// Its share of the CPU time of the whole run, percent.
     pub cpu_share_percent: f64,
+    /// How many times as much CPU time it took as one replica on average, at the same load; 0 if there is nothing to
+    /// compare with.
+    #[serde(default)]
+    pub cost_in_replicas: f64,
     /// Operations that the schedule asked for in the window (open loop).
     pub offered_operations: u64,
     /// Of those, how many were sent late through the generator's own fault.
@@ -322,6 +350,9 @@ pub struct Generator {
     /// Bytes of requests that it sent over the whole run, to all replicas together.
     #[serde(default)]
     pub bytes_sent: u64,
+    /// System calls of its threads that moved bytes, waited for sockets or looked at them, over the whole run.
+    #[serde(default)]
+    pub system_calls: u64,
     /// Frames that never left it, over the whole run, by reason: `no_connection`, `queue_full` (the replica had not
     /// taken what was sent before), `emulated_loss`, `emulated_block`, `emulated_link_full`. Reasons without any are
     /// left out.

@@ -27,6 +27,12 @@ pub struct Shape {
     pub requests_per_proof: u64,
     /// Whether one proof of a message between replicas convinces all receivers: signatures do, MACs do not.
     pub shared_message_proofs: bool,
+    /// To how many replicas a client sends its requests: 1, or n where pre-prepares have but their digests.
+    pub request_copies: u64,
+    /// Connections from a client node to each replica, over which replies go.
+    pub connections: u64,
+    /// Whether operations and results differ in size: frames have at least these bytes then.
+    pub sizes_vary: bool,
     /// Bytes of frames, headers included.
     pub bytes: FrameBytes,
 }
@@ -42,8 +48,27 @@ pub struct FrameBytes {
     pub vote: f64,
     /// A frame of the batch's replies.
     pub replies: f64,
+    /// What each frame more adds to that: header, head and proof.
+    pub replies_head: f64,
     /// A checkpoint message.
     pub checkpoint: f64,
+}
+
+impl FrameBytes {
+    /// Those of a batch on the line through these ones' and another's: at this share of the way, which may lie beyond
+    /// it.
+    #[must_use]
+    pub fn towards(&self, other: &Self, share: f64) -> Self {
+        let on_line = |of: fn(&Self) -> f64| of(self) + share * (of(other) - of(self));
+        Self {
+            requests: on_line(|bytes| bytes.requests),
+            pre_prepare: on_line(|bytes| bytes.pre_prepare),
+            vote: on_line(|bytes| bytes.vote),
+            replies: on_line(|bytes| bytes.replies),
+            replies_head: on_line(|bytes| bytes.replies_head),
+            checkpoint: on_line(|bytes| bytes.checkpoint),
+        }
+    }
 }
 
 /// What things cost on a machine, ns.
@@ -144,8 +169,9 @@ pub fn compose(shape: &Shape, costs: &Costs) -> Vec<Component> {
     let commits_checked = n * (quorum - 1.0);
     let checked = others + prepares_checked + commits_checked + n * (quorum - 1.0) * checkpoints;
     // Checkpoint messages may ride along with others.
-    let messages = 1.0 + others + votes + n;
-    let moved = bytes.requests
+    let copies = shape.request_copies.max(1) as f64;
+    let messages = copies + others + votes + n;
+    let moved = copies * bytes.requests
         + others * bytes.pre_prepare
         + votes * bytes.vote
         + n * bytes.replies
@@ -235,7 +261,17 @@ mod tests {
             request_proofs: 4,
             requests_per_proof: 1,
             shared_message_proofs: false,
-            bytes: FrameBytes { requests: 100.0, pre_prepare: 60.0, vote: 80.0, replies: 30.0, checkpoint: 40.0 },
+            request_copies: 1,
+            connections: 1,
+            sizes_vary: false,
+            bytes: FrameBytes {
+                requests: 100.0,
+                pre_prepare: 60.0,
+                vote: 80.0,
+                replies: 30.0,
+                replies_head: 5.0,
+                checkpoint: 40.0,
+            },
         }
     }
 
@@ -277,8 +313,7 @@ mod tests {
     /// Per operation only what is done per request stays; calls are shared by batches that are under way together.
     #[test]
     fn large_batches_share_what_is_done_once() {
-        let bytes =
-            FrameBytes { requests: 10_000.0, pre_prepare: 6000.0, vote: 80.0, replies: 3000.0, checkpoint: 40.0 };
+        let bytes = FrameBytes { requests: 10_000.0, pre_prepare: 6000.0, replies: 3000.0, ..shape().bytes };
         let large = Shape { batch: 100.0, in_flight: 4.0, cores: 2, checkpoint_interval: 128, bytes, ..shape() };
         let checkpoints = 1.0 / 128.0;
         assert_counts(
@@ -297,6 +332,21 @@ mod tests {
                 ("switch", 2.0 / 400.0), // a quorum and the client on two cores
             ],
         );
+    }
+
+    /// Where clients send to all replicas, each copy is a message with all of its bytes; it is written down once.
+    #[test]
+    fn requests_to_everybody_are_moved_as_often() {
+        let (one, all) = (counts(&shape()), counts(&Shape { request_copies: 4, ..shape() }));
+        let more: Vec<f64> = one.iter().zip(&all).map(|((_, one), (_, all))| all - one).collect();
+        assert_eq!(more, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 300.0, 0.0]);
+    }
+
+    #[test]
+    fn bytes_of_other_batches_are_in_proportion() {
+        let (one, other) = (shape().bytes, FrameBytes { requests: 200.0, ..shape().bytes });
+        assert_eq!(one.towards(&other, 0.25), FrameBytes { requests: 125.0, ..one });
+        assert_eq!(one.towards(&other, 3.0), FrameBytes { requests: 400.0, ..one });
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The figures that texts and pages about many runs show, and how.
 
 use crate::page::document::Cell;
-use crate::summary::{count, time};
-use crate::sweep::{Point, Spread};
+use crate::summary::{count, digits, time};
+use crate::sweep::{Point, Spread, scaling};
 
 /// A figure.
 #[derive(Clone, Copy)]
@@ -67,6 +67,30 @@ pub(crate) const CPU: Shown = Shown {
     write: micros,
     more: false,
 };
+
+/// Frames that replicas sent for each operation.
+pub(crate) const MESSAGES: Shown = Shown {
+    name: scaling::MESSAGES,
+    label: "Messages per operation",
+    heading: "Messages that replicas send for each operation",
+    axis: "messages sent for each operation",
+    format: "@fn:short",
+    write: digits,
+    more: false,
+};
+/// Bytes that replicas sent for each operation.
+pub(crate) const BYTES: Shown = Shown {
+    name: scaling::BYTES,
+    label: "Bytes per operation",
+    heading: "Bytes that replicas send for each operation",
+    axis: "bytes sent for each operation",
+    format: "@fn:short",
+    write: digits,
+    more: false,
+};
+
+/// What is shown beside what is expected, in the order of [`scaling::FIGURES`].
+pub(crate) const BESIDE: [Shown; 3] = [MESSAGES, BYTES, CPU];
 
 /// What charts can be switched between, and what the best points are named by.
 pub(crate) const SWITCH: [Shown; 3] = [THROUGHPUT, P99, CPU];

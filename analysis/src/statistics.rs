@@ -46,6 +46,15 @@ pub fn median_interval95(samples: &[f64]) -> Option<[f64; 2]> {
     (k > 0).then(|| [sorted[k - 1], sorted[n - k]])
 }
 
+/// Operations under way on average, of a rate (operations per second) and their mean latency (µs): L = λ W (Little, "A
+/// Proof for the Queuing Formula L = λW", 1961). Rate and latencies are recorded apart, so where the number is known,
+/// as in a closed loop, it says how well these agree. What begins or ends outside of the measured window blurs it, the
+/// less the shorter latencies are than the window.
+#[must_use]
+pub fn outstanding(ops_per_s: f64, mean_us: f64) -> f64 {
+    ops_per_s * mean_us / 1e6
+}
+
 fn sorted(samples: &[f64]) -> Vec<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -164,6 +173,12 @@ mod tests {
         assert_eq!(interval95(&[7.0]), None);
         assert_eq!(interval95(&[7.0; 5]), Some([7.0, 7.0]));
         assert!(mean(&[]).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn littles_law_counts_what_is_under_way() {
+        assert!(close(outstanding(2000.0, 1500.0), 3.0), "2000 a second, each 1.5 ms");
+        assert!(close(outstanding(0.0, 1500.0), 0.0));
     }
 
     #[test]

@@ -7,10 +7,12 @@ use crate::attribution::Part;
 use crate::report::{Phase, Replica, Report};
 use crate::scorecard;
 
+mod cost;
 mod words;
 
-pub(crate) use words::version;
+pub(crate) use cost::{of_generator, of_outstanding, of_traffic};
 pub use words::{Style, count, time};
+pub(crate) use words::{digits, signed_percent, version};
 
 /// What is told of a phase: where it stands in the data path, and between what the time passes. What is executed
 /// tentatively does not wait for the commit phase, which goes on beside it.
@@ -152,6 +154,15 @@ impl Page {
             );
         }
         self.line("", format_args!("{:.1} % stolen by the host", c.steal_percent));
+        let (replicas, clients) = (c.system_calls_per_op_replicas, c.system_calls_per_op_clients);
+        // Older results do not tell.
+        if replicas + clients > 0.0 {
+            let total = replicas + clients;
+            self.line(
+                "",
+                format_args!("{total:.3} system calls for sockets/op: replicas {replicas:.3}, clients {clients:.3}"),
+            );
+        }
     }
 
     fn generator(&mut self, report: &Report) {
@@ -171,6 +182,9 @@ impl Page {
                 "threads at most {busiest:.0} % on a core, at most {wait:.0} % waiting for one; {share:.0} % of all CPU time"
             ),
         );
+        if let Some(cost) = of_generator(report) {
+            self.line("", format_args!("{cost}"));
+        }
         if g.mode != "closed" {
             let (late, waited, unsent) = (g.late_sends, g.waited_for_client, g.unsent);
             let (p99, max) = (time(g.lag_p99_us), time(g.lag_max_us));
@@ -197,6 +211,9 @@ impl Page {
         let b = &report.batches;
         if b.count > 0 {
             self.line("Batches", format_args!("{} with {:.1} requests each on average", b.count, b.mean_requests));
+        }
+        if let Some(told) = &report.traffic {
+            self.line("Sent", format_args!("{}", of_traffic(told)));
         }
     }
 
@@ -337,6 +354,9 @@ impl Page {
                 format_args!("{replicas} ledgers compared up to sequence number {sequence}, {clients} clients checked"),
             );
         }
+        if let Some(told) = of_outstanding(report) {
+            self.line("Little's law", format_args!("{told}"));
+        }
         let mut label = "Notes";
         for note in &a.notes {
             self.line(label, format_args!("{note}"));
@@ -351,7 +371,9 @@ impl Page {
         if let Some(ns) = report.config.get("burn_ns").and_then(serde_json::Value::as_u64) {
             self.line("Handicap", format_args!("each replica burns {ns} ns of CPU time for each operation"));
         }
-        for (label, text) in [("Transport", &e.transport), ("Placement", &e.placement), ("Emulated", &e.network)] {
+        let words =
+            [("Transport", &e.transport), ("Placement", &e.placement), ("SIMD", &e.simd), ("Emulated", &e.network)];
+        for (label, text) in words {
             if !text.is_empty() {
                 self.line(label, format_args!("{text}"));
             }
@@ -418,6 +440,17 @@ mod tests {
         assert!(text.contains("prepared to executed") && text.contains("beside it, to committed"), "{text}");
         assert!(!text.contains("committed-local"), "{text}");
         assert!(text.contains("\nUndone       batches executed tentatively, at replica 2: 7\n"), "{text}");
+    }
+
+    #[test]
+    fn system_calls_are_told_if_they_were_counted() {
+        let (mut report, expected) = golden("valid");
+        assert!(!expected.contains("system calls"));
+        (report.cpu.system_calls_per_op_replicas, report.cpu.system_calls_per_op_clients) = (0.0421, 0.5);
+        let told = render(&report, "results/golden", Style::Plain);
+        let line = "             0.542 system calls for sockets/op: replicas 0.042, clients 0.500\n";
+        assert_eq!(told.replacen(line, "", 1), expected);
+        assert!(told.contains(line));
     }
 
     #[test]

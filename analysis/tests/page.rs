@@ -266,6 +266,112 @@ fn winners_of_a_sweep_have_the_caveat_of_its_text() {
     assert!(how.contains("these runs do not say which of the two is the better one"), "{how}");
 }
 
+/// A sweep of which it is known what is expected: measured are a quarter more messages and a tenth more bytes, and CPU
+/// time grows as the floor does but for one point.
+fn sweep_with_expectations() -> Document {
+    edited("sweep", results::SWEEP, |sweep| {
+        for point in sweep["points"].as_array_mut().unwrap() {
+            let is_dear = point["settings"]["clients"] == "1000";
+            let figures = &mut point["summary"]["figures"];
+            let median = |name: &str| figures[name]["median"].as_f64().unwrap();
+            let expected = [
+                ("expected_messages_per_op", median("messages_sent_per_op") / 1.25),
+                ("expected_bytes_per_op", median("bytes_sent_per_op") / 1.1),
+                ("floor_us_per_op", median("cpu_us_per_op") / if is_dear { 16.0 } else { 8.0 }),
+            ];
+            for (name, value) in expected {
+                let spread = serde_json::json!({ "median": value, "lowest": value, "highest": value, "ci95": null });
+                figures[name] = spread;
+            }
+        }
+    })
+}
+
+#[test]
+fn cost_is_drawn_beside_what_is_expected() {
+    let document = sweep_with_expectations();
+    let drawn = charts(&document);
+    let expected = "expected-clients";
+    assert_eq!(drawn[3..], ["along-clients", expected, "latency-throughput-clients"]);
+    let chart = chart(&document, expected);
+    let says = &chart.says;
+    assert!(says.starts_with("Farthest from what is expected: messages +25.0 % at clients="), "{says}");
+    assert!(
+        says.contains(", bytes +10.0 % at clients=") && says.contains(", CPU time 2.0 times at clients=1000"),
+        "{says}"
+    );
+    assert!(chart.how.contains("((n - 1) + (n - 1)² + n (n - 1) + n + n (n - 1) / K) / b"), "{}", chart.how);
+    let ratios = |column: usize| chart.table.rows.iter().map(|row| row[column].shown().to_owned()).collect::<Vec<_>>();
+    assert!(ratios(4).iter().all(|ratio| ratio == "1.25") && ratios(7).iter().all(|ratio| ratio == "1.10"));
+    assert_eq!(ratios(10), ["1.00", "1.00", "1.00", "2.00", "1.00"].repeat(2), "two lines of five points");
+    for view in &chart.views {
+        let series = view.option["series"].as_array().unwrap();
+        let dotted: Vec<_> = series.iter().filter(|one| one["name"] == "expected from message complexity").collect();
+        assert_eq!(dotted.len(), 2, "{}: one for each line", view.label);
+        assert!(
+            dotted.iter().all(|one| one["data"].as_array().unwrap().len() == 5 && one["lineStyle"]["type"] == "dotted")
+        );
+    }
+    let files = svgs(&document).unwrap();
+    for figure in ["messages_sent_per_op", "bytes_sent_per_op", "cpu_us_per_op"] {
+        let (_, text) = files.iter().find(|(name, _)| name.contains(&format!("{expected}-{figure}"))).unwrap();
+        assert!(text.contains("expected from message complexity") && !text.contains("NaN"), "{figure}: {text}");
+    }
+    assert!(markdown(&document).contains("**Cost along clients, beside what is expected**"));
+    let rows = csv(&document);
+    let columns: Vec<&str> = rows.lines().next().unwrap().split(',').collect();
+    for name in ["messages_sent_per_op", "expected_messages_per_op", "expected_cpu_us_per_op_along_clients"] {
+        let place = columns.iter().position(|column| *column == name).unwrap_or_else(|| panic!("{name}: {columns:?}"));
+        let cells = rows.lines().skip(1).map(|line| line.split(',').nth(place).unwrap());
+        assert!(cells.into_iter().all(|cell| cell.parse::<f64>().is_ok_and(|value| value > 0.0)), "{name}: {rows}");
+    }
+}
+
+/// One line is called what it is: measured.
+#[test]
+fn one_line_is_measured_the_other_expected() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut sweep = results::read_sweep(&fixture("sweep")).unwrap();
+    sweep.varied.remove(0);
+    sweep.points.retain(|point| point.settings["auth"] == "mac");
+    for point in &mut sweep.points {
+        point.settings.remove("auth");
+        let sent = point.summary.figures["messages_sent_per_op"];
+        point.summary.figures.insert("expected_messages_per_op".into(), sent);
+    }
+    let text = serde_json::to_string(&sweep).unwrap();
+    std::fs::write(directory.path().join(results::SWEEP), text).unwrap();
+    let document = read(directory.path(), &Context::default()).unwrap();
+    let [view] = &chart(&document, "expected-clients").views[..] else {
+        panic!("only of messages is anything expected")
+    };
+    let names = view.option["series"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["measured", "measured", "expected from message complexity"]);
+}
+
+/// What a run's replicas sent is told as its summary tells it, and kind by kind.
+#[test]
+fn what_replicas_sent_is_told() {
+    let changed = edited("run", results::REPORT, |report| {
+        report["cpu"]["us_per_op_one_replica"] = 0.5.into();
+        report["generator"]["cost_in_replicas"] = 1.5.into();
+        report["traffic"] = serde_json::json!({
+            "messages_per_op": 34.1, "expected_messages_per_op": 31.0,
+            "bytes_per_op": 4000.0, "expected_bytes_per_op": null,
+            "parts": [{ "name": "pre_prepare", "messages_per_batch": 3.0, "frame_bytes": null, "messages_per_op": 3.0,
+                "bytes_per_op": null }],
+        });
+    });
+    let sent = table(&changed, "What replicas send");
+    let rows: Vec<Vec<&str>> = sent.rows.iter().map(|row| row.iter().map(Cell::shown).collect()).collect();
+    assert_eq!(rows[0], ["pre-prepare", "3.00", "", "3.00", ""]);
+    assert_eq!(rows[1..], [["expected in all", "", "", "31.0", ""], ["sent", "", "", "34.1", "4,000"]]);
+    assert!(html(&changed).contains("34.1 messages/op, 1.10 times what message complexity says; 4,000 bytes/op."));
+    assert!((figure(&changed, "Cost of the load generator") - 1.5).abs() < 1e-12);
+    assert_eq!(value(table(&changed, "Generator honesty"), "CPU time, in that of one replica"), "1.50 times");
+    assert!(html(&changed).contains("more than a replica"));
+}
+
 #[test]
 fn every_chart_becomes_a_picture_without_a_browser() {
     for kind in KINDS {

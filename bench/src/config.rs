@@ -209,7 +209,7 @@ mod tests {
             "--auth-replies",
             "none",
             "--placement",
-            "0,1,2,2,3",
+            "network+egress@0,verify,order+execute@1",
             "--network",
             "wan-eu,loss=0.1%",
         ];

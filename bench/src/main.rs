@@ -3,9 +3,9 @@
 //! One binary holds everything, so that copying it to a host is all the installation there is. In the order in which a
 //! run meets them: [cli] (what people type), [config] (what they put in files instead), [cluster] (keys and the cluster
 //! file), [scenario] (what is to go wrong), [launch] (the launcher of `run` and `stress`), [tui] (a run as a
-//! dashboard), [experiment] (many runs under a plan), [roofline] (what the machine needs at least), [commands]
-//! (everything else); [control] asks a replica, [metrics] tells Prometheus, [shipped] finds the files that come with
-//! the binary, [failure] says how any of them ends.
+//! dashboard), [experiment] (many runs under a plan), [roofline] (what the machine needs at least), [traffic] (what was
+//! sent, beside what the protocol says), [commands] (everything else); [control] asks a replica, [metrics] tells
+//! Prometheus, [shipped] finds the files that come with the binary, [failure] says how any of them ends.
 
 use std::process::ExitCode;
 
@@ -29,6 +29,7 @@ mod roofline;
 mod scenario;
 mod shipped;
 mod signals;
+mod traffic;
 mod tui;
 
 /// Replicas and load generators take and free large blocks all the time.

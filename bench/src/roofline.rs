@@ -20,9 +20,9 @@ use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, Keyring, Li
 use hippodrome_engine::limits::{DIGEST_BYTES, GROUP_REQUESTS_MAX, OPERATIONS_BYTES_MAX, REQUESTS_MAX};
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Message;
-use hippodrome_engine::protocol::message::{Checkpoint, PrePrepare, Vote};
-use hippodrome_engine::requests::{Batch, ReplyTable, RequestTable};
-use hippodrome_engine::settings::{Granularity, Reads, Replies};
+use hippodrome_engine::protocol::message::{Checkpoint, DigestPrePrepare, PrePrepare, Vote};
+use hippodrome_engine::requests::{Batch, Manifest, ReplyTable, RequestTable};
+use hippodrome_engine::settings::{Dissemination, Granularity, Reads, Replies};
 use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 use hippodrome_engine::wire;
 use rustix::time::{ClockId, clock_gettime};
@@ -44,12 +44,25 @@ const LARGE: usize = 32 << 10;
 /// # Errors
 /// If keys or sockets can not be made.
 pub(crate) fn measure(options: &RunOptions, batch: f64) -> anyhow::Result<(Shape, Costs)> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded")]
-    let requests = (batch.round() as usize).clamp(1, REQUESTS_MAX);
     let nodes = Nodes::new(options)?;
-    let sample = Sample::new(options, &nodes, requests);
-    let shape = Shape {
-        replicas: u64::from(options.replicas),
+    let mut costs = Costs { copy_byte: copy_byte(), switch: switch(), ..Costs::default() };
+    Sample::new(options, &nodes, whole(batch.round())).authentication(&nodes, &mut costs);
+    (costs.send_receive, costs.send_receive_byte) = send_receive()?;
+    Ok((shape_among(options, &nodes, batch), costs))
+}
+
+/// What a batch of so many requests, on average, looks like under these options.
+///
+/// # Errors
+/// If keys can not be made.
+pub(crate) fn shape(options: &RunOptions, batch: f64) -> anyhow::Result<Shape> {
+    Ok(shape_among(options, &Nodes::new(options)?, batch))
+}
+
+fn shape_among(options: &RunOptions, nodes: &Nodes, batch: f64) -> Shape {
+    let replicas = u64::from(options.replicas);
+    Shape {
+        replicas,
         faulty: nodes.client().quorums().f() as u64,
         batch,
         checkpoint_interval: options.cluster.checkpoint_interval,
@@ -57,17 +70,37 @@ pub(crate) fn measure(options: &RunOptions, batch: f64) -> anyhow::Result<(Shape
         cores: platform::cores().len().max(1) as u64,
         request_proofs: match nodes.client().strategy(LinkClass::ClientToReplica).about().reach {
             Reach::Nobody => 0,
-            Reach::Receiver => u64::from(options.replicas),
+            Reach::Receiver => replicas,
             Reach::Everybody => 1,
         },
         requests_per_proof: requests_per_proof(options) as u64,
         shared_message_proofs: Sealer::new(Arc::clone(nodes.client())).same_for_all(LinkClass::ReplicaToReplica),
-        bytes: sample.bytes(options, &nodes, batch / real(requests)),
+        request_copies: match options.cluster.dissemination {
+            Dissemination::Inline => 1,
+            Dissemination::Digest => replicas,
+        },
+        connections: u64::from(options.load.connections),
+        sizes_vary: options.cluster.app != App::Null,
+        bytes: frame_bytes(options, nodes, batch),
+    }
+}
+
+/// Bytes of the frames of batches that have so many requests on average. A frame has so many bytes and so many more for
+/// each request, which two of them tell; where requests share proofs, the two are those around the average.
+fn frame_bytes(options: &RunOptions, nodes: &Nodes, batch: f64) -> FrameBytes {
+    let of = |requests| Sample::new(options, nodes, requests).bytes(options, nodes);
+    let (fewer, more) = match options.cluster.auth_granularity {
+        Granularity::Request => (1, 2),
+        Granularity::Frame => (whole(batch.floor()), whole(batch.ceil())),
     };
-    let mut costs = Costs { copy_byte: copy_byte(), switch: switch(), ..Costs::default() };
-    sample.authentication(&nodes, &mut costs);
-    (costs.send_receive, costs.send_receive_byte) = send_receive()?;
-    Ok((shape, costs))
+    let low = of(fewer);
+    if fewer == more { low } else { low.towards(&of(more), batch - real(fewer)) }
+}
+
+/// As many requests as a batch may have.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded")]
+fn whole(requests: f64) -> usize {
+    (requests as usize).clamp(1, REQUESTS_MAX)
 }
 
 /// How near a run came to the floor; `None` if it did nothing, or if reads were not ordered: how many of them were
@@ -152,14 +185,16 @@ impl Sample {
         Self { table, frame, proofs, block, replies }
     }
 
-    /// Bytes of its frames; `scale` is by how much a batch is larger than this one.
-    fn bytes(&self, options: &RunOptions, nodes: &Nodes, scale: f64) -> FrameBytes {
+    /// Bytes of its frames.
+    fn bytes(&self, options: &RunOptions, nodes: &Nodes) -> FrameBytes {
         let sealer = Sealer::new(Arc::clone(&nodes.keyrings[0]));
         let encoded = |message: &Message| real(wire::encode_message(message, ReplicaId(1), &sealer).len());
         let (view, sequence, digest) = (View(0), SequenceNumber(1), Digest([3; 32]));
         let batch = Batch::new(self.table.clone());
         let client = NodeId(options.replicas);
-        let replies = |table| wire::encode_replies(table, view, client, &sealer).iter().map(Bytes::len).sum::<usize>();
+        let replies = |table: &ReplyTable| {
+            wire::encode_replies(table, view, client, &sealer).iter().map(Bytes::len).sum::<usize>()
+        };
         let mut replies_bytes = real(replies(&self.replies));
         if options.cluster.replies == Replies::Digest
             && let Some(digests) = self.digests_of_replies()
@@ -168,11 +203,19 @@ impl Sample {
             let n = f64::from(options.replicas);
             replies_bytes = (replies_bytes + (n - 1.0) * real(replies(&digests))) / n;
         }
+        let pre_prepare = match options.cluster.dissemination {
+            Dissemination::Inline => Message::PrePrepare(PrePrepare { view, sequence, batch }),
+            Dissemination::Digest => {
+                let manifest = Arc::new(Manifest::of(&batch));
+                Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest })
+            }
+        };
         FrameBytes {
-            requests: scale * self.requests_bytes(client),
-            pre_prepare: scale * encoded(&Message::PrePrepare(PrePrepare { view, sequence, batch })),
+            requests: self.requests_bytes(client),
+            pre_prepare: encoded(&pre_prepare),
             vote: encoded(&Message::Commit(Vote { view, sequence, digest })),
-            replies: scale * replies_bytes,
+            replies: replies_bytes,
+            replies_head: 2.0 * real(replies(&empty_replies(1))) - real(replies(&empty_replies(2))),
             checkpoint: encoded(&Message::Checkpoint(Checkpoint { sequence, digest })),
         }
     }
@@ -254,6 +297,13 @@ fn payload_bytes(options: &RunOptions) -> (u64, u64) {
 fn repeated(count: usize, bytes: u64) -> (Vec<u32>, Bytes) {
     let ends = (1..=count as u64).map(|end| (end * bytes) as u32).collect();
     (ends, vec![7; count * bytes as usize].into())
+}
+
+/// So many replies without results.
+fn empty_replies(count: usize) -> ReplyTable {
+    let (result_ends, results) = repeated(count, 0);
+    let (clients, timestamps) = ((0..).map(ClientId).take(count).collect(), vec![Timestamp(1); count]);
+    ReplyTable { clients, timestamps, result_ends, results, digested: Vec::new() }
 }
 
 /// So many requests of as many clients, proven.

@@ -17,13 +17,15 @@ use hippodrome_analysis::search::curve::Knee;
 use hippodrome_analysis::search::limit::{Confirmed, Found, Phase};
 use hippodrome_analysis::search::objective::{Objective, Tail};
 use hippodrome_analysis::search::{self, Search};
+use hippodrome_analysis::sweep::scaling::{Beside, Curve, CurvePoint, FIGURES, Farthest};
 use hippodrome_analysis::sweep::{self, Excluded, Figures, Point, Run, Spread, Summary, Sweep, Varied};
+use hippodrome_analysis::traffic::{KINDS, Sent, Traffic};
 use hippodrome_analysis::{results, series};
 use hippodrome_engine::auth::strategies::{About, Reach, Strategy};
 use hippodrome_engine::byzantine;
 use hippodrome_engine::protocol::batching::{Batching, STRATEGIES};
 use hippodrome_engine::protocol::planted::Planted;
-use hippodrome_engine::settings::Authentication;
+use hippodrome_engine::settings::{Authentication, PlacedStage, Placement};
 use hippodrome_loadgen::hostile;
 use hippodrome_loadgen::report::{LoadReport, SecondSample};
 use hippodrome_sim::check::Checker;
@@ -261,10 +263,20 @@ fn sweep_with_all() -> Sweep {
     let run = Run { figures: Some(Figures::default()), ..Run::default() };
     let figures = BTreeMap::from([("ops_per_s".to_owned(), Spread::default())]);
     let summary = Summary { figures, ..Summary::default() };
+    let on_curve = CurvePoint {
+        figures: FIGURES.map(|figure| (figure.to_owned(), Beside::default())).into(),
+        ..CurvePoint::default()
+    };
+    let curve = Curve {
+        points: vec![on_curve],
+        farthest: FIGURES.map(|figure| (figure.to_owned(), Farthest::default())).into(),
+        ..Curve::default()
+    };
     Sweep {
         varied: vec![Varied::default()],
         excluded: vec![Excluded::default()],
         points: vec![Point { runs: vec![run], summary, ..Point::default() }],
+        scaling: vec![curve],
         ..Sweep::default()
     }
 }
@@ -288,6 +300,21 @@ fn every_batching_strategy_has_a_row_and_a_section() {
         for text in [strategy.usage, strategy.summary, strategy.allowed] {
             assert!(words(&help).contains(&words(text)), "run --help lacks: {text}");
         }
+    }
+}
+
+#[test]
+fn every_placement_is_described() {
+    let page = read("docs/strategies.md");
+    let names: BTreeSet<&str> = quoted(section(&page, "Placement")).into_iter().collect();
+    for name in PlacedStage::ALL.iter().map(|stage| stage.name()).chain(["auto", "fused", "pipelined"]) {
+        assert!(names.contains(name), "docs/strategies.md does not name `{name}`");
+    }
+    // What is shown there, and allowed, is what can be given.
+    let examples = ["network+egress@2,verify@3,verify@4,order+execute@5", "0,1,2,2,3,4"];
+    for example in examples {
+        assert!(names.contains(example) && Placement::ALLOWED.contains(example), "{example}");
+        assert_eq!(example.parse::<Placement>().unwrap().to_string(), example);
     }
 }
 
@@ -363,6 +390,7 @@ fn every_field_of_the_results_is_described() {
         attribution: Some(Attribution { parts: vec![PartShare::default()], ..Attribution::default() }),
         faults: vec![Fault::default()],
         scorecard: Some(Scorecard { faults: vec![Score::default()], ..Scorecard::default() }),
+        traffic: Some(Traffic { parts: vec![Sent::default()], ..Traffic::default() }),
         efficiency: Some(Efficiency { components: vec![Component::default()], ..Efficiency::default() }),
         ..Report::default()
     };
@@ -410,6 +438,7 @@ fn every_field_of_the_results_is_described() {
     assert_names_all("docs/results.md", of_many_runs);
     assert_lists("docs/where-time-goes.md", "part", Part::ALL.iter().map(|part| part.name()));
     assert_lists("docs/roofline.md", "component", COMPONENTS.into_iter().chain([SWITCH]));
+    assert_lists("docs/experiments.md", "message", KINDS);
     let files = [results::REPORT, results::CONFIG, results::SERIES, results::LOAD, results::LATENCY, results::CLUSTER];
     let of_comparisons = [results::COMPARISON, results::COMPARISON_MARKDOWN, results::COMPARISON_CSV, results::SEARCH];
     let of_some_runs = [results::NETWORK, results::SCENARIO, results::TIMELINE, results::LOGS, results::ATTRIBUTION];
@@ -487,8 +516,18 @@ fn experiments_have_as_many_runs_as_their_page_says() {
         assert!(output.status.success(), "{name}");
         let told = String::from_utf8(output.stdout).unwrap();
         let (runs, _) = told.lines().last().and_then(|line| line.split_once(" runs, about ")).unwrap();
+        // The page counts those runs, too, for which this machine lacks cores.
+        let repeats = told.split(" points, ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        let lacking =
+            told.lines().filter(|line| line.starts_with("left out: ") && line.contains(": it needs ")).count();
+        let runs = (runs.parse::<usize>().unwrap() + lacking * repeats.parse::<usize>().unwrap()).to_string();
         let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap();
         let cells: Vec<&str> = row.split(" | ").collect();
         assert_eq!(cells[cells.len() - 2], runs, "docs/experiments.md: runs of {name}");
     }
+    let told = Command::new(env!("CARGO_BIN_EXE_hippodrome")).args(["sweep", "cores", "--dry-run"]).output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let lacking = "placement=network,verify,verify,verify,verify,order,execute,egress: it needs 16 cores, and";
+    assert_eq!(told.contains(&format!("{lacking} {cores} may be used here\n")), cores < 16, "{told}");
 }

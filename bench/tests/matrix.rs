@@ -1,9 +1,9 @@
-//! Every authentication strategy with every batching strategy, over both transports, with every other option somewhere:
+//! Every authentication strategy with every batching strategy, over all transports, with every other option somewhere:
 //! nothing may speak against any of these short races.
 
 use std::fs;
 
-use hippodrome_engine::settings::Authentication;
+use hippodrome_engine::settings::{Authentication, TransportChoice};
 use hippodrome_engine::transport::probe;
 
 use crate::common::{Finished, Run, numbers};
@@ -12,7 +12,12 @@ mod common;
 
 /// Backends that work here: containers often refuse `io_uring`.
 fn backend(wanted: &str) -> &str {
-    if wanted == "tokio-uring" && probe::probe().is_err() { "epoll" } else { wanted }
+    let works = match wanted.parse() {
+        Ok(TransportChoice::TokioUring) => probe::probe().is_ok(),
+        Ok(TransportChoice::IoUring(options)) => probe::probe_ring(options).is_ok(),
+        _ => true,
+    };
+    if works { wanted } else { "epoll" }
 }
 
 /// Races a cluster with each of `races`: `BATCH TRANSPORT [OPTIONS..]`.
@@ -43,7 +48,11 @@ fn races(auth: &str, races: [&str; 4]) {
         };
         assert!((1.0..=most).contains(&mean), "{race}: {mean} requests a batch");
         if let Some(asked) = rest.iter().position(|word| word == "--placement").map(|at| &rest[at + 1]) {
-            let kind = if asked.contains(',') { "explicit cores" } else { asked };
+            let kind = match asked.as_str() {
+                list if list.contains("verify") => "groups",
+                list if list.contains(',') => "explicit cores",
+                name => name,
+            };
             let placement = environment["placement"].as_str().unwrap();
             assert!(placement.starts_with(&format!("{kind}: asked for")), "{race}: {placement}");
         }
@@ -111,24 +120,24 @@ races! {
         "none tokio-uring --replicas 5",
         "fixed:10 epoll --placement fused --app kv --workload a",
         "time:50,2ms tokio-uring --placement CORES --app kv --workload b",
-        "adaptive epoll --replicas 7 --connections 3",
+        "adaptive io-uring --replicas 7 --connections 3",
     ],
     macs_by_hmac: "mac-hmac-sha256" [
         "none tokio-uring --placement fused --app kv --workload a",
-        "fixed:10 epoll --connections 3 --load-threads 2",
+        "fixed:10 io-uring --connections 3 --load-threads 2",
         "time:50,2ms epoll --replicas 5 --request-bytes 0 --reply-bytes 1KiB",
         "adaptive tokio-uring --placement pipelined",
     ],
     macs_by_gmac: "mac-gmac" [
         "none epoll --placement pipelined --connections 3 --load-threads 2",
         "fixed:10 tokio-uring --replicas 5",
-        "time:50,2ms epoll --app kv --workload b",
+        "time:50,2ms io-uring:sqpoll --app kv --workload b",
         "adaptive tokio-uring --placement CORES --request-bytes 1KiB --reply-bytes 1KiB",
     ],
     signatures_one_by_one: "ed25519" [
         "none epoll --app kv --workload c",
         "fixed:10 tokio-uring --connections 3 --load-threads 2",
-        "time:50,2ms epoll --request-bytes 0 --reply-bytes 0",
+        "time:50,2ms io-uring:napi=20us --request-bytes 0 --reply-bytes 0",
         "adaptive tokio-uring --placement pipelined --replicas 5",
     ],
     signatures_in_batches: "ed25519-batch" [
@@ -141,7 +150,7 @@ races! {
         "none epoll --placement fused",
         "fixed:10 tokio-uring --app kv --workload c --connections 2 --load-threads 2",
         "time:50,2ms tokio-uring --replicas 7",
-        "adaptive epoll --placement pipelined --request-bytes 64KiB --reply-bytes 0",
+        "adaptive io-uring --placement pipelined --request-bytes 64KiB --reply-bytes 0",
     ],
     signatures_on_hash_trees: "ed25519-merkle" [
         "none tokio-uring --connections 3 --load-threads 2",
@@ -153,7 +162,7 @@ races! {
         "none tokio-uring --placement fused --request-bytes 64KiB --reply-bytes 0",
         "fixed:10 epoll --app kv --workload f --connections 3 --load-threads 2",
         "time:50,2ms tokio-uring --replicas 5 --request-bytes 0 --reply-bytes 1KiB",
-        "adaptive epoll --placement CORES --app kv --workload a",
+        "adaptive io-uring --placement network+egress,verify,verify+order+execute --app kv --workload a",
     ],
 }
 

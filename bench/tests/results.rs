@@ -77,6 +77,35 @@ fn files_of_a_run_agree() {
     assert_eq!(in_report.len(), 3);
 }
 
+/// Real replicas send what message complexity says, within what repairs add on a busy machine. Operations are small:
+/// where clients send them to everybody, some are fetched from others all the same.
+#[test]
+fn replicas_send_what_the_protocol_says() {
+    let mut messages = Vec::new();
+    for more in [&["--replicas", "4"][..], &["--replicas", "7"], &["--dissemination", "digest"]] {
+        let small = ["--duration", "1s", "--batch", "none"];
+        let arguments = [&small[..], more].concat();
+        let run = Run::start(&arguments).finish();
+        run.expect_sound(&more.join(" "));
+        let traffic = &run.report["traffic"];
+        for (sent, expected) in
+            [("messages_per_op", "expected_messages_per_op"), ("bytes_per_op", "expected_bytes_per_op")]
+        {
+            let [sent, expected] = [sent, expected].map(|name| traffic[name].as_f64().unwrap());
+            let ratio = sent / expected;
+            assert!((0.9..1.5).contains(&ratio), "{more:?}: {sent} sent, {expected} expected: {traffic}");
+        }
+        messages.push(traffic["messages_per_op"].as_f64().unwrap());
+        let (cpu, cost) = (&run.report["cpu"], run.report["generator"]["cost_in_replicas"].as_f64().unwrap());
+        let [clients, replica] = ["us_per_op_clients", "us_per_op_one_replica"].map(|name| cpu[name].as_f64().unwrap());
+        assert!(cost > 0.0 && (cost - clients / replica).abs() < 1e-6 * cost, "{cost}: {cpu}");
+        let (throughput, latency) = (&run.report["throughput"], &run.report["latency_us"]);
+        let rate_times_mean = throughput["ops_per_s"].as_f64().unwrap() * latency["mean"].as_f64().unwrap() / 1e6;
+        assert!((throughput["outstanding"].as_f64().unwrap() - rate_times_mean).abs() < 1e-6, "{throughput}");
+    }
+    assert!(messages[1] > 2.0 * messages[0], "91 for an operation, not 28: {messages:?}");
+}
+
 #[test]
 fn report_repeats_what_run_said() {
     let _track = track();

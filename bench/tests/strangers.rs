@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hippodrome_engine::limits::{CONNECTIONS_MAX, NODE_FRAMES_BYTES_MAX, client_body_bytes_max};
+use hippodrome_engine::settings::RingOptions;
+use hippodrome_engine::transport::probe;
 use hippodrome_engine::types::NodeId;
 use hippodrome_engine::wire::frame::encode_frame;
 use hippodrome_engine::wire::{FrameKind, FrameReader, Handshake};
@@ -236,8 +238,18 @@ fn strangers_harm_nobody_over_epoll() {
 }
 
 #[test]
-fn strangers_harm_nobody_over_the_chosen_transport() {
-    attack("auto");
+fn strangers_harm_nobody_over_io_uring() {
+    // Containers often refuse it.
+    if probe::probe_ring(RingOptions::default()).is_ok() {
+        attack("io-uring");
+    }
+}
+
+#[test]
+fn strangers_harm_nobody_over_tokio_uring() {
+    if probe::probe().is_ok() {
+        attack("tokio-uring");
+    }
 }
 
 /// A client node that proves itself on as many connections as it may have, and on each announces the largest frame and

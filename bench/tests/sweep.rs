@@ -79,7 +79,9 @@ fn a_sweep_runs_every_point_as_often_as_it_should_and_reads_back() {
         assert_eq!(runs.len(), 2);
         for run in runs {
             orders.push(run["order"].as_u64().unwrap());
-            assert!(run["figures"]["ops_per_s"].as_f64().unwrap() > 0.0, "{run}");
+            for figure in ["ops_per_s", "expected_messages_per_op", "expected_bytes_per_op", "floor_us_per_op"] {
+                assert!(run["figures"][figure].as_f64().unwrap() > 0.0, "{figure}: {run}");
+            }
             let place = directory.path().join("out").join(run["directory"].as_str().unwrap());
             let report: Value = serde_json::from_str(&fs::read_to_string(place.join("report.json")).unwrap()).unwrap();
             assert_eq!((&report["config"]["batch"], &report["config"]["clients"]), (&batch.into(), &40.into()));

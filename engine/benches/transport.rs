@@ -12,9 +12,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hippodrome_engine::settings::options::TransportChoice;
+use hippodrome_engine::settings::{RingOptions, TransportChoice};
 use hippodrome_engine::transport::{ConnectionId, Event, Transport, probe};
 
+const CHOICES: [TransportChoice; 3] = [
+    TransportChoice::Epoll,
+    TransportChoice::TokioUring,
+    TransportChoice::IoUring(RingOptions { sqpoll: false, napi_us: None }),
+];
 /// Bytes queued before the sender waits for the kernel.
 const QUEUE_BYTES: usize = 1 << 20;
 /// Messages sent for each poll, when the queue has room.
@@ -24,7 +29,7 @@ fn throughput(c: &mut Criterion) {
     for bytes in [64, 16 << 10] {
         let mut group = c.benchmark_group(format!("transport {bytes} B one way"));
         group.throughput(Throughput::Bytes(bytes as u64));
-        for choice in [TransportChoice::Epoll, TransportChoice::TokioUring] {
+        for choice in CHOICES {
             let mut cpu = Cpu::default();
             group.bench_function(choice.name(), |b| {
                 b.iter_custom(|messages| cpu.measure(messages, 20_000, |n| one_way(choice, bytes, n)));
@@ -38,7 +43,7 @@ fn throughput(c: &mut Criterion) {
 /// What it costs to look whether something happened.
 fn idle_poll(c: &mut Criterion) {
     let mut group = c.benchmark_group("transport poll, nothing to do");
-    for choice in [TransportChoice::Epoll, TransportChoice::TokioUring] {
+    for choice in CHOICES {
         let (mut transport, _) = probe::open(choice).expect("the backend opens");
         let mut events = Vec::new();
         group.bench_function(choice.name(), |b| {
@@ -51,7 +56,7 @@ fn idle_poll(c: &mut Criterion) {
 fn round_trip(c: &mut Criterion) {
     for (name, wait) in [("waiting", None), ("polling", Some(Duration::ZERO))] {
         let mut group = c.benchmark_group(format!("transport 64 B round trip, {name}"));
-        for choice in [TransportChoice::Epoll, TransportChoice::TokioUring] {
+        for choice in CHOICES {
             let mut cpu = Cpu::default();
             group.bench_function(choice.name(), |b| {
                 b.iter_custom(|messages| cpu.measure(messages, 2_000, |n| there_and_back(choice, wait, n)));

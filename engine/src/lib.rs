@@ -22,6 +22,7 @@ pub mod replica;
 pub mod requests;
 pub mod ring;
 pub mod sampling;
+mod scratch;
 pub mod settings;
 pub mod storage;
 pub mod transport;

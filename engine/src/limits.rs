@@ -20,6 +20,11 @@ pub const CONNECTIONS_MAX: u32 = 64;
 /// snapshots.
 pub const DESCRIPTORS_OWN: usize = 64;
 
+/// One more than the highest number of a core (a CPU, as Linux calls it).
+pub const CORES_MAX: usize = 4096;
+/// Most verify stages of a replica.
+pub const VERIFY_STAGES_MAX: usize = 64;
+
 /// Bytes of a frame's header.
 pub const FRAME_HEADER_BYTES: usize = 16;
 /// Most bytes of a frame's body.
@@ -165,6 +170,11 @@ pub const QUANTA: u32 = 8;
 pub const PROVEN_TABLES_MAX: usize = 1024;
 /// Bytes that a transport reads at a time.
 pub const READ_CHUNK_BYTES: usize = 64 << 10;
+/// Buffers that a transport's ring receives into at first. Whenever a turn finds too few of them, there are twice as
+/// many from then on.
+pub const RING_BUFFERS: u16 = 8;
+/// Most of them, each a chunk or the end of one: as much is read in one turn at most.
+pub const RING_BUFFERS_MAX: u16 = 64;
 /// Most bytes queued for one peer before messages to it are dropped (counted; the status exchange repairs them).
 pub const PEER_QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Most bytes queued for one client connection before replies to it are dropped (counted; clients ask again).
@@ -194,6 +204,7 @@ pub const fn client_body_bytes_max(n: usize) -> usize {
 }
 
 const _: () = {
+    assert!(RING_BUFFERS > 0 && RING_BUFFERS <= RING_BUFFERS_MAX && RING_BUFFERS_MAX.is_power_of_two());
     let columns = REQUESTS_MAX * REQUEST_COLUMNS_BYTES;
     let tags = REQUESTS_MAX * REPLICAS_MAX * RECEIVER_PROOF_BYTES_MAX;
     let signatures = REQUESTS_MAX * PROOF_BYTES_MAX;

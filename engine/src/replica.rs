@@ -18,9 +18,10 @@ use crate::execute::{Done, Executor, ExecutorConfig};
 use crate::limits::{CONNECTIONS_MAX, CONTROL_CONNECTIONS_MAX, DESCRIPTORS_OWN, STRANGERS_MAX};
 use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
+use crate::pipeline::cores::Cores;
 use crate::pipeline::persist::{Failure, PersistParts};
 use crate::pipeline::placement::Plan;
-use crate::pipeline::topology::{self, Parts};
+use crate::pipeline::topology::{self, ByHand, Parts};
 use crate::pipeline::worker::Common;
 use crate::platform;
 use crate::protocol::Protocol;
@@ -31,7 +32,7 @@ use crate::settings::{
     TransportChoice, WaitChoice,
 };
 use crate::storage::{self, Directory, Identity, Memory, Storage, StorageError, StorageOptions};
-use crate::transport::raise_descriptor_limit;
+use crate::transport::{Transport, raise_descriptor_limit};
 use crate::types::{NodeId, ReplicaId, SequenceNumber, nanos};
 
 /// How often a replica considers telling the others where it stands.
@@ -133,7 +134,7 @@ pub enum ReplicaError {
 /// Anything that keeps it from running, by name. Nothing that a peer or a client sends is one.
 pub fn run(options: ReplicaOptions, up: impl FnOnce()) -> Result<(), ReplicaError> {
     let io = |what| move |error| ReplicaError::Io { what, error };
-    let cores = platform::cores();
+    let cores = Cores::here();
     let mut plan =
         Plan::new(&options.placement, options.wait, &cores, options.machine_replicas, usize::from(options.id.0));
     if options.durability == Durability::Wal {
@@ -175,6 +176,24 @@ pub fn run(options: ReplicaOptions, up: impl FnOnce()) -> Result<(), ReplicaErro
     running.join().map_err(io("run"))?;
     // All threads that could set it have ended; the thread that writes snapshots has no part in it.
     Arc::into_inner(failure).and_then(OnceLock::into_inner).map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// A replica that nobody runs, without a data directory, over `transport`: its stages, for whoever takes the steps by
+/// hand. What `options` say of threads, the transport and the control port is not looked at.
+///
+/// # Errors
+/// Anything that keeps it from being put together, by name.
+///
+/// # Panics
+/// If it has a data directory: nobody would keep that locked.
+pub fn by_hand(
+    options: ReplicaOptions,
+    transport: Box<dyn Transport>,
+    common: &Common,
+) -> Result<ByHand, ReplicaError> {
+    assert!(options.data.is_none(), "a replica that is driven by hand has no data directory");
+    let (parts, _) = parts(options, common, &Failure::default())?;
+    topology::by_hand(parts, transport, common).map_err(|error| ReplicaError::Io { what: "start", error })
 }
 
 /// Takes all file descriptors that this process may have, and says if they may not suffice: then whoever connects first

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use zerocopy::{Immutable, IntoBytes};
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -107,7 +108,8 @@ pub const fn nanos(duration: Duration) -> u64 {
 }
 
 /// A 256-bit BLAKE3 digest.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Immutable, IntoBytes)]
+#[repr(transparent)] // a column of them is hashed as it lies in memory
 pub struct Digest(pub [u8; 32]);
 
 impl fmt::Debug for Digest {

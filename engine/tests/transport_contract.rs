@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hippodrome_engine::settings::options::TransportChoice;
+use hippodrome_engine::settings::{RingOptions, TransportChoice};
 use hippodrome_engine::transport::{ConnectionId, Event, Transport, probe};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -29,6 +29,15 @@ macro_rules! contract {
                     super::$promise(super::TransportChoice::TokioUring);
                 }
             })*
+        }
+        mod io_uring {
+            $(#[test] fn $promise() { super::with_ring("io-uring", super::$promise); })*
+        }
+        mod io_uring_with_sqpoll {
+            $(#[test] fn $promise() { super::with_ring("io-uring:sqpoll", super::$promise); })*
+        }
+        mod io_uring_with_napi {
+            $(#[test] fn $promise() { super::with_ring("io-uring:napi=20us", super::$promise); })*
         }
     };
 }
@@ -51,6 +60,29 @@ contract! {
     bytes_for_a_gone_connection_are_forgotten,
     dropping_closes_the_sockets,
     several_listeners_are_served,
+    what_a_poll_has_written_arrives_though_it_is_closed,
+    system_calls_are_counted,
+}
+
+/// Asks a promise of a ring, where the kernel has what it needs.
+fn with_ring(choice: &str, promise: fn(TransportChoice)) {
+    let choice: TransportChoice = choice.parse().unwrap();
+    let TransportChoice::IoUring(options) = choice else { panic!("{choice} is no ring") };
+    if works(options) {
+        promise(choice);
+    }
+}
+
+/// Whether there are such rings here. Only a lack or a refusal is a reason why not.
+fn works(options: RingOptions) -> bool {
+    match probe::probe_ring(options) {
+        Ok(()) => true,
+        Err(error) => {
+            let refused = matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::EACCES));
+            assert!(refused || error.kind() == ErrorKind::Unsupported, "{options:?}: {error}");
+            false
+        }
+    }
 }
 
 /// Many MB in pieces of random size over several connections come back complete and in order.
@@ -94,6 +126,10 @@ fn backpressure_loses_nothing(choice: TransportChoice) {
         }
     }
     assert!(received == sent, "{} of {BYTES} bytes, or others", received.len());
+    // The sender may hear of it somewhat later than the receiver.
+    while sender.queued_bytes(to_receiver) > 0 && Instant::now() < end {
+        sender.poll(Some(Duration::from_millis(1)), &mut events).unwrap();
+    }
     assert_eq!(sender.queued_bytes(to_receiver), 0);
     assert_eq!(sender.counters().bytes_sent, BYTES as u64);
     assert_eq!(receiver.counters().bytes_received, BYTES as u64);
@@ -146,7 +182,8 @@ fn pausing_keeps_what_is_pending(choice: TransportChoice) {
 /// One connection is paused before anything came, one with bytes under way, one when all have come but its end; the
 /// fourth goes on meanwhile. Nothing of any is lost.
 fn a_paused_connection_holds_up_no_other(choice: TransportChoice) {
-    const BYTES: usize = 2 << 20;
+    // More than any poll may bring of one.
+    const BYTES: usize = 8 << 20;
     let mut transport = open(choice);
     let (listener, address) = listener();
     transport.listen(listener).unwrap();
@@ -284,7 +321,7 @@ fn a_reset_is_closed(choice: TransportChoice) {
     transport.poll(Some(Duration::ZERO), &mut Vec::new()).unwrap();
     // Closing a socket with unread bytes resets the connection.
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
-    peer.peek(&mut [0]).unwrap();
+    while peer.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
     drop(peer);
     let error = closed(&mut *transport, connection).expect("a reset is an error");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -411,6 +448,51 @@ fn several_listeners_are_served(choice: TransportChoice) {
             accepted == 3 * round
         });
     }
+}
+
+/// Whoever is refused is told why, and then sees the end.
+fn what_a_poll_has_written_arrives_though_it_is_closed(choice: TransportChoice) {
+    for _ in 0..50 {
+        let (mut transport, connection, mut peer) = accepted(choice);
+        transport.send(connection, Bytes::from_static(b"you are refused"));
+        transport.poll(Some(Duration::ZERO), &mut Vec::new()).unwrap();
+        transport.close(connection);
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut received = Vec::new();
+                let outcome = peer.read_to_end(&mut received);
+                ended.store(true, Ordering::Release);
+                (outcome.map_err(|error| error.kind()), received)
+            });
+            while !ended.load(Ordering::Acquire) {
+                transport.poll(Some(Duration::from_millis(1)), &mut Vec::new()).unwrap();
+            }
+            assert_eq!(reader.join().unwrap(), (Ok(15), b"you are refused".to_vec()));
+        });
+    }
+}
+
+fn system_calls_are_counted(choice: TransportChoice) {
+    const ROUNDS: u64 = 10;
+    let (mut transport, connection, mut peer) = accepted(choice);
+    let before = transport.counters().system_calls;
+    assert!(before > 0, "accepting took some");
+    for round in 1..=ROUNDS {
+        peer.write_all(&[7]).unwrap();
+        let mut received = Vec::new();
+        poll_until(&mut *transport, |events| {
+            collect(connection, events, &mut received);
+            received == [7]
+        });
+        // Nobody can know of a byte without having asked, unless a thread of the kernel writes it down beside.
+        let has_thread = matches!(choice, TransportChoice::IoUring(RingOptions { sqpoll: true, .. }));
+        assert!(has_thread || transport.counters().system_calls >= before + round, "{:?}", transport.counters());
+    }
+    let before = transport.counters().system_calls;
+    transport.poll(Some(Duration::from_millis(1)), &mut Vec::new()).unwrap();
+    assert!(transport.counters().system_calls > before, "waiting takes one");
 }
 
 // --- what the promises are asked with ---

@@ -4,7 +4,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use hippodrome_engine::settings::options::TransportChoice;
+use hippodrome_engine::settings::{RingOptions, TransportChoice};
 use hippodrome_engine::transport::{Event, Transport, probe};
 
 use crate::common::{leave_no_descriptor, limit_descriptors};
@@ -18,6 +18,9 @@ fn a_listener_without_descriptors_rests_and_recovers() {
     starve(TransportChoice::Epoll);
     if probe::probe().is_ok() {
         starve(TransportChoice::TokioUring);
+    }
+    if probe::probe_ring(RingOptions::default()).is_ok() {
+        starve(TransportChoice::IoUring(RingOptions::default()));
     }
 }
 

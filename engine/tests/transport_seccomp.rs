@@ -12,12 +12,12 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 const ERRNO_VARIABLE: &str = "HIPPODROME_TEST_SECCOMP_ERRNO";
 
 #[test]
-fn a_forbidden_ring_falls_back_to_epoll() {
+fn what_auto_takes_works_where_rings_are_forbidden() {
     run_under_filter(libc::EPERM);
 }
 
 #[test]
-fn an_unknown_ring_falls_back_to_epoll() {
+fn what_auto_takes_works_where_rings_are_unknown() {
     run_under_filter(libc::ENOSYS);
 }
 
@@ -41,13 +41,19 @@ fn under_the_filter() {
 
     let (mut transport, opened) = probe::open(TransportChoice::Auto).unwrap();
     assert_eq!(opened.kind, "epoll");
-    assert_eq!(opened.why, format!("epoll: io_uring is refused here ({reason})"));
     transport.poll(Some(std::time::Duration::ZERO), &mut Vec::new()).unwrap();
 
     let Err(error) = probe::open(TransportChoice::TokioUring) else { panic!("io_uring was not refused") };
     assert_eq!(
         error.to_string(),
         format!("transport: 'tokio-uring' does not work here: io_uring is refused ({reason}); use 'epoll' or 'auto'")
+    );
+    let Err(error) = probe::open("io-uring".parse().unwrap()) else { panic!("io_uring was not refused") };
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "transport: 'io-uring' does not work here: io_uring is refused: {reason}; use 'tokio-uring', 'epoll' or 'auto'"
+        )
     );
     assert_eq!(probe::open(TransportChoice::Epoll).unwrap().1.kind, "epoll");
 }

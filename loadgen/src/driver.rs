@@ -22,7 +22,7 @@ use crate::followed::Followed;
 use crate::links::Links;
 use crate::options::Retransmission;
 use crate::outbox::Outbox;
-use crate::pacing::{Due, Pacing};
+use crate::pacing::Pacing;
 use crate::reads::Reads;
 use crate::recorder::{Interval, Recorder};
 use crate::report::DroppedFrames;
@@ -36,8 +36,6 @@ mod sending;
 
 /// Longest wait in one poll.
 const WAIT_MAX: Duration = Duration::from_millis(20);
-/// Sends later than this, by the generator's own fault, are counted as late.
-const LATE_NS: u64 = 1_000_000;
 
 /// What a thread tells once a second.
 pub(crate) struct ThreadSecond {
@@ -74,6 +72,7 @@ pub(crate) struct ThreadSummary {
     pub(crate) busy_percent: f64,
     pub(crate) wait_percent: f64,
     pub(crate) bytes_sent: u64,
+    pub(crate) system_calls: u64,
     pub(crate) dropped: DroppedFrames,
     pub(crate) completed: Vec<u64>,
     pub(crate) begun: Vec<u64>,
@@ -159,6 +158,8 @@ pub(crate) struct Driver {
     followed: Followed,
     /// Which replies of a frame are to operations that are followed; kept to be used again.
     watched: Vec<usize>,
+    /// The verdict on a frame; kept likewise.
+    good: Vec<bool>,
     measured: Recorder,
     unmeasured: Recorder,
     lag: Interval,
@@ -185,6 +186,7 @@ impl Driver {
             reads: Reads::new(nanos(parts.retransmission.first)),
             followed: Followed::new(parts.sampling),
             watched: Vec::new(),
+            good: Vec::new(),
             measured: Recorder::new(),
             unmeasured: Recorder::new(),
             lag: Interval::new(0),
@@ -219,20 +221,9 @@ impl Driver {
             if self.is_done(now) {
                 break;
             }
-            self.send_due(now);
-            self.give_up_reads(now);
-            self.retransmit_due(now);
-            self.probe(now);
-            self.flush();
+            self.send(now);
             let wait = self.wait(now);
-            if self.followed.is_waiting() {
-                self.followed.on_handed(self.parts.clock.now());
-            }
-            self.parts.links.poll(now, wait, &mut frames)?;
-            if !frames.is_empty() {
-                let read = self.parts.clock.now();
-                frames.drain(..).for_each(|frame| self.on_frame(&frame, read));
-            }
+            self.receive(now, wait, &mut frames)?;
         }
         let (from, until) = (time_from.unwrap_or_default(), time_until.unwrap_or_default());
         let window_ns = table.measure_until.since(table.measure_from).max(1);
@@ -280,10 +271,13 @@ impl Driver {
         now < table.measure_until.after(table.drain_ns)
     }
 
-    fn begin_all(&mut self, now: Time) {
+    /// All clients that wait for nothing begin.
+    pub(crate) fn begin_all(&mut self, now: Time) {
         for client in 0..self.slots.len() {
-            #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
-            self.begin(client as u32, now, now);
+            if !self.slots[client].outstanding {
+                #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
+                self.begin(client as u32, now, now);
+            }
         }
     }
 
@@ -324,20 +318,6 @@ impl Driver {
         self.enqueue(client, self.first_recipients());
     }
 
-    fn send_due(&mut self, now: Time) {
-        while self.may_send(now) {
-            let Pacing::Open(open) = &mut self.parts.pacing else { return };
-            let Some((client, Due { intended, lag_ns, waited })) = open.take_due(now) else { return };
-            if self.parts.timetable.measures(intended) {
-                self.summary.offered_operations += 1;
-                self.summary.late_sends += u64::from(lag_ns > LATE_NS);
-                self.summary.waited_for_client += u64::from(waited);
-                self.lag.record(lag_ns);
-            }
-            self.begin(client, intended, now);
-        }
-    }
-
     /// How long the next poll may wait.
     fn wait(&mut self, now: Time) -> Duration {
         let mut until = now.after_duration(WAIT_MAX);
@@ -346,6 +326,23 @@ impl Driver {
         }
         // Sends that fall due within the wait are announced by the ticker, which wakes the transport.
         Duration::from_nanos(until.since(now))
+    }
+
+    /// Hands what was sent to the kernel, waits for at most `wait` and takes the replies that came. `frames` is empty,
+    /// and is so again: memory that is used each time.
+    ///
+    /// # Errors
+    /// If the transport fails as a whole.
+    pub(crate) fn receive(&mut self, now: Time, wait: Duration, frames: &mut Vec<Frame>) -> std::io::Result<()> {
+        if self.followed.is_waiting() {
+            self.followed.on_handed(self.parts.clock.now());
+        }
+        self.parts.links.poll(now, wait, frames)?;
+        if !frames.is_empty() {
+            let read = self.parts.clock.now();
+            frames.drain(..).for_each(|frame| self.on_frame(&frame, read));
+        }
+        Ok(())
     }
 
     fn on_frame(&mut self, frame: &Frame, read: Time) {
@@ -362,10 +359,9 @@ impl Driver {
             self.summary.bad_replies += 1;
             return;
         };
-        let mut good = Vec::with_capacity(1);
         let check = Check { signer: frame.sender, block, proof: &proof };
-        self.verifier.verify(LinkClass::ReplicaToClient, &[check], &mut good);
-        if good != [true] {
+        self.verifier.verify(LinkClass::ReplicaToClient, &[check], &mut self.good);
+        if self.good != [true] {
             self.summary.bad_replies += replies.len() as u64;
             return;
         }
@@ -472,7 +468,18 @@ impl Driver {
         }
     }
 
-    fn summarise(mut self) -> ThreadSummary {
+    /// How many replicas it has links to.
+    pub(crate) fn replicas_connected(&self) -> usize {
+        self.parts.links.replicas_connected()
+    }
+
+    /// How many operations are complete.
+    pub(crate) fn completed(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.completed).sum()
+    }
+
+    /// What it has done.
+    pub(crate) fn summarise(mut self) -> ThreadSummary {
         self.rotate_seconds(self.parts.clock.now());
         let last = |recorder: &mut Recorder| std::mem::take(recorder).finish();
         let (measured, unmeasured) = (last(&mut self.measured), last(&mut self.unmeasured));
@@ -487,6 +494,7 @@ impl Driver {
         summary.stale_reads = self.parts.workload.stale_reads();
         summary.wrong_replies = self.parts.table.wrong().to_vec();
         summary.bytes_sent = self.parts.links.bytes_sent;
+        summary.system_calls = self.parts.links.system_calls();
         summary.dropped = self.parts.links.dropped();
         summary.completed = self.slots.iter().map(|slot| slot.completed).collect();
         summary.begun = self.slots.iter().map(|slot| slot.timestamp).collect();

@@ -22,11 +22,13 @@ use crate::recorder::{Interval, IntervalLog};
 use crate::report::{LoadReport, Samples, SecondSample};
 use crate::sampler::{Sampled, Sampler};
 use crate::tenths::Tenths;
-use crate::thread::{LoadThread, Ready, schedule};
+use crate::thread::{LoadThread, Ready, Start, schedule};
 use crate::timetable::Timetable;
 use crate::workload::Workload;
 use crate::workload::fixed::Fixed;
 use crate::workload::ycsb::{Ycsb, YcsbConfig};
+
+pub mod by_hand;
 
 /// After the load has ended, outstanding operations are waited for until none has completed for this long ..
 const DRAIN: Duration = Duration::from_secs(3);
@@ -125,37 +127,44 @@ impl<'a> Setup<'a> {
         let mut go = Vec::new();
         let mut threads = Vec::new();
         for (index, workload) in (0..self.threads).zip(self.workloads()?) {
-            let (start, starts) = channel();
-            let thread = LoadThread {
-                index,
-                count: self.threads,
-                owned: self.owned(index),
-                clients: self.clients_of(&self.owned(index)),
-                node_clients: self.clients.clone(),
-                connections: self.options.connections,
-                keyring: Arc::clone(&self.keyring),
-                replicas: self.options.cluster.voters().filter_map(|node| node.address).collect(),
-                mode: self.options.mode,
-                workload,
-                reads: self.reads(),
-                seed: self.options.seed,
-                retransmission: self.options.retransmission,
-                sampling: self.options.sampling,
-                dissemination: self.options.cluster.settings.dissemination,
+            let (gives, starts) = channel();
+            let thread = self.thread(index, workload, seconds_in.clone());
+            let start = Start {
                 transport: self.options.transport,
                 emulation: self.emulation(),
                 changes: self.options.changes.as_ref().map_or_else(|| channel().1, |changes| changes.subscribe()),
-                clock: self.clock,
                 ready: ready.clone(),
                 starts,
-                seconds: seconds_in.clone(),
-                stop: Arc::clone(&self.options.stop),
             };
             let builder = std::thread::Builder::new().name(format!("load-{index}"));
-            threads.push(builder.spawn(move || thread.run()).map_err(io("load thread"))?);
-            go.push(start);
+            threads.push(builder.spawn(move || thread.run(start)).map_err(io("load thread"))?);
+            go.push(gives);
         }
         Ok((go, seconds, threads))
+    }
+
+    /// Thread `index`, not started yet.
+    fn thread(&self, index: u32, workload: Box<dyn Workload>, seconds: Sender<ThreadSecond>) -> LoadThread {
+        LoadThread {
+            index,
+            count: self.threads,
+            owned: self.owned(index),
+            clients: self.clients_of(&self.owned(index)),
+            node_clients: self.clients.clone(),
+            connections: self.options.connections,
+            keyring: Arc::clone(&self.keyring),
+            replicas: self.options.cluster.voters().filter_map(|node| node.address).collect(),
+            mode: self.options.mode,
+            workload,
+            reads: self.reads(),
+            seed: self.options.seed,
+            retransmission: self.options.retransmission,
+            sampling: self.options.sampling,
+            dissemination: self.options.cluster.settings.dissemination,
+            clock: self.clock,
+            seconds,
+            stop: Arc::clone(&self.options.stop),
+        }
     }
 
     /// What this node's links do, if they are emulated or may come to be.
@@ -270,6 +279,7 @@ impl<'a> Setup<'a> {
             let busy_or_waiting = summary.busy_percent + summary.wait_percent;
             report.busy_or_waiting_percent = report.busy_or_waiting_percent.max(busy_or_waiting);
             report.bytes_sent += summary.bytes_sent;
+            report.system_calls += summary.system_calls;
             report.dropped.add(&summary.dropped);
             report.completed.extend(summary.completed);
             report.begun.extend(summary.begun);

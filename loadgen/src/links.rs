@@ -258,6 +258,11 @@ impl Links {
         }
     }
 
+    /// System calls of this thread that moved bytes, waited for sockets or looked at them.
+    pub(crate) fn system_calls(&self) -> u64 {
+        self.transport.counters().system_calls
+    }
+
     /// Reasons for which frames or connections were refused, for error messages.
     pub(crate) fn refused(&self) -> String {
         let refused: Vec<String> =

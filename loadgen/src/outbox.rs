@@ -5,7 +5,7 @@ use bytes::Bytes;
 use hippodrome_engine::auth::{Digester, Sealer};
 use hippodrome_engine::limits::{OPERATIONS_BYTES_MAX, REQUESTS_MAX};
 use hippodrome_engine::requests::{Proofs, RequestTable};
-use hippodrome_engine::types::{ClientId, NodeId, Timestamp};
+use hippodrome_engine::types::{ClientId, Digest, NodeId, Timestamp};
 use hippodrome_engine::wire::{encode_reads, encode_requests};
 
 /// Most requests in one frame: small enough that the primary can begin with the first frame while the next is being
@@ -20,6 +20,8 @@ pub(crate) struct Outbox {
     timestamps: Vec<Timestamp>,
     operation_ends: Vec<u32>,
     operations: Vec<u8>,
+    /// Empty but for its memory.
+    digests: Vec<Digest>,
 }
 
 impl Outbox {
@@ -46,28 +48,72 @@ impl Outbox {
     pub(crate) fn seal(&mut self, own: NodeId, digester: &mut Digester, sealer: &mut Sealer) -> Bytes {
         let mut table = self.take(digester);
         table.proofs = sealer.seal_requests(&table);
-        encode_requests(&table, own)
+        let frame = encode_requests(&table, own);
+        self.reuse(table);
+        frame
     }
 
     /// The same, of read-only requests.
     pub(crate) fn seal_reads(&mut self, own: NodeId, digester: &mut Digester, sealer: &mut Sealer) -> Bytes {
         let mut table = self.take(digester);
         table.proofs = sealer.seal_reads(&table);
-        encode_reads(&table, own)
+        let frame = encode_reads(&table, own);
+        self.reuse(table);
+        frame
     }
 
-    /// All that waits, without proofs; the outbox is empty again.
+    /// All that waits, without proofs; nothing is left.
     fn take(&mut self, digester: &mut Digester) -> RequestTable {
-        let capacity = self.clients.len();
-        let mut table = RequestTable {
-            clients: std::mem::replace(&mut self.clients, Vec::with_capacity(capacity)),
-            timestamps: std::mem::replace(&mut self.timestamps, Vec::with_capacity(capacity)),
-            operation_ends: std::mem::replace(&mut self.operation_ends, Vec::with_capacity(capacity)),
-            operations: std::mem::take(&mut self.operations).into(),
-            digests: Vec::new(),
-            proofs: Proofs::None,
-        };
+        let Self { clients, timestamps, operation_ends, operations, digests } = std::mem::take(self);
+        let operations = operations.into();
+        let mut table = RequestTable { clients, timestamps, operation_ends, operations, digests, proofs: Proofs::None };
         digester.digest(&mut table);
         table
+    }
+
+    /// Gathers in the memory of what was taken.
+    fn reuse(&mut self, table: RequestTable) {
+        let RequestTable { clients, timestamps, operation_ends, operations, digests, .. } = table;
+        *self = Self { clients, timestamps, operation_ends, operations: operations.into(), digests };
+        self.clients.clear();
+        self.timestamps.clear();
+        self.operation_ends.clear();
+        self.operations.clear();
+        self.digests.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hippodrome_engine::auth::{Keyring, NodeKey};
+    use hippodrome_engine::settings::{ClusterFile, ClusterSettings};
+
+    use super::*;
+
+    #[test]
+    fn frames_hold_what_was_pushed_since_the_last_in_the_same_memory() {
+        let key = |node: NodeId| NodeKey::from_seed([node.0 as u8 + 1; 32]);
+        let addresses: Vec<_> = (0..4).map(|id| ([127, 0, 0, 1], 7000 + id).into()).collect();
+        let file = ClusterFile::new(ClusterSettings::default(), &addresses, &[9], |node| key(node).public_hex());
+        let keyring = Keyring::new(&file.unwrap(), NodeId(4), &key(NodeId(4))).unwrap();
+        let (mut sealer, mut digester) = (Sealer::new(keyring), Digester::default());
+        let mut seal = |outbox: &mut Outbox| outbox.seal(NodeId(4), &mut digester, &mut sealer);
+        let fill = |outbox: &mut Outbox, timestamp: u64| {
+            for client in 0..9 {
+                outbox.push(ClientId(client), Timestamp(timestamp), &[timestamp as u8; 20]);
+            }
+        };
+        let mut outbox = Outbox::default();
+        fill(&mut outbox, 1);
+        let first = seal(&mut outbox);
+        assert!(outbox.is_empty());
+        let memory = outbox.operations.as_ptr();
+        fill(&mut outbox, 2);
+        let second = seal(&mut outbox);
+        assert_eq!((first.len(), outbox.operations.as_ptr()), (second.len(), memory));
+        let mut anew = Outbox::default();
+        fill(&mut anew, 2);
+        assert_eq!(second, seal(&mut anew));
+        assert_ne!(first, second);
     }
 }

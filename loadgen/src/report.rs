@@ -161,6 +161,9 @@ pub struct LoadReport {
     /// Bytes of requests sent over the whole run, to all replicas together.
     #[serde(default)]
     pub bytes_sent: u64,
+    /// System calls of its threads that moved bytes, waited for sockets or looked at them, over the whole run.
+    #[serde(default)]
+    pub system_calls: u64,
     /// Frames that never left.
     #[serde(default)]
     pub dropped: DroppedFrames,

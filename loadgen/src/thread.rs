@@ -14,7 +14,7 @@ use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::protocol::client::ClientTable;
 use hippodrome_engine::sampling::Sampling;
 use hippodrome_engine::settings::{Dissemination, TransportChoice};
-use hippodrome_engine::transport::{Waker, probe};
+use hippodrome_engine::transport::{Transport, Waker, probe};
 use hippodrome_engine::types::ClientId;
 
 use crate::driver::{Driver, DriverParts, ThreadSecond, ThreadSummary};
@@ -51,45 +51,64 @@ pub(crate) struct LoadThread {
     pub(crate) retransmission: Retransmission,
     pub(crate) sampling: Sampling,
     pub(crate) dissemination: Dissemination,
-    pub(crate) transport: TransportChoice,
-    pub(crate) emulation: Option<OutgoingLinks>,
-    pub(crate) changes: Receiver<Change>,
     pub(crate) clock: Clock,
-    pub(crate) ready: Sender<Ready>,
-    pub(crate) starts: Receiver<Timetable>,
     pub(crate) seconds: Sender<ThreadSecond>,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
+/// What it needs besides until it drives.
+pub(crate) struct Start {
+    pub(crate) transport: TransportChoice,
+    pub(crate) emulation: Option<OutgoingLinks>,
+    pub(crate) changes: Receiver<Change>,
+    pub(crate) ready: Sender<Ready>,
+    pub(crate) starts: Receiver<Timetable>,
+}
+
 impl LoadThread {
     /// Connects, waits for the start and drives the load.
-    pub(crate) fn run(self) -> std::io::Result<ThreadSummary> {
-        let (transport, opened) = match probe::open(self.transport) {
+    pub(crate) fn run(self, start: Start) -> std::io::Result<ThreadSummary> {
+        let Start { transport, emulation, changes, ready, starts } = start;
+        let (transport, opened) = match probe::open(transport) {
             Ok(opened) => opened,
             Err(error) => {
                 let copy = std::io::Error::new(error.kind(), error.to_string());
-                let _ = self.ready.send(Err(error));
+                let _ = ready.send(Err(error));
                 return Err(copy);
             }
         };
         let waker = transport.waker();
-        let numbers = (self.owned.clone(), self.connections);
-        let emulator = self.emulation.map(|links| Emulator::new(links, self.index, self.count));
-        let emulation = (emulator, self.changes);
-        let keyring = Arc::clone(&self.keyring);
-        let mut links = Links::new(transport, self.clock, keyring, &self.replicas, numbers, emulation)?;
+        let mut links = self.links(transport, emulation, changes)?;
         let needed = self.keyring.quorums().n() - self.keyring.quorums().f();
         let connected = connect(&mut links, self.clock, self.replicas.len(), needed)?;
-        let _ = self.ready.send(Ok((connected, links.refused(), opened.why)));
-        drop(self.ready);
+        let _ = ready.send(Ok((connected, links.refused(), opened.why)));
+        drop(ready);
         // Whoever gave the start is gone when too few replicas could be reached.
-        let Ok(timetable) = self.starts.recv() else { return Ok(ThreadSummary::default()) };
+        let Ok(timetable) = starts.recv() else { return Ok(ThreadSummary::default()) };
         let pacing = pacing(self.mode, self.seed, (self.index, self.count), &timetable, self.clients.len());
         let _ticker = matches!(pacing, Pacing::Open(_)).then(|| Ticker::start(waker));
+        self.driver(links, pacing, timetable).run()
+    }
+
+    /// Its links to the replicas, none of which stands yet.
+    pub(crate) fn links(
+        &self,
+        transport: Box<dyn Transport>,
+        emulation: Option<OutgoingLinks>,
+        changes: Receiver<Change>,
+    ) -> std::io::Result<Links> {
+        let numbers = (self.owned.clone(), self.connections);
+        let emulator = emulation.map(|links| Emulator::new(links, self.index, self.count));
+        let keyring = Arc::clone(&self.keyring);
+        Links::new(transport, self.clock, keyring, &self.replicas, numbers, (emulator, changes))
+    }
+
+    /// What drives its load.
+    pub(crate) fn driver(self, links: Links, pacing: Pacing, timetable: Timetable) -> Driver {
         #[allow(clippy::cast_possible_truncation, reason = "at most CLIENTS_MAX")]
         let table = ClientTable::new(self.keyring.quorums(), ClientId(self.clients.start), self.clients.len() as u32);
         let table = if self.reads.is_some() { table.with_reads() } else { table };
-        let driver = Driver::new(DriverParts {
+        Driver::new(DriverParts {
             keyring: self.keyring,
             clock: self.clock,
             links,
@@ -107,8 +126,7 @@ impl LoadThread {
             dissemination: self.dissemination,
             seconds: self.seconds,
             stop: self.stop,
-        });
-        driver.run()
+        })
     }
 }
 

@@ -59,6 +59,7 @@ const ENVIRONMENT: &[Part] = &[
     ("transport", |report| report.environment.transport.clone()),
     ("client_transport", |report| report.environment.client_transport.clone()),
     ("placement", |report| report.environment.placement.clone()),
+    ("simd", |report| report.environment.simd.clone()),
     ("network", |report| report.environment.network.clone()),
 ];
 

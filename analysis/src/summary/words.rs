@@ -70,6 +70,23 @@ pub fn time(us: f64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
+/// A number with three digits, however small it is: `0.0489`, `28.0`, `1,234`.
+pub(crate) fn digits(value: f64) -> String {
+    if value.abs() >= 99.95 {
+        return count(value);
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+    let decimals = (2.0 - value.abs().max(1e-9).log10().floor()).clamp(0.0, 9.0) as usize;
+    if value == 0.0 { "0".to_owned() } else { format!("{value:.decimals$}") }
+}
+
+/// A difference in percent with its sign: `+1.2 %`. What rounds to nothing has a plus.
+pub(crate) fn signed_percent(percent: f64) -> String {
+    // Adding it makes the zero that is negative the other one.
+    let rounded = (percent * 10.0).round() / 10.0 + 0.0;
+    format!("{rounded:+.1} %")
+}
+
 /// The version in what a kernel calls its release, which whoever built it has lengthened at will: `6.18.44` of
 /// `6.18.44-fc-v657`.
 pub(crate) fn version(release: &str) -> &str {
@@ -89,6 +106,22 @@ mod tests {
         assert_eq!(
             [0.5, 12.34, 999.6, 45_678.0, 2.5e6].map(time),
             ["0.50 µs", "12.3 µs", "1.00 ms", "45.7 ms", "2.50 s"]
+        );
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        assert_eq!(
+            [0.0, 0.048_86, 0.5, 28.0, 99.9, 123.4, 1234.5].map(digits),
+            ["0", "0.0489", "0.500", "28.0", "99.9", "123", "1,234"]
+        );
+    }
+
+    #[test]
+    fn nothing_has_a_plus() {
+        assert_eq!(
+            [1.24, -40.0, 0.0, -0.01, 99.94].map(signed_percent),
+            ["+1.2 %", "-40.0 %", "+0.0 %", "+0.0 %", "+99.9 %"]
         );
     }
 

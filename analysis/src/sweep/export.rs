@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Figures, Spread, State, Sweep};
-use crate::summary::{count, version};
+use super::scaling::{FIGURES, curves};
+use super::{Figures, Spread, State, Sweep, auto_in_words};
+use crate::summary::{count, digits, version};
 
 /// `sweep.csv`: a header, then a row for each run in the order in which they were played. Figures of runs that failed
 /// are empty; only rows whose `state` is `valid` may be used.
@@ -23,7 +24,8 @@ pub fn to_csv(sweep: &Sweep) -> String {
         cells.extend(sweep.values(&point.settings).map(str::to_owned));
         cells.extend([point.adjusted_in_words(), run.state.name().to_owned()]);
         match &run.figures {
-            Some(figures) => cells.extend(figures.named().map(|(_, value)| value.to_string())),
+            Some(figures) => cells
+                .extend(figures.named().map(|(_, value)| value.map_or_else(String::new, |value| value.to_string()))),
             None => cells.extend(names.map(|_| String::new())),
         }
         cells.push(run.wall_s.map(|wall_s| format!("{wall_s:.3}")).unwrap_or_default());
@@ -99,6 +101,10 @@ pub fn to_markdown(sweep: &Sweep) -> String {
         cells.push(format!("{} of {}", point.summary.valid, point.runs.len()));
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
+    for words in auto_in_words(sweep) {
+        let _ = writeln!(text, "\nBy throughput, {words}.");
+    }
+    text.push_str(&expected(sweep));
     for excluded in &sweep.excluded {
         let _ = writeln!(text, "\nLeft out: {}: {}", sweep.label(&excluded.settings), excluded.reason);
     }
@@ -109,6 +115,29 @@ pub fn to_markdown(sweep: &Sweep) -> String {
     for (point, run) in not_valid {
         let (label, state) = (sweep.label(&point.settings), run.state.shown());
         let _ = writeln!(text, "- {label}, run {}: {state}: {}", run.repeat, one_line(&run.reasons));
+    }
+    text
+}
+
+/// Cost beside what is expected, a row for each point of each curve; empty if there is none.
+fn expected(sweep: &Sweep) -> String {
+    let curves = curves(sweep);
+    if curves.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        "\nCost for each operation beside what is expected from message complexity (medians; CPU time by the \
+                    floor's shape, through the first point of each line):\n\n"
+            .to_owned();
+    let names = ["messages", "bytes", "CPU µs"].map(|name| format!("{name} | expected | ratio"));
+    let _ = writeln!(text, "| along | with | {} |\n|{}", names.join(" | "), "---|".repeat(11));
+    for (curve, point) in curves.iter().flat_map(|curve| curve.points.iter().map(move |point| (curve, point))) {
+        let with: Vec<String> = curve.settings.iter().map(|(key, value)| format!("`{key}={value}`")).collect();
+        let cells = FIGURES.map(|figure| match point.figures.get(figure) {
+            Some(it) => format!("{} | {} | {:.2}", digits(it.measured), digits(it.expected), it.ratio),
+            None => " |  | ".to_owned(),
+        });
+        let _ = writeln!(text, "| `{}={}` | {} | {} |", curve.along, point.value, with.join(" "), cells.join(" | "));
     }
     text
 }

@@ -1,19 +1,25 @@
 //! `sweep.json`: what came of many runs that differ in chosen settings. Names are fixed; fields may be added, never
-//! dropped. `text` shows it to people, `export` to spreadsheets and to documents, with what `points` says of its
-//! points.
+//! dropped. `lines` finds the points that differ in one numeric setting alone, [scaling] says how cost grows along
+//! these beside what is expected; `text` shows all of it to people, `export` to spreadsheets and to documents, with
+//! what `points` says of single ones.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::report::{Environment, Report};
-use crate::statistics;
+use crate::{statistics, traffic};
 
+mod auto;
 mod export;
+mod lines;
 mod points;
+pub mod scaling;
 mod text;
 
+pub(crate) use auto::auto_in_words;
 pub use export::{to_csv, to_markdown};
+pub(crate) use lines::{Line, lines_along, number, numeric};
 pub(crate) use points::{Best, best, combinations};
 pub use text::render;
 
@@ -56,6 +62,9 @@ pub struct Sweep {
     pub runs_done: u64,
     /// What was compared.
     pub points: Vec<Point>,
+    /// How cost grows along each numeric setting, beside what is expected ([`scaling::curves`]).
+    #[serde(default)]
+    pub scaling: Vec<scaling::Curve>,
 }
 
 /// An option that differs between points.
@@ -144,6 +153,15 @@ pub struct Figures {
     pub bytes_sent_per_op: f64,
     /// Frames that all replicas sent, the same.
     pub messages_sent_per_op: f64,
+    /// Bytes that message complexity says for the batches that were made ([`traffic::expected`]); `null` if unknown.
+    #[serde(default)]
+    pub expected_bytes_per_op: Option<f64>,
+    /// Frames, the same.
+    #[serde(default)]
+    pub expected_messages_per_op: Option<f64>,
+    /// CPU time that the machine needs at least for each operation, µs ([`crate::roofline`]); `null` if unknown.
+    #[serde(default)]
+    pub floor_us_per_op: Option<f64>,
     /// Highest share of the window that a thread of the load generator was on a CPU, percent.
     pub generator_busy_percent: f64,
     /// Share of the machine's CPU time that its host gave to others, percent.
@@ -234,9 +252,7 @@ impl Figures {
     /// The figures of a run's report.
     #[must_use]
     pub fn of(report: &Report) -> Self {
-        let operations = report.audit.operations_completed;
-        #[allow(clippy::cast_precision_loss, reason = "no run counts 2^53 of anything")]
-        let per_operation = |count: u64| if operations == 0 { 0.0 } else { count as f64 / operations as f64 };
+        let (messages_sent_per_op, bytes_sent_per_op) = traffic::sent_per_op(report).unwrap_or_default();
         Self {
             ops_per_s: report.throughput.ops_per_s,
             p50_us: report.latency_us.p50,
@@ -246,29 +262,35 @@ impl Figures {
             replicas_cpu_us_per_op: report.cpu.us_per_op_replicas,
             clients_cpu_us_per_op: report.cpu.us_per_op_clients,
             requests_per_batch: report.batches.mean_requests,
-            bytes_sent_per_op: per_operation(report.replicas.iter().map(|replica| replica.bytes_sent).sum()),
-            messages_sent_per_op: per_operation(report.replicas.iter().map(|replica| replica.messages_sent).sum()),
+            bytes_sent_per_op,
+            messages_sent_per_op,
+            expected_bytes_per_op: report.traffic.as_ref().and_then(|told| told.expected_bytes_per_op),
+            expected_messages_per_op: report.traffic.as_ref().map(|told| told.expected_messages_per_op),
+            floor_us_per_op: report.efficiency.as_ref().map(|told| told.floor_us_per_op),
             generator_busy_percent: report.generator.busiest_thread_percent,
             steal_percent: report.cpu.steal_percent,
         }
     }
 
-    /// All of them with their names, as in `sweep.json`.
+    /// All of them with their names, as in `sweep.json`; without those that are not known.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, f64); 12] {
+    pub const fn named(&self) -> [(&'static str, Option<f64>); 15] {
         [
-            ("ops_per_s", self.ops_per_s),
-            ("p50_us", self.p50_us),
-            ("p99_us", self.p99_us),
-            ("p99_9_us", self.p99_9_us),
-            ("cpu_us_per_op", self.cpu_us_per_op),
-            ("replicas_cpu_us_per_op", self.replicas_cpu_us_per_op),
-            ("clients_cpu_us_per_op", self.clients_cpu_us_per_op),
-            ("requests_per_batch", self.requests_per_batch),
-            ("bytes_sent_per_op", self.bytes_sent_per_op),
-            ("messages_sent_per_op", self.messages_sent_per_op),
-            ("generator_busy_percent", self.generator_busy_percent),
-            ("steal_percent", self.steal_percent),
+            ("ops_per_s", Some(self.ops_per_s)),
+            ("p50_us", Some(self.p50_us)),
+            ("p99_us", Some(self.p99_us)),
+            ("p99_9_us", Some(self.p99_9_us)),
+            ("cpu_us_per_op", Some(self.cpu_us_per_op)),
+            ("replicas_cpu_us_per_op", Some(self.replicas_cpu_us_per_op)),
+            ("clients_cpu_us_per_op", Some(self.clients_cpu_us_per_op)),
+            ("requests_per_batch", Some(self.requests_per_batch)),
+            ("bytes_sent_per_op", Some(self.bytes_sent_per_op)),
+            ("messages_sent_per_op", Some(self.messages_sent_per_op)),
+            ("expected_bytes_per_op", self.expected_bytes_per_op),
+            ("expected_messages_per_op", self.expected_messages_per_op),
+            ("floor_us_per_op", self.floor_us_per_op),
+            ("generator_busy_percent", Some(self.generator_busy_percent)),
+            ("steal_percent", Some(self.steal_percent)),
         ]
     }
 }
@@ -292,7 +314,9 @@ impl Summary {
         let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         for figures in runs.iter().filter(|run| run.state == State::Valid).filter_map(|run| run.figures) {
             for (name, value) in figures.named() {
-                values.entry(name.to_owned()).or_default().push(value);
+                if let Some(value) = value {
+                    values.entry(name.to_owned()).or_default().push(value);
+                }
             }
         }
         let figures = values.into_iter().filter_map(|(name, values)| Some((name, Spread::of(&values)?))).collect();

@@ -171,6 +171,22 @@ fn one_option_makes_a_list_and_three_make_a_matrix_for_each_value_of_the_first()
 }
 
 #[test]
+fn auto_is_judged_in_text_and_markdown() {
+    let mut sweep = sweep();
+    assert!(!render(&sweep, "x", Style::Plain).contains("\n  auto "));
+    for point in &mut sweep.points {
+        let auth = if point.settings["auth"] == "none" { "mac" } else { "auto" };
+        point.settings.insert("auth".into(), auth.into());
+    }
+    sweep.points[2].runs = vec![run(1, 3, State::Valid, 4e3)];
+    sweep.points[2].summary = Summary::of(&sweep.points[2].runs);
+    let text = render(&sweep, "x", Style::Plain);
+    assert!(text.contains("\n  auto       batch=none: auto is within 50.0 % of the best, auth=mac\n"), "{text}");
+    let text = to_markdown(&sweep);
+    assert!(text.contains("\nBy throughput, batch=none: auto is within 50.0 % of the best, auth=mac.\n"), "{text}");
+}
+
+#[test]
 fn adjusted_points_are_named_by_what_only_they_have_in_common() {
     let mut sweep = sweep();
     let with = |sweep: &Sweep| {
@@ -212,7 +228,7 @@ fn rows_of_the_csv_are_runs_in_their_order() {
     assert!(lines[1].starts_with("1,1,mac,\"time:9,1ms\",,valid,2000000,0,500,"), "{}", lines[1]);
     assert!(lines[2].starts_with("2,1,mac,none,clients=100 duration=5s,valid,1000,"), "{}", lines[2]);
     // A line break within quotes is no new record.
-    assert_eq!(lines[3], "3,1,none,none,,failed,,,,,,,,,,,,,4.500,runs/3,\"no port");
+    assert_eq!(lines[3], "3,1,none,none,,failed,,,,,,,,,,,,,,,,4.500,runs/3,\"no port");
     assert!(lines[5].ends_with(",4.500,runs/4,\"it was \"\"slow\"\", twice\""), "{}", lines[5]);
     assert_eq!(lines.len(), 1 + 6 + 1);
 }

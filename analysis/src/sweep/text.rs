@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::auto::auto_in_words;
 use super::export::{given, one_line};
 use super::points::{Best, best, combinations};
+use super::scaling::{Curve, curves, deviations, difference};
 use super::{Point, Spread, State, Summary, Sweep, Varied};
-use crate::shown::{CPU, P50, P99, P99_9, SWITCH, Shown, THROUGHPUT};
+use crate::shown::{BESIDE, CPU, P50, P99, P99_9, SWITCH, Shown, THROUGHPUT};
 use crate::summary::{Style, version};
 
 /// The summary of a sweep; `place` is where it lies, as it is to be shown.
@@ -18,6 +20,7 @@ pub fn render(sweep: &Sweep, place: &str, style: Style) -> String {
     let mut text = String::new();
     head(&mut text, sweep, style);
     tables(&mut text, sweep, style);
+    expected(&mut text, sweep, style);
     best_points(&mut text, sweep, style);
     notes(&mut text, sweep);
     not_valid(&mut text, sweep, style);
@@ -88,6 +91,38 @@ fn list(text: &mut String, sweep: &Sweep, style: Style) {
     grid(text, &rows);
 }
 
+/// Cost beside what is expected: each point where one line has them all, else how far the farthest ones are.
+fn expected(text: &mut String, sweep: &Sweep, style: Style) {
+    let curves = curves(sweep);
+    if curves.is_empty() {
+        return;
+    }
+    let _ =
+        writeln!(text, "\n{}", style.bold("Cost for each operation beside what is expected from message complexity"));
+    if let [curve] = curves.as_slice() {
+        let mut rows = vec![vec![curve.along.clone()]];
+        for name in ["messages", "bytes", "CPU"] {
+            rows[0].extend([name, "expected", ""].map(str::to_owned));
+        }
+        for point in &curve.points {
+            let mut row = vec![point.value.clone()];
+            for shown in &BESIDE {
+                row.extend(match point.figures.get(shown.name) {
+                    Some(it) => [(shown.write)(it.measured), (shown.write)(it.expected), difference(it.ratio)],
+                    None => Default::default(),
+                });
+            }
+            rows.push(row);
+        }
+        grid(text, &rows);
+    }
+    let along: BTreeSet<&str> = curves.iter().map(|curve| curve.along.as_str()).collect();
+    for key in along {
+        let these: Vec<Curve> = curves.iter().filter(|curve| curve.along == key).cloned().collect();
+        let _ = writeln!(text, "  farthest along {key}: {}", deviations(&these));
+    }
+}
+
 /// The values of one option down, of another across.
 fn matrix(
     text: &mut String,
@@ -136,6 +171,7 @@ fn best_points(text: &mut String, sweep: &Sweep, style: Style) {
         let (name, range) = (sweep.label(&point.settings), shown.range(&spread));
         lines.push(format!("  {label:<10} {name}: {range}{caveat}"));
     }
+    lines.extend(auto_in_words(sweep).iter().map(|words| format!("  {:<10} {words}", "auto")));
     if sweep.points.len() > 1 && !lines.is_empty() {
         let _ = writeln!(text, "\n{}\n{}", style.bold("Best"), lines.join("\n"));
     }

@@ -15,7 +15,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   hippodrome compare --a auth=mac --b auth=ed25519-batch
   hippodrome compare --a auth=mac --a batch=fixed:100 --b auth=none --b batch=adaptive --pairs 20 --duration 5s
-  hippodrome compare --b transport=epoll --c transport=tokio-uring --rate 20000
+  hippodrome compare --b transport=io-uring --c transport=tokio-uring --rate 20000
   hippodrome compare --b-binary ../older/target/release/hippodrome --fail-if-slower 5%
   hippodrome compare results/monday results/tuesday
   hippodrome compare results/sweep:auth=mac,batch=none results/sweep:auth=none,batch=none --json

@@ -192,17 +192,22 @@ pub(crate) struct ReplicaTuning {
     )]
     pub(crate) batch: Batching,
 
-    /// Which stages share a thread and a core: auto, fused, pipelined, or
+    /// Which stages share a thread and a core: auto, fused, pipelined, STAGE[+STAGE..][@CORE],.., or
     /// NETWORK,ORDER,EXECUTE,EGRESS,VERIFY[,VERIFY..]
     ///
-    /// `fused`: all stages in one loop. `pipelined`: each on a thread of its own. A list of cores (0,1,2,2,3,4) pins
-    /// each stage; the same core twice fuses. `auto` goes by the cores there are and the replicas that share them.
+    /// `fused`: all stages in one loop. `pipelined`: each on a thread of its own. Groups of stages
+    /// (network+egress@2,verify@3,verify@4,order+execute@5) have a thread each, pinned where a core is named; network,
+    /// order, execute and egress are there once, verify once or more. A list of cores (0,1,2,2,3,4) pins each stage;
+    /// the same core twice fuses. `auto` goes by the cores there are, which of them are hardware threads of one
+    /// physical core, their NUMA nodes, and the replicas that share the machine. Cores that are named are the same for
+    /// all replicas.
     #[arg(long, value_name = "PLACEMENT", default_value_t = Placement::Auto)]
     pub(crate) placement: Placement,
 
     /// What idle threads do: auto, spin, yield, or park
     ///
-    /// Spin only where every thread has a core of its own; `auto` finds out.
+    /// Spin only where every thread has a physical core of its own; `auto` finds out, and parks where cores were named
+    /// and several replicas share the machine.
     #[arg(long, value_name = "HOW", default_value_t = WaitChoice::Auto)]
     pub(crate) wait: WaitChoice,
 
@@ -231,9 +236,12 @@ pub(crate) struct ReplicaTuning {
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 #[command(next_help_heading = "Transport")]
 pub(crate) struct TransportOptions {
-    /// What moves the bytes: auto, tokio-uring, or epoll
+    /// What moves the bytes: auto, epoll, tokio-uring, or io-uring[:OPTION,..]
     ///
-    /// `auto` probes whether io_uring works here, takes epoll if not, and says why.
+    /// `auto` takes what measured best, which is epoll. The other two need io_uring, which some kernels and containers
+    /// lack or forbid: that is an error. tokio-uring is io_uring through the runtime of that name. io-uring does
+    /// without a runtime, from Linux 6.1 on; its options are sqpoll (a thread of the kernel takes what is submitted)
+    /// and napi=TIME (a wait polls the network card for so long, 1us to 10ms). See docs/transports.md.
     #[arg(long, value_name = "BACKEND", default_value_t = TransportChoice::Auto)]
     pub(crate) transport: TransportChoice,
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hippodrome_analysis::results;
-use hippodrome_analysis::sweep::{self, Figures, Run, Summary, Sweep};
+use hippodrome_analysis::sweep::{self, Figures, Run, Summary, Sweep, scaling};
 use serde_json::{Map, Value, json};
 
 use crate::cli::sweep::SweepArgs;
@@ -49,6 +49,7 @@ pub(crate) fn run(arguments: &SweepArgs) -> Result<(), Failure> {
 fn list() -> Result<(), Failure> {
     let mut text = String::new();
     for experiment in shipped::all()? {
+        let experiment = experiment.on(environment().cores);
         let points = experiment.points()?;
         let one_s: f64 = points.iter().map(|point| point.load_s() + OVERHEAD_S).sum();
         let (runs, minutes) =
@@ -77,7 +78,7 @@ fn experiment(arguments: &SweepArgs) -> anyhow::Result<Experiment> {
     }
     experiment.set(&arguments.given.0)?;
     experiment.repeats = arguments.repeats.unwrap_or(experiment.repeats);
-    Ok(experiment)
+    Ok(experiment.on(environment().cores))
 }
 
 /// A sweep that can be played.
@@ -191,6 +192,7 @@ impl Sweeping {
             runs_planned: self.plan.slots.len() as u64,
             runs_done: 0,
             points: points.collect(),
+            scaling: Vec::new(),
         }
     }
 
@@ -214,6 +216,7 @@ impl Sweeping {
         point.summary = Summary::of(&point.runs);
         outcome.runs_done += 1;
         outcome.complete = outcome.runs_done == outcome.runs_planned;
+        outcome.scaling = scaling::curves(outcome);
     }
 
     fn measure(&self, slot: Slot, trial: &Trial, overhead: &mut Overhead) {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use hippodrome_analysis::sweep::{Excluded, Varied};
+use hippodrome_engine::limits::CORES_MAX;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -39,8 +40,19 @@ pub(crate) struct Experiment {
     listed: Vec<Vec<Setting>>,
     /// Combinations that do not run.
     exclude: Vec<Exclude>,
+    /// What some points need of a machine.
+    needs: Vec<Needs>,
+    /// Cores that may be used, where it is to run; of any machine, all points can.
+    cores: Option<usize>,
     /// What some points have besides.
     adjust: Vec<Adjust>,
+}
+
+/// Points that run only on machines with so many cores.
+#[derive(Clone, Debug, PartialEq)]
+struct Needs {
+    these: Where,
+    cores: usize,
 }
 
 /// Combinations that do not run.
@@ -87,7 +99,16 @@ struct File {
     #[serde(default)]
     exclude: Vec<RawExclude>,
     #[serde(default)]
+    needs: Vec<RawNeeds>,
+    #[serde(default)]
     adjust: Vec<RawAdjust>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNeeds {
+    r#where: BTreeMap<String, OneOrMany>,
+    cores: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,8 +144,15 @@ impl Experiment {
             vary: Vec::new(),
             listed: Vec::new(),
             exclude: Vec::new(),
+            needs: Vec::new(),
+            cores: None,
             adjust: Vec::new(),
         }
+    }
+
+    /// The same on a machine of which so many cores may be used: points that need more are left out.
+    pub(crate) fn on(self, cores: usize) -> Self {
+        Self { cores: Some(cores), ..self }
     }
 
     /// Reads an experiment's file.
@@ -161,14 +189,21 @@ impl Experiment {
             base,
             vary: vary.collect::<anyhow::Result<_>>()?,
             listed: listed.collect::<anyhow::Result<_>>()?,
-            exclude: Vec::new(),
-            adjust: Vec::new(),
+            ..Self::unnamed()
         };
         experiment.check_keys()?;
         for (n, raw) in file.exclude.into_iter().enumerate() {
             let these = experiment.read_where(raw.r#where).with_context(|| format!("exclude[{n}].where"))?;
             ensure!(!raw.reason.trim().is_empty(), "exclude[{n}].reason = \"\": allowed: why these are left out");
             experiment.exclude.push(Exclude { these, reason: raw.reason });
+        }
+        for (n, raw) in file.needs.into_iter().enumerate() {
+            let these = experiment.read_where(raw.r#where).with_context(|| format!("needs[{n}].where"))?;
+            let cores = usize::try_from(raw.cores).ok().filter(|cores| (1..=CORES_MAX).contains(cores));
+            let cores = cores.ok_or_else(|| {
+                anyhow!("needs[{n}].cores = {}: allowed: a whole number from 1 to {CORES_MAX}", raw.cores)
+            })?;
+            experiment.needs.push(Needs { these, cores });
         }
         for (n, raw) in file.adjust.into_iter().enumerate() {
             let these = experiment.read_where(raw.r#where).with_context(|| format!("adjust[{n}].where"))?;
@@ -239,14 +274,14 @@ impl Experiment {
         all
     }
 
-    /// All points: the combinations of what is varied, but for those that are excluded, then those that are listed.
+    /// All points: the combinations of what is varied, but for those that are excluded, then those that are listed; of
+    /// both those for which the machine has the cores.
     ///
     /// # Errors
     /// Names the point, the key, its value and what is allowed; also two points that are the same.
     pub(crate) fn points(&self) -> anyhow::Result<Vec<Point>> {
-        let combinations = self.combinations();
-        let included = combinations.into_iter().filter(|settings| self.reason_against(settings).is_none());
-        let points = included.chain(self.listed.iter().cloned()).map(|settings| {
+        let included = self.considered().filter(|(_, against)| against.is_none());
+        let points = included.map(|(settings, _)| {
             let adjusting = self.adjust.iter().filter(|adjust| adjust.these.holds(&settings));
             let adjusted = adjusting.flat_map(|adjust| adjust.set.iter().cloned()).collect();
             Point::new(&self.base, settings, adjusted)
@@ -254,7 +289,8 @@ impl Experiment {
         let points: Vec<Point> = points.collect::<anyhow::Result<_>>()?;
         ensure!(
             !points.is_empty(),
-            "every combination is excluded: nothing is left to run; allowed: at least one that is not"
+            "every combination is excluded{}: nothing is left to run; allowed: at least one that is not",
+            self.cores.map(|cores| format!(", or needs more than {cores} cores")).unwrap_or_default()
         );
         for (index, point) in points.iter().enumerate() {
             if let Some(same) = points[..index].iter().find(|other| other.options == point.options) {
@@ -266,16 +302,29 @@ impl Experiment {
 
     /// What was left out, and why.
     pub(crate) fn excluded(&self) -> Vec<Excluded> {
-        let left_out = self.combinations().into_iter().filter_map(|settings| {
-            let reason = self.reason_against(&settings)?.to_owned();
+        let left_out = self.considered().filter_map(|(settings, against)| {
+            let reason = against?;
             Some(Excluded { settings: settings.into_iter().map(|s| (s.key, s.value)).collect(), reason })
         });
         left_out.collect()
     }
 
-    fn reason_against(&self, settings: &[Setting]) -> Option<&str> {
-        let against = self.exclude.iter().find(|exclude| exclude.these.holds(settings))?;
-        Some(&against.reason)
+    /// The combinations of what is varied, then what is listed, which no `exclude` is about; each with what speaks
+    /// against running it here.
+    fn considered(&self) -> impl Iterator<Item = (Vec<Setting>, Option<String>)> {
+        let combinations = self.combinations().into_iter().map(|settings| {
+            let excluded = self.exclude.iter().find(|exclude| exclude.these.holds(&settings));
+            let against = excluded.map(|exclude| exclude.reason.clone()).or_else(|| self.lacking_cores(&settings));
+            (settings, against)
+        });
+        let listed = self.listed.iter().map(|settings| (settings.clone(), self.lacking_cores(settings)));
+        combinations.chain(listed)
+    }
+
+    fn lacking_cores(&self, settings: &[Setting]) -> Option<String> {
+        let have = self.cores?;
+        let needs = self.needs.iter().filter(|needs| needs.these.holds(settings)).map(|needs| needs.cores).max()?;
+        (needs > have).then(|| format!("it needs {needs} cores, and {have} may be used here"))
     }
 
     /// Every value of each varied option with every value of the others.

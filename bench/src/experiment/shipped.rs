@@ -3,7 +3,7 @@
 use super::file::Experiment;
 use crate::shipped::{self, shipped};
 
-shipped!["experiments": "auth-x-batch", "payload", "replicas", "clients", "placement", "transport", "castro-liskov", "ycsb"];
+shipped!["experiments": "auth-x-batch", "payload", "replicas", "clients", "placement", "cores", "transport", "castro-liskov", "ycsb"];
 
 /// All of them.
 ///
@@ -48,6 +48,30 @@ mod tests {
             assert!(experiment.question.ends_with('?'), "{name}: {}", experiment.question);
             assert!(experiment.points().unwrap().len() > 2, "{name}");
         }
+    }
+
+    /// All ways to cut the data path in two, and a thread for all and for each, in both ways of waiting; and `auto`,
+    /// which runs wherever there are two cores.
+    #[test]
+    fn placements_are_swept_exhaustively_on_two_cores() {
+        let on = |name: &str, cores| Experiment::parse(text(name).unwrap()).unwrap().on(cores);
+        let placement = on("placement", 2);
+        assert_eq!(placement.excluded(), []);
+        let points = placement.points().unwrap();
+        assert_eq!(points.len(), 2 * (2 * (2 + 7) + 1));
+        let threads = |cut: &str| {
+            let of_first = |stage| cut.split(',').position(|group| group.split('+').any(|other| other == stage));
+            ["network", "verify", "order", "execute", "egress"].map(of_first)
+        };
+        let values = &placement.varied().into_iter().find(|varied| varied.key == "placement").unwrap().values;
+        let cuts: Vec<_> = values.iter().filter(|value| value.contains(',')).map(|cut| threads(cut)).collect();
+        let distinct: std::collections::BTreeSet<_> = cuts.iter().collect();
+        assert_eq!((cuts.len(), distinct.len()), (7, 7));
+        assert!(cuts.iter().flatten().all(Option::is_some));
+        // Each further core lets more of the others run, from two on, until all do.
+        let counts: Vec<usize> = (1..=16).map(|cores| on("cores", cores).points().unwrap().len()).collect();
+        assert!(counts.is_sorted() && counts[1] < counts[3] && counts[3] < counts[15], "{counts:?}");
+        assert_eq!(on("cores", 16).excluded(), []);
     }
 
     /// As it is promised: under a quarter of an hour on two cores.

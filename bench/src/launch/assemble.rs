@@ -36,7 +36,9 @@ pub(super) fn report(
         Ok(histogram) => (latency::percentiles(&histogram), None),
         Err(error) => (Latency::default(), Some(format!("latency.hlog: {error}"))),
     };
-    let throughput = throughput(driven);
+    let mut throughput = throughput(driven);
+    let is_known = latency_us.count > 0;
+    throughput.outstanding = is_known.then(|| statistics::outstanding(throughput.ops_per_s, latency_us.mean));
     let load = match (&driven.load, log_error) {
         (Ok(load), None) => LoadOutcome::Finished(load_evidence(load)),
         (Ok(_), Some(error)) => LoadOutcome::Failed(error),
@@ -79,15 +81,23 @@ pub(super) fn report(
         environment: describe_environment(setup, driven, primary),
         throughput,
         latency_us,
-        cpu: cpu(&driven.cpu, environment().cores),
+        cpu: Cpu {
+            system_calls_per_op_replicas: per_operation(driven, replicas_system_calls(answers)),
+            system_calls_per_op_clients: per_operation(
+                driven,
+                driven.load.as_ref().map_or(0, |load| load.system_calls),
+            ),
+            ..cpu(&driven.cpu, environment().cores, answers.len())
+        },
         phases_us: primary.into_iter().flat_map(phases).collect(),
         replicas: replicas(answers, &driven.cpu),
         faults: scored(fleet, driven, scorecard.as_ref()),
-        generator: driven.load.as_ref().map(|load| generator(load, &driven.cpu)).unwrap_or_default(),
+        generator: driven.load.as_ref().map(|load| generator(load, &driven.cpu, answers.len())).unwrap_or_default(),
         batches: primary.map(batches).unwrap_or_default(),
         attribution: followed.attribution.clone(),
         bottleneck: Bottleneck::default(),
         efficiency: None,
+        traffic: None,
         audit,
         scorecard,
     };
@@ -179,6 +189,7 @@ fn throughput(driven: &Driven) -> Throughput {
         per_second,
         operations,
         measured_s,
+        outstanding: None,
     }
 }
 
@@ -248,7 +259,7 @@ fn describe_environment(setup: &Setup, driven: &Driven, primary: Option<&Told>) 
     }
 }
 
-fn cpu(window: &WindowCpu, cores: usize) -> Cpu {
+fn cpu(window: &WindowCpu, cores: usize, replicas: usize) -> Cpu {
     let operations = real(window.operations);
     let cores_us = 1e6 * window.seconds * real(cores as u64);
     let of_cores = |us: u64| 100.0 * ratio(real(us), cores_us);
@@ -261,8 +272,30 @@ fn cpu(window: &WindowCpu, cores: usize) -> Cpu {
         us_per_op_total: ratio(real(window.replicas_us + window.clients_us), operations),
         us_per_op_replicas: ratio(real(window.replicas_us), operations),
         us_per_op_clients: ratio(real(window.clients_us), operations),
+        us_per_op_one_replica: ratio(of_one_replica_us(window, replicas), operations),
         steal_percent: window.steal_percent,
+        ..Cpu::default()
     }
+}
+
+/// System calls of those replicas that could be asked.
+fn replicas_system_calls(answers: &[Answer]) -> u64 {
+    let of = |answer: &Answer| match answer {
+        Answer::Up(told) => told.status.system_calls,
+        Answer::Ended(_) | Answer::Silent(_) => 0,
+    };
+    answers.iter().map(of).sum()
+}
+
+/// What was counted over the whole run, for each operation that was completed in it.
+fn per_operation(driven: &Driven, count: u64) -> f64 {
+    let of = |load: &LoadReport| load.completed.iter().sum::<u64>() + load.read_only_total;
+    ratio(real(count), real(driven.load.as_ref().map_or(0, of)))
+}
+
+/// CPU time that one of so many replicas took in the window, on average, µs.
+fn of_one_replica_us(window: &WindowCpu, replicas: usize) -> f64 {
+    ratio(real(window.replicas_us), real(replicas as u64))
 }
 
 fn phases(told: &Told) -> impl Iterator<Item = (String, Phase)> + '_ {
@@ -320,6 +353,7 @@ fn replica_up(id: u16, status: &ReplicaReport) -> Replica {
         stable_checkpoint: status.stable_checkpoint.0,
         messages_sent: status.messages_sent,
         bytes_sent: status.bytes_sent,
+        system_calls: status.system_calls,
         ignored: status.ignored.clone(),
         stages: stages.collect(),
         threads: Vec::new(),
@@ -333,7 +367,7 @@ fn replica_up(id: u16, status: &ReplicaReport) -> Replica {
     }
 }
 
-fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
+fn generator(load: &LoadReport, window: &WindowCpu, replicas: usize) -> Generator {
     Generator {
         mode: load.mode.clone(),
         clients: load.clients,
@@ -343,6 +377,7 @@ fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
         wait_percent: load.wait_percent,
         busy_or_waiting_percent: load.busy_or_waiting_percent,
         cpu_share_percent: 100.0 * ratio(real(window.clients_us), real(window.clients_us + window.replicas_us)),
+        cost_in_replicas: ratio(real(window.clients_us), of_one_replica_us(window, replicas)),
         offered_operations: load.offered_operations,
         late_sends: load.late_sends,
         waited_for_client: load.waited_for_client,
@@ -352,6 +387,7 @@ fn generator(load: &LoadReport, window: &WindowCpu) -> Generator {
         retransmissions: load.retransmissions,
         probes: load.probes,
         bytes_sent: load.bytes_sent,
+        system_calls: load.system_calls,
         dropped: load.dropped.by_reason().into_iter().filter(|(_, count)| *count > 0).collect(),
         timeouts: load.timeouts,
         unanswered: load.unanswered,

@@ -3,6 +3,7 @@
 use std::fs::read_to_string;
 
 use hippodrome_analysis::report::Environment;
+use hippodrome_engine::auth::backends::Backends;
 
 use crate::cli::{BUILD_PROFILE, GIT_COMMIT};
 
@@ -58,6 +59,7 @@ pub(crate) fn environment() -> Environment {
         build_profile: BUILD_PROFILE.to_owned(),
         git_commit: GIT_COMMIT.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        simd: Backends::here().to_string(),
         ..Environment::default()
     }
 }
@@ -95,5 +97,6 @@ mod tests {
     fn this_machine_has_a_name() {
         let environment = environment();
         assert!(environment.memory_bytes > 0 && environment.cores > 0 && !environment.kernel.is_empty());
+        assert!(environment.simd.starts_with("curve25519 by "), "{}", environment.simd);
     }
 }

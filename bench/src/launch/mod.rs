@@ -21,7 +21,7 @@ use crate::cli::run::RunArgs;
 use crate::failure::Failure;
 use crate::scenario::Scenario;
 use crate::tui::Screen;
-use crate::{output, roofline, signals};
+use crate::{output, roofline, signals, traffic};
 
 mod assemble;
 mod attribute;
@@ -121,12 +121,7 @@ pub(crate) fn play(
     fleet.notes.extend(followed.note.clone());
     let mut report = assemble::report(&setup, scenario, &driven, (&answers, &followed), &fleet);
     if scenario.is_none() {
-        match roofline::of_run(&setup.options, &report) {
-            Ok(efficiency) => report.efficiency = efficiency,
-            Err(error) => {
-                report.audit.notes.push(format!("the floor of this machine could not be measured: {error:#}"))
-            }
-        }
+        compare_with_expectations(&setup, &mut report);
     }
     write(&setup, &driven, &report)?;
     attribute::write(&setup, &followed).context("attribution")?;
@@ -136,6 +131,18 @@ pub(crate) fn play(
     // Of the other files, all of which are written by now.
     output::write_page(&setup.directory)?;
     Ok(Played { report, directory: setup.directory.clone() })
+}
+
+/// What the machine needs at least and what the protocol must send: of runs that nothing disturbs on purpose.
+fn compare_with_expectations(setup: &setup::Setup, report: &mut Report) {
+    match roofline::of_run(&setup.options, report) {
+        Ok(efficiency) => report.efficiency = efficiency,
+        Err(error) => report.audit.notes.push(format!("the floor of this machine could not be measured: {error:#}")),
+    }
+    match traffic::of_run(&setup.options, report) {
+        Ok(traffic) => report.traffic = traffic,
+        Err(error) => report.audit.notes.push(format!("what replicas must send could not be counted: {error:#}")),
+    }
 }
 
 /// Writes what the processes have not written themselves.

@@ -93,6 +93,11 @@ impl Status {
         page.counter("hippodrome_replica_sent_bytes", "Bytes handed to the kernel", it.bytes_sent)?;
         page.counter("hippodrome_replica_received_bytes", "Bytes taken from the kernel", it.bytes_received)?;
         page.counter("hippodrome_replica_socket_calls", "Reads and writes that moved bytes", it.socket_calls)?;
+        page.counter(
+            "hippodrome_replica_system_calls",
+            "System calls that moved bytes, waited for sockets or looked at them",
+            it.system_calls,
+        )?;
         page.gauge(
             "hippodrome_replica_connections",
             "Peers and client connections that stand",

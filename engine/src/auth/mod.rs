@@ -4,12 +4,13 @@
 //! frames of tags are computed side by side. In order: [keys] (identities and their files), [keyring] (who is who, and
 //! the pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [groups] (of groups of them),
 //! [signature] (one acceptance rule for single and batch verification), [strategies] (what there is to choose from),
-//! [verifier] (checks proofs), [sealer] (makes them).
+//! [verifier] (checks proofs), [sealer] (makes them), [backends] (by which instructions).
 
 use crate::limits::TAG_BYTES;
 use crate::settings::Authentication;
 use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
+pub mod backends;
 pub mod digest;
 pub mod groups;
 pub mod keyring;

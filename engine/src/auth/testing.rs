@@ -3,7 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Digester, Keyring, NodeKey};
+use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
+use curve25519_dalek::scalar::Scalar;
+
+use super::signature::tests::sign_with;
+use super::{AuthBlock, BlockKind, Digester, Keyring, NodeKey};
 use crate::requests::{Proofs, RequestTable};
 use crate::settings::{ClusterFile, ClusterSettings, Granularity};
 use crate::types::{ClientId, NodeId, Timestamp};
@@ -47,4 +51,18 @@ pub(crate) fn table(requests: &[(u32, u64, Vec<u8>)]) -> RequestTable {
     table.proofs = Proofs::None;
     Digester::default().digest(&mut table);
     table
+}
+
+/// Signatures of a table's requests by `keyring`'s node that are good and make combined checks fail: their nonces have
+/// a part of order 2.
+pub(crate) fn odd_signatures(keyring: &Keyring, table: &RequestTable) -> Proofs {
+    let signature = |index: usize| {
+        let (client, timestamp) = (table.clients[index], table.timestamps[index]);
+        let kind = BlockKind::Request;
+        let block = AuthBlock::of_client(kind, keyring.cluster(), client, timestamp, &table.digests[index]);
+        let r = Scalar::from(1000 * timestamp.0 + index as u64 + 1);
+        let point = ED25519_BASEPOINT_POINT * r + EIGHT_TORSION[4];
+        sign_with(keyring.signing(), block.0.to_vec(), r, point.compress().0).2
+    };
+    Proofs::Signatures((0..table.len()).flat_map(signature).collect::<Vec<u8>>().into())
 }

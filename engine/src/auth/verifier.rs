@@ -7,6 +7,7 @@ use super::signature::{self, Effort};
 use super::strategies::{Judge, Reach, Shares};
 use super::{AuthBlock, BlockKind, GroupDigester, Keyring, LinkClass};
 use crate::requests::{Groups, Proofs, RequestTable};
+use crate::scratch::emptied;
 use crate::types::{Digest, NodeId};
 use crate::wire::Origin;
 
@@ -101,6 +102,8 @@ pub struct Verifier {
     /// What judges each class of links.
     judges: [Box<dyn Judge>; LinkClass::ALL.len()],
     groups: GroupDigester,
+    /// Of requests, empty between calls.
+    checks: Vec<Check<'static>>,
     /// One verdict for each check, where checks are not of single requests.
     verdicts: Vec<bool>,
 }
@@ -110,7 +113,7 @@ impl Verifier {
     #[must_use]
     pub fn new(keyring: Arc<Keyring>) -> Self {
         let judges = LinkClass::ALL.map(|class| keyring.strategy(class).judge(&keyring));
-        Self { keyring, judges, groups: GroupDigester::default(), verdicts: Vec::new() }
+        Self { keyring, judges, groups: GroupDigester::default(), checks: Vec::new(), verdicts: Vec::new() }
     }
 
     /// Checks claims of one class of links. `good` gets one verdict for each, in order; whatever it held is gone. A
@@ -146,7 +149,8 @@ impl Verifier {
             return self.verify_in_slices(parts, good);
         }
         let mut digests = self.digest_groups(parts).into_iter();
-        let mut checks = Vec::with_capacity(parts.iter().map(Part::checks).sum());
+        let mut checks: Vec<Check<'_>> = emptied(std::mem::take(&mut self.checks));
+        checks.reserve(parts.iter().map(Part::checks).sum());
         for part in parts {
             match part.groups() {
                 Some(groups) => self.push_group_checks(part, groups, &mut digests, &mut checks),
@@ -155,12 +159,30 @@ impl Verifier {
         }
         if parts.iter().all(|part| part.groups().is_none()) {
             self.judge(LinkClass::ClientToReplica, &checks, Shares::OfParts(parts), good);
-            return;
+        } else {
+            let mut verdicts = std::mem::take(&mut self.verdicts);
+            self.judge(LinkClass::ClientToReplica, &checks, Shares::OfParts(parts), &mut verdicts);
+            self.spread(parts, &verdicts, good);
+            self.verdicts = verdicts;
         }
-        let mut verdicts = std::mem::take(&mut self.verdicts);
-        self.judge(LinkClass::ClientToReplica, &checks, Shares::OfParts(parts), &mut verdicts);
-        self.spread(parts, &verdicts, good);
-        self.verdicts = verdicts;
+        self.checks = emptied(checks);
+    }
+
+    /// How many proofs of each of `parts`, which were the last to be verified, are good and yet made combined checks
+    /// fail; nothing at all if none are.
+    #[must_use]
+    pub fn odd(&self, parts: &[Part<'_>]) -> Vec<usize> {
+        let odd = self.judges[LinkClass::ClientToReplica as usize].odd();
+        if odd.is_empty() {
+            return Vec::new();
+        }
+        let mut start = 0;
+        let of_part = |part: &Part<'_>| {
+            let own = start..start + part.checks();
+            start = own.end;
+            odd.iter().filter(|check| own.contains(check)).count()
+        };
+        parts.iter().map(of_part).collect()
     }
 
     /// What verdicts about signatures in batches have cost so far.

@@ -29,6 +29,12 @@ const KEYED_HASH: u8 = 1 << 4;
 const IV: [u32; 8] =
     [0x6A09_E667, 0xBB67_AE85, 0x3C6E_F372, 0xA54F_F53A, 0x510E_527F, 0x9B05_688C, 0x1F83_D9AB, 0x5BE0_CD19];
 
+/// Which instructions these hashes are computed by: `avx512`, `avx2`, `sse41`, `sse2`, `neon` or `portable`.
+#[must_use]
+pub fn platform() -> String {
+    format!("{:?}", Platform::detect()).to_lowercase()
+}
+
 /// Appends the tag of each block under `key`: the first [`TAG_BYTES`] of `blake3::keyed_hash(key, block)`.
 pub fn keyed_tags(key: &[u8; 32], blocks: &[AuthBlock], out: &mut Vec<u8>) {
     out.reserve(blocks.len() * TAG_BYTES);

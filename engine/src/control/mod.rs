@@ -83,6 +83,9 @@ pub struct ReplicaReport {
     pub bytes_received: u64,
     /// Reads and writes that moved bytes.
     pub socket_calls: u64,
+    /// System calls of the network thread that moved bytes, waited for sockets or looked at them.
+    #[serde(default)]
+    pub system_calls: u64,
     /// What was refused or ignored, by reason.
     pub ignored: BTreeMap<String, u64>,
     /// User and system CPU time of the process so far, µs.

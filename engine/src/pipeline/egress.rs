@@ -60,6 +60,8 @@ pub struct Egress {
     routes: super::network::Routes,
     links: EgressLinks,
     outgoing: Vec<Outgoing>,
+    /// What messages to all are encoded in, of at most a frame.
+    scratch: Vec<u8>,
     replied: Histogram<u64>,
     messages: u64,
     refused: Counts,
@@ -85,6 +87,7 @@ impl Egress {
             routes,
             links,
             outgoing: Vec::new(),
+            scratch: Vec::new(),
             replied: phase_histogram(),
             messages: 0,
             refused: Counts::new(),
@@ -118,12 +121,14 @@ impl Egress {
                 self.send(Destination::Replica(*to), bytes);
             }
             Outbound::All(message) => {
-                let mut sealed = wire::Outgoing::new(message, &self.sealer);
+                let scratch = std::mem::take(&mut self.scratch);
+                let mut sealed = wire::Outgoing::within(message, &self.sealer, scratch);
                 for replica in (0u16..).take(self.keyring.quorums().n()).map(ReplicaId).filter(|to| *to != self.own) {
                     let bytes = self.tampered(replica, sealed.for_receiver(replica));
                     self.messages += 1;
                     self.outgoing.push(Outgoing { to: Destination::Replica(replica), bytes });
                 }
+                self.scratch = sealed.into_scratch();
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::pipeline::network::emulated::Emulated;
 use crate::pipeline::stage::{Counts, STALL_RETRY, count};
 use crate::transport::{ConnectionId, Event, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
+use crate::wire::Frame;
 
 mod connections;
 mod emulated;
@@ -84,6 +85,8 @@ pub struct Network {
     emulated: Option<Emulated>,
     changes: crossbeam::channel::Receiver<ChangeRequest>,
     events: Vec<Event>,
+    /// Frames of one event, empty between events.
+    frames: Vec<Frame>,
     /// Connections that are refused, with what they are told still queued: the next poll writes it, then they are
     /// closed.
     closing: Vec<ConnectionId>,
@@ -115,6 +118,7 @@ impl Network {
             paused: Vec::new(),
             outgoing: parts.outgoing,
             events: Vec::new(),
+            frames: Vec::new(),
             closing: Vec::new(),
             dropped: Counts::new(),
         })
@@ -193,7 +197,7 @@ impl Network {
     }
 
     fn on_bytes(&mut self, now: Time, connection: ConnectionId, bytes: Bytes) {
-        let mut frames = Vec::new();
+        let mut frames = std::mem::take(&mut self.frames);
         let mut arrivals = Vec::new();
         let admission = self.ingress.on_bytes(connection, bytes, &mut frames, &mut arrivals);
         for arrival in arrivals {
@@ -205,11 +209,12 @@ impl Network {
             }
         }
         let sender = frames.first().map(|frame| frame.sender);
-        for frame in frames {
+        for frame in frames.drain(..) {
             if !self.intake.push(now, frame) {
                 count(&mut self.dropped, "dropped_forwards_over_budget");
             }
         }
+        self.frames = frames;
         if let Some(node) = sender.filter(|node| self.intake.is_over(*node) && !self.paused.contains(node)) {
             self.paused.push(node);
             self.set_reading(node, false);
@@ -347,6 +352,7 @@ impl Network {
         board.report.bytes_sent = counters.bytes_sent;
         board.report.bytes_received = counters.bytes_received;
         board.report.socket_calls = counters.reads + counters.writes;
+        board.report.system_calls = counters.system_calls;
         board.report.connected = self.connections.standing();
         board.post_ignored("ingress", self.ingress.refused());
         board.post_ignored("network", &self.dropped);

@@ -1,7 +1,16 @@
 //! Placement: which stages share a thread, and which core each thread is pinned to.
+//!
+//! Of the cores ([`cores`](crate::pipeline::cores)) each replica of a machine has a share for itself, physical cores on
+//! one NUMA node where they fit. Each thread gets a physical core of its own while there are any. What is left over
+//! then are hardware threads of cores that are taken: they go to the cold stages (network, execute, egress), beside a
+//! stage that they exchange data with. Hot stages, which compute all the time under load (verify, order), never share a
+//! physical core: with fewer of them some stages share a thread instead.
 
+use std::fmt;
+
+use crate::pipeline::cores::{Cores, PhysicalCore};
 use crate::ring::wait::Wait;
-use crate::settings::{Placement, WaitChoice};
+use crate::settings::{Group, PlacedStage, Placement, WaitChoice};
 
 /// A stage by its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +32,7 @@ pub enum Role {
 /// One thread of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
-    /// Its name.
+    /// Its name. The first 15 bytes, which are what the kernel keeps, are no other thread's.
     pub name: String,
     /// The core that it is pinned to.
     pub core: Option<usize>,
@@ -46,44 +55,53 @@ pub struct Plan {
 const VERIFY_MAX: usize = 8;
 /// Stages beside verify.
 const OTHER_STAGES: usize = 4;
+/// Physical cores that `auto` and `pipelined` have a use for.
+const CORES_USED_MAX: usize = VERIFY_MAX + OTHER_STAGES;
 
 impl Plan {
     /// Decides.
     ///
-    /// `cores` are those that the process may use, `replicas_here` how many replicas share the machine and `index`
-    /// which of them this is. One core is left to the load generator where there are enough.
+    /// `replicas_here` is how many replicas share the machine and `index` which of them this is. One physical core is
+    /// left to the load generator where there are enough. Cores that the process may not use are told, and not pinned
+    /// to.
     #[must_use]
-    pub fn new(choice: &Placement, wait: WaitChoice, cores: &[usize], replicas_here: usize, index: usize) -> Self {
+    pub fn new(choice: &Placement, wait: WaitChoice, cores: &Cores, replicas_here: usize, index: usize) -> Self {
         let replicas_here = replicas_here.max(1);
-        let share = cores.len().saturating_sub(usize::from(replicas_here > 1)) / replicas_here;
-        let mine: Vec<usize> = cores.iter().copied().skip((index % replicas_here) * share).take(share).collect();
-        let available = format!("{} cores for {replicas_here} replicas on this machine", cores.len());
-        let (threads, what) = match choice {
-            Placement::Fused => (fused(None), "fused: asked for".to_owned()),
-            Placement::Cores(cores) => (explicit(cores), "explicit cores: asked for".to_owned()),
+        let share = cores.share(replicas_here, index % replicas_here, CORES_USED_MAX);
+        let available = format!("{} for {replicas_here} replicas on this machine", cores.in_words());
+        let (mut threads, what, why) = match choice {
+            Placement::Fused => (fused(), "fused", "asked for".to_owned()),
+            Placement::Groups(groups) => (grouped(groups), "groups", "asked for".to_owned()),
+            Placement::Cores(cores) => (by_cores(cores), "explicit cores", "asked for".to_owned()),
             Placement::Pipelined => {
-                let verify = share.saturating_sub(OTHER_STAGES).clamp(1, VERIFY_MAX);
-                let pin = if share >= OTHER_STAGES + verify { Some(&mine[..]) } else { None };
-                (pipelined(verify, pin), format!("pipelined: asked for; {available}"))
+                let threads = pipelined(share.len().saturating_sub(OTHER_STAGES).clamp(1, VERIFY_MAX));
+                let threads = seat(&threads, &share).unwrap_or(threads);
+                (threads, "pipelined", format!("asked for; {available}"))
             }
-            Placement::Auto => match share {
-                0 | 1 => (fused(None), format!("fused, unpinned: {available}")),
-                2..=4 => (partly_fused(&mine), format!("partly fused, pinned to {mine:?}: {available}")),
-                _ => {
-                    let verify = (share - OTHER_STAGES).min(VERIFY_MAX);
-                    (pipelined(verify, Some(&mine)), format!("pipelined, pinned to {mine:?}: {available}"))
-                }
-            },
+            Placement::Auto => {
+                let (threads, what) = auto(&share);
+                (threads, what, available)
+            }
         };
-        let wait = resolve_wait(wait, &threads);
+        let unusable = unpin_unusable(&mut threads, cores);
+        // What somebody asked for may be asked of every replica on this machine.
+        let is_own = !matches!(choice, Placement::Groups(_) | Placement::Cores(_)) || replicas_here == 1;
+        let wait = resolve_wait(wait, is_own && have_physical_cores(&threads, cores));
         let idle = match wait {
             Wait::Spin => "spinning",
             Wait::Yield => "yielding",
             Wait::Park => "parked",
         };
         let count = threads.len();
-        let explanation =
-            format!("{what}; {count} thread{} a replica, {idle} while idle", if count == 1 { "" } else { "s" });
+        let plural = if count == 1 { "" } else { "s" };
+        let mut explanation = format!("{what}: {why}; {count} thread{plural} a replica, {idle} while idle");
+        for note in seats_in_words(&threads, cores).into_iter().chain(unusable) {
+            explanation.push_str("; ");
+            explanation.push_str(&note);
+        }
+        if let Some(doubt) = &cores.doubt {
+            explanation.push_str(&format!("; which cores share what is not known, so all count alike: {doubt}"));
+        }
         Self { threads, wait, explanation }
     }
 
@@ -91,7 +109,7 @@ impl Plan {
     /// time.
     #[must_use]
     pub fn with_persist(mut self) -> Self {
-        self.threads.push(thread("persist", None, vec![Role::Persist]));
+        self.threads.push(thread(None, vec![Role::Persist]));
         self.explanation.push_str("; one more that writes the log");
         self
     }
@@ -103,9 +121,135 @@ impl Plan {
     }
 }
 
+/// The finest arrangement for which the share has room; without any, one thread that may run wherever there is time.
+fn auto(share: &[PhysicalCore]) -> (Vec<Thread>, &'static str) {
+    use Role::{Egress, Execute, Network, Order, Verify};
+    let verify = share.len().saturating_sub(OTHER_STAGES).clamp(1, VERIFY_MAX);
+    let partly =
+        |groups: &[&[Role]]| -> Vec<Thread> { groups.iter().map(|roles| thread(None, roles.to_vec())).collect() };
+    let finest_first = [
+        (pipelined(verify), "pipelined"),
+        (partly(&[&[Network], &[Verify(0)], &[Order, Execute], &[Egress]]), "partly fused"),
+        (partly(&[&[Network, Egress], &[Verify(0)], &[Order, Execute]]), "partly fused"),
+        (partly(&[&[Network, Egress], &[Verify(0), Order, Execute]]), "partly fused"),
+    ];
+    let seated = finest_first.iter().find_map(|(threads, what)| Some((seat(threads, share)?, *what)));
+    seated.unwrap_or_else(|| (fused(), "fused, unpinned"))
+}
+
+/// These threads, each pinned to a core of the share; `None` if it has no room for them: hot stages need physical cores
+/// of their own.
+fn seat(threads: &[Thread], share: &[PhysicalCore]) -> Option<Vec<Thread>> {
+    let mut order: Vec<&Thread> = threads.iter().collect();
+    if threads.len() > share.len() {
+        order.sort_by_key(|thread| !thread.is_hot());
+    }
+    let (first, rest) = order.split_at(share.len().min(threads.len()));
+    if rest.iter().any(|thread| thread.is_hot()) {
+        return None;
+    }
+    let mut seats: Vec<(&Thread, usize)> = Vec::new();
+    // Hardware threads of physical cores that are taken, each with who is there.
+    let mut siblings: Vec<(&Thread, usize)> = Vec::new();
+    for (&thread, core) in first.iter().zip(share) {
+        let (own, others) = core.threads.split_first()?;
+        seats.push((thread, *own));
+        siblings.extend(others.iter().map(|other| (thread, *other)));
+    }
+    for &thread in rest {
+        let rank = |(other, _): &(&Thread, usize)| (!thread.exchanges_data_with(other), other.is_hot());
+        let best = (0..siblings.len()).min_by_key(|at| rank(&siblings[*at]))?;
+        seats.push((thread, siblings.remove(best).1));
+    }
+    let core_of = |thread: &Thread| seats.iter().find(|(seated, _)| *seated == thread).map(|(_, core)| *core);
+    Some(threads.iter().map(|thread| Thread { core: core_of(thread), ..thread.clone() }).collect())
+}
+
+impl Thread {
+    /// Whether it runs a stage that computes all the time under load.
+    fn is_hot(&self) -> bool {
+        self.roles.iter().any(|role| matches!(role, Role::Verify(_) | Role::Order))
+    }
+
+    /// Whether one of its stages is the other one's neighbour on the data path, so that they gain by common caches.
+    fn exchanges_data_with(&self, other: &Self) -> bool {
+        let neighbours = |role: &Role, other: &Role| match role {
+            Role::Network => matches!(other, Role::Verify(_)),
+            Role::Execute => *other == Role::Order,
+            Role::Egress => *other == Role::Network,
+            Role::Verify(_) | Role::Order | Role::Persist => false,
+        };
+        self.roles.iter().any(|role| other.roles.iter().any(|other| neighbours(role, other)))
+    }
+}
+
+/// Unpins threads from cores that the process may not use, and tells of them.
+fn unpin_unusable(threads: &mut [Thread], cores: &Cores) -> Vec<String> {
+    if cores.all().is_empty() {
+        // The system does not tell.
+        return Vec::new();
+    }
+    let mut notes = Vec::new();
+    for thread in threads {
+        if let Some(core) = thread.core.take_if(|core| cores.get(*core).is_none()) {
+            notes
+                .push(format!("{} is not pinned, since core {core} is not one that this process may use", thread.name));
+        }
+    }
+    notes
+}
+
+/// Whether there are several threads, each on a physical core of its own.
+fn have_physical_cores(threads: &[Thread], cores: &Cores) -> bool {
+    let mut physical: Vec<usize> = threads.iter().filter_map(|thread| physical_of(thread.core?, cores)).collect();
+    physical.sort_unstable();
+    physical.dedup();
+    threads.len() > 1 && physical.len() == threads.len()
+}
+
+fn physical_of(core: usize, cores: &Cores) -> Option<usize> {
+    cores.get(core).map(|core| core.physical)
+}
+
+/// Which threads there are, where they are pinned, on which nodes that is, and which of them share a physical core.
+fn seats_in_words(threads: &[Thread], cores: &Cores) -> Vec<String> {
+    if threads.len() == 1 && threads[0].core.is_none() {
+        return Vec::new();
+    }
+    let seats: Vec<(&Thread, usize)> = threads.iter().filter_map(|thread| Some((thread, thread.core?))).collect();
+    let pinned: Vec<String> = seats.iter().map(|(thread, core)| format!("{} to {core}", thread.name)).collect();
+    let unpinned: Vec<&str> = threads.iter().filter(|t| t.core.is_none()).map(|t| t.name.as_str()).collect();
+    let mut nodes: Vec<usize> = seats.iter().filter_map(|(_, core)| Some(cores.get(*core)?.node)).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let nodes: Vec<String> = nodes.iter().map(usize::to_string).collect();
+    let on = match nodes.len() {
+        _ if !cores.has_nodes() || nodes.is_empty() => String::new(),
+        1 => format!(" (node {})", nodes[0]),
+        _ => format!(" (nodes {})", nodes.join(", ")),
+    };
+    let mut notes = Vec::new();
+    if !pinned.is_empty() {
+        notes.push(format!("pinned: {}{on}", pinned.join(", ")));
+    }
+    if !unpinned.is_empty() {
+        notes.push(format!("unpinned: {}", unpinned.join(", ")));
+    }
+    for (at, (thread, core)) in seats.iter().enumerate() {
+        for (other, others) in &seats[at + 1..] {
+            let physical = physical_of(*core, cores);
+            if core == others {
+                notes.push(format!("{} and {} share core {core}", thread.name, other.name));
+            } else if physical.is_some() && physical == physical_of(*others, cores) {
+                notes.push(format!("{} and {} share a physical core", thread.name, other.name));
+            }
+        }
+    }
+    notes
+}
+
 /// Spinning pays only for a thread that has a core to itself; anywhere else it takes the core that its neighbour needs.
-fn resolve_wait(choice: WaitChoice, threads: &[Thread]) -> Wait {
-    let core_each = threads.len() > 1 && threads.iter().all(|thread| thread.core.is_some());
+const fn resolve_wait(choice: WaitChoice, core_each: bool) -> Wait {
     match choice {
         WaitChoice::Spin => Wait::Spin,
         WaitChoice::Yield => Wait::Yield,
@@ -114,145 +258,63 @@ fn resolve_wait(choice: WaitChoice, threads: &[Thread]) -> Wait {
     }
 }
 
-fn thread(name: &str, core: Option<usize>, roles: Vec<Role>) -> Thread {
-    Thread { name: name.to_owned(), core, roles }
+/// A thread with these roles, called by them.
+fn thread(core: Option<usize>, mut roles: Vec<Role>) -> Thread {
+    // The derived order of roles is the data path's.
+    roles.sort_unstable();
+    let name = roles.iter().map(Role::to_string).collect::<Vec<_>>().join("+");
+    Thread { name, core, roles }
 }
 
-fn fused(core: Option<usize>) -> Vec<Thread> {
-    vec![thread("fused", core, vec![Role::Network, Role::Verify(0), Role::Order, Role::Execute, Role::Egress])]
+fn fused() -> Vec<Thread> {
+    let roles = vec![Role::Network, Role::Verify(0), Role::Order, Role::Execute, Role::Egress];
+    vec![Thread { name: "fused".to_owned(), ..thread(None, roles) }]
 }
 
-fn partly_fused(cores: &[usize]) -> Vec<Thread> {
-    use Role::{Egress, Execute, Network, Order, Verify};
-    match *cores {
-        [a, b] => vec![
-            thread("network", Some(a), vec![Network, Egress]),
-            thread("order", Some(b), vec![Verify(0), Order, Execute]),
-        ],
-        [a, b, c] => vec![
-            thread("network", Some(a), vec![Network, Egress]),
-            thread("verify", Some(b), vec![Verify(0)]),
-            thread("order", Some(c), vec![Order, Execute]),
-        ],
-        [a, b, c, d] => vec![
-            thread("network", Some(a), vec![Network]),
-            thread("verify", Some(b), vec![Verify(0)]),
-            thread("order", Some(c), vec![Order, Execute]),
-            thread("egress", Some(d), vec![Egress]),
-        ],
-        _ => fused(cores.first().copied()),
-    }
+fn pipelined(verify: usize) -> Vec<Thread> {
+    let others = [Role::Network, Role::Order, Role::Execute, Role::Egress];
+    others.into_iter().chain((0..verify).map(Role::Verify)).map(|role| thread(None, vec![role])).collect()
 }
 
-fn pipelined(verify: usize, cores: Option<&[usize]>) -> Vec<Thread> {
-    let core = |at: usize| cores.map(|cores| cores[at]);
-    let mut threads = vec![
-        thread("network", core(0), vec![Role::Network]),
-        thread("order", core(1), vec![Role::Order]),
-        thread("execute", core(2), vec![Role::Execute]),
-        thread("egress", core(3), vec![Role::Egress]),
-    ];
-    threads.extend((0..verify).map(|i| thread(&format!("verify-{i}"), core(OTHER_STAGES + i), vec![Role::Verify(i)])));
-    threads
+/// A thread for each group; verify stages are numbered as they come.
+fn grouped(groups: &[Group]) -> Vec<Thread> {
+    let mut verify = 0..;
+    let mut role = |stage: &PlacedStage| match stage {
+        PlacedStage::Network => Role::Network,
+        PlacedStage::Verify => Role::Verify(verify.next().unwrap_or_default()),
+        PlacedStage::Order => Role::Order,
+        PlacedStage::Execute => Role::Execute,
+        PlacedStage::Egress => Role::Egress,
+    };
+    groups.iter().map(|group| thread(group.core, group.stages.iter().map(&mut role).collect())).collect()
 }
 
 /// Network, order, execute, egress, verify..: stages with the same core share a thread.
-fn explicit(cores: &[usize]) -> Vec<Thread> {
+fn by_cores(cores: &[usize]) -> Vec<Thread> {
     let roles = [Role::Network, Role::Order, Role::Execute, Role::Egress];
     let roles = roles.into_iter().chain((0..cores.len() - OTHER_STAGES).map(Role::Verify));
-    let mut threads: Vec<Thread> = Vec::new();
+    let mut threads: Vec<(usize, Vec<Role>)> = Vec::new();
     for (role, &core) in roles.zip(cores) {
-        match threads.iter_mut().find(|thread| thread.core == Some(core)) {
-            Some(thread) => thread.roles.push(role),
-            None => threads.push(thread(&format!("core-{core}"), Some(core), vec![role])),
+        match threads.iter_mut().find(|(other, _)| *other == core) {
+            Some((_, roles)) => roles.push(role),
+            None => threads.push((core, vec![role])),
         }
     }
-    for thread in &mut threads {
-        // The derived order of roles is the data path's.
-        thread.roles.sort_unstable();
+    threads.into_iter().map(|(core, roles)| thread(Some(core), roles)).collect()
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network => f.write_str("network"),
+            Self::Verify(index) => write!(f, "verify-{index}"),
+            Self::Order => f.write_str("order"),
+            Self::Persist => f.write_str("persist"),
+            Self::Execute => f.write_str("execute"),
+            Self::Egress => f.write_str("egress"),
+        }
     }
-    threads
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(choice: &Placement, cores: usize, replicas: usize, index: usize) -> Plan {
-        Plan::new(choice, WaitChoice::Auto, &(0..cores).collect::<Vec<_>>(), replicas, index)
-    }
-
-    fn check(plan: &Plan) {
-        let mut roles: Vec<Role> = plan.threads.iter().flat_map(|thread| thread.roles.clone()).collect();
-        roles.sort_unstable();
-        let mut expected = vec![Role::Network];
-        expected.extend((0..plan.verify_stages()).map(Role::Verify));
-        expected.extend([Role::Order, Role::Execute, Role::Egress]);
-        assert_eq!(roles, expected, "every stage runs exactly once");
-    }
-
-    #[test]
-    fn few_cores_fuse_and_park() {
-        for index in 0..4 {
-            let plan = plan(&Placement::Auto, 2, 4, index);
-            check(&plan);
-            assert_eq!(plan.threads.len(), 1);
-            assert_eq!(plan.threads[0].core, None);
-            assert_eq!(plan.wait, Wait::Park);
-        }
-    }
-
-    #[test]
-    fn many_cores_pipeline_on_cores_of_their_own_and_spin() {
-        let mut used = Vec::new();
-        for index in 0..4 {
-            let plan = plan(&Placement::Auto, 32, 4, index);
-            check(&plan);
-            assert_eq!(plan.wait, Wait::Spin);
-            assert_eq!(plan.verify_stages(), 3);
-            used.extend(plan.threads.iter().map(|thread| thread.core.unwrap()));
-        }
-        let cores = used.len();
-        used.sort_unstable();
-        used.dedup();
-        assert_eq!(used.len(), cores, "no core is shared");
-    }
-
-    #[test]
-    fn one_replica_on_sixteen_cores_fans_verify_out() {
-        let plan = plan(&Placement::Auto, 16, 1, 0);
-        check(&plan);
-        assert_eq!(plan.verify_stages(), VERIFY_MAX);
-    }
-
-    #[test]
-    fn every_number_of_cores_gives_a_whole_pipeline() {
-        for cores in 0..40 {
-            for replicas in [1, 2, 4, 7] {
-                check(&plan(&Placement::Auto, cores, replicas, replicas - 1));
-                check(&plan(&Placement::Pipelined, cores, replicas, 0));
-            }
-        }
-    }
-
-    #[test]
-    fn persist_always_has_a_thread_of_its_own() {
-        let choices = [Placement::Auto, Placement::Fused, Placement::Pipelined, Placement::Cores(vec![0; 5])];
-        for (choice, cores) in choices.iter().flat_map(|choice| [1, 4, 32].map(|cores| (choice, cores))) {
-            let without = plan(choice, cores, 4, 0);
-            let with = without.clone().with_persist();
-            assert_eq!(with.threads.split_last().unwrap().1, without.threads);
-            assert_eq!(with.threads.last().unwrap().roles, [Role::Persist]);
-            assert_eq!(with.wait, without.wait, "it does not keep the others from spinning");
-        }
-    }
-
-    #[test]
-    fn equal_cores_fuse_in_data_path_order() {
-        let plan = plan(&Placement::Cores(vec![0, 1, 1, 0, 2, 1]), 4, 1, 0);
-        check(&plan);
-        assert_eq!(plan.threads.len(), 3);
-        assert_eq!(plan.threads[0].roles, [Role::Network, Role::Egress]);
-        assert_eq!(plan.threads[1].roles, [Role::Verify(1), Role::Order, Role::Execute]);
-    }
-}
+mod tests;

@@ -36,6 +36,7 @@ use crate::execute::Executor;
 use crate::limits::REPLIES_UNDER_WAY_BYTES_MAX;
 use crate::pipeline::blame::Blame;
 use crate::pipeline::board::{Questions, Reached};
+use crate::pipeline::cores::Cores;
 use crate::pipeline::credit::Credit;
 use crate::pipeline::egress::{Egress, EgressLinks};
 use crate::pipeline::execute::{Execute, ReadLinks};
@@ -52,7 +53,7 @@ use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
 use crate::ring::wait::Wait;
 use crate::sampling::Sampling;
-use crate::settings::TransportChoice;
+use crate::settings::{Placement, TransportChoice, WaitChoice};
 use crate::transport::{Transport, Waker, probe};
 use crate::types::{NodeId, ReplicaId};
 
@@ -167,6 +168,28 @@ pub fn start(parts: Parts, plan: &Plan, common: &Common) -> io::Result<Running> 
         }
     }
     Ok(running)
+}
+
+/// A replica's stages, wired as on one thread, that nobody runs: for whoever takes the steps by hand, as a benchmark
+/// that tells stages apart does.
+pub struct ByHand {
+    /// The sockets, to be stepped first and asked to take what is outgoing last, as a [worker](Worker) does.
+    pub network: Network,
+    /// The stages, in data-path order.
+    pub stages: Vec<Box<dyn Stage + Send>>,
+}
+
+/// Wires all links of a replica that is driven by hand, with its sockets over `transport`.
+///
+/// # Errors
+/// If its listener can not be registered.
+pub fn by_hand(parts: Parts, transport: Box<dyn Transport>, common: &Common) -> io::Result<ByHand> {
+    let plan = Plan::new(&Placement::Fused, WaitChoice::Auto, &Cores::flat(&[]), 1, 0);
+    let plan = if parts.persist.is_some() { plan.with_persist() } else { plan };
+    let (mut stages, (network, _), _) = wire(parts, &plan, common, &Sleeps::new(&plan))?;
+    let roles = plan.threads.iter().flat_map(|thread| &thread.roles);
+    let stages = roles.filter_map(|role| stages.remove(role)).collect();
+    Ok(ByHand { network: Network::new(network, transport)?, stages })
 }
 
 /// The bells and parkers of all threads. A thread with sockets sleeps in its transport, which exists only once the

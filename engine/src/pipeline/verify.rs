@@ -23,6 +23,7 @@ use crate::protocol::message::{PrePrepare, Signature, Verdict};
 use crate::protocol::{Authentic, Ignored, Input, Message};
 use crate::requests::RequestTable;
 use crate::sampling::{Notes, RequestNote, Sampling};
+use crate::scratch::emptied;
 use crate::types::{ClientId, NodeId, ReplicaId, SequenceNumber, Time, View};
 use crate::wire::{Decoded, Decoder, Frame, FrameKind};
 
@@ -86,6 +87,9 @@ pub struct Verify {
     origins: Origins,
     /// Read-only requests that the execute stage has no room for yet.
     waiting_reads: VecDeque<VerifiedReads>,
+    /// Empty between steps, as `parts` are.
+    checks: Vec<Check<'static>>,
+    parts: Vec<Part<'static>>,
     good: Vec<bool>,
     good_requests: Vec<bool>,
     refused: Counts,
@@ -109,6 +113,8 @@ impl Verify {
             validator,
             links,
             messages: Vec::new(),
+            checks: Vec::new(),
+            parts: Vec::new(),
             good: Vec::new(),
             good_requests: Vec::new(),
             refused: Counts::new(),
@@ -303,21 +309,19 @@ impl Verify {
     /// Checks all messages at once, so that signatures share batches and tags are computed side by side; then the
     /// requests of those that hold, the primary's word for each batch being one of its own.
     fn check_messages(&mut self) {
-        let checks: Vec<Check<'_>> = self
-            .messages
-            .iter()
-            .map(|(sender, decoded)| Check { signer: NodeId::of(*sender), block: decoded.block, proof: &decoded.proof })
-            .collect();
+        let mut checks: Vec<Check<'_>> = emptied(std::mem::take(&mut self.checks));
+        checks.extend(self.messages.iter().map(|(sender, decoded)| Check {
+            signer: NodeId::of(*sender),
+            block: decoded.block,
+            proof: &decoded.proof,
+        }));
         self.verifier.verify(LinkClass::ReplicaToReplica, &checks, &mut self.good);
-        let parts: Vec<Part<'_>> = self
-            .messages
-            .iter()
-            .zip(&self.good)
-            .enumerate()
-            .filter(|(_, (_, good))| **good)
-            .filter_map(|(at, ((_, decoded), _))| Some(Part::whole(requests_of(decoded)?, at)))
-            .collect();
+        self.checks = emptied(checks);
+        let mut parts: Vec<Part<'_>> = emptied(std::mem::take(&mut self.parts));
+        let good = self.messages.iter().zip(&self.good).enumerate().filter(|(_, (_, good))| **good);
+        parts.extend(good.filter_map(|(at, ((_, decoded), _))| Some(Part::whole(requests_of(decoded)?, at))));
         self.verifier.verify_requests(&parts, &mut self.good_requests);
+        self.parts = emptied(parts);
     }
 
     fn hand_on_messages(&mut self, now: Time, received: Time) {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use super::transport::{RingOptions, TransportChoice};
 use crate::auth::Strategy;
 use crate::named::named_enum;
 pub use crate::protocol::batching::Batching;
@@ -83,18 +84,6 @@ named_option! {
         Request = "request",
         /// A group of up to 64 requests that follow each other in a frame.
         Frame = "frame",
-    }
-}
-
-named_option! {
-    /// Which backend moves the bytes.
-    TransportChoice, "transport" {
-        /// `tokio-uring` if a probe shows that it works, else `epoll`.
-        Auto = "auto",
-        /// `io_uring` by way of `tokio-uring`.
-        TokioUring = "tokio-uring",
-        /// Readiness by epoll.
-        Epoll = "epoll",
     }
 }
 
@@ -227,64 +216,6 @@ impl fmt::Display for Authentication {
     }
 }
 
-/// Which stages share a thread, and which core each thread is pinned to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Placement {
-    /// By the cores that the process may use and how many replicas share the machine.
-    #[default]
-    Auto,
-    /// All stages in one loop on one thread.
-    Fused,
-    /// Each stage on a thread of its own, unpinned unless there are enough cores; verify as wide as the cores allow.
-    Pipelined,
-    /// Each stage on a thread pinned to a core: network, order, execute, egress, then one core for each verify stage.
-    /// The same core twice fuses the stages on it into one thread.
-    Cores(Vec<usize>),
-}
-
-impl Placement {
-    /// What [`FromStr`] takes.
-    pub const ALLOWED: &str =
-        "auto, fused, pipelined, or cores as NETWORK,ORDER,EXECUTE,EGRESS,VERIFY[,VERIFY..] (for example 0,1,2,2,3,4)";
-}
-
-impl FromStr for Placement {
-    type Err = OptionError;
-
-    fn from_str(text: &str) -> Result<Self, OptionError> {
-        let error = || OptionError::new("placement", text, Self::ALLOWED);
-        match text {
-            "auto" => Ok(Self::Auto),
-            "fused" => Ok(Self::Fused),
-            "pipelined" => Ok(Self::Pipelined),
-            cores => {
-                let cores: Vec<usize> =
-                    cores.split(',').map(|core| core.trim().parse().map_err(|_| error())).collect::<Result<_, _>>()?;
-                if cores.len() < 5 || cores.iter().any(|&core| core >= 4096) {
-                    return Err(error());
-                }
-                Ok(Self::Cores(cores))
-            }
-        }
-    }
-}
-
-impl fmt::Display for Placement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Fused => f.write_str("fused"),
-            Self::Pipelined => f.write_str("pipelined"),
-            Self::Cores(cores) => {
-                let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
-                f.write_str(&cores.join(","))
-            }
-        }
-    }
-}
-
-text_serde!(Placement);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,10 +227,6 @@ mod tests {
         }
         assert_eq!("mac-blake3".parse::<Authentication>().unwrap().to_string(), "mac", "an alias is read only");
         assert_eq!("mac".parse::<Authentication>().unwrap(), Authentication::all(Strategy::MAC));
-        for text in ["auto", "fused", "pipelined", "0,1,2,2,3,4"] {
-            assert_eq!(text.parse::<Placement>().unwrap().to_string(), text);
-        }
-        assert_eq!("epoll".parse::<TransportChoice>().unwrap(), TransportChoice::Epoll);
     }
 
     #[test]
@@ -310,10 +237,6 @@ mod tests {
         assert_eq!(error, format!("auth: 'sha1' is not allowed; allowed: {allowed}"));
         let error = "hybrid".parse::<Strategy>().unwrap_err();
         assert_eq!((error.option, format!("{}, hybrid", error.allowed)), ("authentication", allowed.to_owned()));
-        for text in ["", "0,1", "0,1,2,3,x", "0,1,2,3,99999"] {
-            assert!(text.parse::<Placement>().is_err(), "{text}");
-        }
-        assert!("kqueue".parse::<TransportChoice>().is_err());
         assert!("sleep".parse::<WaitChoice>().is_err());
     }
 }

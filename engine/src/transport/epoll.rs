@@ -220,9 +220,11 @@ impl Epoll {
 
     fn wait(&mut self, mut wait: Option<Duration>) -> io::Result<()> {
         if let Some(fine) = wait.filter(|wait| !wait.is_zero() && *wait < FINE_WAIT_BELOW) {
-            sys::wait_readable(self.poll.as_raw_fd(), fine);
+            sys::wait_readable([self.poll.as_raw_fd()], Some(fine));
+            self.counters.system_calls += 1;
             wait = Some(Duration::ZERO);
         }
+        self.counters.system_calls += 1;
         match self.poll.poll(&mut self.kernel_events, wait) {
             // A signal is no failure; whoever asked to wait looks at what it waits for in any case.
             Err(error) if error.kind() == ErrorKind::Interrupted => {
@@ -303,6 +305,7 @@ impl Epoll {
             for _ in 0..ACCEPTS_MAX {
                 let accepting = &mut self.listeners[number];
                 let outcome = accepting.listener.accept();
+                self.counters.system_calls += 1;
                 match outcome.and_then(|(stream, address)| Ok((self.add(stream, address, true)?, address))) {
                     Ok((connection, address)) => events.push(Event::Accepted { connection, address }),
                     Err(error) => match error.kind() {
@@ -375,6 +378,7 @@ impl Connection {
         while self.writable && self.outbound.bytes() > 0 {
             let mut slices = [IoSlice::new(&[]); PIECES_MAX];
             let (count, offered) = self.outbound.gather(&mut slices);
+            counters.system_calls += 1;
             match self.stream.write_vectored(&slices[..count]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => {
@@ -402,8 +406,9 @@ impl Connection {
     ) -> Turn {
         let mut budget = CONNECTION_BUDGET_BYTES;
         while budget > 0 {
-            inbound::make_room(chunk);
+            inbound::make_room(chunk, inbound::OFFER_MIN_BYTES);
             let room = chunk.capacity();
+            counters.system_calls += 1;
             match sys::receive(self.stream.as_fd(), chunk) {
                 Ok(0) => return Turn::Closed(self.broken.take()),
                 Ok(read) => {

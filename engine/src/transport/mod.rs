@@ -1,8 +1,9 @@
 //! Long-lived byte streams behind one small trait, with backends chosen at run time.
 //!
-//! One thread owns a transport and all of its sockets. Backends: [epoll] (everywhere) and [uring] (`tokio-uring`, where
-//! the kernel and the container allow `io_uring`); [probe] finds out which and opens it. Backend crates are named in
-//! their own file and nowhere else.
+//! One thread owns a transport and all of its sockets. Backends: [epoll] (everywhere), [uring] (`tokio-uring`, where
+//! the kernel and the container allow `io_uring`) and [raw_uring] (`io_uring` without a runtime, from Linux 6.1 on);
+//! [probe] opens the one that was chosen, if it works. Backend crates are named in their own file and nowhere else.
+//! [memory] has no sockets, for nodes that one thread drives by hand.
 //!
 //! Shared by the backends: `outbound` queues what is to be sent, `inbound` cuts what was read, `table` finds a
 //! connection's state by its number, `sys` makes the few system calls that no backend crate offers.
@@ -16,9 +17,11 @@ use bytes::Bytes;
 
 pub mod epoll;
 mod inbound;
+pub mod memory;
 #[cfg_attr(loom, allow(dead_code, reason = "parts serve the uring backend alone, which loom leaves out"))]
 mod outbound;
 pub mod probe;
+pub mod raw_uring;
 #[cfg_attr(loom, allow(dead_code, reason = "parts serve the uring backend alone, which loom leaves out"))]
 mod sys;
 mod table;
@@ -101,6 +104,9 @@ pub struct Counters {
     pub reads: u64,
     /// Writes that took bytes.
     pub writes: u64,
+    /// System calls that moved bytes, waited, or looked whether there is anything to do or anybody to let in; those
+    /// that set up a connection are not counted.
+    pub system_calls: u64,
 }
 
 /// Streams of bytes. All calls are cheap but [`poll`](Transport::poll), which may wait.

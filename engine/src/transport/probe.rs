@@ -1,4 +1,4 @@
-//! Chooses a backend by trying it out.
+//! Opens a backend, after trying it out where not every machine has it.
 
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::epoll::Epoll;
+use super::raw_uring::{self, RawUring};
 use super::{Event, Transport};
-use crate::settings::options::TransportChoice;
+use crate::settings::options::{RingOptions, TransportChoice};
 
 /// What was opened, for logs and the run's manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,17 +20,22 @@ pub struct Opened {
     pub why: String,
 }
 
+/// Why `auto` takes what it takes.
+const BEST: &str = "epoll: measured best, see docs/transports.md";
 /// Longest that the probe waits for its few bytes over loopback.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 const PROBE_BYTES: &[u8] = b"hippodrome";
 
-/// Opens the backend that was chosen, or the better one that works here.
+/// Opens the backend that was chosen, or the best one.
 ///
 /// # Errors
 /// If the chosen backend does not work here, saying what to choose instead, or if the process has no file descriptor
 /// left.
 pub fn open(choice: TransportChoice) -> io::Result<(Box<dyn Transport>, Opened)> {
-    open_as_probed(choice, probe)
+    open_as_probed(choice, || match choice {
+        TransportChoice::IoUring(options) => probe_ring(options),
+        _ => probe(),
+    })
 }
 
 /// [`open`] with another probe, such as one that fails, for tests of what follows from it. The probe is asked only if
@@ -42,7 +48,8 @@ pub fn open_as_probed(
     probe: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<(Box<dyn Transport>, Opened)> {
     match choice {
-        TransportChoice::Epoll => epoll("epoll: chosen".to_owned()),
+        TransportChoice::Auto => epoll(BEST),
+        TransportChoice::Epoll => epoll("epoll: chosen"),
         TransportChoice::TokioUring => match probe().and_then(|()| uring("tokio-uring: chosen")) {
             Err(error) => Err(io::Error::new(
                 error.kind(),
@@ -52,9 +59,18 @@ pub fn open_as_probed(
             )),
             opened => opened,
         },
-        TransportChoice::Auto => match probe().and_then(|()| uring("tokio-uring: io_uring works here")) {
-            Err(error) => epoll(format!("epoll: io_uring is refused here ({error})")),
-            opened => opened,
+        TransportChoice::IoUring(options) => match probe().and_then(|()| RawUring::new(options)) {
+            // What the kernel lacks is said in words.
+            Err(error) => {
+                let reason = if error.raw_os_error().is_some() { "io_uring is refused: " } else { "" };
+                let message = format!(
+                    "transport: '{choice}' does not work here: {reason}{error}; use 'tokio-uring', 'epoll' or 'auto'"
+                );
+                Err(io::Error::new(error.kind(), message))
+            }
+            Ok(transport) => {
+                Ok((Box::new(transport), Opened { kind: choice.name(), why: format!("{choice}: chosen") }))
+            }
         },
     }
 }
@@ -65,7 +81,20 @@ pub fn open_as_probed(
 /// # Errors
 /// What failed.
 pub fn probe() -> io::Result<()> {
-    let (mut transport, _) = uring("")?;
+    try_out(&mut *uring("")?.0)
+}
+
+/// The same for a ring with these options, which asks more of the kernel.
+///
+/// # Errors
+/// What failed, or what the kernel lacks.
+pub fn probe_ring(options: RingOptions) -> io::Result<()> {
+    let mut transport = RawUring::new(options)?;
+    try_out(&mut transport)?;
+    if options.sqpoll { Ok(()) } else { raw_uring::check_short_sends(&mut transport) }
+}
+
+fn try_out(transport: &mut dyn Transport) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     transport.listen(listener)?;
@@ -91,8 +120,8 @@ pub fn probe() -> io::Result<()> {
     Ok(())
 }
 
-fn epoll(why: String) -> io::Result<(Box<dyn Transport>, Opened)> {
-    Ok((Box::new(Epoll::new()?), Opened { kind: TransportChoice::Epoll.name(), why }))
+fn epoll(why: &str) -> io::Result<(Box<dyn Transport>, Opened)> {
+    Ok((Box::new(Epoll::new()?), Opened { kind: TransportChoice::Epoll.name(), why: why.to_owned() }))
 }
 
 #[cfg(not(loom))]
@@ -115,13 +144,6 @@ mod tests {
     }
 
     #[test]
-    fn auto_falls_back_and_says_so() {
-        let (_, opened) = open_as_probed(TransportChoice::Auto, refused).unwrap();
-        assert_eq!(opened.kind, "epoll");
-        assert_eq!(opened.why, "epoll: io_uring is refused here (Operation not permitted (os error 1))");
-    }
-
-    #[test]
     fn a_chosen_backend_that_is_refused_is_an_error_that_helps() {
         let Err(error) = open_as_probed(TransportChoice::TokioUring, refused) else { panic!("it was refused") };
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
@@ -131,8 +153,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_ring_lacks_is_said() {
+        let choice: TransportChoice = "io-uring:napi=50us".parse().unwrap();
+        let open = |error| open_as_probed(choice, || Err(error)).map(drop).unwrap_err().to_string();
+        let refused = open(io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(
+            refused,
+            "transport: 'io-uring:napi=50us' does not work here: io_uring is refused: Operation not permitted \
+             (os error 1); use 'tokio-uring', 'epoll' or 'auto'"
+        );
+        let lacking = open(io::Error::new(ErrorKind::Unsupported, "this kernel lacks it"));
+        assert!(lacking.contains("does not work here: this kernel lacks it; use"), "{lacking}");
+    }
+
+    #[test]
     fn epoll_needs_no_probe() {
-        let (_, opened) = open_as_probed(TransportChoice::Epoll, || unreachable!("it is not asked")).unwrap();
-        assert_eq!((opened.kind, opened.why.as_str()), ("epoll", "epoll: chosen"));
+        for (choice, why) in [(TransportChoice::Epoll, "epoll: chosen"), (TransportChoice::Auto, BEST)] {
+            let (_, opened) = open_as_probed(choice, || unreachable!("it is not asked")).unwrap();
+            assert_eq!((opened.kind, opened.why.as_str()), ("epoll", why));
+        }
     }
 }

@@ -23,14 +23,17 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut BytesMut) -> io::Resu
     Ok(read)
 }
 
-/// Waits until something can be read from `file` or `wait` is over; to the microsecond, where epoll counts in
-/// milliseconds. A signal ends the wait too.
-pub(super) fn wait_readable(file: RawFd, wait: Duration) {
-    let mut polled = libc::pollfd { fd: file, events: libc::POLLIN, revents: 0 };
-    let wait = timespec(wait);
-    // SAFETY: both pointers are to values on the stack that outlive the call; a null signal mask leaves the thread's
-    // own in place. Failing is the same as not waiting: who calls looks at the file again in any case.
-    unsafe { libc::ppoll(&raw mut polled, 1, &raw const wait, std::ptr::null()) };
+/// Waits until something can be read from one of `files` or `wait` is over, if there is an end; to the microsecond,
+/// where epoll counts in milliseconds. A signal ends the wait too. Gives whether something can be read from each.
+pub(super) fn wait_readable<const N: usize>(files: [RawFd; N], wait: Option<Duration>) -> [bool; N] {
+    let mut polled = files.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let wait = wait.map(timespec);
+    let wait = wait.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: both pointers are to values on the stack that outlive the call, or null for a wait without an end; a null
+    // signal mask leaves the thread's own in place. Failing is the same as not waiting: who calls looks at the files
+    // again in any case.
+    unsafe { libc::ppoll(polled.as_mut_ptr(), N as libc::nfds_t, wait, std::ptr::null()) };
+    polled.map(|polled| polled.revents != 0)
 }
 
 /// Prepares a socket that is, or is about to be, connected to `peer`.
@@ -74,6 +77,17 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 
 /// The congestion control that every kernel has and lets everybody use.
 const PLAIN_CONGESTION_CONTROL: &[u8] = b"reno";
+
+/// A file that counts what is written to it, for others to see that something was.
+pub(super) fn event_counter() -> io::Result<File> {
+    // SAFETY: no memory is passed.
+    let file = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if file < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(file) }))
+}
 
 /// A timer that is read from like a file.
 pub(super) struct Timer(OwnedFd);

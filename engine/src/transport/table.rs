@@ -60,7 +60,7 @@ impl<S> Table<S> {
     }
 }
 
-fn slot_of(connection: ConnectionId) -> usize {
+pub(super) fn slot_of(connection: ConnectionId) -> usize {
     (connection.0 & ((1 << SLOT_BITS) - 1)) as usize
 }
 

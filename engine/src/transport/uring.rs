@@ -21,6 +21,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_uring::Runtime;
@@ -45,6 +46,8 @@ pub struct Uring {
     /// Connections with bytes queued since the last poll. Each at most once.
     to_write: Vec<ConnectionId>,
     wake: Arc<Wake>,
+    /// What the runtime counts of itself.
+    metrics: RuntimeMetrics,
 }
 
 enum Start {
@@ -128,10 +131,11 @@ impl Uring {
             timer_set: Cell::new(None),
         });
         let timer = tokio_uring::fs::File::from_std(shared.timer.file()?);
-        runtime.block_on(async {
+        let metrics = runtime.block_on(async {
             tokio_uring::spawn(watch_timer(Rc::clone(&shared), timer));
+            Handle::current().metrics()
         });
-        Ok(Self { runtime, shared, to_start: Vec::new(), to_write: Vec::new(), wake: Arc::default() })
+        Ok(Self { runtime, shared, to_start: Vec::new(), to_write: Vec::new(), wake: Arc::default(), metrics })
     }
 }
 
@@ -184,7 +188,7 @@ impl Transport for Uring {
     }
 
     fn poll(&mut self, wait: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        let Self { runtime, shared, to_start, to_write, wake } = self;
+        let Self { runtime, shared, to_start, to_write, wake, .. } = self;
         let pending = !shared.events.borrow().is_empty();
         let wait = if pending { Some(Duration::ZERO) } else { wait };
         let must_submit = !to_start.is_empty() || !to_write.is_empty() || wait == Some(Duration::ZERO);
@@ -216,7 +220,9 @@ impl Transport for Uring {
     }
 
     fn counters(&self) -> Counters {
-        self.shared.counters.get()
+        let counters = self.shared.counters.get();
+        // Whenever it has nothing to run, it enters the ring and then waits in epoll.
+        Counters { system_calls: counters.system_calls + 2 * self.metrics.worker_park_count(0), ..counters }
     }
 }
 
@@ -269,6 +275,7 @@ impl Shared {
                 if let Err(error) = self.timer.set(deadline - now) {
                     return Poll::Ready(Err(error));
                 }
+                self.count(|counters| counters.system_calls += 1);
                 self.timer_set.set(Some(deadline));
             }
             Poll::Pending
@@ -435,7 +442,7 @@ async fn read(shared: Rc<Shared>, connection: ConnectionId, stream: Rc<TcpStream
     let mut chunk = BytesMut::new();
     loop {
         gate.pass().await;
-        inbound::make_room(&mut chunk);
+        inbound::make_room(&mut chunk, inbound::OFFER_MIN_BYTES);
         let (outcome, buffer) = stream.read(chunk).await;
         chunk = buffer;
         // Reading may have been stopped while the operation was under way.

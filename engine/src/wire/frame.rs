@@ -322,6 +322,11 @@ impl SharedFrame {
         Self { head, body, tail_bytes, hasher }
     }
 
+    /// What the frames share, without their header.
+    pub(super) fn into_body(self) -> Vec<u8> {
+        self.body
+    }
+
     /// The frame whose last bytes `tail` appends: as many as were announced.
     pub(super) fn with_tail(&self, tail: impl FnOnce(&mut Vec<u8>)) -> Bytes {
         let tail_at = FRAME_HEADER_BYTES + self.body.len();

@@ -22,6 +22,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zerocopy::IntoBytes as _;
 
 use super::frame::{FrameKind, SharedFrame};
 use super::reader::{DecodeError, Reader, put_column};
@@ -240,6 +241,15 @@ impl<'a> Outgoing<'a> {
     /// If the sealer's node is no replica: that would be our own error.
     #[must_use]
     pub fn new(message: &'a Message, sealer: &'a Sealer) -> Self {
+        Self::within(message, sealer, Vec::new())
+    }
+
+    /// The same in the memory of `scratch`, whatever that holds.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new) does.
+    #[must_use]
+    pub fn within(message: &'a Message, sealer: &'a Sealer, scratch: Vec<u8>) -> Self {
         let own = sealer.keyring().own();
         assert!(usize::from(own.0) < sealer.keyring().quorums().n(), "replicas send messages");
         let (kind, proven) = match message {
@@ -258,7 +268,7 @@ impl<'a> Outgoing<'a> {
             Message::FetchState(_) => (FrameKind::FetchState, None),
             Message::StateChunk(_) => (FrameKind::StateChunk, None),
         };
-        let body = encode_before_tail(message, sealer);
+        let body = encode_before_tail(message, sealer, scratch);
         let block = block(message, sealer.keyring().cluster(), ReplicaId(own.0), || blake3::hash(&body).into());
         // Every replica's column has the same length.
         let proofs_bytes =
@@ -288,6 +298,12 @@ impl<'a> Outgoing<'a> {
         frame
     }
 
+    /// The memory that it was prepared in, for the next one.
+    #[must_use]
+    pub fn into_scratch(self) -> Vec<u8> {
+        self.frame.into_body()
+    }
+
     /// Whether all receivers get the same frame.
     #[must_use]
     pub fn same_for_all(&self) -> bool {
@@ -306,9 +322,10 @@ pub fn encode_message(message: &Message, to: ReplicaId, sealer: &Sealer) -> Byte
     Outgoing::new(message, sealer).for_receiver(to)
 }
 
-/// The body up to what differs from receiver to receiver: the requests' proofs and the sender's.
-fn encode_before_tail(message: &Message, sealer: &Sealer) -> Vec<u8> {
-    let mut out = Vec::new();
+/// The body up to what differs from receiver to receiver: the requests' proofs and the sender's. In place of whatever
+/// `out` holds.
+fn encode_before_tail(message: &Message, sealer: &Sealer, mut out: Vec<u8>) -> Vec<u8> {
+    out.clear();
     match message {
         Message::PrePrepare(PrePrepare { view, sequence, batch }) => {
             out.reserve(16 + bytes_before_proofs(&batch.requests, ProofColumns::Of(ReplicaId(0))));
@@ -447,7 +464,7 @@ fn digest_of_chunk(chunk: &StateChunk) -> Digest {
 /// The digest that a batch of these requests has (see [`Batch::new`]).
 fn digest_of_digests(table: &RequestTable) -> Digest {
     assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are forwarded");
-    blake3::hash(table.digests.iter().map(|digest| digest.0).collect::<Vec<_>>().as_flattened()).into()
+    blake3::hash(table.digests.as_bytes()).into()
 }
 
 #[cfg(test)]

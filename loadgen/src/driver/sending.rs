@@ -1,4 +1,5 @@
-//! How a thread sends operations that are to be ordered: gathered into frames, and again where no reply quorum comes.
+//! How a thread sends operations that are to be ordered: when they are due, gathered into frames, and again where no
+//! reply quorum comes.
 
 use bytes::Bytes;
 use hippodrome_engine::pipeline::egress::connection_of;
@@ -6,9 +7,36 @@ use hippodrome_engine::protocol::client::{ClientTable, Recipients};
 use hippodrome_engine::types::{ClientId, ReplicaId, Time, Timestamp};
 
 use super::Driver;
+use crate::pacing::{Due, Pacing};
 use crate::retries::Retry;
 
+/// Sends later than this, by the generator's own fault, are counted as late.
+const LATE_NS: u64 = 1_000_000;
+
 impl Driver {
+    /// Sends what is due: new operations, what is to be ordered after all, what is to be sent again, a probe.
+    pub(crate) fn send(&mut self, now: Time) {
+        self.send_due(now);
+        self.give_up_reads(now);
+        self.retransmit_due(now);
+        self.probe(now);
+        self.flush();
+    }
+
+    fn send_due(&mut self, now: Time) {
+        while self.may_send(now) {
+            let Pacing::Open(open) = &mut self.parts.pacing else { return };
+            let Some((client, Due { intended, lag_ns, waited })) = open.take_due(now) else { return };
+            if self.parts.timetable.measures(intended) {
+                self.summary.offered_operations += 1;
+                self.summary.late_sends += u64::from(lag_ns > LATE_NS);
+                self.summary.waited_for_client += u64::from(waited);
+                self.lag.record(lag_ns);
+            }
+            self.begin(client, intended, now);
+        }
+    }
+
     /// Puts a client's operation into the outbox of its connection, which is sent when full.
     pub(super) fn enqueue(&mut self, client: u32, to: Recipients) {
         let id = ClientId(self.parts.clients.start + client);

@@ -13,7 +13,7 @@ use crate::report::Report;
 use crate::results::{self, ResultsError};
 use crate::scorecard::Timeline;
 use crate::series::{self, Second};
-use crate::summary::{count, time};
+use crate::summary::{count, of_generator, time};
 use crate::{latency, scorecard};
 
 mod charts;
@@ -71,6 +71,7 @@ pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, 
         vec![latency, over_time, goes, tables::faults(&run, faults)]
     };
     document.sections.extend(order);
+    document.sections.push(tables::traffic(report));
     document.sections.push(tables::generator(report));
     document.sections.push(tables::audit(report));
     document.sections.push(tables::replicas(report));
@@ -227,6 +228,10 @@ fn figures(report: &Report) -> Vec<Figure> {
             format!("replicas {:.2} µs, clients {:.2} µs", c.us_per_op_replicas, c.us_per_op_clients),
         ),
     ];
+    if let Some(cost) = of_generator(report) {
+        let times = Cell::number(report.generator.cost_in_replicas, |times| format!("{times:.1} replicas"));
+        figures.push(figure("Cost of the load generator", times, cost));
+    }
     if let Some(told) = &report.efficiency {
         figures.push(figure(
             "CPU floor",
@@ -271,8 +276,14 @@ fn rows(report: &Report) -> Table {
         ("us_per_op_total", number(c.us_per_op_total)),
         ("us_per_op_replicas", number(c.us_per_op_replicas)),
         ("us_per_op_clients", number(c.us_per_op_clients)),
+        ("us_per_op_one_replica", number(c.us_per_op_one_replica)),
+        ("cost_in_replicas", number(report.generator.cost_in_replicas)),
         ("floor_us_per_op", optional(report.efficiency.as_ref().map(|told| told.floor_us_per_op))),
         ("efficiency_percent", optional(report.efficiency.as_ref().map(|told| told.percent))),
+        ("messages_per_op", optional(report.traffic.as_ref().map(|told| told.messages_per_op))),
+        ("expected_messages_per_op", optional(report.traffic.as_ref().map(|told| told.expected_messages_per_op))),
+        ("bytes_per_op", optional(report.traffic.as_ref().map(|told| told.bytes_per_op))),
+        ("expected_bytes_per_op", optional(report.traffic.as_ref().and_then(|told| told.expected_bytes_per_op))),
         ("steal_percent", number(c.steal_percent)),
         (
             "bottleneck",

@@ -10,7 +10,7 @@ use super::super::document::{Block, Cell, Section, Table};
 use super::{Run, scorecard_table, setting};
 use crate::report::{Environment, Report};
 use crate::results;
-use crate::summary::{USUAL_REASONS, count, time};
+use crate::summary::{USUAL_REASONS, count, digits, of_outstanding, of_traffic, time};
 
 /// What each file beside a page holds, in the order in which it is listed.
 const FILES: &[(&str, &str)] = &[
@@ -76,6 +76,31 @@ pub(super) fn faults(run: &Run, mut section: Section) -> Section {
     section
 }
 
+/// What replicas sent, beside what the protocol's message complexity says.
+pub(super) fn traffic(report: &Report) -> Section {
+    let section = Section::new("What replicas send");
+    let Some(told) = &report.traffic else { return section };
+    let number = |value: Option<f64>| Cell::number(value, digits);
+    let mut table = Table::new(
+        "What message complexity says, kind by kind",
+        &["message", "for a batch", "bytes of one", "for an operation", "bytes for an operation"],
+    );
+    for part in &told.parts {
+        table.push(vec![
+            Cell::text(part.name.replace('_', "-")),
+            number(Some(part.messages_per_batch)),
+            number(part.frame_bytes),
+            number(Some(part.messages_per_op)),
+            number(part.bytes_per_op),
+        ]);
+    }
+    let [all, all_bytes] = [Some(told.expected_messages_per_op), told.expected_bytes_per_op].map(number);
+    table.push(vec![Cell::text("expected in all"), Cell::Nothing, Cell::Nothing, all, all_bytes]);
+    let [sent, sent_bytes] = [told.messages_per_op, told.bytes_per_op].map(|value| number(Some(value)));
+    table.push(vec![Cell::text("sent"), Cell::Nothing, Cell::Nothing, sent, sent_bytes]);
+    section.with(Block::Text(format!("{}.", of_traffic(told)))).with(Block::Table(table))
+}
+
 /// Whether the load generator can be trusted.
 pub(super) fn generator(report: &Report) -> Section {
     let section = Section::new("Generator honesty");
@@ -92,6 +117,10 @@ pub(super) fn generator(report: &Report) -> Section {
         ("a thread waiting for a core, at most", Cell::percent(g.wait_percent)),
         ("a thread either, at most", Cell::percent(g.busy_or_waiting_percent)),
         ("share of all CPU time", Cell::percent(g.cpu_share_percent)),
+        (
+            "CPU time, in that of one replica",
+            Cell::number(Some(g.cost_in_replicas).filter(|times| *times > 0.0), |times| format!("{times:.2} times")),
+        ),
     ];
     if g.mode != "closed" {
         rows.extend([
@@ -140,7 +169,10 @@ pub(super) fn audit(report: &Report) -> Section {
     ];
     let why = "The replicas' ledgers (a hash chain over all executed batches) were compared, and each client's operations \
                counted at every replica that was up to date.";
-    let section = Section::new("Audit").with(Block::Text(why.to_owned())).with(Block::Table(pairs("", rows)));
+    let mut section = Section::new("Audit").with(Block::Text(why.to_owned())).with(Block::Table(pairs("", rows)));
+    if let Some(told) = of_outstanding(report) {
+        section.blocks.push(Block::Text(format!("Little's law: {told}.")));
+    }
     if a.notes.is_empty() { section } else { section.with(Block::Notes(a.notes.clone())) }
 }
 
@@ -237,7 +269,7 @@ pub(in crate::page) fn settings(config: &Value, defaults: &Value) -> Section {
     section
 }
 
-/// Machine, build, transport and placement.
+/// Machine, build, transport, placement and SIMD.
 pub(in crate::page) fn environment(e: &Environment, steal_percent: Option<f64>) -> Section {
     #[allow(clippy::cast_precision_loss, reason = "shown in GB")]
     let memory = Cell::number(e.memory_bytes as f64 / 1e9, |gb| format!("{gb:.1} GB"));
@@ -253,6 +285,7 @@ pub(in crate::page) fn environment(e: &Environment, steal_percent: Option<f64>) 
         ("transport of replicas", Cell::text(e.transport.clone())),
         ("transport of clients", Cell::text(e.client_transport.clone())),
         ("placement", Cell::text(e.placement.clone())),
+        ("SIMD", Cell::text(e.simd.clone())),
         ("emulated network", Cell::text(e.network.clone())),
         ("begun", Cell::text(e.started_at.clone())),
     ];

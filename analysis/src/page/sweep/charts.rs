@@ -172,7 +172,9 @@ fn points_option(sweep: &Sweep, labels: &[String], shown: &Shown) -> Value {
     for (row, point) in sweep.points.iter().enumerate() {
         for run in &point.runs {
             let Some(figures) = run.figures else { continue };
-            let Some((_, value)) = figures.named().into_iter().find(|(name, _)| *name == shown.name) else { continue };
+            let Some((_, Some(value))) = figures.named().into_iter().find(|(name, _)| *name == shown.name) else {
+                continue;
+            };
             let state = format!("run {}: {}", run.repeat, run.state.shown());
             let mut note =
                 vec![sweep.label(&point.settings), state, format!("{}: {}", shown.label, (shown.write)(value))];

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::super::document::{Cell, Chart, Table, View};
 use super::super::option::{number_axis, within};
-use super::range;
+use super::{expected, range};
 use crate::shown::{CPU, P50, P99, SWITCH, Shown, THROUGHPUT};
-use crate::sweep::{Point, Sweep, Varied, combinations};
+use crate::sweep::scaling::curves;
+use crate::sweep::{Line, Sweep, Varied, lines_along, number, numeric};
 
 /// More lines than this can not be told apart.
 const LINES_MAX: usize = 14;
@@ -14,42 +15,23 @@ const LINES_MAX: usize = 14;
 const LOAD_KEYS: [&str; 2] = ["clients", "rate"];
 /// Where greatest and least value differ by this factor, equal steps are equal factors.
 const LOG_RATIO_MIN: f64 = 8.0;
-
-/// A number with or without a unit: `100`, `4KiB`, `250ms`, `adaptive` is none.
-fn number(text: &str) -> Option<f64> {
-    let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '_'))).unwrap_or(text.len());
-    let value: f64 = text[..end].replace('_', "").parse().ok()?;
-    let factor = match text[end..].trim() {
-        "" | "B" | "s" => 1.0,
-        "ms" => 1e-3,
-        "us" | "µs" => 1e-6,
-        "m" | "min" => 60.0,
-        "kB" | "KB" | "k" => 1e3,
-        "KiB" | "K" => 1024.0,
-        "MB" => 1e6,
-        "MiB" | "M" => 1024.0 * 1024.0,
-        _ => return None,
-    };
-    Some(value * factor)
-}
-
-/// One line: its name and its points with their place along the setting.
-struct Line<'a> {
-    name: String,
-    points: Vec<(usize, &'a Point)>,
-}
+/// What a line is called that stands beside what is expected of it, and what that is called.
+const MEASURED: &str = "measured";
+const EXPECTED: &str = "expected from message complexity";
+/// How the latter looks in the legend: dotted, as it is drawn.
+const DOTS: &str = "path://M0,0h4v4h-4z M9,0h4v4h-4z M18,0h4v4h-4z";
 
 /// The charts of all numeric settings.
 pub(super) fn charts(sweep: &Sweep) -> Vec<Chart> {
-    let numeric =
-        |varied: &&Varied| varied.values.len() > 1 && varied.values.iter().all(|value| number(value).is_some());
+    let curves = curves(sweep);
     let mut charts = Vec::new();
-    for varied in sweep.varied.iter().filter(numeric) {
-        let lines = lines(sweep, varied);
+    for varied in numeric(sweep) {
+        let lines = lines_along(sweep, varied);
         if lines.is_empty() || lines.len() > LINES_MAX {
             continue;
         }
         charts.push(along(varied, &lines));
+        charts.extend(expected::chart(varied, &lines, &curves));
         if LOAD_KEYS.contains(&varied.key.as_str()) {
             charts.push(against(varied, &lines));
         }
@@ -57,37 +39,12 @@ pub(super) fn charts(sweep: &Sweep) -> Vec<Chart> {
     charts
 }
 
-fn lines<'a>(sweep: &'a Sweep, varied: &Varied) -> Vec<Line<'a>> {
-    let others: Vec<&Varied> = sweep.varied.iter().filter(|other| other.key != varied.key).collect();
-    let mut lines = Vec::new();
-    for fixed in combinations(&others) {
-        let pairs: Vec<String> =
-            others.iter().zip(&fixed).map(|(other, value)| format!("{}={value}", other.key)).collect();
-        let is_on = |point: &Point| {
-            others.iter().zip(&fixed).all(|(other, value)| point.settings.get(&other.key) == Some(value))
-        };
-        let mut points: Vec<(usize, &Point)> = Vec::new();
-        for point in sweep.points.iter().filter(|point| is_on(point) && point.summary.valid > 0) {
-            let place = point.settings.get(&varied.key).and_then(|value| varied.values.iter().position(|v| v == value));
-            points.extend(place.map(|place| (place, point)));
-        }
-        points.sort_by(|a, b| {
-            number(&varied.values[a.0]).unwrap_or(0.0).total_cmp(&number(&varied.values[b.0]).unwrap_or(0.0))
-        });
-        if points.len() > 1 {
-            let name = if pairs.is_empty() { "all".to_owned() } else { pairs.join(" ") };
-            lines.push(Line { name, points });
-        }
-    }
-    lines
-}
-
 /// Figures along a setting.
 fn along(varied: &Varied, lines: &[Line<'_>]) -> Chart {
     let views = SWITCH.iter().map(|shown| View {
         label: shown.label.to_owned(),
         suffix: shown.name.to_owned(),
-        option: along_option(varied, lines, shown),
+        option: along_option(varied, lines, shown, None),
     });
     let mut table = Table::new("Median of each point's VALID runs (lowest to highest)", &[varied.key.as_str(), "line"]);
     table.columns.extend(SWITCH.iter().map(|shown| shown.label.to_owned()));
@@ -112,7 +69,14 @@ fn along(varied: &Varied, lines: &[Line<'_>]) -> Chart {
     }
 }
 
-fn along_option(varied: &Varied, lines: &[Line<'_>], shown: &Shown) -> Value {
+/// The picture of a figure along a setting. `expected` has what is expected of it, line by line: places of values and
+/// the figure there.
+pub(super) fn along_option(
+    varied: &Varied,
+    lines: &[Line<'_>],
+    shown: &Shown,
+    expected: Option<&[Vec<(usize, f64)>]>,
+) -> Value {
     let numbers: Vec<f64> = varied.values.iter().filter_map(|value| number(value)).collect();
     let (least, most) = numbers.iter().fold((f64::INFINITY, 0.0f64), |(low, high), v| (low.min(*v), high.max(*v)));
     // Nothing has no logarithm: where 0 is among values that differ by factors, they stand at equal steps.
@@ -128,10 +92,19 @@ fn along_option(varied: &Varied, lines: &[Line<'_>], shown: &Shown) -> Value {
         values.extend(known.iter().flat_map(|(_, s)| [s.lowest, s.highest]));
         let data: Vec<Value> = known.iter().map(|(place, s)| json!([at(*place), s.median])).collect();
         let whiskers: Vec<Value> = known.iter().map(|(place, s)| json!([at(*place), s.lowest, s.highest])).collect();
-        series.push(json!({ "type": "line", "name": line.name, "data": data, "color": colour, "symbolSize": 7,
+        let name = if expected.is_some() && lines.len() == 1 { MEASURED } else { line.name.as_str() };
+        series.push(json!({ "type": "line", "name": name, "data": data, "color": colour, "symbolSize": 7,
             "lineStyle": { "width": 2, "type": stroke }, "tooltip": { "valueFormatter": shown.format } }));
-        series.push(json!({ "type": "custom", "name": line.name, "data": whiskers, "renderItem": "@fn:whisker_up",
+        series.push(json!({ "type": "custom", "name": name, "data": whiskers, "renderItem": "@fn:whisker_up",
             "color": colour, "silent": true, "tooltip": { "show": false }, "encode": { "x": 0, "y": [1, 2] } }));
+        if let Some(expected) = expected.and_then(|expected| expected.get(index)) {
+            values.extend(expected.iter().map(|(_, value)| *value));
+            let data: Vec<Value> = expected.iter().map(|(place, value)| json!([at(*place), value])).collect();
+            // All have one name, and so one entry in the legend: which is whose their colour tells.
+            series.push(json!({ "type": "line", "name": EXPECTED, "data": data, "color": colour, "symbol": "none",
+                "lineStyle": { "width": 2, "type": "dotted" },
+                "tooltip": { "show": lines.len() == 1, "valueFormatter": shown.format } }));
+        }
     }
     let mut x = json!({ "name": varied.key, "nameLocation": "middle", "nameGap": 28 });
     if by_name {
@@ -146,9 +119,18 @@ fn along_option(varied: &Varied, lines: &[Line<'_>], shown: &Shown) -> Value {
         x["axisLabel"] = json!({ "customValues": ticks, "formatter": "@fn:short", "hideOverlap": true });
         x["axisTick"] = json!({ "customValues": ticks });
     }
+    let entries = lines.len() + 2 * usize::from(expected.is_some());
+    let mut legend = json!({ "top": 0, "type": "plain", "itemGap": 16 });
+    if expected.is_some() {
+        let measured =
+            if lines.len() == 1 { vec![MEASURED] } else { lines.iter().map(|line| line.name.as_str()).collect() };
+        let mut names: Vec<Value> = measured.into_iter().map(|name| json!({ "name": name })).collect();
+        names.push(json!({ "name": EXPECTED, "icon": DOTS }));
+        legend["data"] = json!(names);
+    }
     json!({
-        "legend": { "top": 0, "type": "plain" },
-        "grid": within(json!({ "left": 12, "right": 30, "top": 40 + 22 * lines.len().div_ceil(4), "bottom": 44 })),
+        "legend": legend,
+        "grid": within(json!({ "left": 12, "right": 30, "top": 40 + 22 * entries.div_ceil(4), "bottom": 44 })),
         "tooltip": { "trigger": "axis", "confine": true },
         "xAxis": x,
         "yAxis": number_axis(values, shown.axis, shown.format),
@@ -218,15 +200,4 @@ fn against_option(varied: &Varied, lines: &[Line<'_>], shown: &Shown) -> Value {
         "yAxis": number_axis(ys, shown.axis, shown.format),
         "series": series,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_read_with_their_units() {
-        let read = ["100", "4KiB", "250ms", "0", "1.5", "fixed:10", "", "none"].map(number);
-        assert_eq!(read, [Some(100.0), Some(4096.0), Some(0.25), Some(0.0), Some(1.5), None, None, None]);
-    }
 }

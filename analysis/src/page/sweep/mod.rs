@@ -1,17 +1,19 @@
 //! The page of a sweep, from `sweep.json`. [charts] shows all points side by side, [lines] how figures follow one
-//! numeric setting.
+//! numeric setting, [expected] how cost does beside what is expected of the protocol.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Context;
 use super::document::{Badge, Block, Cell, Document, Figure, Look, Section, Table};
 use super::run::{files, settings};
 use crate::results::{self, ResultsError};
-use crate::shown::{CPU, P50, P99, SWITCH, Shown, THROUGHPUT};
+use crate::shown::{BYTES, CPU, MESSAGES, P50, P99, SWITCH, Shown, THROUGHPUT};
 use crate::summary::count;
-use crate::sweep::{self, Best, Point, State, Sweep};
+use crate::sweep::{self, Best, Point, State, Sweep, scaling};
 
 mod charts;
+mod expected;
 mod lines;
 
 /// The page of a sweep's directory.
@@ -31,6 +33,9 @@ pub(super) fn document(directory: &Path, context: &Context) -> Result<Document, 
     let mut overview = Section::new("Overview");
     overview.blocks.extend(charts::matrix(&sweep).map(Block::Chart));
     overview.blocks.extend(charts::points(&sweep).map(Block::Chart));
+    let auto: Vec<String> =
+        sweep::auto_in_words(&sweep).iter().map(|words| format!("By throughput, {words}.")).collect();
+    overview.blocks.extend((!auto.is_empty()).then_some(Block::Notes(auto)));
     let mut trade = Section::new("Throughput against latency");
     trade.blocks.extend(charts::pareto(&sweep).map(Block::Chart));
     let mut following = Section::new("Setting by setting");
@@ -159,6 +164,12 @@ fn rows(sweep: &Sweep) -> Table {
         columns.extend(["", "_lowest", "_highest"].map(|part| format!("{}{part}", shown.name)));
     }
     let mut table = Table { columns, ..Table::default() };
+    let medians = [MESSAGES.name, "expected_messages_per_op", BYTES.name, "expected_bytes_per_op", "floor_us_per_op"];
+    table.columns.extend(medians.map(str::to_owned));
+    // What is expected of CPU time is another thing along each setting.
+    let curves = scaling::curves(sweep);
+    let along: BTreeSet<&str> = curves.iter().map(|curve| curve.along.as_str()).collect();
+    table.columns.extend(along.iter().map(|key| format!("expected_{}_along_{key}", CPU.name)));
     let number = |value: Option<f64>| Cell::number(value, |value| value.to_string());
     for point in &sweep.points {
         let mut row: Vec<Cell> = sweep.values(&point.settings).map(Cell::text).collect();
@@ -168,6 +179,11 @@ fn rows(sweep: &Sweep) -> Table {
         for shown in &shown {
             let s = shown.of(point);
             row.extend([s.map(|s| s.median), s.map(|s| s.lowest), s.map(|s| s.highest)].map(number));
+        }
+        row.extend(medians.map(|name| number(summary.figures.get(name).map(|spread| spread.median))));
+        for key in &along {
+            let mut on = curves.iter().filter(|curve| curve.along == *key);
+            row.push(number(on.find_map(|curve| curve.at(point, CPU.name)).map(|beside| beside.expected)));
         }
         table.push(row);
     }

@@ -6,6 +6,7 @@
 use std::fmt::{self, Write as _};
 
 use anyhow::Context as _;
+use hippodrome_engine::auth::backends::Backends;
 use serde::Serialize;
 
 use crate::cli::doctor::DoctorArgs;
@@ -89,6 +90,8 @@ pub(crate) fn run(arguments: &DoctorArgs) -> Result<(), Failure> {
     let machine = Machine::here();
     let mut checks =
         vec![system::kernel(&machine), system::build(), cores::usable(&machine), cores::governor(&machine)];
+    let backends = Backends::here();
+    checks.push(system::simd(&backends, backends.could_use_avx512()));
     checks.extend([
         system::io_uring(&machine),
         system::epoll(),

@@ -1,14 +1,15 @@
 //! The kernel and what it allows.
 
+use hippodrome_engine::auth::backends::Backends;
 use hippodrome_engine::limits::{CONTROL_CONNECTIONS_MAX, DESCRIPTORS_OWN, STRANGERS_MAX};
-use hippodrome_engine::settings::TransportChoice;
+use hippodrome_engine::settings::{RingOptions, TransportChoice};
 use hippodrome_engine::transport::probe;
 
 use super::Check;
 use super::machine::Machine;
 use crate::cli::BUILD_PROFILE;
 
-/// The oldest kernel whose `io_uring` has all that the transport asks for.
+/// The oldest kernel whose `io_uring` has all that `--transport tokio-uring` and the log ask for.
 const KERNEL_GOOD: (u32, u32) = (5, 11);
 /// Descriptors that a replica opens without a single peer or client.
 const DESCRIPTORS_LEAST: u64 = (STRANGERS_MAX + CONTROL_CONNECTIONS_MAX + DESCRIPTORS_OWN) as u64;
@@ -24,7 +25,7 @@ pub(super) fn kernel(machine: &Machine) -> Check {
     Check::warn(
         "kernel",
         found,
-        "io_uring came with Linux 5.1 and lacked much before 5.11: the transport falls back to epoll",
+        "io_uring came with Linux 5.1 and lacked much before 5.11: logs fall back to pwrite, and only epoll moves bytes",
         "a newer kernel",
     )
 }
@@ -44,16 +45,33 @@ pub(super) fn build() -> Check {
     Check::warn("build", BUILD_PROFILE, why, "cargo build --release")
 }
 
+/// By which instructions signatures and hashes are computed. `more`: the processor has more than this build may use.
+pub(super) fn simd(backends: &Backends, more: bool) -> Check {
+    if backends.curve25519 == "serial" || backends.blake3 == "portable" {
+        return Check::warn(
+            "simd",
+            backends.to_string(),
+            "without vector instructions signatures, or tags and digests, are computed one by one, not side by side",
+            "a processor with AVX2, or a virtual machine that is shown it (-cpu host)",
+        );
+    }
+    let unused = "; AVX-512 IFMA is there, and used for signatures by builds with RUSTFLAGS=-Ctarget-cpu=native";
+    Check::ok("simd", format!("{backends}{}", if more { unused } else { "" }))
+}
+
 /// Whether `io_uring` works, by trying it.
 pub(super) fn io_uring(machine: &Machine) -> Check {
     match probe::probe() {
-        Ok(()) => Check::ok("io_uring", "works: a ring moved bytes over loopback"),
+        Ok(()) => match probe::probe_ring(RingOptions::default()) {
+            Ok(()) => Check::ok("io_uring", "works: a ring moved bytes over loopback"),
+            Err(error) => Check::ok("io_uring", format!("works, but not by --transport io-uring: {error}")),
+        },
         Err(error) => {
             let (found, change) = refused(&error.to_string(), &machine.io_uring_disabled);
             Check::warn(
                 "io_uring",
                 found,
-                "the transport falls back to epoll, as its option --transport would say",
+                "logs fall back to pwrite, and --transport tokio-uring and io-uring can not be had; the default is epoll",
                 change,
             )
         }
@@ -80,7 +98,7 @@ pub(super) fn epoll() -> Check {
         Err(error) => Check::bad(
             "epoll",
             error.to_string(),
-            "replicas and load generators open it where io_uring does not work, and by --transport epoll",
+            "replicas and load generators open it, unless --transport says otherwise",
             "raise the limit of file descriptors, or allow it in the container's seccomp profile",
         ),
     }
@@ -141,6 +159,18 @@ Max cpu time              unlimited            unlimited            seconds
 Max open files            1024                 20000                files     
 Max locked memory         8388608              unlimited            bytes     
 ";
+
+    #[test]
+    fn what_is_computed_without_vectors_is_told() {
+        let backends = |curve25519, blake3: &str| Backends { curve25519, blake3: blake3.to_owned() };
+        let fast = backends("avx2", "avx512");
+        assert_eq!(simd(&fast, false), Check::ok("simd", "curve25519 by avx2, BLAKE3 by avx512"));
+        let more = simd(&fast, true);
+        assert!(more.verdict == Verdict::Ok && more.found.contains("target-cpu=native"), "{more:?}");
+        for slow in [backends("serial", "avx2"), backends("avx2", "portable")] {
+            assert_eq!(simd(&slow, false).verdict, Verdict::Warn);
+        }
+    }
 
     #[test]
     fn limits_are_read_as_the_kernel_writes_them() {

@@ -146,6 +146,49 @@ fn errors_name_the_key_its_value_and_what_is_allowed() {
 }
 
 #[test]
+fn what_needs_more_cores_than_there_are_is_left_out_and_told() {
+    let text = r#"
+        [vary]
+        placement = ["fused", "network,verify+order+execute+egress", "pipelined"]
+        [[point]]
+        placement = "auto"
+        [[exclude]]
+        where = { placement = ["pipelined", "auto"] }
+        reason = "Not this one."
+        [[needs]]
+        where = { placement = ["network,verify+order+execute+egress", "pipelined"] }
+        cores = 4
+        [[needs]]
+        where = { placement = ["auto", "pipelined"] }
+        cores = 9
+        "#;
+    let cut = "placement=network,verify+order+execute+egress";
+    assert_eq!(labels(&parse(text)), ["placement=fused", cut, "placement=auto"], "on any machine");
+    assert_eq!(labels(&parse(text).on(9)), ["placement=fused", cut, "placement=auto"]);
+    let small = parse(text).on(3);
+    assert_eq!(labels(&small), ["placement=fused"]);
+    let told: Vec<(String, String)> =
+        small.excluded().into_iter().map(|one| (one.settings["placement"].clone(), one.reason)).collect();
+    let expected = [
+        ("network,verify+order+execute+egress", "it needs 4 cores, and 3 may be used here"),
+        ("pipelined", "Not this one."),
+        ("auto", "it needs 9 cores, and 3 may be used here"),
+    ];
+    assert_eq!(told, expected.map(|(value, reason)| (value.to_owned(), reason.to_owned())));
+    let nothing = parse(&text.replace("\"fused\", ", "")).on(3).points().unwrap_err().to_string();
+    assert!(nothing.starts_with("every combination is excluded, or needs more than 3 cores"), "{nothing}");
+    let vary = "[vary]\nauth = [\"mac\", \"none\"]\n[[needs]]\n";
+    for (rest, part) in [
+        ("where = { auth = \"none\" }\ncores = 0", "needs[0].cores = 0: allowed: a whole number from 1 to 4096"),
+        ("where = { clients = 3 }\ncores = 2", "needs[0].where: clients: it is not varied"),
+        ("where = { auth = \"none\" }", "missing field `cores`"),
+    ] {
+        let error = error_of(&format!("{HEAD}{vary}{rest}"));
+        assert!(error.contains(part), "'{error}' lacks '{part}'");
+    }
+}
+
+#[test]
 fn the_command_line_wins_over_the_file() {
     let text = r#"
         [base]

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod cost;
+
 pub(in crate::auth) type Entry = (VerifyingKey, Vec<u8>, [u8; 64]);
 
 /// ℓ, the order of the base point, little endian.
@@ -100,6 +102,34 @@ fn many_torsion_parts_among_bad_signatures_keep_their_verdicts() {
     let verdicts = batch::<PrimeOrder>(&entries);
     assert_eq!(verdicts, singles::<PrimeOrder>(&entries));
     assert_eq!(verdicts.iter().filter(|good| !**good).count(), 5);
+}
+
+#[test]
+fn good_signatures_that_make_combined_checks_fail_are_told() {
+    fn told<R: Rule>(entries: &[Entry]) -> (Vec<bool>, Vec<usize>) {
+        let mut batch = SignatureBatch::<R>::with_capacity(entries.len());
+        entries.iter().for_each(|(key, message, signature)| batch.push(key, message, signature));
+        (batch.verify(), batch.odd().to_vec())
+    }
+    let mut entries: Vec<_> = (0..20).map(honest).collect();
+    let good = vec![true; 20];
+    assert_eq!(told::<PrimeOrder>(&entries), (good.clone(), vec![]));
+    for at in [3, 17] {
+        // Of order 2, so that each combined check with it succeeds with a chance of a half.
+        entries[at] = (0..50)
+            .map(|seed| with_torsion(seed, EIGHT_TORSION[4]))
+            .find(|entry| {
+                let alone = [honest(1), honest(2), entry.clone(), honest(3)];
+                told::<PrimeOrder>(&alone).1 == [2]
+            })
+            .unwrap();
+    }
+    let (verdicts, odd) = told::<PrimeOrder>(&entries);
+    assert!(verdicts == good && odd.iter().all(|at| [3, 17].contains(at)), "{odd:?}");
+    assert_eq!(told::<PrimeOrder>(&entries[3..4]), (vec![true], vec![0]));
+    entries[9].2[40] ^= 1;
+    let (verdicts, odd) = told::<PrimeOrder>(&entries);
+    assert!(verdicts.iter().enumerate().all(|(at, good)| *good == (at != 9)) && !odd.contains(&9), "{odd:?}");
 }
 
 #[test]

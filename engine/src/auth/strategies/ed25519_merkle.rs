@@ -75,7 +75,13 @@ impl Definition for Merkle {
 
     fn judge(&self, keyring: &Arc<Keyring>) -> Box<dyn Judge> {
         let keyring = Arc::clone(keyring);
-        Box::new(Paths { keyring, order: BySigner::default(), known: Known::default(), effort: Effort::default() })
+        Box::new(Paths {
+            keyring,
+            order: BySigner::default(),
+            known: Known::default(),
+            odd: Vec::new(),
+            effort: Effort::default(),
+        })
     }
 }
 
@@ -189,6 +195,7 @@ struct Paths {
     keyring: Arc<Keyring>,
     order: BySigner,
     known: Known,
+    odd: Vec<usize>,
     effort: Effort,
 }
 
@@ -224,6 +231,7 @@ impl Paths {
         places.into_iter().filter(|(_, place)| verdicts[*place]).for_each(|(root, _)| self.known.insert(*root));
         for (index, place) in open {
             good[index] = verdicts[place];
+            self.odd.extend(batch.odd().contains(&place).then_some(index));
         }
         self.effort += batch.effort();
     }
@@ -231,6 +239,7 @@ impl Paths {
 
 impl Judge for Paths {
     fn judge(&mut self, checks: &[Check<'_>], shares: Shares<'_>, good: &mut [bool]) {
+        self.odd.clear();
         let roots: Vec<Option<Signed>> = checks.iter().map(Signed::root_of).collect();
         match shares {
             Shares::OfSigners => {
@@ -246,6 +255,10 @@ impl Judge for Paths {
                 }
             }
         }
+    }
+
+    fn odd(&self) -> &[usize] {
+        &self.odd
     }
 
     fn effort(&self) -> Effort {

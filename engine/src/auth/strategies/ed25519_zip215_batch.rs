@@ -34,7 +34,7 @@ use ed25519_dalek::VerifyingKey;
 
 use super::signed::{SignatureScheme, Signed};
 use super::{About, Reach, Weight};
-use crate::auth::signature::{self, Rule};
+use crate::auth::signature::{self, Rule, Standing};
 use crate::limits::SIGNATURE_BYTES;
 
 pub(super) static STRATEGY: Signed<InBatches> = Signed::new();
@@ -66,8 +66,9 @@ impl SignatureScheme for InBatches {
 pub struct Zip215;
 
 impl Rule for Zip215 {
-    fn verify(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
-        signature::satisfies_equation(key, message, signature)
+    /// None is odd: what is good never makes a combined check fail.
+    fn standing(key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_BYTES], _: bool) -> Standing {
+        if signature::satisfies_equation(key, message, signature) { Standing::Good } else { Standing::Bad }
     }
 
     fn all_good(keys: &[VerifyingKey], messages: &[&[u8]], signatures: &[[u8; SIGNATURE_BYTES]]) -> bool {

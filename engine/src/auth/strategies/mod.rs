@@ -118,6 +118,11 @@ pub trait Judge: fmt::Debug + Send {
     /// depend on what else is checked with it. A signer outside the cluster or a proof of the wrong length is bad.
     fn judge(&mut self, checks: &[Check<'_>], shares: Shares<'_>, good: &mut [bool]);
 
+    /// Claims of the last call that are proven, and yet made combined checks fail, in no order.
+    fn odd(&self) -> &[usize] {
+        &[]
+    }
+
     /// What verdicts about signatures have cost so far.
     fn effort(&self) -> Effort {
         Effort::default()

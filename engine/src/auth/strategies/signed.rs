@@ -53,8 +53,8 @@ impl<S: SignatureScheme> Definition for Signed<S> {
     fn judge(&self, keyring: &Arc<Keyring>) -> Box<dyn Judge> {
         let keyring = Arc::clone(keyring);
         if S::IN_BATCHES {
-            let (order, effort) = (BySigner::default(), Effort::default());
-            Box::new(InBatches::<S::Rule> { keyring, order, effort, rule: PhantomData })
+            let (order, odd, effort) = (BySigner::default(), Vec::new(), Effort::default());
+            Box::new(InBatches::<S::Rule> { keyring, order, odd, effort, rule: PhantomData })
         } else {
             Box::new(OneByOne::<S::Rule> { keyring, rule: PhantomData })
         }
@@ -91,6 +91,7 @@ impl<R: Rule> Judge for OneByOne<R> {
 struct InBatches<R> {
     keyring: Arc<Keyring>,
     order: BySigner,
+    odd: Vec<usize>,
     effort: Effort,
     rule: PhantomData<R>,
 }
@@ -116,15 +117,17 @@ impl<R: Rule> InBatches<R> {
             }
             batch.end_part();
         }
-        for (index, verdict) in indices.into_iter().zip(batch.verify()) {
-            good[index] = verdict;
+        for (index, verdict) in indices.iter().zip(batch.verify()) {
+            good[*index] = verdict;
         }
+        self.odd.extend(batch.odd().iter().map(|at| indices[*at]));
         self.effort += batch.effort();
     }
 }
 
 impl<R: Rule> Judge for InBatches<R> {
     fn judge(&mut self, checks: &[Check<'_>], shares: Shares<'_>, good: &mut [bool]) {
+        self.odd.clear();
         match shares {
             Shares::OfSigners => {
                 let mut order = std::mem::take(&mut self.order);
@@ -139,6 +142,10 @@ impl<R: Rule> Judge for InBatches<R> {
                 }
             }
         }
+    }
+
+    fn odd(&self) -> &[usize] {
+        &self.odd
     }
 
     fn effort(&self) -> Effort {

@@ -8,6 +8,8 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
+use zerocopy::IntoBytes as _;
+
 use crate::auth::{Keyring, LinkClass, Part, Verifier};
 use crate::limits::PROVEN_TABLES_MAX;
 use crate::pipeline::blame::{Blame, SUSPECT_FRACTION};
@@ -15,6 +17,7 @@ use crate::pipeline::credit::Loan;
 use crate::pipeline::intake::{self, Source};
 use crate::protocol::message::Signature;
 use crate::requests::{Groups, Proofs, RequestTable};
+use crate::scratch::emptied;
 use crate::types::{Digest, Time};
 
 /// The number of the batch that all share who have sent nothing bad lately. The others' have numbers of their own.
@@ -60,6 +63,8 @@ pub(super) struct Clients {
     shares: Vec<Share>,
     /// What is in the slice: its batch, the number of its table, the requests.
     taken: Vec<(usize, usize, Range<usize>)>,
+    /// The same as it is checked; empty between slices.
+    parts: Vec<Part<'static>>,
     good: Vec<bool>,
     proven: Proven,
     now: Time,
@@ -81,6 +86,7 @@ impl Clients {
             slice: if is_heavy { intake::quantum(keyring) as usize } else { usize::MAX },
             shares: Vec::new(),
             taken: Vec::new(),
+            parts: Vec::new(),
             good: Vec::new(),
             proven: Proven::default(),
             now: Time(0),
@@ -124,19 +130,18 @@ impl Clients {
     pub(super) fn check_slice(&mut self, verifier: &mut Verifier, blame: &Blame) {
         self.share_out(blame);
         self.take();
-        let parts: Vec<Part<'_>> = self
-            .taken
-            .iter()
-            .map(|(batch, table, range)| Part {
-                table: &self.tables[*table].table,
-                range: range.clone(),
-                batch: *batch,
-                reads: self.tables[*table].reads,
-            })
-            .collect();
+        let mut parts: Vec<Part<'_>> = emptied(std::mem::take(&mut self.parts));
+        parts.extend(self.taken.iter().map(|(batch, table, range)| Part {
+            table: &self.tables[*table].table,
+            range: range.clone(),
+            batch: *batch,
+            reads: self.tables[*table].reads,
+        }));
         verifier.verify_requests(&parts, &mut self.good);
+        let odd = verifier.odd(&parts);
+        self.parts = emptied(parts);
         let mut good = &self.good[..];
-        for (_, table, range) in self.taken.drain(..) {
+        for (part, (_, table, range)) in self.taken.drain(..).enumerate() {
             let (own, others) = good.split_at(range.len());
             let table = &mut self.tables[table];
             table.good.extend_from_slice(own);
@@ -144,8 +149,10 @@ impl Clients {
             // Who sent them to this replica answers for them: a client node is not to blame for what a peer passes on.
             // A tag that does not hold here may well hold where it was passed on from.
             let tells = !matches!(table.source, Source::Forwards(_)) || table.table.proofs.columns() == 0;
+            // What is good and made others search is as much to be blamed, though not on who passed it on.
+            let odd = odd.get(part).filter(|_| matches!(table.source, Source::Client(_))).copied().unwrap_or(0);
             if tells {
-                blame.note(table.source.node(), proven, own.len() - proven);
+                blame.note(table.source.node(), proven, own.len() - proven + odd);
             }
             good = others;
         }
@@ -216,12 +223,11 @@ impl Proven {
             Proofs::None | Proofs::Tags { .. } | Proofs::Groups(_) => return None,
         };
         // A request's digest covers its client, its timestamp and its operation.
-        let digests: Vec<[u8; 32]> = table.digests.iter().map(|digest| digest.0).collect();
         let mut hasher = blake3::Hasher::new();
         // How many there are of each, or bytes of one could be taken for another's.
-        let counts = [digests.len(), signatures.len()].map(usize::to_le_bytes);
+        let counts = [table.len(), signatures.len()].map(usize::to_le_bytes);
         hasher.update(&[u8::from(reads)]).update(counts.as_flattened());
-        hasher.update(digests.as_flattened()).update(signatures);
+        hasher.update(table.digests.as_bytes()).update(signatures);
         for group in groups.into_iter().flat_map(Groups::all) {
             hasher.update(&group.present.to_le_bytes()).update(&[group.size]).update(&group.node.0.to_le_bytes());
         }

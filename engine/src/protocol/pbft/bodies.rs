@@ -136,7 +136,7 @@ impl Bodies {
 
     /// What is to become of the requests of a table, and which of them are to be kept.
     fn sort(&mut self, table: &RequestTable) -> (Kept, Vec<u32>) {
-        let (mut kept, mut fresh) = (Kept::default(), Vec::new());
+        let (mut kept, mut fresh) = (Kept::default(), Vec::with_capacity(table.len()));
         for (index, (client, &timestamp)) in (0..).zip(table.clients.iter().zip(&table.timestamps)) {
             let Some(known) = self.clients.get_mut(client.0 as usize) else { continue };
             if timestamp <= known.newest {

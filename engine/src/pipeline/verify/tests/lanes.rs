@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::auth::signature::Effort;
+use crate::auth::testing::odd_signatures;
 
 /// A frame of signed requests of the clients from `first` on, which `node` speaks for. `bad`: no signature holds.
 fn signed(clients: &[u32], node: u16, range: std::ops::Range<u32>, bad: bool) -> RequestTable {
@@ -61,7 +62,7 @@ fn one_nodes_bad_signatures_cost_another_one_combined_check() {
     let share = intake_quantum() / 2 / 8;
     let mut alone = Verifier::new(keyring(&cluster("ed25519-batch", 4, TWO), OWN.0));
     alone.verify_requests(&[Part { range: 0..share, ..Part::whole(&bad, 0) }], &mut Vec::new());
-    let Effort { combined, single } = alone.effort();
+    let Effort { combined, single, .. } = alone.effort();
     assert_eq!((after.combined - before.combined, after.single - before.single), (combined + 1, single));
 
     while harness.stage.has_work() {
@@ -69,6 +70,43 @@ fn one_nodes_bad_signatures_cost_another_one_combined_check() {
     }
     assert_eq!(harness.refused(), [("bad_request_proof", 80)]);
     assert_eq!([4, 5].map(|node| harness.credit.taken(NodeId(node))), [0, 0]);
+}
+
+/// Signatures that are good and make combined checks fail: with them, too, nobody makes others pay for long.
+#[test]
+fn who_signs_so_that_batches_fail_is_checked_apart_though_all_of_it_is_good() {
+    let mut harness = Harness::among(TWO, "ed25519-batch", all());
+    let push = |harness: &mut Harness, round: u64| {
+        for (node, clients) in [(4, 0..40), (5, 40..80)] {
+            let own = keyring(&cluster("ed25519-batch", 4, TWO), node);
+            let mut table = table(&clients.map(|client| (client, round, vec![7])).collect::<Vec<_>>());
+            table.proofs = match node {
+                4 => odd_signatures(&own, &table),
+                _ => Sealer::new(own).seal_requests(&table),
+            };
+            harness.push(vec![read(&encode_requests(&table, NodeId(node)))]);
+        }
+    };
+    let suspects = |harness: &Harness| [4, 5].map(|node| harness.blame.is_suspect(NodeId(node)));
+    // Each combined check fails with a chance of a half.
+    let mut round = 0;
+    while suspects(&harness) == [false; 2] {
+        round += 1;
+        assert!(round < 20, "never noticed");
+        push(&mut harness, round);
+        assert_eq!(tables(&harness.step()), [40, 40]);
+    }
+    assert_eq!(suspects(&harness), [true, false]);
+    push(&mut harness, round + 1);
+    let before = harness.stage.verifier.effort();
+    assert_eq!(tables(&harness.step()), [40], "the other one's");
+    let after = harness.stage.verifier.effort();
+    assert!(after.single - before.single <= intake_quantum() as u64 / 2 / 8, "alone are only the suspect's");
+    let mut rest = Vec::new();
+    while harness.stage.has_work() {
+        rest.extend(tables(&harness.step()));
+    }
+    assert_eq!((rest, harness.refused()), (vec![40], vec![]), "what is good is good");
 }
 
 fn intake_quantum() -> usize {
@@ -158,7 +196,7 @@ fn slices_go_by_groups() {
     let request = |table: &RequestTable| vec![read(&encode_requests(table, NodeId(5)))];
     assert_eq!(tables(&harness.take(request(&table))), [4096], "64 signatures, half a slice");
     let once = harness.stage.verifier.effort();
-    assert_eq!(once, Effort { combined: 1, single: 0 });
+    assert_eq!(once, Effort { combined: 1, combined_signatures: 64, single: 0 });
     assert_eq!(tables(&harness.take(request(&table))), [4096]);
     assert_eq!(harness.stage.verifier.effort(), once, "known");
 
@@ -253,7 +291,7 @@ fn requests_of_a_message_that_does_not_prove_itself_are_not_checked() {
         frame.body = body.into();
         assert!(harness.take(vec![frame]).is_empty());
     }
-    assert_eq!(harness.stage.verifier.effort(), Effort { combined: 0, single: 2 });
+    assert_eq!(harness.stage.verifier.effort(), Effort { single: 2, ..Effort::default() });
     assert_eq!(harness.refused(), [("bad_message_proof", 2)]);
 }
 
