@@ -36,7 +36,7 @@ pub struct Recycler;
 
 /// A kept block. Its own first bytes hold this.
 struct Kept {
-    next: Option<NonNull<Kept>>,
+    next: Option<NonNull<Self>>,
 }
 
 /// What a thread keeps of one size.
