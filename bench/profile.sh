@@ -7,6 +7,7 @@ binary=${HIPPODROME:-./target/release/hippodrome}
 [[ -n ${HIPPODROME:-} ]] || cargo build --release --locked --quiet
 command -v perf > /dev/null || { echo "bench/profile.sh: perf is not installed" >&2; exit 1; }
 
+# Samples count from 1 s after the first one on: the load has begun by then, and goes on for as long.
 warmup=2 seconds=6 hertz=2999
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -34,7 +35,7 @@ perf script --input "$work/perf.data" --fields comm,time,ip,sym 2> "$work/perf.l
       if (symbol ~ /hdrhistogram|clock_gettime|read_tsc|sampling/) return "measuring"
       return "everything else"
     }
-    $1 ~ /^(fused|load-)/ {
+    $1 ~ /^(fused|network|verify|order|execute|egress|persist|load-)/ {
       time = 0
       for (at = 2; at <= NF && !time; at++) if ($at ~ /^[0-9]+\.[0-9]+:$/) time = $at + 0
       if (!begun) begun = time

@@ -9,6 +9,9 @@ use hippodrome_analysis::results;
 use hippodrome_analysis::summary::{Style, render};
 use hippodrome_analysis::sweep::{self, State};
 
+const BY_COMPLEXITY: &str = "expected from message complexity";
+const BY_THE_FLOOR: &str = "expected by the floor's shape";
+
 const KINDS: [&str; 5] = ["run", "faults", "sweep", "comparison", "search"];
 
 fn fixture(kind: &str) -> PathBuf {
@@ -306,16 +309,19 @@ fn cost_is_drawn_beside_what_is_expected() {
     assert_eq!(ratios(10), ["1.00", "1.00", "1.00", "2.00", "1.00"].repeat(2), "two lines of five points");
     for view in &chart.views {
         let series = view.option["series"].as_array().unwrap();
-        let dotted: Vec<_> = series.iter().filter(|one| one["name"] == "expected from message complexity").collect();
+        let dotted: Vec<_> = series.iter().filter(|one| one["lineStyle"]["type"] == "dotted").collect();
+        let name = if view.label.starts_with("CPU") { BY_THE_FLOOR } else { BY_COMPLEXITY };
         assert_eq!(dotted.len(), 2, "{}: one for each line", view.label);
         assert!(
-            dotted.iter().all(|one| one["data"].as_array().unwrap().len() == 5 && one["lineStyle"]["type"] == "dotted")
+            dotted.iter().all(|one| one["data"].as_array().unwrap().len() == 5 && one["name"] == name),
+            "{dotted:?}"
         );
     }
     let files = svgs(&document).unwrap();
     for figure in ["messages_sent_per_op", "bytes_sent_per_op", "cpu_us_per_op"] {
         let (_, text) = files.iter().find(|(name, _)| name.contains(&format!("{expected}-{figure}"))).unwrap();
-        assert!(text.contains("expected from message complexity") && !text.contains("NaN"), "{figure}: {text}");
+        let name = if figure.starts_with("cpu") { BY_THE_FLOOR } else { BY_COMPLEXITY };
+        assert!(text.contains(name) && !text.contains("NaN"), "{figure}: {text}");
     }
     assert!(markdown(&document).contains("**Cost along clients, beside what is expected**"));
     let rows = csv(&document);
@@ -346,7 +352,7 @@ fn one_line_is_measured_the_other_expected() {
         panic!("only of messages is anything expected")
     };
     let names = view.option["series"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap());
-    assert_eq!(names.collect::<Vec<_>>(), ["measured", "measured", "expected from message complexity"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["measured", "measured", BY_COMPLEXITY]);
 }
 
 /// What a run's replicas sent is told as its summary tells it, and kind by kind.

@@ -51,7 +51,7 @@ fn the_limit_is_searched_for_and_a_search_goes_on_where_it_was() {
     assert!(runs[0]["rate"].is_null() && runs[0]["phase"].is_null(), "the closed loop comes first: {first}");
     assert_eq!(first["calibration_ops_per_s"], runs[0]["values"]["ops_per_s"]);
     assert_eq!(runs[1]["phase"], "growth", "{first}");
-    // On a busy machine the load generator is late at times: then a rate has more than one run.
+    // On a busy machine the load generator fails at times: then a rate has more than one run.
     let mut curve: Vec<String> =
         runs.iter().filter(|run| run["phase"] == "curve").map(|run| run["rate"].to_string()).collect();
     curve.dedup();
@@ -91,18 +91,18 @@ fn runs_that_say_nothing_of_their_rate_end_a_search() {
 
 /// No rate was met: by whose fault decides how it ends.
 #[test]
-fn a_late_load_generator_makes_a_search_inconclusive() {
+fn a_load_generator_that_failed_makes_a_search_inconclusive() {
     let results = concat!(env!("CARGO_MANIFEST_DIR"), "/../analysis/testdata/pages/search/search.json");
     let mut search: Value = serde_json::from_str(&fs::read_to_string(results).unwrap()).unwrap();
     search["found"]["confirmed"] = Value::Null;
-    for (late, expected) in [(false, 1), (true, 4)] {
+    for (failed, expected) in [(false, 1), (true, 4)] {
         for run in search["runs"].as_array_mut().unwrap() {
-            (run["met"], run["generator_failed"]) = (false.into(), late.into());
+            (run["met"], run["generator_failed"]) = (false.into(), failed.into());
         }
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("search.json"), search.to_string()).unwrap();
         let (code, _, stderr) = outcome(&hippodrome(directory.path(), &["report", "."]).output().unwrap());
-        assert_eq!(code, Some(expected), "late: {late}: {stderr}");
+        assert_eq!(code, Some(expected), "failed: {failed}: {stderr}");
     }
 }
 

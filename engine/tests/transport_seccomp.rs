@@ -51,9 +51,7 @@ fn under_the_filter() {
     let Err(error) = probe::open("io-uring".parse().unwrap()) else { panic!("io_uring was not refused") };
     assert_eq!(
         error.to_string(),
-        format!(
-            "transport: 'io-uring' does not work here: io_uring is refused: {reason}; use 'tokio-uring', 'epoll' or 'auto'"
-        )
+        format!("transport: 'io-uring' does not work here: io_uring is refused: {reason}; use 'epoll' or 'auto'")
     );
     assert_eq!(probe::open(TransportChoice::Epoll).unwrap().1.kind, "epoll");
 }

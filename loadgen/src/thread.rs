@@ -11,6 +11,7 @@ use hippodrome_engine::app::Validator;
 use hippodrome_engine::auth::Keyring;
 use hippodrome_engine::emulation::{Change, Emulator, OutgoingLinks};
 use hippodrome_engine::pipeline::clock::Clock;
+use hippodrome_engine::platform::recycler;
 use hippodrome_engine::protocol::client::ClientTable;
 use hippodrome_engine::sampling::Sampling;
 use hippodrome_engine::settings::{Dissemination, TransportChoice};
@@ -68,6 +69,7 @@ pub(crate) struct Start {
 impl LoadThread {
     /// Connects, waits for the start and drives the load.
     pub(crate) fn run(self, start: Start) -> std::io::Result<ThreadSummary> {
+        recycler::keep_blocks();
         let Start { transport, emulation, changes, ready, starts } = start;
         let (transport, opened) = match probe::open(transport) {
             Ok(opened) => opened,

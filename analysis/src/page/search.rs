@@ -160,7 +160,7 @@ fn tried_chart(search: &Search) -> Option<Chart> {
     match open(search).filter(|(run, _)| run.met.is_none()).count() {
         0 => {}
         again => says.push_str(&format!(
-            " Besides these, {again} were made again because the load generator was late; they count for nothing."
+            " Besides these, {again} were made again because the load generator failed; they count for nothing."
         )),
     }
     let option = json!({

@@ -134,11 +134,13 @@ pub fn judge(report: &Report, intervals: &[Interval], objectives: &[Objective], 
     }
     let is_only_late = late.is_some() && report.verdict.reasons.len() == 1;
     if !missed.is_empty() {
-        missed.extend(late.into_iter().chain(failed));
+        missed.extend(late.iter().cloned().chain(failed));
     }
     match (report.verdict.valid || is_only_late || include_invalid, missed.is_empty()) {
         (_, true) if nothing_measured => Judgement::Unusable(report.verdict.reasons.clone()),
         (true, true) => Judgement::Met,
+        // Where a thread of it waited for a core, sends were late for that reason.
+        (false, true) if late.is_some() && waited(report) => Judgement::Disturbed(report.verdict.reasons.clone()),
         (false, true) => Judgement::Unusable(report.verdict.reasons.clone()),
         (_, false) => Judgement::Missed(missed),
     }
@@ -170,6 +172,11 @@ fn late_sends(report: &Report) -> Option<String> {
     let [offered, late] = [generator.offered_operations, generator.late_sends].map(|n| n as f64);
     let is_late = offered > 0.0 && 100.0 * late / offered >= LATE_SENDS_PERCENT_MAX;
     is_late.then(|| format!("the load generator was late: with {} of {} sends", count(late), count(offered)))
+}
+
+/// Whether a thread of the load generator always had something to do, on a core or waiting for one.
+fn waited(report: &Report) -> bool {
+    report.generator.busy_or_waiting_percent >= BUSIEST_THREAD_PERCENT_MAX
 }
 
 /// Why the load was not what was asked for.
@@ -294,6 +301,12 @@ mod tests {
         assert!(why.len() == 2 && why[1].contains("late: with 10 of 1,000 sends"), "{why:?}");
         let unusable = judge(&changed(late, &["late", "this is a debug build"]), &[], &OBJECTIVES, false);
         assert!(matches!(unusable, Judgement::Unusable(_)), "{unusable:?}");
+        let waiting = |report: &mut Report| {
+            late(report);
+            report.generator.busy_or_waiting_percent = 96.0;
+        };
+        let disturbed = judge(&changed(waiting, &["late", "it waited for a core"]), &[], &OBJECTIVES, false);
+        assert!(matches!(disturbed, Judgement::Disturbed(_)), "{disturbed:?}");
     }
 
     #[test]

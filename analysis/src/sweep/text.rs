@@ -97,8 +97,7 @@ fn expected(text: &mut String, sweep: &Sweep, style: Style) {
     if curves.is_empty() {
         return;
     }
-    let _ =
-        writeln!(text, "\n{}", style.bold("Cost for each operation beside what is expected from message complexity"));
+    let _ = writeln!(text, "\n{}", style.bold("Cost for each operation beside what is expected"));
     if let [curve] = curves.as_slice() {
         let mut rows = vec![vec![curve.along.clone()]];
         for name in ["messages", "bytes", "CPU"] {

@@ -173,7 +173,7 @@ impl<'a> Searching<'a> {
     }
 
     /// A rate; whether a run met all objectives. One that only the load generator speaks against is made
-    /// again; if it is late each time, the rate is out of reach here.
+    /// again; if it fails each time, the rate is out of reach here.
     fn attempt(&mut self, rate: f64, phase: Phase, left: usize) -> Result<bool, Failure> {
         for _ in 0..AGAIN_MAX {
             if let Some(met) = self.attempt_once(rate, phase, left, false)? {

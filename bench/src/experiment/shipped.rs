@@ -50,10 +50,10 @@ mod tests {
         }
     }
 
-    /// All ways to cut the data path in two, and a thread for all and for each, in both ways of waiting; and `auto`,
-    /// which runs wherever there are two cores.
+    /// The cuts of the data path in two, with egress on either side, and a thread for all and for each, in both ways of
+    /// waiting; and `auto`, which runs wherever there are two cores.
     #[test]
-    fn placements_are_swept_exhaustively_on_two_cores() {
+    fn placements_that_fit_two_cores_are_swept() {
         let on = |name: &str, cores| Experiment::parse(text(name).unwrap()).unwrap().on(cores);
         let placement = on("placement", 2);
         assert_eq!(placement.excluded(), []);

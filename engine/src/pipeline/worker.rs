@@ -10,6 +10,7 @@ use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::network::Network;
 use crate::pipeline::stage::{Meter, STALL_RETRY, Stage};
+use crate::platform::recycler;
 use crate::ring::doorbell::Doorbell;
 use crate::ring::wait::Wait;
 use crate::types::{Time, nanos};
@@ -91,6 +92,7 @@ impl Worker {
     /// # Errors
     /// If the transport fails as a whole.
     pub fn run(mut self) -> std::io::Result<()> {
+        recycler::keep_blocks();
         let mut wait = Duration::ZERO;
         while !self.stop.load(Ordering::Relaxed) {
             self.poll_network(wait)?;

@@ -1,14 +1,14 @@
 //! An allocator that keeps large blocks to be used again.
 //!
 //! A batch takes some dozens of blocks of 1 to 100 KiB: columns of tables, frames, chunks that sockets are read into.
-//! To the system's allocator these are large: it splits and joins neighbours for each, which was an eighth of the CPU
-//! time of an operation. Here each thread keeps what it frees in lists by size, last in, first out, so that the next
-//! block of that size is the one that is still in the cache. Everything else is left to the system's allocator.
+//! To the system's allocator these are large: it splits and joins neighbours for each, which was a tenth of the CPU time
+//! of an operation (docs/performance.md). Here a thread that [keeps blocks](keep_blocks) has what it frees in lists by
+//! size, last in, first out, so that the next block of that size is the one that is still in the cache. Everything else
+//! is left to the system's allocator, and so is everything that other threads free.
 //!
-//! A thread keeps no more than [`KEPT_BYTES`] of each size. What it still has when it ends is lost, so this is for
-//! processes whose threads live as long as they do. A block that is freed by another thread than asked for it is kept
-//! there.
-
+//! A thread keeps at most 1 MiB of each size, and four blocks of the largest ones: 52 MiB in all. What it still has when
+//! it ends is lost, so this is for threads that live as long as their process. A block that is freed by another thread
+//! than asked for it is kept there.
 #![allow(unsafe_code, reason = "an allocator hands out raw memory")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -24,8 +24,8 @@ const LARGEST_LOG2: u32 = 20;
 /// Sizes from one power of two to the next: a block is at most a quarter larger than asked for.
 const STEPS: usize = 4;
 const CLASSES: usize = (LARGEST_LOG2 - SMALLEST_LOG2) as usize * STEPS;
-/// Bytes of blocks of one size that a thread keeps; a few blocks in any case.
-pub const KEPT_BYTES: usize = 1 << 20;
+/// Bytes of blocks of one size that a thread keeps, or as many blocks as these if that is more.
+const KEPT_BYTES: usize = 1 << 20;
 const KEPT_LEAST: usize = 4;
 /// What every block is aligned to. Larger alignments are left to the system's allocator.
 const ALIGN: usize = 16;
@@ -45,10 +45,25 @@ struct Shelf {
     blocks: Cell<usize>,
 }
 
+/// What a thread keeps.
+struct Shelves {
+    keeps: Cell<bool>,
+    by_class: [Shelf; CLASSES],
+}
+
 thread_local! {
     // Constant and without a destructor: reaching it neither allocates nor fails.
-    static SHELVES: [Shelf; CLASSES] =
-        const { [const { Shelf { top: Cell::new(None), blocks: Cell::new(0) } }; CLASSES] };
+    static SHELVES: Shelves = const {
+        Shelves {
+            keeps: Cell::new(false),
+            by_class: [const { Shelf { top: Cell::new(None), blocks: Cell::new(0) } }; CLASSES],
+        }
+    };
+}
+
+/// From here on this thread, which should live as long as the process, keeps the large blocks that it frees.
+pub fn keep_blocks() {
+    SHELVES.with(|shelves| shelves.keeps.set(true));
 }
 
 /// Which list keeps blocks of `size`, and how large these are. `None` if they are not kept.
@@ -70,12 +85,25 @@ const fn kept(layout: Layout) -> Option<(usize, usize)> {
     if layout.align() <= ALIGN { class_of(layout.size()) } else { None }
 }
 
-/// A layout as large as all blocks of its class.
+/// The layout of all blocks of this size, whatever was asked for: each may be used for any alignment up to [`ALIGN`].
 #[inline]
-const fn whole(layout: Layout, size: usize) -> Layout {
-    match Layout::from_size_align(size, layout.align()) {
+const fn whole(size: usize) -> Layout {
+    match Layout::from_size_align(size, ALIGN) {
         Ok(whole) => whole,
-        Err(_) => layout, // can not be: LARGEST is far from overflow
+        Err(_) => unreachable!(), // LARGEST is far from overflow
+    }
+}
+
+impl Shelves {
+    #[inline]
+    fn take(class: usize) -> Option<NonNull<Kept>> {
+        SHELVES.with(|shelves| shelves.by_class[class].take())
+    }
+
+    /// Takes a block of `size` bytes that nobody uses; false if this thread does not keep it.
+    #[inline]
+    fn put(block: NonNull<Kept>, (class, size): (usize, usize)) -> bool {
+        SHELVES.with(|shelves| shelves.keeps.get() && shelves.by_class[class].put(block, size))
     }
 }
 
@@ -104,8 +132,8 @@ impl Shelf {
     }
 }
 
-// SAFETY: blocks come from the system's allocator, with the alignment that was asked for and at least the size, or from
-// a shelf of this thread, where there are only such blocks of the same class that were freed. A block of a class is
+// SAFETY: blocks come from the system's allocator, aligned to `ALIGN` and of at least the size, or from a shelf of this
+// thread, where there are only such blocks of the same class that were freed. A block of a class is
 // always freed, or grown, as one: its class follows from the layout, which callers must give unchanged.
 unsafe impl GlobalAlloc for Recycler {
     #[inline]
@@ -114,10 +142,10 @@ unsafe impl GlobalAlloc for Recycler {
             // SAFETY: the caller's promise is the same.
             return unsafe { System.alloc(layout) };
         };
-        match SHELVES.with(|shelves| shelves[class].take()) {
+        match Shelves::take(class) {
             Some(block) => block.as_ptr().cast(),
             // SAFETY: `size` is not zero.
-            None => unsafe { System.alloc(whole(layout, size)) },
+            None => unsafe { System.alloc(whole(size)) },
         }
     }
 
@@ -127,11 +155,10 @@ unsafe impl GlobalAlloc for Recycler {
             // SAFETY: the caller's promise is the same.
             return unsafe { System.dealloc(block, layout) };
         };
-        let is_kept =
-            NonNull::new(block.cast()).is_some_and(|block| SHELVES.with(|shelves| shelves[class].put(block, size)));
+        let is_kept = NonNull::new(block.cast()).is_some_and(|block| Shelves::put(block, (class, size)));
         if !is_kept {
             // SAFETY: blocks of this class were asked of it with this layout.
-            unsafe { System.dealloc(block, whole(layout, size)) }
+            unsafe { System.dealloc(block, whole(size)) }
         }
     }
 
@@ -141,7 +168,7 @@ unsafe impl GlobalAlloc for Recycler {
             // SAFETY: the caller's promise is the same.
             return unsafe { System.alloc_zeroed(layout) };
         };
-        match SHELVES.with(|shelves| shelves[class].take()) {
+        match Shelves::take(class) {
             Some(block) => {
                 let block = block.as_ptr().cast::<u8>();
                 // SAFETY: the block is at least as large as the layout.
@@ -149,7 +176,7 @@ unsafe impl GlobalAlloc for Recycler {
                 block
             }
             // SAFETY: `size` is not zero.
-            None => unsafe { System.alloc_zeroed(whole(layout, size)) },
+            None => unsafe { System.alloc_zeroed(whole(size)) },
         }
     }
 
@@ -211,6 +238,7 @@ mod tests {
 
     #[test]
     fn what_was_freed_last_is_used_next() {
+        keep_blocks();
         // SAFETY: layouts are not empty, and each block is freed once, with its own.
         unsafe {
             let (a, b) = (Recycler.alloc(layout(5000)), Recycler.alloc(layout(5000)));
@@ -227,6 +255,7 @@ mod tests {
     #[test]
     fn a_thread_keeps_a_bounded_number() {
         std::thread::spawn(|| {
+            keep_blocks();
             for size in [1500, 60_000, LARGEST] {
                 let (class, whole) = class_of(size).unwrap();
                 // SAFETY: layouts are not empty, and each block is freed once, with its own.
@@ -234,9 +263,26 @@ mod tests {
                     let blocks: Vec<*mut u8> = (0..1000).map(|_| Recycler.alloc(layout(size))).collect();
                     blocks.into_iter().for_each(|block| Recycler.dealloc(block, layout(size)));
                 }
-                let kept = SHELVES.with(|shelves| shelves[class].blocks.get());
+                let kept = kept_of(class);
                 assert_eq!(kept, (KEPT_BYTES / whole).max(KEPT_LEAST), "of {size} bytes");
             }
+        })
+        .join()
+        .unwrap();
+    }
+
+    fn kept_of(class: usize) -> usize {
+        SHELVES.with(|shelves| shelves.by_class[class].blocks.get())
+    }
+
+    /// What it kept would be lost with it: threads that answer one question each must not cost memory.
+    #[test]
+    fn a_thread_that_was_not_told_to_keeps_nothing() {
+        std::thread::spawn(|| {
+            let (class, _) = class_of(5000).unwrap();
+            // SAFETY: the layout is not empty, and the block is freed once, with its own.
+            unsafe { Recycler.dealloc(Recycler.alloc(layout(5000)), layout(5000)) };
+            assert_eq!(kept_of(class), 0);
         })
         .join()
         .unwrap();
@@ -284,6 +330,7 @@ mod tests {
         /// when they are resized.
         #[test]
         fn blocks_are_their_owners_alone(actions in prop::collection::vec(action(), 1..80)) {
+            keep_blocks();
             let mut blocks: Vec<Block> = Vec::new();
             for (mark, action) in (0..).zip(actions) {
                 match action {

@@ -62,10 +62,11 @@ pub fn open_as_probed(
         TransportChoice::IoUring(options) => match probe().and_then(|()| RawUring::new(options)) {
             // What the kernel lacks is said in words.
             Err(error) => {
-                let reason = if error.raw_os_error().is_some() { "io_uring is refused: " } else { "" };
-                let message = format!(
-                    "transport: '{choice}' does not work here: {reason}{error}; use 'tokio-uring', 'epoll' or 'auto'"
-                );
+                let (reason, others) = match error.raw_os_error() {
+                    Some(_) => ("io_uring is refused: ", "'epoll' or 'auto'"),
+                    None => ("", "'tokio-uring', 'epoll' or 'auto'"),
+                };
+                let message = format!("transport: '{choice}' does not work here: {reason}{error}; use {others}");
                 Err(io::Error::new(error.kind(), message))
             }
             Ok(transport) => {
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(
             refused,
             "transport: 'io-uring:napi=50us' does not work here: io_uring is refused: Operation not permitted \
-             (os error 1); use 'tokio-uring', 'epoll' or 'auto'"
+             (os error 1); use 'epoll' or 'auto'"
         );
         let lacking = open(io::Error::new(ErrorKind::Unsupported, "this kernel lacks it"));
         assert!(lacking.contains("does not work here: this kernel lacks it; use"), "{lacking}");

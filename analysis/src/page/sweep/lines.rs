@@ -18,6 +18,8 @@ const LOG_RATIO_MIN: f64 = 8.0;
 /// What a line is called that stands beside what is expected of it, and what that is called.
 const MEASURED: &str = "measured";
 const EXPECTED: &str = "expected from message complexity";
+/// What it is called of CPU time, which follows no such law.
+const EXPECTED_CPU: &str = "expected by the floor's shape";
 /// How the latter looks in the legend: dotted, as it is drawn.
 const DOTS: &str = "path://M0,0h4v4h-4z M9,0h4v4h-4z M18,0h4v4h-4z";
 
@@ -82,6 +84,7 @@ pub(super) fn along_option(
     // Nothing has no logarithm: where 0 is among values that differ by factors, they stand at equal steps.
     let by_name = least <= 0.0 && numbers.len() > 2;
     let at = |place: usize| if by_name { json!(varied.values[place]) } else { json!(numbers[place]) };
+    let expected_name = if shown.label == CPU.label { EXPECTED_CPU } else { EXPECTED };
     let mut series = Vec::new();
     let mut values = Vec::new();
     for (index, line) in lines.iter().enumerate() {
@@ -101,9 +104,11 @@ pub(super) fn along_option(
             values.extend(expected.iter().map(|(_, value)| *value));
             let data: Vec<Value> = expected.iter().map(|(place, value)| json!([at(*place), value])).collect();
             // All have one name, and so one entry in the legend: which is whose their colour tells.
-            series.push(json!({ "type": "line", "name": EXPECTED, "data": data, "color": colour, "symbol": "none",
+            series.push(
+                json!({ "type": "line", "name": expected_name, "data": data, "color": colour, "symbol": "none",
                 "lineStyle": { "width": 2, "type": "dotted" },
-                "tooltip": { "show": lines.len() == 1, "valueFormatter": shown.format } }));
+                "tooltip": { "show": lines.len() == 1, "valueFormatter": shown.format } }),
+            );
         }
     }
     let mut x = json!({ "name": varied.key, "nameLocation": "middle", "nameGap": 28 });
@@ -125,7 +130,7 @@ pub(super) fn along_option(
         let measured =
             if lines.len() == 1 { vec![MEASURED] } else { lines.iter().map(|line| line.name.as_str()).collect() };
         let mut names: Vec<Value> = measured.into_iter().map(|name| json!({ "name": name })).collect();
-        names.push(json!({ "name": EXPECTED, "icon": DOTS }));
+        names.push(json!({ "name": expected_name, "icon": DOTS }));
         legend["data"] = json!(names);
     }
     json!({

@@ -129,7 +129,7 @@ fn texts_and_tables_have_what_is_expected() {
     let mut sweep = replicas();
     let text = render(&sweep, "x", Style::Plain);
     let expected = "
-Cost for each operation beside what is expected from message complexity
+Cost for each operation beside what is expected
   replicas  messages  expected          bytes  expected               CPU  expected
   4             28.0      28.0  +0.0 %    600       600  +0.0 %   4.00 µs   4.00 µs   +0.0 %
   7             91.0      91.0  +0.0 %  2,000     2,000  +0.0 %   5.00 µs  10.00 µs  -50.0 %
