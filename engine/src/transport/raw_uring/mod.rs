@@ -267,15 +267,16 @@ impl RawUring {
     /// Submits whatever is to be done. True if something that is sent at once is late, or more is to be sent after it:
     /// then nobody may wait before that is seen to.
     fn submit_due(&mut self) -> io::Result<bool> {
+        // Before anything else may take the key of what was over by then.
+        for key in self.to_cancel.drain(..) {
+            self.ring.cancel(key)?;
+        }
         if !self.watching && !self.ring.has_thread() {
             self.ring.watch(self.wake.file.as_raw_fd())?;
             self.watching = true;
         }
         self.accept_where_due()?;
-        let Self { ring, connections, to_connect, to_receive, to_write, to_cancel, receives, .. } = self;
-        for key in to_cancel.drain(..) {
-            ring.cancel(key)?;
-        }
+        let Self { ring, connections, to_connect, to_receive, to_write, receives, .. } = self;
         for (connection, address) in to_connect.drain(..) {
             if let Some(state) = connections.get_mut(connection).filter(|state| state.phase == Phase::Connecting) {
                 let address = Box::new(SockAddr::from(address));
