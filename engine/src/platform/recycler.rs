@@ -1,14 +1,14 @@
 //! An allocator that keeps large blocks to be used again.
 //!
 //! A batch takes some dozens of blocks of 1 to 100 KiB: columns of tables, frames, chunks that sockets are read into.
-//! To the system's allocator these are large: it splits and joins neighbours for each, which was a tenth of the CPU time
-//! of an operation (docs/performance.md). Here a thread that [keeps blocks](keep_blocks) has what it frees in lists by
-//! size, last in, first out, so that the next block of that size is the one that is still in the cache. Everything else
-//! is left to the system's allocator, and so is everything that other threads free.
+//! To the system's allocator these are large: it splits and joins neighbours for each, which was a tenth of the CPU
+//! time of an operation (docs/performance.md). Here a thread that [keeps blocks](keep_blocks) has what it frees in
+//! lists by size, last in, first out, so that the next block of that size is the one that is still in the cache.
+//! Everything else is left to the system's allocator, and so is everything that other threads free.
 //!
-//! A thread keeps at most 1 MiB of each size, and four blocks of the largest ones: 52 MiB in all. What it still has when
-//! it ends is lost, so this is for threads that live as long as their process. A block that is freed by another thread
-//! than asked for it is kept there.
+//! A thread keeps at most 1 MiB of each size, and four blocks of the largest ones: 52 MiB in all. What it still has
+//! when it ends is lost, so this is for threads that live as long as their process. A block that is freed by another
+//! thread than asked for it is kept there.
 #![allow(unsafe_code, reason = "an allocator hands out raw memory")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
