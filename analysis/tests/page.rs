@@ -10,7 +10,7 @@ use hippodrome_analysis::summary::{Style, render};
 use hippodrome_analysis::sweep::{self, State};
 
 const BY_COMPLEXITY: &str = "expected from message complexity";
-const BY_THE_FLOOR: &str = "expected by the floor's shape";
+const BY_THE_FLOOR: &str = "expected by the shape of the floor";
 
 const KINDS: [&str; 5] = ["run", "faults", "sweep", "comparison", "search"];
 

@@ -19,7 +19,7 @@ const LOG_RATIO_MIN: f64 = 8.0;
 const MEASURED: &str = "measured";
 const EXPECTED: &str = "expected from message complexity";
 /// What it is called of CPU time, which follows no such law.
-const EXPECTED_CPU: &str = "expected by the floor's shape";
+const EXPECTED_CPU: &str = "expected by the shape of the floor";
 /// How the latter looks in the legend: dotted, as it is drawn.
 const DOTS: &str = "path://M0,0h4v4h-4z M9,0h4v4h-4z M18,0h4v4h-4z";
 
