@@ -46,12 +46,7 @@ impl Digester {
         for blocks in 1..=CHUNK_BLOCKS {
             let (start, end) = (starts[blocks], starts[blocks + 1]);
             for indices in self.order[start..end].chunks(LANES) {
-                let padded = &mut self.padded[..indices.len() * blocks * BLOCK_BYTES];
-                for (message, &index) in padded.chunks_exact_mut(blocks * BLOCK_BYTES).zip(indices) {
-                    fill(message, table, index as usize);
-                }
-                let mut out = [[0; 32]; LANES];
-                digest_padded(blocks, padded, &mut out[..indices.len()]);
+                let out = side_by_side(&mut self.padded, table, blocks, indices.iter().map(|&index| index as usize));
                 for (&index, digest) in indices.iter().zip(out) {
                     digests[index as usize] = Digest(digest);
                 }
@@ -65,16 +60,11 @@ impl Digester {
 
     /// Digests requests that all have `blocks` blocks, in order.
     fn digest_alike(&mut self, table: &RequestTable, blocks: usize, digests: &mut Vec<Digest>) {
-        let bytes = blocks * BLOCK_BYTES;
         digests.reserve(table.len());
         for first in (0..table.len()).step_by(LANES) {
-            let lanes = LANES.min(table.len() - first);
-            let padded = &mut self.padded[..lanes * bytes];
-            let messages = padded.chunks_exact_mut(bytes);
-            messages.zip(first..).for_each(|(message, index)| fill(message, table, index));
-            let mut out = [[0; 32]; LANES];
-            digest_padded(blocks, padded, &mut out[..lanes]);
-            digests.extend(out[..lanes].iter().map(|digest| Digest(*digest)));
+            let indices = first..table.len().min(first + LANES);
+            let out = side_by_side(&mut self.padded, table, blocks, indices.clone());
+            digests.extend(out[..indices.len()].iter().map(|digest| Digest(*digest)));
         }
     }
 
@@ -101,6 +91,22 @@ impl Digester {
         }
         starts
     }
+}
+
+/// The digests of these requests, of `blocks` blocks each and at most [`LANES`], in order; the rest is zeros.
+#[inline]
+fn side_by_side(
+    padded: &mut [u8],
+    table: &RequestTable,
+    blocks: usize,
+    indices: impl ExactSizeIterator<Item = usize>,
+) -> [[u8; 32]; LANES] {
+    let (count, bytes) = (indices.len(), blocks * BLOCK_BYTES);
+    let padded = &mut padded[..count * bytes];
+    padded.chunks_exact_mut(bytes).zip(indices).for_each(|(message, index)| fill(message, table, index));
+    let mut out = [[0; 32]; LANES];
+    digest_padded(blocks, padded, &mut out[..count]);
+    out
 }
 
 /// Blocks of a request whose operation has so many bytes.

@@ -22,11 +22,6 @@ pub struct Check<'a> {
     pub proof: &'a [u8],
 }
 
-impl Check<'_> {
-    /// A place for a check.
-    const NOTHING: Self = Self { signer: NodeId(u16::MAX), block: AuthBlock([0; 64]), proof: &[] };
-}
-
 /// Light checks of requests that are made at a time: four runs of the widest SIMD level, 6 KiB.
 const SLICE: usize = 64;
 
@@ -202,26 +197,26 @@ impl Verifier {
         if good.is_empty() {
             return;
         }
-        let Self { keyring, judges, .. } = self;
+        let Self { keyring, judges, checks, .. } = self;
+        let mut slice: Vec<Check<'_>> = emptied(std::mem::take(checks));
         let mut verdicts = &mut good[..];
         let mut judge = |checks: &[Check<'_>]| {
             let (own, others) = std::mem::take(&mut verdicts).split_at_mut(checks.len());
             judges[LinkClass::ClientToReplica as usize].judge(checks, Shares::OfSigners, own);
             verdicts = others;
         };
-        let (mut slice, mut filled) = ([Check::NOTHING; SLICE], 0);
         for part in parts {
             let claims = Claims::of(part, keyring);
             for index in part.range.clone() {
-                slice[filled] = claims.check(keyring, index);
-                filled += 1;
-                if filled == SLICE {
+                slice.push(claims.check(keyring, index));
+                if slice.len() == SLICE {
                     judge(&slice);
-                    filled = 0;
+                    slice.clear();
                 }
             }
         }
-        judge(&slice[..filled]);
+        judge(&slice);
+        *checks = emptied(slice);
     }
 
     fn judge(&mut self, class: LinkClass, checks: &[Check<'_>], shares: Shares<'_>, good: &mut Vec<bool>) {
