@@ -3,8 +3,8 @@
 //! Counted as in PBFT's normal case (Castro & Liskov, OSDI'99, section 4.2; TOCS'02, section 2.3): for a batch the
 //! primary sends a pre-prepare to each backup, each backup a prepare and each replica a commit to all others, each
 //! replica its replies, and every K batches a checkpoint message to all others. Exact but for what the normal case has
-//! not: retransmissions, probes and what answers them, status messages, repairs, view changes. Pure; lengths on the
-//! wire are measured elsewhere.
+//! not (retransmissions, probes and what answers them, status messages, repairs, view changes), and for a byte of each
+//! timestamp, whose column is as wide as clients are apart. Pure; lengths on the wire are measured elsewhere.
 
 use serde::{Deserialize, Serialize};
 

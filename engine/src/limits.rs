@@ -192,24 +192,28 @@ pub const LINK_DELAY_MAX: Duration = Duration::from_secs(60);
 pub const LINK_BITS_PER_S_MIN: u64 = 1000;
 /// Most regions of an emulated network.
 pub const REGIONS_MAX: usize = 64;
-/// Bytes of one request's columns in a table: client, timestamp, length.
-pub const REQUEST_COLUMNS_BYTES: usize = 4 + 8 + 4;
+/// Most bytes of one request's columns in a table: client, timestamp, length. The columns' heads are in the 1024 bytes
+/// around it. Clients and lengths differ by less than 2^31, so that four bytes hold any distance.
+pub const REQUEST_COLUMNS_BYTES_MAX: usize = 4 + 8 + 4;
+/// Least bytes of them: client and timestamp near others', a length like all.
+pub const REQUEST_COLUMNS_BYTES_MIN: usize = 1 + 1;
 
 /// Most bytes of a frame's body from a client node of a cluster of `n` replicas: a full table of requests.
 #[must_use]
 pub const fn client_body_bytes_max(n: usize) -> usize {
     let tags = n * RECEIVER_PROOF_BYTES_MAX;
     let proof = if tags > PROOF_BYTES_MAX { tags } else { PROOF_BYTES_MAX };
-    REQUESTS_MAX * (REQUEST_COLUMNS_BYTES + GROUP_BYTES + proof) + OPERATIONS_BYTES_MAX + 1024
+    REQUESTS_MAX * (REQUEST_COLUMNS_BYTES_MAX + GROUP_BYTES + proof) + OPERATIONS_BYTES_MAX + 1024
 }
 
 const _: () = {
     assert!(RING_BUFFERS > 0 && RING_BUFFERS <= RING_BUFFERS_MAX && RING_BUFFERS_MAX.is_power_of_two());
-    let columns = REQUESTS_MAX * REQUEST_COLUMNS_BYTES;
+    let columns = REQUESTS_MAX * REQUEST_COLUMNS_BYTES_MAX;
     let tags = REQUESTS_MAX * REPLICAS_MAX * RECEIVER_PROOF_BYTES_MAX;
     let signatures = REQUESTS_MAX * PROOF_BYTES_MAX;
     assert!(TAG_BYTES <= RECEIVER_PROOF_BYTES_MAX && SIGNATURE_BYTES <= PROOF_BYTES_MAX);
     assert!(OPERATION_BYTES_MAX <= OPERATIONS_BYTES_MAX);
+    assert!(CLIENTS_MAX <= 1 << 31 && OPERATION_BYTES_MAX <= 1 << 31 && RESULT_BYTES_MAX <= 1 << 31);
     // A full table with a full authenticator, and the message around it, fit in one frame.
     assert!(client_body_bytes_max(REPLICAS_MAX) <= FRAME_BODY_BYTES_MAX);
     assert!(columns + tags + OPERATIONS_BYTES_MAX + 1024 <= FRAME_BODY_BYTES_MAX);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zerocopy::IntoBytes as _;
 
+use crate::auth::long;
 use crate::limits::READ_CHUNK_BYTES;
 use crate::types::{ClientId, Digest, Timestamp};
 
@@ -194,10 +195,19 @@ impl RequestTable {
     }
 }
 
+/// The length of pieces that follow each other from `start` and end at `ends`, if all are of one length; 0 if there are
+/// none.
+pub(crate) fn equal_length(start: u32, ends: &[u32]) -> Option<u32> {
+    // A look at each end by itself, for that can be done side by side.
+    let length = ends.first().map_or(0, |end| end.wrapping_sub(start));
+    let difference = |(end, pieces): (&u32, u32)| end.wrapping_sub(start) ^ length.wrapping_mul(pieces);
+    let uneven = ends.iter().zip(1..).map(difference).fold(0, |all, difference| all | difference);
+    (uneven == 0).then_some(length)
+}
+
 /// The digest of a batch of requests with these digests.
-fn digest_of(requests: &[Digest]) -> Digest {
-    // One long input takes the hasher's wide path; many short updates do not.
-    blake3::hash(requests.as_bytes()).into()
+pub(crate) fn digest_of(requests: &[Digest]) -> Digest {
+    long::digest(requests.as_bytes())
 }
 
 /// A batch by its requests' digests alone: what a pre-prepare carries where clients send the bodies to all replicas.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hippodrome_engine::auth::NodeKey;
 use hippodrome_engine::emulation::{NetworkSpec, Override};
-use hippodrome_engine::limits::{SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX};
+use hippodrome_engine::limits::{REQUEST_COLUMNS_BYTES_MIN, SNAPSHOT_EVERY_BYTES_MIN, VIEW_TIMEOUT_MS_MAX};
 use hippodrome_engine::replica::{self, ReplicaError, ReplicaOptions};
 use hippodrome_engine::sampling::Sampling;
 use hippodrome_engine::settings::{
@@ -198,8 +198,8 @@ fn digests() -> ClusterSettings {
     ClusterSettings { dissemination: Dissemination::Digest, ..ClusterSettings::default() }
 }
 
-/// A request of 16 bytes with its columns and the tags for four replicas.
-const REQUEST_BYTES: u64 = 16 + 16 + 4 * 16;
+/// Least bytes of a request of 16 bytes, with its columns and the tags for four replicas.
+const REQUEST_BYTES: u64 = REQUEST_COLUMNS_BYTES_MIN as u64 + 16 + 4 * 16;
 
 #[test]
 fn requests_go_to_the_primary_or_to_all_and_their_bytes_are_counted() {

@@ -2,8 +2,8 @@
 //!
 //! Everything that is authenticated is first reduced to an [`AuthBlock`] of 64 bytes, one BLAKE3 block, so that whole
 //! frames of tags are computed side by side. In order: [keys] (identities and their files), [keyring] (who is who, and
-//! the pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [groups] (of groups of them),
-//! [signature] (one acceptance rule for single and batch verification), [strategies] (what there is to choose from),
+//! the pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [long] (of what is long), [groups]
+//! (of groups of requests), [signature] (one acceptance rule for single and batch verification), [strategies] (what there is to choose from),
 //! [verifier] (checks proofs), [sealer] (makes them), [backends] (by which instructions).
 
 use crate::limits::TAG_BYTES;
@@ -15,6 +15,7 @@ pub mod digest;
 pub mod groups;
 pub mod keyring;
 pub mod keys;
+pub mod long;
 pub mod sealer;
 pub mod signature;
 pub mod strategies;

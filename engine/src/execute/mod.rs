@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::app::Application;
+use crate::auth::long::LongHasher;
 use crate::limits::RESULT_BYTES_MAX;
 use crate::protocol::Execution;
 use crate::protocol::message::StateChunk;
@@ -399,7 +400,7 @@ impl Executor {
         out: &mut Vec<Done>,
     ) -> Digest {
         let tentative = record.is_some();
-        let mut hasher = blake3::Hasher::new_derive_key("hippodrome 2026 batch outcome");
+        let mut hasher = LongHasher::for_context("hippodrome 2026 batch outcome");
         self.result_lengths.clear();
         let mut settled = 0;
         for index in 0..requests.len() {
@@ -423,7 +424,7 @@ impl Executor {
         self.length_bytes.extend(self.result_lengths.iter().flat_map(|length| length.to_le_bytes()));
         hasher.update(&self.length_bytes);
         hasher.update(&(self.result_lengths.len() as u64).to_le_bytes());
-        hasher.finalize().into()
+        hasher.finish()
     }
 
     /// Hashes, caches and replies the results of the requests in `rows`, which are what `results` holds.
@@ -432,7 +433,7 @@ impl Executor {
         requests: &RequestTable,
         rows: Range<usize>,
         (view, tentative): (View, bool),
-        hasher: &mut blake3::Hasher,
+        hasher: &mut LongHasher,
         out: &mut Vec<Done>,
     ) {
         let mut gathered = std::mem::take(&mut self.results);

@@ -3,15 +3,18 @@
 //! There are two lanes. Lane P is what peers say; it comes first. Lane C is work for clients: their requests, and those
 //! that peers pass on, which must not ride on a peer's priority. In each lane every source has a queue, and the queue
 //! whose frames have cost least so far has its turn (start-time fair queueing; Goyal, Vin and Cheng, 1997, section 2).
-//! What a frame costs to verify is guessed from its length, without a look into it.
+//! What a frame costs to verify is told by its head and its length, before it is decoded.
 
 use std::collections::VecDeque;
 
 use crate::auth::{Keyring, LinkClass};
-use crate::limits::{GROUP_BYTES, INTAKE_BYTES_MAX, QUANTUM, QUANTUM_SIGNED, READ_CHUNK_BYTES, REQUEST_COLUMNS_BYTES};
+use crate::limits::{INTAKE_BYTES_MAX, QUANTUM, QUANTUM_SIGNED, READ_CHUNK_BYTES, REQUESTS_MAX};
 use crate::pipeline::blame::SUSPECT_FRACTION;
 use crate::types::{NodeId, ReplicaId, Time};
-use crate::wire::{Frame, FrameKind};
+use crate::wire::{Frame, FrameKind, requests_claimed};
+
+/// Bytes of a frame that are worth one check: a MAC is checked in about the time in which so many are hashed.
+const BYTES_PER_CHECK: usize = 128;
 
 /// Who answers for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,8 +81,6 @@ pub fn quantum(keyring: &Keyring) -> u32 {
 pub struct Intake {
     replicas: usize,
     quantum: u32,
-    /// Bytes of a request with its proofs and without its operation: as a client sends it, and in a pre-prepare.
-    request_bytes: [usize; 2],
     /// Lane P: what each peer says, then each peer's pre-prepares.
     peers: Lane,
     /// Lane C: by node; a replica's queue is of what it forwards.
@@ -91,16 +92,9 @@ impl Intake {
     #[must_use]
     pub fn new(keyring: &Keyring) -> Self {
         let replicas = keyring.quorums().n();
-        let strategy = keyring.strategy(LinkClass::ClientToReplica);
-        let columns = if strategy.is_for_receiver() { replicas } else { 1 };
-        // Of groups the smallest: what is not known of a frame must not be to the advantage of whoever sends it.
-        let group_bytes = if keyring.proves_groups() { GROUP_BYTES } else { 0 };
-        let request_bytes =
-            [columns, 1].map(|columns| REQUEST_COLUMNS_BYTES + group_bytes + columns * strategy.proof_bytes());
         Self {
             replicas,
             quantum: quantum(keyring),
-            request_bytes,
             peers: Lane::new(2 * replicas),
             clients: Lane::new(keyring.nodes()),
         }
@@ -110,7 +104,7 @@ impl Intake {
     /// count: to pause its connection would hold up its sender's votes.
     pub fn push(&mut self, received: Time, frame: Frame) -> bool {
         let source = Source::of(&frame, self.replicas);
-        let cost = self.cost(&frame);
+        let cost = cost(&frame);
         let queue = self.queue_of(source);
         let lane = if source.is_of_clients() { &mut self.clients } else { &mut self.peers };
         if matches!(source, Source::Forwards(_)) && lane.queues[queue].bytes >= INTAKE_BYTES_MAX {
@@ -197,18 +191,16 @@ impl Intake {
             source => usize::from(source.node().0),
         }
     }
+}
 
-    /// Checks of requests that a frame may ask for.
-    fn cost(&self, frame: &Frame) -> u32 {
-        let [from_client, in_pre_prepare] = self.request_bytes;
-        let request_bytes = match frame.kind {
-            FrameKind::PrePrepare => in_pre_prepare,
-            // No request in it is checked.
-            FrameKind::DigestPrePrepare => READ_CHUNK_BYTES,
-            _ => from_client,
-        };
-        u32::try_from(1 + frame.body.len() / request_bytes).unwrap_or(u32::MAX)
+/// Checks of requests that a frame may ask for: as many as it says to have requests, for with others it is refused, or
+/// as its bytes are worth if that is more.
+fn cost(frame: &Frame) -> u32 {
+    if frame.kind == FrameKind::DigestPrePrepare {
+        return u32::try_from(1 + frame.body.len() / READ_CHUNK_BYTES).unwrap_or(u32::MAX); // no request in it is checked
     }
+    let requests = requests_claimed(frame).min(REQUESTS_MAX);
+    u32::try_from(1 + requests.max(frame.body.len() / BYTES_PER_CHECK)).unwrap_or(u32::MAX)
 }
 
 /// The node whose queue this is in lane C.

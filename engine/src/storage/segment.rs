@@ -25,7 +25,7 @@ pub const HEAD_BYTES: usize = 72;
 /// Bytes of an entry in front of its body.
 pub const ENTRY_HEAD_BYTES: usize = 24;
 /// The layout's version. A log of another one is refused.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 const MAGIC: [u8; 7] = *b"HIPWAL\0";
 /// Flag: repeated from an earlier segment, so that that one can be deleted.
 const CARRIED: u8 = 1;

@@ -21,7 +21,7 @@ use crate::types::NodeId;
 /// "HP": the first thing that a stream of something else gets wrong.
 pub const MAGIC: u16 = u16::from_le_bytes(*b"HP");
 /// Version of all layouts of this folder.
-pub const WIRE_VERSION: u8 = 5;
+pub const WIRE_VERSION: u8 = 6;
 /// Bytes of the header that the checksum covers.
 const CHECKED_BYTES: usize = 12;
 

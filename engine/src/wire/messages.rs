@@ -3,7 +3,7 @@
 //! | kind | body before the proof |
 //! |---|---|
 //! | pre-prepare | view (8), sequence number (8), table |
-//! | pre-prepare by digests | view (8), sequence number (8), count (4), clients (4), timestamps (8), digests (32) |
+//! | pre-prepare by digests | view (8), sequence number (8), count (4), clients, timestamps, digests (32) |
 //! | prepare, commit, committed | view (8), sequence number (8), batch digest (32) |
 //! | checkpoint | sequence number (8), state digest (32) |
 //! | status | view (8), active (1), view-changes (8), stable (8), committed (8), count of slots (4), slots |
@@ -22,21 +22,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zerocopy::IntoBytes as _;
 
 use super::frame::{FrameKind, SharedFrame};
-use super::reader::{DecodeError, Reader, put_column};
-use super::requests::{self, ProofColumns, bytes_before_proofs, decode_table, encode_before_proofs};
+use super::numbers;
+use super::reader::{DecodeError, Reader, put_clients_and_timestamps, put_column};
+use super::requests::{self, ProofColumns, bytes_before_proofs_max, decode_table, encode_before_proofs};
 use super::views::{
     Origin, decode_new_view, decode_view_change, encode_new_view, encode_view_change, new_view_block, view_change_block,
 };
+use crate::auth::long::LongHasher;
 use crate::auth::{AuthBlock, BlockKind, Digester, LinkClass, Sealer, Strategy};
 use crate::limits::{REQUESTS_MAX, STATE_CHUNK_BYTES_MAX, STATUS_SLOTS_MAX};
 use crate::protocol::message::{
     Body, Checkpoint, DigestPrePrepare, FetchState, Message, PrePrepare, SlotStatus, StateChunk, Status, Vote,
 };
-use crate::requests::{Batch, Manifest, RequestTable};
-use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
+use crate::requests::{Batch, Manifest, RequestTable, digest_of};
+use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
 /// Bytes of a slot of a status message.
 const SLOT_BYTES: usize = 8 + 8 + 1;
@@ -145,8 +146,7 @@ fn decode_by_digests(reader: &mut Reader) -> Result<DigestPrePrepare, DecodeErro
     if count > REQUESTS_MAX {
         return Err(DecodeError::TooManyRequests);
     }
-    let clients = reader.column(count, |bytes| ClientId(u32::from_le_bytes(bytes)))?;
-    let timestamps = reader.column(count, |bytes| Timestamp(u64::from_le_bytes(bytes)))?;
+    let (clients, timestamps) = reader.clients_and_timestamps(count)?;
     let digests = reader.column(count, Digest)?;
     Ok(DigestPrePrepare { view, sequence, manifest: Arc::new(Manifest::new(clients, timestamps, digests)) })
 }
@@ -328,20 +328,19 @@ fn encode_before_tail(message: &Message, sealer: &Sealer, mut out: Vec<u8>) -> V
     out.clear();
     match message {
         Message::PrePrepare(PrePrepare { view, sequence, batch }) => {
-            out.reserve(16 + bytes_before_proofs(&batch.requests, ProofColumns::Of(ReplicaId(0))));
+            out.reserve(16 + bytes_before_proofs_max(&batch.requests, ProofColumns::Of(ReplicaId(0))));
             out.extend_from_slice(&view.0.to_le_bytes());
             out.extend_from_slice(&sequence.0.to_le_bytes());
             encode_before_proofs(&mut out, &batch.requests, ProofColumns::Of(ReplicaId(0)));
         }
         Message::DigestPrePrepare(DigestPrePrepare { view, sequence, manifest }) => {
             assert!(manifest.len() <= REQUESTS_MAX, "batches are bounded");
-            out.reserve(20 + manifest.bytes());
+            out.reserve(20 + 2 * numbers::HEAD_BYTES + manifest.bytes());
             out.extend_from_slice(&view.0.to_le_bytes());
             out.extend_from_slice(&sequence.0.to_le_bytes());
             #[allow(clippy::cast_possible_truncation, reason = "checked above")]
             out.extend_from_slice(&(manifest.len() as u32).to_le_bytes());
-            put_column(&mut out, manifest.clients(), |client| client.0.to_le_bytes());
-            put_column(&mut out, manifest.timestamps(), |timestamp| timestamp.0.to_le_bytes());
+            put_clients_and_timestamps(&mut out, manifest.clients(), manifest.timestamps());
             put_column(&mut out, manifest.digests(), |digest| digest.0);
         }
         Message::Prepare(vote) | Message::Commit(vote) | Message::Committed(vote) => {
@@ -448,11 +447,13 @@ fn digest_of_numbers(numbers: &[u32]) -> Digest {
 
 /// The batch's digest covers the requests' digests.
 fn digest_of_manifest(manifest: &Manifest) -> Digest {
-    let mut hasher = blake3::Hasher::new();
+    let mut hasher = LongHasher::new();
     let clients: Vec<[u8; 4]> = manifest.clients().iter().map(|client| client.0.to_le_bytes()).collect();
     let timestamps: Vec<[u8; 8]> = manifest.timestamps().iter().map(|timestamp| timestamp.0.to_le_bytes()).collect();
-    hasher.update(&manifest.digest().0).update(clients.as_flattened()).update(timestamps.as_flattened());
-    hasher.finalize().into()
+    hasher.update(&manifest.digest().0);
+    hasher.update(clients.as_flattened());
+    hasher.update(timestamps.as_flattened());
+    hasher.finish()
 }
 
 fn digest_of_chunk(chunk: &StateChunk) -> Digest {
@@ -464,7 +465,7 @@ fn digest_of_chunk(chunk: &StateChunk) -> Digest {
 /// The digest that a batch of these requests has (see [`Batch::new`]).
 fn digest_of_digests(table: &RequestTable) -> Digest {
     assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are forwarded");
-    blake3::hash(table.digests.as_bytes()).into()
+    digest_of(&table.digests)
 }
 
 #[cfg(test)]

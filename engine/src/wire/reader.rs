@@ -2,8 +2,10 @@
 
 use bytes::{Buf as _, Bytes};
 
+use super::numbers::{WidthMin, put_equal, put_numbers};
 use crate::named::named_enum;
-use crate::types::Digest;
+use crate::requests::equal_length;
+use crate::types::{ClientId, Digest, Timestamp};
 
 named_enum! {
     /// Why a body was refused.
@@ -14,6 +16,8 @@ named_enum! {
         TrailingBytes = "trailing_bytes",
         /// A byte that must be zero is not.
         BadReserved = "bad_reserved",
+        /// A column of numbers that is not written in the one way there is, or has a number out of range.
+        BadNumbers = "bad_numbers",
         /// More requests than a table may have.
         TooManyRequests = "too_many_requests",
         /// An operation is longer than allowed.
@@ -111,7 +115,17 @@ impl Reader {
         Ok(bytes.as_chunks().0.iter().map(|bytes| value(*bytes)).collect())
     }
 
-    /// A column of `count` lengths (u32), as ends of pieces that follow each other. Errors are `piece` if a length is
+    /// The columns of `count` clients and their timestamps: what requests are named by.
+    pub(super) fn clients_and_timestamps(
+        &mut self,
+        count: usize,
+    ) -> Result<(Vec<ClientId>, Vec<Timestamp>), DecodeError> {
+        #[allow(clippy::cast_possible_truncation, reason = "at most u32::MAX")]
+        let clients = self.numbers(count, WidthMin::One, u32::MAX.into(), |client| ClientId(client as u32))?;
+        Ok((clients, self.numbers(count, WidthMin::One, u64::MAX, Timestamp)?))
+    }
+
+    /// A column of `count` lengths, as ends of pieces that follow each other. Errors are `piece` if a length is
     /// more than `piece_max` and `total` if all are more than `total_max` together.
     pub(super) fn ends(
         &mut self,
@@ -120,7 +134,8 @@ impl Reader {
         (total_max, total): (usize, DecodeError),
     ) -> Result<Vec<u32>, DecodeError> {
         debug_assert!(u32::try_from(piece_max + total_max).is_ok(), "ends fit in u32");
-        let mut ends = self.column(count, u32::from_le_bytes)?;
+        #[allow(clippy::cast_possible_truncation, reason = "at most u32::MAX")]
+        let mut ends = self.numbers(count, WidthMin::Zero, u32::MAX.into(), |length| length as u32)?;
         let mut end = 0;
         for len in &mut ends {
             if *len as usize > piece_max {
@@ -161,12 +176,17 @@ pub(super) fn put_column<const N: usize, T>(out: &mut Vec<u8>, values: &[T], byt
     }
 }
 
-/// Appends the lengths (u32) of pieces that follow each other from `start` and end at `ends`.
-pub(super) fn put_lengths(out: &mut Vec<u8>, mut start: u32, ends: &[u32]) {
-    let at = out.len();
-    out.resize(at + ends.len() * 4, 0);
-    for (slot, &end) in out[at..].as_chunks_mut().0.iter_mut().zip(ends) {
-        *slot = (end - start).to_le_bytes();
-        start = end;
+/// Appends the columns of clients and their timestamps.
+pub(super) fn put_clients_and_timestamps(out: &mut Vec<u8>, clients: &[ClientId], timestamps: &[Timestamp]) {
+    put_numbers(out, WidthMin::One, clients.len(), clients.iter().map(|client| client.0.into()));
+    put_numbers(out, WidthMin::One, timestamps.len(), timestamps.iter().map(|timestamp| timestamp.0));
+}
+
+/// Appends the lengths of pieces that follow each other from `start` and end at `ends`.
+pub(super) fn put_lengths(out: &mut Vec<u8>, start: u32, ends: &[u32]) {
+    if let Some(length) = equal_length(start, ends) {
+        return put_equal(out, length.into(), ends.len());
     }
+    let before = [&start].into_iter().chain(ends);
+    put_numbers(out, WidthMin::Zero, ends.len(), ends.iter().zip(before).map(|(end, before)| (end - before).into()));
 }

@@ -4,9 +4,9 @@
 //! |---|---|
 //! | 8 | the replica's view |
 //! | 4 | count of replies |
-//! | 4 × count | clients |
-//! | 8 × count | timestamps |
-//! | 4 × count | lengths of results |
+//! | a [column](super::numbers) | clients |
+//! | a column | timestamps |
+//! | a column | lengths of results |
 //! | 1 | forms: bit 0, whether each result has a form, or else all are whole; bit 1, whether replies are tentative |
 //! | count if they have | form: 0 whole, 1 the result's digest (32 bytes) |
 //! | their sum | results |
@@ -15,16 +15,19 @@
 use bytes::Bytes;
 
 use super::frame::{FrameKind, encode_frame};
-use super::reader::{DecodeError, Reader, put_column, put_lengths};
-use crate::auth::{AuthBlock, BlockKind, LinkClass, Sealer};
-use crate::limits::{DIGEST_BYTES, FRAME_BODY_BYTES_MAX, PROOF_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX};
+use super::numbers;
+use super::reader::{DecodeError, Reader, put_clients_and_timestamps, put_lengths};
+use crate::auth::{AuthBlock, BlockKind, LinkClass, Sealer, long};
+use crate::limits::{
+    DIGEST_BYTES, FRAME_BODY_BYTES_MAX, PROOF_BYTES_MAX, REQUEST_COLUMNS_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX,
+};
 use crate::requests::ReplyTable;
-use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
+use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
-/// View, count, and whether there are forms.
-const HEAD_BYTES: usize = 8 + 4 + 1;
+/// View, count, the heads of three columns, and whether there are forms.
+const HEAD_BYTES: usize = 8 + 4 + 3 * numbers::HEAD_BYTES + 1;
 /// Most bytes of one reply's columns: client, timestamp, length, form.
-const COLUMNS_BYTES: usize = 4 + 8 + 4 + 1;
+const COLUMNS_BYTES: usize = REQUEST_COLUMNS_BYTES_MAX + 1;
 const FORMS_EACH: u8 = 1;
 const FORMS_TENTATIVE: u8 = 2;
 const FORM_WHOLE: u8 = 0;
@@ -100,7 +103,7 @@ fn encode(kinds: Kinds, replies: &ReplyTable, view: View, to: NodeId, sealer: &S
         frames.push(encode_frame(kinds.frame, own, len, |out| {
             let body_at = out.len();
             encode_range(out, replies, (view, kinds.tentative), start, end);
-            let digest = blake3::hash(&out[body_at..]).into();
+            let digest = long::digest(&out[body_at..]);
             let block = block(kinds.block, sealer.keyring().cluster(), ReplicaId(own.0), view, &digest);
             sealer.seal(LinkClass::ReplicaToClient, to, &block, out);
         }));
@@ -109,7 +112,7 @@ fn encode(kinds: Kinds, replies: &ReplyTable, view: View, to: NodeId, sealer: &S
     frames
 }
 
-/// How far replies from `start` fit in one frame, and the bytes that they take.
+/// How far replies from `start` fit in one frame, and the bytes that they take at most.
 fn fitting(replies: &ReplyTable, start: usize) -> (usize, usize) {
     let columns_bytes = COLUMNS_BYTES - usize::from(replies.digested.is_empty());
     // Mostly all the rest does, and the ends tell so without a look at each result.
@@ -138,8 +141,7 @@ fn encode_range(out: &mut Vec<u8>, replies: &ReplyTable, (view, tentative): (Vie
     out.extend_from_slice(&view.0.to_le_bytes());
     #[allow(clippy::cast_possible_truncation, reason = "bounded by REQUESTS_MAX")]
     out.extend_from_slice(&((end - start) as u32).to_le_bytes());
-    put_column(out, &replies.clients[start..end], |client| client.0.to_le_bytes());
-    put_column(out, &replies.timestamps[start..end], |timestamp| timestamp.0.to_le_bytes());
+    put_clients_and_timestamps(out, &replies.clients[start..end], &replies.timestamps[start..end]);
     let from = if start == 0 { 0 } else { replies.result_ends[start - 1] };
     let to = replies.result_ends[end - 1];
     put_lengths(out, from, &replies.result_ends[start..end]);
@@ -190,14 +192,13 @@ fn decode(
 ) -> Result<DecodedReplies, DecodeError> {
     let mut reader = Reader::new(body);
     let proof = reader.trailer(proof_bytes)?;
-    let digest = blake3::hash(reader.rest()).into();
+    let digest = long::digest(reader.rest());
     let view = View(reader.u64()?);
     let count = reader.u32()? as usize;
     if count > REQUESTS_MAX {
         return Err(DecodeError::TooManyReplies);
     }
-    let clients = reader.column(count, |bytes| ClientId(u32::from_le_bytes(bytes)))?;
-    let timestamps = reader.column(count, |bytes| Timestamp(u64::from_le_bytes(bytes)))?;
+    let (clients, timestamps) = reader.clients_and_timestamps(count)?;
     let result_ends = reader.ends(
         count,
         (RESULT_BYTES_MAX, DecodeError::ResultTooLong),

@@ -6,9 +6,9 @@
 //! | 1 | kind of proofs: 0 none, 1 tags, 2 signatures, 3 tags of groups, 4 signatures of groups |
 //! | 1 | zero |
 //! | 2 | tag columns (0 unless tags) |
-//! | 4 × count | clients |
-//! | 8 × count | timestamps |
-//! | 4 × count | lengths of operations |
+//! | a [column](super::numbers) | clients |
+//! | a column | timestamps |
+//! | a column | lengths of operations |
 //! | their sum | operations |
 //! | 0, or the groups' | groups |
 //! | columns × count, or count, each as long as the strategy says | tags column by column, or signatures |
@@ -25,17 +25,20 @@
 
 use bytes::Bytes;
 
-use super::frame::{FrameKind, encode_frame};
-use super::reader::{DecodeError, Reader, put_column, put_lengths};
+use super::frame::{Frame, FrameKind, encode_frame};
+use super::numbers;
+use super::reader::{DecodeError, Reader, put_clients_and_timestamps, put_column, put_lengths};
 use crate::auth::{Digester, Strategy};
 use crate::limits::{
     DIGEST_BYTES, GROUP_BYTES, GROUPS_MAX, OPERATION_BYTES_MAX, OPERATIONS_BYTES_MAX, REPLICAS_MAX,
-    REQUEST_COLUMNS_BYTES, REQUESTS_MAX,
+    REQUEST_COLUMNS_BYTES_MAX, REQUESTS_MAX,
 };
 use crate::requests::{Group, Groups, Proofs, RequestTable};
-use crate::types::{ClientId, Digest, NodeId, ReplicaId, Timestamp};
+use crate::types::{Digest, NodeId, ReplicaId};
 
 const TABLE_HEAD_BYTES: usize = 8;
+/// Of clients, timestamps and lengths.
+const COLUMN_HEADS_BYTES: usize = 3 * numbers::HEAD_BYTES;
 const PROOFS_NONE: u8 = 0;
 const PROOFS_TAGS: u8 = 1;
 const PROOFS_SIGNATURES: u8 = 2;
@@ -57,15 +60,29 @@ pub enum ProofColumns {
 /// A client node's frame of requests, with all their proofs.
 #[must_use]
 pub fn encode_requests(table: &RequestTable, own: NodeId) -> Bytes {
-    let len = table_bytes(table, ProofColumns::All);
+    let len = table_bytes_max(table, ProofColumns::All);
     encode_frame(FrameKind::Requests, own, len, |out| encode_table(out, table, ProofColumns::All))
 }
 
 /// A client node's frame of read-only requests, with all their proofs.
 #[must_use]
 pub fn encode_reads(table: &RequestTable, own: NodeId) -> Bytes {
-    let len = table_bytes(table, ProofColumns::All);
+    let len = table_bytes_max(table, ProofColumns::All);
     encode_frame(FrameKind::Reads, own, len, |out| encode_table(out, table, ProofColumns::All))
+}
+
+/// How many requests a frame says to have; 0 if it has no table of requests. One that has others is refused, before more
+/// than these are looked at.
+#[must_use]
+pub fn requests_claimed(frame: &Frame) -> usize {
+    let before_table = match frame.kind {
+        FrameKind::Requests | FrameKind::Reads | FrameKind::Forward => 0,
+        FrameKind::Body => 8,
+        FrameKind::PrePrepare => 16,
+        _ => return 0,
+    };
+    let count = frame.body.get(before_table..).and_then(|table| table.first_chunk());
+    count.map_or(0, |count| u32::from_le_bytes(*count) as usize)
 }
 
 /// A table by itself, its digests computed. Operations and proofs are slices of `body`. Its proofs are those of
@@ -91,28 +108,27 @@ pub fn encode_table(out: &mut Vec<u8>, table: &RequestTable, columns: ProofColum
     out.extend_from_slice(selected(table, columns).bytes);
 }
 
-/// Bytes of a table as [`encode_table`] writes it.
+/// Most bytes of a table as [`encode_table`] writes it: its columns may be narrower.
 #[must_use]
-pub fn table_bytes(table: &RequestTable, columns: ProofColumns) -> usize {
-    bytes_before_proofs(table, columns) + selected(table, columns).bytes.len()
+pub fn table_bytes_max(table: &RequestTable, columns: ProofColumns) -> usize {
+    bytes_before_proofs_max(table, columns) + selected(table, columns).bytes.len()
 }
 
-pub(super) fn bytes_before_proofs(table: &RequestTable, columns: ProofColumns) -> usize {
+pub(super) fn bytes_before_proofs_max(table: &RequestTable, columns: ProofColumns) -> usize {
     let group_bytes = |groups: &Groups| 4 + groups.len() * GROUP_BYTES + groups.holes().len() * DIGEST_BYTES;
     let groups = selected(table, columns).groups.map_or(0, group_bytes);
-    TABLE_HEAD_BYTES + table.len() * REQUEST_COLUMNS_BYTES + table.operations.len() + groups
+    TABLE_HEAD_BYTES + COLUMN_HEADS_BYTES + table.len() * REQUEST_COLUMNS_BYTES_MAX + table.operations.len() + groups
 }
 
 /// Appends everything of a table but the proofs themselves: the same bytes for every receiver of a pre-prepare.
 pub(super) fn encode_before_proofs(out: &mut Vec<u8>, table: &RequestTable, columns: ProofColumns) {
-    out.reserve(bytes_before_proofs(table, columns));
+    out.reserve(bytes_before_proofs_max(table, columns));
     let Selected { kind, columns, groups, .. } = selected(table, columns);
     #[allow(clippy::cast_possible_truncation, reason = "tables are bounded by REQUESTS_MAX")]
     out.extend_from_slice(&(table.len() as u32).to_le_bytes());
     out.extend_from_slice(&[kind, 0]);
     out.extend_from_slice(&columns.to_le_bytes());
-    put_column(out, &table.clients, |client| client.0.to_le_bytes());
-    put_column(out, &table.timestamps, |timestamp| timestamp.0.to_le_bytes());
+    put_clients_and_timestamps(out, &table.clients, &table.timestamps);
     put_lengths(out, 0, &table.operation_ends);
     out.extend_from_slice(&table.operations);
     if let Some(groups) = groups {
@@ -191,8 +207,7 @@ pub(super) fn decode_table(
         Some(strategy) if !fits(strategy) => return Err(DecodeError::WrongProofs),
         strategy => proofs * strategy.map_or(0, Strategy::proof_bytes),
     };
-    let clients = reader.column(count, |bytes| ClientId(u32::from_le_bytes(bytes)))?;
-    let timestamps = reader.column(count, |bytes| Timestamp(u64::from_le_bytes(bytes)))?;
+    let (clients, timestamps) = reader.clients_and_timestamps(count)?;
     let operation_ends = reader.ends(
         count,
         (OPERATION_BYTES_MAX, DecodeError::OperationTooLong),

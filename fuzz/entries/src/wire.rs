@@ -11,8 +11,8 @@ use arbitrary::Unstructured;
 use bytes::Bytes;
 use hippodrome_engine::auth::{Keyring, LinkClass, NodeKey, Sealer};
 use hippodrome_engine::limits::{
-    DIGEST_BYTES, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, GROUP_BYTES, HELLO_BODY_BYTES_MAX, REQUEST_COLUMNS_BYTES,
-    STATUS_SLOTS_MAX,
+    DIGEST_BYTES, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, GROUP_BYTES, HELLO_BODY_BYTES_MAX,
+    REQUEST_COLUMNS_BYTES_MIN, STATUS_SLOTS_MAX,
 };
 use hippodrome_engine::protocol::Message;
 use hippodrome_engine::requests::{Proofs, ReplyTable};
@@ -128,7 +128,7 @@ fn check_replies(
 ) {
     match decoded {
         Ok(DecodedReplies { view, tentative, replies, .. }) => {
-            assert!(replies.len() * REQUEST_COLUMNS_BYTES <= body.len());
+            assert!(replies.len() * REQUEST_COLUMNS_BYTES_MIN <= body.len());
             assert!(replies.digested.is_empty() || replies.digested.len() == replies.len());
             let encode = if tentative { encode_tentative_replies } else { encode };
             let again = encode(&replies, view, NodeId(4), sealer);
@@ -158,7 +158,7 @@ fn check_body(cluster: &[Arc<Keyring>], decoder: &mut Decoder, frame: &Frame) {
         }
         FrameKind::Requests | FrameKind::Reads => match decoder.requests(body.clone()) {
             Ok(table) => {
-                assert!(table.digests.len() == table.len() && table.len() * REQUEST_COLUMNS_BYTES <= body.len());
+                assert!(table.digests.len() == table.len() && table.len() * REQUEST_COLUMNS_BYTES_MIN <= body.len());
                 let encode = if *kind == FrameKind::Reads { encode_reads } else { encode_requests };
                 assert_eq!(encode(&table, *sender)[FRAME_HEADER_BYTES..], *body, "requests are written as read");
             }
@@ -203,13 +203,15 @@ fn bounded(message: &Message, body_bytes: usize) {
         }
         Message::NewView(signed) => assert!(34 * signed.content.view_changes.capacity() <= body_bytes + 34),
         Message::PrePrepare(message) => {
-            assert!(REQUEST_COLUMNS_BYTES * message.batch.requests.clients.capacity() <= body_bytes + 16);
+            assert!(REQUEST_COLUMNS_BYTES_MIN * message.batch.requests.clients.capacity() <= body_bytes + 16);
             if let Proofs::Groups(groups) = &message.batch.requests.proofs {
                 let bytes = GROUP_BYTES * groups.len() + DIGEST_BYTES * groups.holes().len();
                 assert!(bytes <= body_bytes && groups.requests() == message.batch.requests.len());
             }
         }
-        Message::DigestPrePrepare(message) => assert!(message.manifest.bytes() <= body_bytes),
+        Message::DigestPrePrepare(message) => {
+            assert!(message.manifest.len() * (REQUEST_COLUMNS_BYTES_MIN + DIGEST_BYTES) <= body_bytes)
+        }
         _ => {}
     }
 }

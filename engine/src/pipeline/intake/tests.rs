@@ -1,17 +1,26 @@
 //! That turns are shared fairly, and that what is pushed comes out, in order.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::cost as cost_of;
 use super::*;
-use crate::auth::testing::{cluster, keyring};
+use crate::auth::Sealer;
+use crate::auth::testing::{cluster, keyring, table};
+use crate::limits::FRAME_BODY_BYTES_MAX;
+use crate::protocol::Message;
+use crate::protocol::message::{Body, PrePrepare};
+use crate::requests::Batch;
+use crate::types::{SequenceNumber, View};
+use crate::wire::{FrameReader, encode_message, encode_reads, encode_requests};
 
 /// Node 4 and 5 are client nodes, after four replicas.
 const NODES: u16 = 6;
 /// Bytes of a signed request without its operation.
-const REQUEST_BYTES: usize = REQUEST_COLUMNS_BYTES + 64;
+const REQUEST_BYTES: usize = 16 + 64;
 
 fn intake() -> Intake {
     Intake::new(&keyring(&cluster("ed25519-batch", 4, &[9, 9]), 0))
@@ -19,7 +28,11 @@ fn intake() -> Intake {
 
 /// A frame that costs 1 + `requests`. Its number is in its body's length, below the bytes of a request.
 fn frame(kind: FrameKind, sender: u16, requests: usize, number: usize) -> Frame {
-    let body = vec![0; requests * REQUEST_BYTES + number % REQUEST_BYTES];
+    let mut body = vec![0; requests * REQUEST_BYTES + number % REQUEST_BYTES];
+    let table = if kind == FrameKind::PrePrepare { 16 } else { 0 };
+    if let Some(count) = body.get_mut(table..table + 4) {
+        count.copy_from_slice(&(requests as u32).to_le_bytes());
+    }
     Frame { kind, sender: NodeId(sender), body: Bytes::from(body) }
 }
 
@@ -33,6 +46,40 @@ fn all(_: NodeId) -> bool {
 
 fn nobody(_: NodeId) -> bool {
     false
+}
+
+/// A frame is charged for all that its decoder does, however few bytes a request takes, and for long operations.
+#[test]
+fn frames_cost_what_they_say_to_have_or_what_their_bytes_are_worth() {
+    let client = NodeId(4);
+    let requests: Vec<_> = (0..REQUESTS_MAX as u32).map(|client| (client, 1, vec![])).collect();
+    let full = table(&requests);
+    let received = |bytes: Bytes| {
+        let mut reader = FrameReader::new(FRAME_BODY_BYTES_MAX);
+        reader.push(bytes);
+        reader.next_frame().unwrap().unwrap()
+    };
+    let replica = Sealer::new(keyring(&cluster("none", 4, &[9_000]), 0));
+    let batch = Batch::new(full.clone());
+    let (view, sequence) = (View(0), SequenceNumber(1));
+    let said = [
+        Message::Body(Body { sequence, batch: Arc::clone(&batch) }),
+        Message::PrePrepare(PrePrepare { view, sequence, batch }),
+        Message::Forward(Arc::new(full.clone())),
+    ];
+    let by_replica = said.iter().map(|message| encode_message(message, ReplicaId(1), &replica));
+    let by_client = [encode_requests(&full, client), encode_reads(&full, client)];
+    for frame in by_replica.chain(by_client).map(received) {
+        assert!(frame.body.len() < 4 * REQUESTS_MAX, "{:?}: {} bytes", frame.kind, frame.body.len());
+        assert_eq!(cost_of(&frame), 1 + REQUESTS_MAX as u32, "{:?}", frame.kind);
+    }
+    let long = received(encode_requests(&table(&[(1, 1, vec![0; 1 << 20])]), client));
+    assert!(cost_of(&long) > 8000, "{}", cost_of(&long));
+    // What claims more than there may be is refused for that alone.
+    let claims = Frame { kind: FrameKind::Requests, sender: NodeId(4), body: Bytes::from_static(&[0xff; 8]) };
+    assert_eq!(cost_of(&claims), 1 + REQUESTS_MAX as u32);
+    let short = Frame { body: Bytes::from_static(&[0xff; 3]), ..claims };
+    assert_eq!(cost_of(&short), 1);
 }
 
 proptest! {

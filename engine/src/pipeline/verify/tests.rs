@@ -445,10 +445,10 @@ fn a_pre_prepare_by_digests_is_proven_as_a_whole_and_refused_early_like_any_othe
         let mut expected = vec![("below_low_watermark", 1), ("not_from_primary", 1), ("old_view", 1)];
         assert_eq!(harness.refused(), expected, "{strategy}");
         if strategy != "none" {
-            // Where to look for a request is proven, too: clients come first behind their count.
+            // Where to look for a request is proven, too: clients come first behind their count and their width.
             let mut changed = read(&good);
             let mut body = changed.body.to_vec();
-            body[20] ^= 1;
+            body[21] ^= 1;
             changed.body = body.into();
             assert!(harness.take(vec![changed]).is_empty());
             expected.insert(0, ("bad_message_proof", 1));

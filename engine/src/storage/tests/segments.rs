@@ -171,10 +171,10 @@ fn segments_of_others_are_named() {
     assert!(other.contains("of replica 2, this is replica 3"), "{other}");
     assert_eq!(error(OWN, 9).to_string(), "wal-0000000009.log: is segment 1");
     let mut next = HEAD.encode();
-    next[7] = 2;
+    next[7] = 3;
     let sum = crc32fast::hash(&next[..64]);
     next[64..68].copy_from_slice(&sum.to_le_bytes());
-    assert_eq!(Head::decode(&next).unwrap_err(), "version 2: allowed: 1");
+    assert_eq!(Head::decode(&next).unwrap_err(), "version 3: allowed: 2");
 }
 
 #[test]
