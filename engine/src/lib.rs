@@ -24,6 +24,7 @@ pub mod ring;
 pub mod sampling;
 mod scratch;
 pub mod settings;
+pub mod short;
 pub mod storage;
 pub mod transport;
 pub mod types;

@@ -5,8 +5,9 @@
 //! blocks let requests of the same number of blocks be hashed side by side ([`super::wide`]).
 
 use super::wide::{BLOCK_BYTES, CHUNK_BLOCKS, LANES, digest_padded};
-use crate::requests::RequestTable;
-use crate::types::Digest;
+use crate::requests::{RequestTable, equal_length};
+use crate::short;
+use crate::types::{ClientId, Digest, Timestamp};
 
 /// Bytes before the operation.
 const HEAD_BYTES: usize = 16;
@@ -36,6 +37,11 @@ impl Digester {
         assert!(table.timestamps.len() == len && table.operation_ends.len() == len, "columns of one length");
         let mut digests = std::mem::take(&mut table.digests);
         digests.clear();
+        if let Some(length) = length_of_all(table) {
+            self.digest_equally_long(table, length, &mut digests);
+            table.digests = digests;
+            return;
+        }
         if let Some(blocks) = blocks_of_all(table) {
             self.digest_alike(table, blocks, &mut digests);
             table.digests = digests;
@@ -65,6 +71,29 @@ impl Digester {
             let indices = first..table.len().min(first + LANES);
             let out = side_by_side(&mut self.padded, table, blocks, indices.clone());
             digests.extend(out[..indices.len()].iter().map(|digest| Digest(*digest)));
+        }
+    }
+
+    /// Digests requests whose operations all have `length` bytes, in order.
+    fn digest_equally_long(&mut self, table: &RequestTable, length: usize, digests: &mut Vec<Digest>) {
+        let (blocks, used) = (blocks(length), HEAD_BYTES + length);
+        let bytes = blocks * BLOCK_BYTES;
+        let padded = &mut self.padded[..LANES * bytes];
+        // What fills messages up is the same for all.
+        padded.chunks_exact_mut(bytes).for_each(|message| message[used..].fill(0));
+        let mut out = [[0; 32]; LANES];
+        digests.reserve(table.len());
+        for first in (0..table.len()).step_by(LANES) {
+            let rows = first..table.len().min(first + LANES);
+            let operations = &table.operations[rows.start * length..rows.end * length];
+            let names = table.clients[rows.clone()].iter().zip(&table.timestamps[rows.clone()]);
+            for (at, ((client, timestamp), message)) in names.zip(padded.chunks_exact_mut(bytes)).enumerate() {
+                let (head, rest) = message.split_at_mut(HEAD_BYTES);
+                head.copy_from_slice(&head_of(*client, *timestamp, length));
+                short::copy(&operations[at * length..][..length], &mut rest[..length]);
+            }
+            digest_padded(blocks, &padded[..rows.len() * bytes], &mut out[..rows.len()]);
+            digests.extend(out[..rows.len()].iter().map(|digest| Digest(*digest)));
         }
     }
 
@@ -114,7 +143,13 @@ const fn blocks(operation_bytes: usize) -> usize {
     (HEAD_BYTES + operation_bytes).div_ceil(BLOCK_BYTES)
 }
 
-/// How many blocks every request of the table has, if all have as many and fit into a chunk: the usual case.
+/// How long every operation of the table is, if all have as many bytes and fit into a chunk: the usual case.
+fn length_of_all(table: &RequestTable) -> Option<usize> {
+    let length = equal_length(0, &table.operation_ends)? as usize;
+    (blocks(length) <= CHUNK_BLOCKS).then_some(length)
+}
+
+/// How many blocks every request of the table has, if all have as many and fit into a chunk.
 fn blocks_of_all(table: &RequestTable) -> Option<usize> {
     let mut start = 0;
     let (mut least, mut most) = (u32::MAX, 0);
@@ -129,12 +164,16 @@ fn blocks_of_all(table: &RequestTable) -> Option<usize> {
 
 /// What precedes the operation.
 fn head(table: &RequestTable, index: usize) -> [u8; HEAD_BYTES] {
+    head_of(table.clients[index], table.timestamps[index], table.operation(index).len())
+}
+
+fn head_of(client: ClientId, timestamp: Timestamp, length: usize) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
     #[allow(clippy::cast_possible_truncation, reason = "operations are bounded by OPERATION_BYTES_MAX")]
-    let len = table.operation(index).len() as u32;
-    head[..4].copy_from_slice(&table.clients[index].0.to_le_bytes());
-    head[4..8].copy_from_slice(&len.to_le_bytes());
-    head[8..].copy_from_slice(&table.timestamps[index].0.to_le_bytes());
+    let length = length as u32;
+    head[..4].copy_from_slice(&client.0.to_le_bytes());
+    head[4..8].copy_from_slice(&length.to_le_bytes());
+    head[8..].copy_from_slice(&timestamp.0.to_le_bytes());
     head
 }
 

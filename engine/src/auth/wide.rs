@@ -66,7 +66,8 @@ fn each_tag_on<'a>(
             *input = &block.0;
             lanes += 1;
         }
-        hash_many(platform, &words, KEYED_HASH, &inputs[..lanes], &mut hashes[..lanes]);
+        let hashed = lanes_hashed(platform, lanes);
+        hash_many(platform, &words, KEYED_HASH, &inputs[..hashed], &mut hashes[..hashed]);
         for (lane, hash) in hashes[..lanes].iter().enumerate() {
             let tag: &Tag = hash.first_chunk().expect("a tag is shorter than a hash");
             take(done + lane, tag);
@@ -118,12 +119,27 @@ fn digest_lanes<const BYTES: usize>(
 ) {
     let (messages, _) = padded.as_chunks::<BYTES>();
     let mut inputs = [&[0; BYTES]; LANES];
+    let mut hashes = [[0; 32]; LANES];
     for (messages, out) in messages.chunks(LANES).zip(out.chunks_mut(LANES)) {
         for (input, message) in inputs.iter_mut().zip(messages) {
             *input = message;
         }
-        hash_many(platform, key, flags, &inputs[..messages.len()], out);
+        let lanes = lanes_hashed(platform, out.len());
+        if lanes == out.len() {
+            hash_many(platform, key, flags, &inputs[..lanes], out);
+        } else {
+            hash_many(platform, key, flags, &inputs[..lanes], &mut hashes[..lanes]);
+            out.copy_from_slice(&hashes[..out.len()]);
+        }
     }
+}
+
+/// How many lanes to hash for so many messages. What does not fill a SIMD level is hashed in several smaller runs, each
+/// of which takes about as long as one that is twice as wide; so lanes are filled up, no further than this level.
+fn lanes_hashed(platform: Platform, messages: usize) -> usize {
+    let rest = messages % platform.simd_degree();
+    let filled = if rest == 0 { 0 } else { rest.next_power_of_two() };
+    messages - rest + filled
 }
 
 /// A key as BLAKE3 takes it.

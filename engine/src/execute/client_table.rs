@@ -2,6 +2,7 @@
 //! sent again.
 
 use crate::limits::RESULT_BYTES_MAX;
+use crate::short;
 use crate::types::{ClientId, Digest, Timestamp};
 
 /// Clients whose rows are hashed together.
@@ -134,7 +135,7 @@ impl ClientTable {
             row.result_length = result.len() as u32;
         }
         if let Some(inline) = row.inline.get_mut(..result.len()) {
-            inline.copy_from_slice(result);
+            short::copy(result, inline);
         } else {
             let long = &mut self.long_results[index];
             long.clear();
