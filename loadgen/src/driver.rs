@@ -33,6 +33,9 @@ use crate::workload::Workload;
 
 mod reading;
 mod sending;
+mod slot;
+
+use slot::Slot;
 
 /// Longest wait in one poll.
 const WAIT_MAX: Duration = Duration::from_millis(20);
@@ -79,44 +82,6 @@ pub(crate) struct ThreadSummary {
     pub(crate) followed: Notes<OperationNote>,
 }
 
-/// One logical client.
-#[derive(Default)]
-struct Slot {
-    timestamp: u64,
-    completed: u64,
-    outstanding: bool,
-    timed_out: bool,
-    /// What is outstanding is a read-only request, which was not ordered (yet).
-    reading: bool,
-    /// Whether its operation is followed.
-    followed: bool,
-    /// The number of the last one.
-    read: u64,
-    intended: Time,
-    sent: Time,
-    /// When it was sent to be ordered.
-    ordered: Time,
-    /// Kept for retransmission; the buffer is reused.
-    operation: Vec<u8>,
-}
-
-impl Slot {
-    /// Whether the client still waits for this operation.
-    const fn waits_for(&self, timestamp: u64) -> bool {
-        self.outstanding && !self.reading && self.timestamp == timestamp
-    }
-
-    /// Whether the client still waits for this read-only request.
-    const fn waits_for_read(&self, number: u64) -> bool {
-        self.outstanding && self.reading && self.read == number
-    }
-
-    /// The timestamp of what is outstanding. A read-only request has none unless it comes to be ordered: the next one.
-    const fn current(&self) -> Timestamp {
-        Timestamp(self.timestamp + self.reading as u64)
-    }
-}
-
 /// What a driver is made of.
 pub(crate) struct DriverParts {
     pub(crate) keyring: Arc<Keyring>,
@@ -150,6 +115,8 @@ pub(crate) struct Driver {
     decoder: Decoder,
     digester: Digester,
     slots: Vec<Slot>,
+    /// The operation that is begun; memory that is used again.
+    operation: Vec<u8>,
     outboxes: Vec<Outbox>,
     /// Of read-only requests.
     read_outboxes: Vec<Outbox>,
@@ -180,6 +147,7 @@ impl Driver {
             decoder: Decoder::new(&parts.keyring),
             digester: Digester::default(),
             slots,
+            operation: Vec::new(),
             outboxes: outboxes(),
             read_outboxes: outboxes(),
             retries: Retries::new(parts.retransmission),
@@ -291,15 +259,15 @@ impl Driver {
         slot.timed_out = false;
         slot.intended = intended;
         slot.sent = now;
+        self.operation.clear();
+        self.parts.workload.next(id, Timestamp(slot.timestamp + 1), &mut self.operation);
         slot.operation.clear();
-        self.parts.workload.next(id, Timestamp(slot.timestamp + 1), &mut slot.operation);
+        slot.operation.extend_from_slice(&self.operation);
         match &self.parts.reads {
-            Some(validator) if validator.is_read(&slot.operation) => {
-                slot.read += 1;
-                let number = slot.read;
-                self.parts.table.begin_read(id, Timestamp(number));
-                self.reads.on_sent(now, client, number);
-                self.enqueue_read(client);
+            Some(validator) if validator.is_read(&self.operation) => {
+                let number = self.parts.table.begin_read(id);
+                self.reads.on_sent(now, client, number.0);
+                self.enqueue_read(client, number);
             }
             _ => self.order(client, now),
         }
@@ -395,11 +363,8 @@ impl Driver {
                         self.retries.on_vouched(now, client, timestamp.0);
                     }
                 }
-                ReplyOutcome::Hopeless => {
-                    let client = client.0 - self.parts.clients.start;
-                    if self.slots[client as usize].waits_for_read(timestamp.0) {
-                        self.fall_back(client, now);
-                    }
+                ReplyOutcome::Hopeless if self.parts.table.outstanding_read(client) == Some(timestamp) => {
+                    self.fall_back(client.0 - self.parts.clients.start, now);
                 }
                 _ => {}
             }
@@ -421,7 +386,6 @@ impl Driver {
             self.reads.on_complete(now, now.since(slot.sent));
             self.parts.table.read_result(id)
         } else {
-            slot.completed += 1;
             self.retries.on_complete(client, timestamp.0, now.since(slot.ordered));
             self.parts.table.result(id)
         };
@@ -475,7 +439,7 @@ impl Driver {
 
     /// How many operations are complete.
     pub(crate) fn completed(&self) -> u64 {
-        self.slots.iter().map(|slot| slot.completed).sum()
+        self.slots.iter().map(Slot::completed).sum()
     }
 
     /// What it has done.
@@ -496,7 +460,7 @@ impl Driver {
         summary.bytes_sent = self.parts.links.bytes_sent;
         summary.system_calls = self.parts.links.system_calls();
         summary.dropped = self.parts.links.dropped();
-        summary.completed = self.slots.iter().map(|slot| slot.completed).collect();
+        summary.completed = self.slots.iter().map(Slot::completed).collect();
         summary.begun = self.slots.iter().map(|slot| slot.timestamp).collect();
         summary.followed = self.followed.finish();
         summary

@@ -9,8 +9,9 @@ use super::Driver;
 impl Driver {
     /// Has operations ordered that no quorum has answered in time without.
     pub(super) fn give_up_reads(&mut self, now: Time) {
-        let slots = &self.slots;
-        for client in self.reads.take_due(now, |client, number| slots[client as usize].waits_for_read(number)) {
+        let (table, first) = (&self.parts.table, self.parts.clients.start);
+        let waits = |client, number| table.outstanding_read(ClientId(first + client)) == Some(Timestamp(number));
+        for client in self.reads.take_due(now, waits) {
             self.fall_back(client, now);
         }
     }
@@ -22,7 +23,7 @@ impl Driver {
     }
 
     /// Puts a client's read-only request into the outbox of its connection, which goes to all replicas when full.
-    pub(super) fn enqueue_read(&mut self, client: u32) {
+    pub(super) fn enqueue_read(&mut self, client: u32, number: Timestamp) {
         let id = ClientId(self.parts.clients.start + client);
         let index = connection_of(id, &self.parts.node_clients, self.parts.connections) - self.parts.owned.start;
         let bytes = self.slots[client as usize].operation.len();
@@ -30,7 +31,7 @@ impl Driver {
             self.flush_reads(index);
         }
         let slot = &self.slots[client as usize];
-        self.read_outboxes[index as usize].push(id, Timestamp(slot.read), &slot.operation);
+        self.read_outboxes[index as usize].push(id, number, &slot.operation);
     }
 
     pub(super) fn flush_reads(&mut self, index: u32) {

@@ -42,8 +42,6 @@ struct Client {
     done_healed: u32,
     began_healed: bool,
     request: Arc<RequestTable>,
-    /// The number of its last read-only request.
-    read: u64,
     /// What is to be ordered if that is not answered.
     reading: Vec<u8>,
     finished: bool,
@@ -59,7 +57,6 @@ impl Clients {
             done_healed: 0,
             began_healed: false,
             request: Arc::new(RequestTable::empty()),
-            read: 0,
             reading: Vec::new(),
             finished: false,
         };
@@ -117,13 +114,10 @@ impl World<'_> {
 
     /// A client asks all replicas for something that changes nothing.
     fn begin_read(&mut self, id: ClientId, operation: Vec<u8>) {
-        let client = &mut self.clients.clients[id.0 as usize];
-        client.read += 1;
-        let number = Timestamp(client.read);
-        client.reading.clone_from(&operation);
+        self.clients.clients[id.0 as usize].reading.clone_from(&operation);
+        let number = self.clients.table.begin_read(id);
         let all = (1 << self.plan.replicas) - 1;
         let table = Arc::new(self.prover.request(id, number.0, operation, all));
-        self.clients.table.begin_read(id, number);
         self.trace.line(&format!("c{id}"), || format!("asks all, read-only: {}", requests(&table)));
         for to in (0..).take(self.plan.replicas).map(ReplicaId) {
             self.ask_by(to, |to| Event::Reads { to, table: Arc::clone(&table) });

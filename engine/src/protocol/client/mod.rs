@@ -2,7 +2,7 @@
 //! section 4.1).
 //!
 //! Pure, like the replica half: the load generator keeps time and sockets, this keeps one record for each logical
-//! client; `tally` counts the replies to one operation.
+//! client; `matching` counts the replies to one operation, and hands over to `tally` where they are not all alike.
 //!
 //! Replicas may answer before a batch is committed ([tentatively](crate::settings::options::ExecutionChoice)). Then Q
 //! equal replies of one view complete an operation, or f + 1 that are for good (Castro & Liskov, TOCS'02, section
@@ -29,11 +29,13 @@ use crate::quorum::Quorums;
 use crate::settings::options::Dissemination;
 use crate::types::{ClientId, ReplicaId, Timestamp, View};
 
+mod matching;
 mod tally;
 #[cfg(test)]
 mod tests;
 
-use tally::{Needed, Tally};
+use matching::MatchingReplies;
+use tally::Needed;
 
 /// What a reply did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,13 +94,16 @@ pub struct ClientTable {
     wrong: Vec<u64>,
 }
 
-/// A client's current or last operation. Buffers are kept from one operation to the next.
+/// A client's current or last operation, in one line of the cache: every reply goes to that of another client.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 struct Operation {
     /// 0 before the first. The number of a read-only request.
     timestamp: Timestamp,
-    tally: Tally,
+    replies: MatchingReplies,
 }
+
+const _: () = assert!(size_of::<Operation>() == 64);
 
 impl ClientTable {
     /// The clients `first` to `first + count − 1`, none of which has asked for anything.
@@ -144,19 +149,21 @@ impl ClientTable {
         self.operations[(client.0 - self.first.0) as usize].begin(timestamp);
     }
 
-    /// `client` asks for something read-only. Numbers of such requests are apart from timestamps, which replicas
-    /// remember.
+    /// `client` asks for something read-only. Returns the request's number; such numbers are apart from timestamps, which
+    /// replicas remember.
     ///
     /// # Panics
-    /// If the client is out of range, has such a request outstanding, or `number` does not rise.
-    pub fn begin_read(&mut self, client: ClientId, number: Timestamp) {
-        self.reads[(client.0 - self.first.0) as usize].begin(number);
+    /// If the client is out of range or has such a request outstanding.
+    pub fn begin_read(&mut self, client: ClientId) -> Timestamp {
+        let read = &mut self.reads[(client.0 - self.first.0) as usize];
+        read.begin(Timestamp(read.timestamp.0 + 1));
+        read.timestamp
     }
 
     /// `client` waits no longer for its read-only request: it has the operation ordered instead.
     pub fn give_up_read(&mut self, client: ClientId) {
         if let Some(read) = self.reads.get_mut(client.0.wrapping_sub(self.first.0) as usize) {
-            read.tally.give_up();
+            read.replies.give_up();
         }
     }
 
@@ -186,7 +193,7 @@ impl ClientTable {
             read.count(reply, self.needed[1], None)
         };
         let open = matches!(outcome, ReplyOutcome::Counted | ReplyOutcome::Vouched);
-        if open && read.tally.is_hopeless(self.quorums.n(), self.needed[1].committed) {
+        if open && read.replies.is_hopeless(self.quorums.n(), self.needed[1].committed) {
             outcome = ReplyOutcome::Hopeless;
         }
         self.note_view(reply);
@@ -205,27 +212,27 @@ impl ClientTable {
     /// The result of the last operation of `client`, if it is complete.
     #[must_use]
     pub fn result(&self, client: ClientId) -> Option<&[u8]> {
-        self.operations.get(client.0.wrapping_sub(self.first.0) as usize)?.tally.result()
+        self.operations.get(client.0.wrapping_sub(self.first.0) as usize)?.replies.result()
     }
 
     /// Whether `replica` is of the reply quorum of the last operation of `client`, which is complete.
     #[must_use]
     pub fn agreed(&self, client: ClientId, replica: ReplicaId) -> bool {
         let operation = self.operations.get(client.0.wrapping_sub(self.first.0) as usize);
-        operation.is_some_and(|operation| operation.tally.agreed(replica))
+        operation.is_some_and(|operation| operation.replies.agreed(replica))
     }
 
     /// The view in which the last operation of `client` is prepared, if it is complete because of that: it may not be
     /// committed yet.
     #[must_use]
     pub fn agreed_in(&self, client: ClientId) -> Option<View> {
-        self.operations.get(client.0.wrapping_sub(self.first.0) as usize)?.tally.agreed_in()
+        self.operations.get(client.0.wrapping_sub(self.first.0) as usize)?.replies.agreed_in()
     }
 
     /// What the last read-only request of `client` gave, if it is complete.
     #[must_use]
     pub fn read_result(&self, client: ClientId) -> Option<&[u8]> {
-        let answer = self.reads.get(client.0.wrapping_sub(self.first.0) as usize)?.tally.result()?;
+        let answer = self.reads.get(client.0.wrapping_sub(self.first.0) as usize)?.replies.result()?;
         Some(answer.split_at_checked(answer.len().wrapping_sub(VERSION_BYTES)).map_or(&[], |(result, _)| result))
     }
 
@@ -306,22 +313,22 @@ fn operation_of<'a>(
 
 fn outstanding(operations: &[Operation], first: ClientId, client: ClientId) -> Option<Timestamp> {
     let operation = operations.get(client.0.wrapping_sub(first.0) as usize)?;
-    (!operation.tally.is_over() && operation.timestamp.0 > 0).then_some(operation.timestamp)
+    (!operation.replies.is_over() && operation.timestamp.0 > 0).then_some(operation.timestamp)
 }
 
 impl Operation {
     fn begin(&mut self, timestamp: Timestamp) {
-        assert!(self.tally.is_over() || self.timestamp.0 == 0, "one outstanding operation a client");
+        assert!(self.replies.is_over() || self.timestamp.0 == 0, "one outstanding operation a client");
         assert!(timestamp > self.timestamp, "timestamps rise");
         self.timestamp = timestamp;
-        self.tally.begin();
+        self.replies.begin();
     }
 
     fn abstain(&mut self, reply: &Reply<'_>) -> ReplyOutcome {
         if reply.timestamp < self.timestamp {
             return ReplyOutcome::Stale;
         }
-        self.tally.abstain(reply)
+        self.replies.abstain(reply)
     }
 
     #[inline]
@@ -329,6 +336,6 @@ impl Operation {
         if reply.timestamp < self.timestamp {
             return ReplyOutcome::Stale;
         }
-        self.tally.count(reply, needed, wrong)
+        self.replies.count(reply, needed, wrong)
     }
 }

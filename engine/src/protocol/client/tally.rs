@@ -1,4 +1,4 @@
-//! The replies to one operation: who gave which result, and whether one has enough.
+//! The replies to one operation, whatever they are: who gave which result, and whether one has enough.
 //!
 //! A result may be told for good or tentatively, by a replica that has prepared the batch in some view. What is told
 //! tentatively counts only together with what others tell of the same view: that Q replicas prepared something each in
@@ -10,6 +10,9 @@ use crate::protocol::Reply;
 use crate::requests::result_digest;
 use crate::types::{Digest, ReplicaId, View};
 
+/// Room for a result that is kept for the next operation.
+const RESULT_BYTES_KEPT: usize = 4 << 10;
+
 /// How many equal replies complete an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Needed {
@@ -19,7 +22,7 @@ pub(super) struct Needed {
     pub(super) tentative: usize,
 }
 
-/// The replies to a client's current or last operation. Buffers are kept from one operation to the next.
+/// The replies to one operation. Buffers are kept from one operation to the next.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     phase: Phase,
@@ -60,13 +63,29 @@ struct Candidate {
 }
 
 impl Tally {
-    pub(super) fn begin(&mut self) {
+    /// Goes on from where all that was said so far is one result, for good and whole: `answered` have answered, of whom
+    /// `voters` gave it before the operation was complete, if it is. Whatever was counted before is of an operation
+    /// that is over.
+    pub(super) fn resume(&mut self, answered: u64, voters: u64, result: &[u8]) {
         self.phase = Phase::Open;
-        self.answered = 0;
+        self.answered = answered;
         self.tentative = 0;
-        (self.first.voters, self.first.tentative) = (0, 0);
+        self.first.restart(voters, result);
         self.rivals.clear();
         self.agreed_in = None;
+    }
+
+    /// Lets go of what nobody asks for any more: what liars have said, and room for long results.
+    pub(super) fn forget(&mut self) {
+        self.rivals.clear();
+        if self.first.result.capacity() > RESULT_BYTES_KEPT {
+            self.first.result = Vec::new();
+        }
+    }
+
+    /// What was said first is what enough replicas have agreed on.
+    pub(super) const fn close(&mut self) {
+        self.phase = Phase::Complete;
     }
 
     /// Nobody waits for it any more.
@@ -103,6 +122,12 @@ impl Tally {
         let most = self.rivals.iter().chain([&self.first]).map(votes).max().unwrap_or(0);
         let missing = n - self.answered.count_ones() as usize;
         most + missing < needed || (missing == 0 && most >= needed)
+    }
+
+    /// Bytes of memory for results.
+    #[cfg(test)]
+    pub(super) fn result_bytes(&self) -> usize {
+        self.rivals.iter().chain([&self.first]).map(|candidate| candidate.result.capacity()).sum()
     }
 
     /// How many results are remembered besides the first one.
@@ -295,6 +320,13 @@ impl Candidate {
         } else {
             self.voters |= voter;
         }
+    }
+
+    /// Takes a whole result, for which `voters` have voted for good.
+    fn restart(&mut self, voters: u64, result: &[u8]) {
+        (self.voters, self.tentative, self.whole, self.digest) = (voters, 0, true, None);
+        self.result.clear();
+        self.result.extend_from_slice(result);
     }
 
     /// Takes what a reply says; nobody has voted for it.

@@ -66,7 +66,7 @@ fn of_the_reply_quorum_is_who_agreed_until_it_was_complete() {
     assert_eq!(table.on_reply(&Reply { is_digest: true, ..reply(2, 1, &digest) }), ReplyOutcome::Completed);
     assert_eq!(agreed(&table), [true, true, true, false]);
     // A read in between is none of that.
-    table.begin_read(ClientId(11), Timestamp(1));
+    table.begin_read(ClientId(11));
     table.on_read_reply(&reply(3, 1, &answer));
     assert_eq!(agreed(&table), [true, true, true, false]);
     table.begin(ClientId(11), Timestamp(2));
@@ -221,7 +221,7 @@ fn reads_and_what_is_ordered_beside_them_need_a_quorum() {
         }
         assert_eq!(table.on_reply(&reply(quorum - 1, 1, b"ok")), ReplyOutcome::Completed, "n = {n}");
         let read = answer(b"value", 9);
-        table.begin_read(ClientId(11), Timestamp(1));
+        table.begin_read(ClientId(11));
         for replica in 0..quorum - 1 {
             assert_eq!(table.on_read_reply(&reply(replica, 1, &read)), ReplyOutcome::Counted, "n = {n}");
             assert_eq!(table.on_read_reply(&reply(replica, 1, &read)), ReplyOutcome::Duplicate, "n = {n}");
@@ -237,7 +237,7 @@ fn reads_and_what_is_ordered_beside_them_need_a_quorum() {
 fn a_read_is_given_up_once_no_answer_can_get_a_quorum() {
     let (old, new) = (answer(b"old", 1), answer(b"new", 2));
     let mut table = table(4).with_reads();
-    table.begin_read(ClientId(11), Timestamp(1));
+    table.begin_read(ClientId(11));
     assert_eq!(table.on_read_reply(&reply(0, 1, &old)), ReplyOutcome::Counted);
     assert_eq!(table.on_read_reply(&reply(1, 1, &new)), ReplyOutcome::Counted, "the others may agree with one");
     assert_eq!(table.on_read_reply(&reply(2, 1, &new)), ReplyOutcome::Counted);
@@ -248,7 +248,7 @@ fn a_read_is_given_up_once_no_answer_can_get_a_quorum() {
     assert_eq!(table.on_read_reply(&reply(2, 1, &new)), ReplyOutcome::Duplicate);
 
     // Replicas that have no answer count as having spoken.
-    table.begin_read(ClientId(11), Timestamp(2));
+    table.begin_read(ClientId(11));
     assert_eq!(table.on_read_reply(&reply(0, 2, &[])), ReplyOutcome::Counted);
     assert_eq!(table.on_read_reply(&reply(1, 2, &[])), ReplyOutcome::Hopeless);
     table.give_up_read(ClientId(11));
@@ -260,7 +260,7 @@ fn a_read_is_given_up_once_no_answer_can_get_a_quorum() {
 fn equal_values_of_different_versions_are_no_quorum() {
     let (before, after) = (answer(b"same", 1), answer(b"same", 3));
     let mut table = table(4).with_reads();
-    table.begin_read(ClientId(11), Timestamp(1));
+    table.begin_read(ClientId(11));
     assert_eq!(table.on_read_reply(&reply(0, 1, &before)), ReplyOutcome::Counted);
     assert_eq!(table.on_read_reply(&reply(1, 1, &before)), ReplyOutcome::Counted);
     assert_eq!(table.on_read_reply(&reply(2, 1, &after)), ReplyOutcome::Counted, "all values are equal");
@@ -272,7 +272,7 @@ fn equal_values_of_different_versions_are_no_quorum() {
 fn reads_by_digest_are_given_up_if_nobody_sends_the_answer() {
     let agreed = result_digest(&LONG).0;
     let mut table = table(4).with_reads();
-    table.begin_read(ClientId(11), Timestamp(1));
+    table.begin_read(ClientId(11));
     let told = [0, 1, 2].map(|replica| table.on_read_reply(&digest(replica, 1, &agreed)));
     assert_eq!(told, [ReplyOutcome::Counted, ReplyOutcome::Counted, ReplyOutcome::Vouched], "a fourth may send it");
     assert_eq!(table.on_read_reply(&reply(3, 1, &answer(b"lie", 0))), ReplyOutcome::Hopeless);
@@ -309,7 +309,7 @@ fn without_versions_time_runs_backwards_although_every_quorum_is_one() {
     for versions in [false, true] {
         let [behind, first, both] = stores.each_ref().map(|store| answer_of(store, versions));
         let mut table = table(4).with_reads();
-        table.begin_read(ClientId(11), Timestamp(1));
+        table.begin_read(ClientId(11));
         assert_eq!(table.on_read_reply(&reply(0, 1, &behind)), ReplyOutcome::Counted);
         assert_eq!(table.on_read_reply(&reply(3, 1, &behind)), ReplyOutcome::Counted);
         let outcome = table.on_read_reply(&reply(2, 1, &both));
@@ -320,7 +320,7 @@ fn without_versions_time_runs_backwards_although_every_quorum_is_one() {
             table.give_up_read(ClientId(11));
         }
         // .. and one that begins after it, when replica 0 has come as far as replica 1, shows u.
-        table.begin_read(ClientId(11), Timestamp(2));
+        table.begin_read(ClientId(11));
         for replica in [0, 1, 3] {
             table.on_read_reply(&reply(replica, 2, &first));
         }
@@ -412,10 +412,29 @@ fn a_replica_that_goes_on_and_on_fills_nothing() {
     for view in 1..1000 {
         let result = view.to_string().into_bytes();
         assert_eq!(table.on_reply(&tentative(3, view, &result)), ReplyOutcome::Counted);
-        assert!(table.operations[1].tally.rivals() <= 1);
+        assert!(table.operations[1].replies.rivals() <= 1);
     }
     assert_eq!(table.on_reply(&tentative(1, 0, b"ok")), ReplyOutcome::Counted);
     assert_eq!(table.on_reply(&tentative(2, 0, b"ok")), ReplyOutcome::Completed);
+}
+
+/// Nor is it over time, by another client's operation at each time.
+#[test]
+fn long_results_are_forgotten_with_their_operation() {
+    let mut table = table(4);
+    for (timestamp, first) in [(1, 3), (2, 0)] {
+        table.begin(ClientId(11), Timestamp(timestamp));
+        let lie = vec![7; 1 << 20];
+        let says = |replica| if replica == 3 { &lie[..] } else { b"ok" };
+        for replica in [first, 3 - first, 1] {
+            table.on_reply(&reply(replica, timestamp, says(replica)));
+        }
+        assert_eq!(table.result(ClientId(11)), Some(&b"ok"[..]));
+        assert!(table.operations[1].replies.result_bytes() >= 1 << 20);
+    }
+    table.begin(ClientId(11), Timestamp(3));
+    assert!(table.operations[1].replies.result_bytes() <= 4 << 10);
+    assert_eq!(table.wrong(), [0, 0, 0, 2]);
 }
 
 #[test]
