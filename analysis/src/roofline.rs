@@ -27,6 +27,8 @@ pub struct Shape {
     pub requests_per_proof: u64,
     /// Whether one proof of a message between replicas convinces all receivers: signatures do, MACs do not.
     pub shared_message_proofs: bool,
+    /// Whether a frame of replies is proven: its proof covers a digest of it then.
+    pub replies_proven: bool,
     /// To how many replicas a client sends its requests: 1, or n where pre-prepares have but their digests.
     pub request_copies: u64,
     /// Connections from a client node to each replica, over which replies go.
@@ -88,6 +90,8 @@ pub struct Costs {
     pub make_reply_proof: f64,
     /// .. and checked.
     pub check_reply_proof: f64,
+    /// What each byte adds to the digest of something long.
+    pub hash_byte: f64,
     /// The smallest send and the receive of it, over loopback, without waiting.
     pub send_receive: f64,
     /// What each byte adds to that.
@@ -124,8 +128,11 @@ pub struct Efficiency {
     pub components: Vec<Component>,
 }
 
+/// Bytes of a digest.
+const DIGEST_BYTES: f64 = 32.0;
+
 /// Names of the components, in the order of [`compose`].
-pub const COMPONENTS: [&str; 10] = [
+pub const COMPONENTS: [&str; 11] = [
     "request_digest",
     "make_request_proof",
     "check_request_proof",
@@ -133,6 +140,7 @@ pub const COMPONENTS: [&str; 10] = [
     "check_message_proof",
     "make_reply_proof",
     "check_reply_proof",
+    "hash_byte",
     "send_receive",
     "send_receive_byte",
     "copy_byte",
@@ -177,6 +185,9 @@ pub fn compose(shape: &Shape, costs: &Costs) -> Vec<Component> {
         + n * bytes.replies
         + checkpoint_messages * bytes.checkpoint;
     let digesters = n + if proofs > 0.0 { 1.0 } else { 0.0 };
+    // Each replica makes the batch's digest out of its requests'. A proof of replies covers a digest of their frame.
+    let replies_body = (bytes.replies - bytes.replies_head).max(0.0);
+    let digested_replies = if shape.replies_proven { (n + f + 1.0) * replies_body } else { 0.0 };
     let per_batch = |count: f64| count / batch;
     let counts = [
         (digesters, costs.digest),
@@ -186,6 +197,7 @@ pub fn compose(shape: &Shape, costs: &Costs) -> Vec<Component> {
         (per_batch(checked), costs.check_message_proof),
         (per_batch(n), costs.make_reply_proof),
         (per_batch(f + 1.0), costs.check_reply_proof),
+        (n * DIGEST_BYTES + per_batch(digested_replies), costs.hash_byte),
         (per_batch(messages) / in_flight.max(1.0), costs.send_receive),
         (per_batch(moved), costs.send_receive_byte),
         // The client writes its requests down once, each replica its replies.
@@ -244,10 +256,11 @@ mod tests {
         check_message_proof: 1e4,
         make_reply_proof: 1e5,
         check_reply_proof: 1e6,
-        send_receive: 1e7,
-        send_receive_byte: 1e8,
-        copy_byte: 1e9,
-        switch: 1e10,
+        hash_byte: 1e7,
+        send_receive: 1e8,
+        send_receive_byte: 1e9,
+        copy_byte: 1e10,
+        switch: 1e11,
     };
 
     fn shape() -> Shape {
@@ -261,6 +274,7 @@ mod tests {
             request_proofs: 4,
             requests_per_proof: 1,
             shared_message_proofs: false,
+            replies_proven: true,
             request_copies: 1,
             connections: 1,
             sizes_vary: false,
@@ -303,6 +317,7 @@ mod tests {
                 ("check_message_proof", 3.0 + 2.0 + 3.0 + 8.0 + 2.0),
                 ("make_reply_proof", 4.0),
                 ("check_reply_proof", 2.0),
+                ("hash_byte", 4.0 * 32.0 + (4.0 + 2.0) * 25.0),
                 ("send_receive", 1.0 + 3.0 + 9.0 + 12.0 + 4.0),
                 ("send_receive_byte", 100.0 + 3.0 * 60.0 + 21.0 * 80.0 + 4.0 * 30.0 + 3.0 * 40.0),
                 ("copy_byte", 100.0 + 4.0 * 30.0),
@@ -326,6 +341,7 @@ mod tests {
                 ("check_message_proof", (16.0 + 8.0 * checkpoints) / 100.0),
                 ("make_reply_proof", 0.04),
                 ("check_reply_proof", 0.02),
+                ("hash_byte", 128.0 + 6.0 * 29.95),
                 ("send_receive", 29.0 / 400.0),
                 ("send_receive_byte", (10_000.0 + 18_000.0 + 1680.0 + 12_000.0 + 480.0 * checkpoints) / 100.0),
                 ("copy_byte", 220.0),
@@ -339,7 +355,7 @@ mod tests {
     fn requests_to_everybody_are_moved_as_often() {
         let (one, all) = (counts(&shape()), counts(&Shape { request_copies: 4, ..shape() }));
         let more: Vec<f64> = one.iter().zip(&all).map(|((_, one), (_, all))| all - one).collect();
-        assert_eq!(more, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 300.0, 0.0]);
+        assert_eq!(more, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 300.0, 0.0]);
     }
 
     #[test]
@@ -354,6 +370,8 @@ mod tests {
         let none = Shape { request_proofs: 0, ..shape() };
         assert_eq!(counts(&none)[0], ("request_digest".to_owned(), 4.0));
         assert!(counts(&none).iter().all(|(name, _)| !name.contains("request_proof")));
+        let bytes = counts(&Shape { replies_proven: false, ..none }).into_iter().find(|(name, _)| name == "hash_byte");
+        assert_eq!(bytes, Some(("hash_byte".to_owned(), 128.0)), "a batch has a name all the same");
         // Signed: a request once; the pre-prepare, 3 prepares, 4 commits, and 4 checkpoint messages every 4 batches.
         let signed = Shape { request_proofs: 1, shared_message_proofs: true, ..shape() };
         assert_eq!(counts(&signed)[1..4].iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1.0, 4.0, 9.0]);

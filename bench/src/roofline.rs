@@ -35,6 +35,9 @@ use crate::cluster::NewCluster;
 const REPETITIONS: usize = 5;
 /// About how long one measurement takes with all of its repetitions.
 const MEASURE: Duration = Duration::from_millis(20);
+/// How far the timestamps of a batch's clients are apart, about: some hundreds in a closed loop of thousands of clients
+/// and some seconds.
+const TIMESTAMPS_APART: u32 = 300;
 /// Bytes of the small and the large write whose difference is what a byte costs.
 const SMALL: usize = 64;
 const LARGE: usize = 32 << 10;
@@ -45,7 +48,7 @@ const LARGE: usize = 32 << 10;
 /// If keys or sockets can not be made.
 pub(crate) fn measure(options: &RunOptions, batch: f64) -> anyhow::Result<(Shape, Costs)> {
     let nodes = Nodes::new(options)?;
-    let mut costs = Costs { copy_byte: copy_byte(), switch: switch(), ..Costs::default() };
+    let mut costs = Costs { hash_byte: hash_byte(), copy_byte: copy_byte(), switch: switch(), ..Costs::default() };
     Sample::new(options, &nodes, whole(batch.round())).authentication(&nodes, &mut costs);
     (costs.send_receive, costs.send_receive_byte) = send_receive()?;
     Ok((shape_among(options, &nodes, batch), costs))
@@ -75,6 +78,7 @@ fn shape_among(options: &RunOptions, nodes: &Nodes, batch: f64) -> Shape {
         },
         requests_per_proof: requests_per_proof(options) as u64,
         shared_message_proofs: Sealer::new(Arc::clone(nodes.client())).same_for_all(LinkClass::ReplicaToReplica),
+        replies_proven: nodes.client().strategy(LinkClass::ReplicaToClient).about().reach != Reach::Nobody,
         request_copies: match options.cluster.dissemination {
             Dissemination::Inline => 1,
             Dissemination::Digest => replicas,
@@ -85,14 +89,10 @@ fn shape_among(options: &RunOptions, nodes: &Nodes, batch: f64) -> Shape {
     }
 }
 
-/// Bytes of the frames of batches that have so many requests on average. A frame has so many bytes and so many more for
-/// each request, which two of them tell; where requests share proofs, the two are those around the average.
+/// Bytes of the frames of batches that have so many requests on average: those of the two batches around it.
 fn frame_bytes(options: &RunOptions, nodes: &Nodes, batch: f64) -> FrameBytes {
     let of = |requests| Sample::new(options, nodes, requests).bytes(options, nodes);
-    let (fewer, more) = match options.cluster.auth_granularity {
-        Granularity::Request => (1, 2),
-        Granularity::Frame => (whole(batch.floor()), whole(batch.ceil())),
-    };
+    let (fewer, more) = (whole(batch.floor()), whole(batch.ceil()));
     let low = of(fewer);
     if fewer == more { low } else { low.towards(&of(more), batch - real(fewer)) }
 }
@@ -144,7 +144,7 @@ struct Nodes {
 impl Nodes {
     fn new(options: &RunOptions) -> anyhow::Result<Self> {
         let addresses: Vec<_> = (0..options.replicas).map(|id| ([127, 0, 0, 1], 10_000 + id).into()).collect();
-        let clients = u32::try_from(REQUESTS_MAX).context("clients")?;
+        let clients = u32::try_from(REQUESTS_MAX).context("clients")?.max(options.clients);
         let new = NewCluster::with_shares(options.cluster.settings(), &addresses, &[clients])?;
         Ok(Self { keyrings: new.keyrings()? })
     }
@@ -252,6 +252,7 @@ impl Sample {
         costs.make_request_proof = least(|| client.seal_requests(black_box(frame))) / proofs / columns;
         let mut good = Vec::new();
         let check = least(|| replica.verify_requests(&[Part::whole(black_box(frame), 0)], &mut good)) / proofs;
+        assert!(good.iter().all(|good| *good), "what is refused at once costs nothing");
         // A tag is checked by making it anew: what the checks besides cost might be done in another way.
         costs.check_request_proof =
             if strategy.is_for_receiver() { check.min(costs.make_request_proof) } else { check };
@@ -306,12 +307,25 @@ fn empty_replies(count: usize) -> ReplyTable {
     ReplyTable { clients, timestamps, result_ends, results, digested: Vec::new() }
 }
 
-/// So many requests of as many clients, proven.
+/// `count` different numbers: 0, then from `most` downwards (from `count` - 1, if that is more), so that a column of
+/// them is as wide as in a run.
+fn apart(count: usize, most: u32) -> impl Iterator<Item = u32> {
+    let range = most.max(u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX));
+    (0..=range).take(1).chain((0..=range).rev()).take(count)
+}
+
+/// How many operations of theirs clients of one batch are apart: no exact number, but what the width of timestamps
+/// shows. One client is at its own.
+const fn timestamps_apart(options: &RunOptions) -> u32 {
+    if options.clients == 1 { 0 } else { TIMESTAMPS_APART }
+}
+
+/// So many requests, each of another client, proven.
 fn requests_of(options: &RunOptions, nodes: &Nodes, count: usize) -> RequestTable {
     let (operation_ends, operations) = repeated(count, payload_bytes(options).0);
     let mut table = RequestTable {
-        clients: (0..).map(ClientId).take(count).collect(),
-        timestamps: vec![Timestamp(1); count],
+        clients: apart(count, options.clients - 1).map(ClientId).collect(),
+        timestamps: apart(count, timestamps_apart(options)).map(|apart| Timestamp(1 + u64::from(apart))).collect(),
         operation_ends,
         operations,
         ..RequestTable::empty()
@@ -341,6 +355,12 @@ fn send_receive() -> anyhow::Result<(f64, f64)> {
     }
     let byte = ((large - small) / real(LARGE - SMALL)).max(0.0);
     Ok(((small - byte * real(SMALL)).max(0.0), byte))
+}
+
+/// One byte of something long digested, ns.
+fn hash_byte() -> f64 {
+    let bytes = vec![7_u8; LARGE];
+    least(|| blake3::hash(black_box(&bytes))) / real(LARGE)
 }
 
 /// One byte copied from one buffer to another that the caches hold, ns.
@@ -415,8 +435,9 @@ mod tests {
         for (auth, proofs, request_bytes) in [("none", 0, 0.0), ("mac", 4, 64.0), ("hybrid", 1, 64.0)] {
             let (shape, costs) = measure(&options(&["--auth", auth, "--request-bytes", "100"]), 20.0).unwrap();
             assert_eq!((shape.replicas, shape.faulty, shape.request_proofs), (4, 1, proofs), "{auth}");
-            // Client, timestamp and length, the operation, its proofs; and at most 64 bytes around all of them.
-            let least = 20.0 * (16.0 + 100.0 + request_bytes);
+            assert_eq!(shape.replies_proven, auth != "none", "{auth}");
+            // Client and timestamp, the operation, its proofs; and at most 64 bytes around all of them.
+            let least = 20.0 * (4.0 + 100.0 + request_bytes);
             assert!((least..least + 64.0).contains(&shape.bytes.requests), "{auth}: {:?}", shape.bytes);
             let components = compose(&shape, &costs);
             for component in &components {
@@ -424,7 +445,7 @@ mod tests {
                 assert!(free || component.name == "switch" || component.us_per_op > 0.0, "{auth}: {component:?}");
             }
             let named = components.iter().filter(|component| COMPONENTS.contains(&component.name.as_str())).count();
-            assert_eq!(named, if auth == "none" { 8 } else { 10 }, "{auth}");
+            assert_eq!(named, if auth == "none" { 9 } else { 11 }, "{auth}");
         }
     }
 
@@ -438,8 +459,8 @@ mod tests {
             let (grouped, costs) = of(&["--auth", auth, "--auth-granularity", "frame"]);
             assert_eq!((single.requests_per_proof, grouped.requests_per_proof), (1, 64));
             assert!(costs.check_request_proof > 0.0 && costs.make_request_proof > 0.0 && single_costs.digest > 0.0);
-            // 16 bytes of columns, the operation; and a share of head, group and proof that is below 4 bytes.
-            assert!((20.0 * 116.0..20.0 * 120.0).contains(&grouped.bytes.requests), "{auth}: {:?}", grouped.bytes);
+            // 4 bytes of columns, the operation; and a share of heads, group and proof that is below 4 bytes.
+            assert!((20.0 * 104.0..20.0 * 108.0).contains(&grouped.bytes.requests), "{auth}: {:?}", grouped.bytes);
             let saved = single.bytes.pre_prepare - grouped.bytes.pre_prepare;
             let proof = if auth == "mac" { 16.0 } else { 64.0 };
             assert!((saved - (19.0 * proof - 15.0)).abs() < 1e-6, "{auth}: {saved}, 19 proofs for a group's head");
