@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 8 | the replica's view |
 //! | 4 | count of replies |
-//! | a [column](super::numbers) | clients |
+//! | a column (see `numbers`) | clients |
 //! | a column | timestamps |
 //! | a column | lengths of results |
 //! | 1 | forms: bit 0, whether each result has a form, or else all are whole; bit 1, whether replies are tentative |

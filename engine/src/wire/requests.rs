@@ -6,7 +6,7 @@
 //! | 1 | kind of proofs: 0 none, 1 tags, 2 signatures, 3 tags of groups, 4 signatures of groups |
 //! | 1 | zero |
 //! | 2 | tag columns (0 unless tags) |
-//! | a [column](super::numbers) | clients |
+//! | a column (see `numbers`) | clients |
 //! | a column | timestamps |
 //! | a column | lengths of operations |
 //! | their sum | operations |
