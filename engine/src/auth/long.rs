@@ -2,8 +2,8 @@
 //!
 //! BLAKE3 hashes chunks of 1 KiB side by side, 16 of them on the widest SIMD level, as quickly as one. What is left
 //! over is hashed in smaller groups and at last block by block, so that 16,000 bytes take three to four times as long
-//! as 16,384 (AVX-512). Inputs of some KiB are what batches come to, so they are filled up with zeros to a number of chunks that
-//! is hashed at once, and end with their length, by which no two are filled up to the same.
+//! as 16,384 (AVX-512). Inputs of some KiB are what batches come to, so they are filled up with zeros to a number of
+//! chunks that is hashed at once, and end with their length, by which no two are filled up to the same.
 
 use std::cell::Cell;
 

@@ -2,9 +2,10 @@
 //!
 //! Everything that is authenticated is first reduced to an [`AuthBlock`] of 64 bytes, one BLAKE3 block, so that whole
 //! frames of tags are computed side by side. In order: [keys] (identities and their files), [keyring] (who is who, and
-//! the pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [long] (of what is long), [groups]
-//! (of groups of requests), [signature] (one acceptance rule for single and batch verification), [strategies] (what there is to choose from),
-//! [verifier] (checks proofs), [sealer] (makes them), [backends] (by which instructions).
+//! the pairwise keys), [wide] (SIMD over many blocks), [digest] (digests of requests), [long] (of what is long),
+//! [groups] (of groups of requests), [signature] (one acceptance rule for single and batch verification), [strategies]
+//! (what there is to choose from), [verifier] (checks proofs), [sealer] (makes them), [backends] (by which
+//! instructions).
 
 use crate::limits::TAG_BYTES;
 use crate::settings::Authentication;

@@ -71,8 +71,8 @@ pub fn encode_reads(table: &RequestTable, own: NodeId) -> Bytes {
     encode_frame(FrameKind::Reads, own, len, |out| encode_table(out, table, ProofColumns::All))
 }
 
-/// How many requests a frame says to have; 0 if it has no table of requests. One that has others is refused, before more
-/// than these are looked at.
+/// How many requests a frame says to have; 0 if it has no table of requests. One that has others is refused, before
+/// more than these are looked at.
 #[must_use]
 pub fn requests_claimed(frame: &Frame) -> usize {
     let before_table = match frame.kind {

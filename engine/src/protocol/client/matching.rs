@@ -1,9 +1,9 @@
 //! Matching replies to one operation, in a form that shares a cache line with its timestamp.
 //!
 //! Where results are short, sent whole and for good, replicas mostly say the same of an operation, and it is enough to
-//! know the result and who gave it. As soon as a reply is anything else (longer, a digest, tentative, contradicting, late
-//! after giving up), the [`Tally`] takes over what was counted, and counts this operation
-//! from there on. It takes memory of its own, which is kept for the client's later operations.
+//! know the result and who gave it. As soon as a reply is anything else (longer, a digest, tentative, contradicting,
+//! late after giving up), the [`Tally`] takes over what was counted, and counts this operation from there on. It takes
+//! memory of its own, which is kept for the client's later operations.
 
 use super::ReplyOutcome;
 use super::tally::{Needed, Tally};

@@ -149,8 +149,8 @@ impl ClientTable {
         self.operations[(client.0 - self.first.0) as usize].begin(timestamp);
     }
 
-    /// `client` asks for something read-only. Returns the request's number; such numbers are apart from timestamps, which
-    /// replicas remember.
+    /// `client` asks for something read-only. Returns the request's number; such numbers are apart from timestamps,
+    /// which replicas remember.
     ///
     /// # Panics
     /// If the client is out of range or has such a request outstanding.
