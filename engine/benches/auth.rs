@@ -1,10 +1,12 @@
 //! What authentication costs under every registered strategy: messages and requests, alone and many at a time, good and
-//! spoiled; and digests of requests.
+//! spoiled; and digests of requests and of what is long.
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, LinkClass, Part, Sealer, Strategy, Verifier};
+use hippodrome_engine::auth::{
+    AuthBlock, BlockKind, Check, Digester, LinkClass, Part, Sealer, Strategy, Verifier, long,
+};
 use hippodrome_engine::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
 mod common;
@@ -30,6 +32,17 @@ fn digests(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new(format!("{operation_bytes}B"), requests), |b| {
             b.iter(|| digester.digest(black_box(&mut table)));
         });
+    }
+}
+
+/// What is long, as it is hashed here and as it would be without padding.
+fn long_digests(c: &mut Criterion) {
+    let mut group = c.benchmark_group("long digest");
+    for bytes in [1_000, 10_087, 16_154, 16_384] {
+        let input = vec![7; bytes];
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(BenchmarkId::new("padded", bytes), |b| b.iter(|| long::digest(black_box(&input))));
+        group.bench_function(BenchmarkId::new("as it is", bytes), |b| b.iter(|| blake3::hash(black_box(&input))));
     }
 }
 
@@ -119,5 +132,5 @@ fn spoiled(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, digests, seal, verify, spoiled);
+criterion_group!(benches, digests, long_digests, seal, verify, spoiled);
 criterion_main!(benches);
