@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use hippodrome_engine::app::Validator;
 use hippodrome_engine::auth::keyring::Keyring;
-use hippodrome_engine::auth::{Check, Digester, LinkClass, Sealer, Verifier};
+use hippodrome_engine::auth::{AuthBlock, Check, Digester, LinkClass, Sealer, Verifier};
+use hippodrome_engine::limits::BATCH_DIGEST_FROM_BYTES;
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Reply;
+use hippodrome_engine::protocol::client::batches::{BatchReply, Batches, Heard};
 use hippodrome_engine::protocol::client::{ClientTable, ReplyOutcome};
 use hippodrome_engine::sampling::{Notes, OperationNote, Sampling};
 use hippodrome_engine::settings::Dissemination;
 use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp, nanos};
-use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind};
+use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind, OF_BATCH_BYTES};
 
 use crate::followed::Followed;
 use crate::links::Links;
@@ -31,6 +33,7 @@ use crate::tenths::Tenths;
 use crate::timetable::Timetable;
 use crate::workload::Workload;
 
+mod answering;
 mod reading;
 mod sending;
 mod slot;
@@ -102,6 +105,10 @@ pub(crate) struct DriverParts {
     pub(crate) retransmission: Retransmission,
     pub(crate) sampling: Sampling,
     pub(crate) dissemination: Dissemination,
+    /// Whether one replica sends the replies to a batch, and the others their digest.
+    pub(crate) answering_in_batches: bool,
+    /// How many batches replicas may be apart.
+    pub(crate) window: u64,
     pub(crate) seconds: Sender<ThreadSecond>,
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -115,6 +122,8 @@ pub(crate) struct Driver {
     decoder: Decoder,
     digester: Digester,
     slots: Vec<Slot>,
+    /// What is said of whole batches over each owned connection; empty where nothing is.
+    batches: Vec<Batches>,
     /// The operation that is begun; memory that is used again.
     operation: Vec<u8>,
     outboxes: Vec<Outbox>,
@@ -139,6 +148,9 @@ impl Driver {
     /// A thread's driver, ready to [`run`](Self::run).
     pub(crate) fn new(parts: DriverParts) -> Self {
         let slots = parts.clients.clone().map(|_| Slot::default()).collect();
+        let batches = parts.owned.clone().filter(|_| parts.answering_in_batches);
+        let (n, needed) = (parts.keyring.quorums().n(), parts.table.needed());
+        let batches = batches.map(|_| Batches::new(n, needed, parts.window)).collect();
         let outboxes = || parts.owned.clone().map(|_| Outbox::default()).collect();
         Self {
             own: parts.keyring.own(),
@@ -147,6 +159,7 @@ impl Driver {
             decoder: Decoder::new(&parts.keyring),
             digester: Digester::default(),
             slots,
+            batches,
             operation: Vec::new(),
             outboxes: outboxes(),
             read_outboxes: outboxes(),
@@ -289,7 +302,8 @@ impl Driver {
     /// How long the next poll may wait.
     fn wait(&mut self, now: Time) -> Duration {
         let mut until = now.after_duration(WAIT_MAX);
-        for due in [self.retries.next_due(), self.reads.next_due()].into_iter().flatten() {
+        let missing = self.next_missing();
+        for due in [self.retries.next_due(), self.reads.next_due(), missing].into_iter().flatten() {
             until = until.min(due);
         }
         // Sends that fall due within the wait are announced by the ticker, which wakes the transport.
@@ -301,39 +315,46 @@ impl Driver {
     ///
     /// # Errors
     /// If the transport fails as a whole.
-    pub(crate) fn receive(&mut self, now: Time, wait: Duration, frames: &mut Vec<Frame>) -> std::io::Result<()> {
+    pub(crate) fn receive(&mut self, now: Time, wait: Duration, frames: &mut Vec<(u32, Frame)>) -> std::io::Result<()> {
         if self.followed.is_waiting() {
             self.followed.on_handed(self.parts.clock.now());
         }
         self.parts.links.poll(now, wait, frames)?;
         if !frames.is_empty() {
             let read = self.parts.clock.now();
-            frames.drain(..).for_each(|frame| self.on_frame(&frame, read));
+            frames.drain(..).for_each(|(connection, frame)| self.on_frame(connection, &frame, read));
+            self.tell();
         }
         Ok(())
     }
 
-    fn on_frame(&mut self, frame: &Frame, read: Time) {
+    fn on_frame(&mut self, connection: u32, frame: &Frame, read: Time) {
         let replica = ReplicaId(frame.sender.0);
         let (reads, decoded) = match frame.kind {
             FrameKind::Replies => (false, self.decoder.replies(replica, frame.body.clone())),
             FrameKind::ReadReplies => (true, self.decoder.read_replies(replica, frame.body.clone())),
+            FrameKind::BatchDigest => return self.on_batch_digest(connection, frame, read),
             _ => {
                 self.summary.bad_replies += 1;
                 return;
             }
         };
-        let Ok(DecodedReplies { view, tentative, replies, block, proof }) = decoded else {
+        let Ok(DecodedReplies { view, sequence, tentative, replies, digest, block, proof }) = decoded else {
             self.summary.bad_replies += 1;
             return;
         };
-        let check = Check { signer: frame.sender, block, proof: &proof };
-        self.verifier.verify(LinkClass::ReplicaToClient, &[check], &mut self.good);
-        if self.good != [true] {
+        if !self.is_proven(frame.sender, block, &proof) {
             self.summary.bad_replies += replies.len() as u64;
             return;
         }
         let now = self.parts.clock.now();
+        if sequence.0 > 0 && !self.batches.is_empty() && replies.digested.is_empty() {
+            self.parts.table.note_view(replica, view);
+            let short = frame.body.len() - proof.len() < OF_BATCH_BYTES + BATCH_DIGEST_FROM_BYTES;
+            let heard = Heard { read, counted: now };
+            let reply = BatchReply { replica, sequence, digest, replies: Some(replies), short, heard };
+            return self.on_batch_reply(connection, reply);
+        }
         let mut watched = std::mem::take(&mut self.watched);
         watched.clear();
         // Numbers of reads are no timestamps: a read that has one's number is none of those.
@@ -370,6 +391,12 @@ impl Driver {
             }
         }
         self.watched = watched;
+    }
+
+    /// Whether a replica's proof holds.
+    fn is_proven(&mut self, signer: NodeId, block: AuthBlock, proof: &[u8]) -> bool {
+        self.verifier.verify(LinkClass::ReplicaToClient, &[Check { signer, block, proof }], &mut self.good);
+        self.good == [true]
     }
 
     fn complete(&mut self, now: Time, id: ClientId) {
@@ -448,7 +475,9 @@ impl Driver {
         let last = |recorder: &mut Recorder| std::mem::take(recorder).finish();
         let (measured, unmeasured) = (last(&mut self.measured), last(&mut self.unmeasured));
         self.hand_in(measured, unmeasured);
+        let wrong_replies = self.wrong_replies();
         let mut summary = self.summary;
+        summary.wrong_replies = wrong_replies;
         summary.lag = Some(self.lag);
         if let Pacing::Open(open) = &mut self.parts.pacing {
             summary.unsent = open.unsent();
@@ -456,7 +485,6 @@ impl Driver {
         }
         summary.unanswered = self.slots.iter().filter(|slot| slot.outstanding).count() as u64;
         summary.stale_reads = self.parts.workload.stale_reads();
-        summary.wrong_replies = self.parts.table.wrong().to_vec();
         summary.bytes_sent = self.parts.links.bytes_sent;
         summary.system_calls = self.parts.links.system_calls();
         summary.dropped = self.parts.links.dropped();

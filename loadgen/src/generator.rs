@@ -13,7 +13,7 @@ use hippodrome_engine::limits::{CONNECTIONS_MAX, SAMPLES_MAX};
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::platform;
 use hippodrome_engine::sampling::Notes;
-use hippodrome_engine::settings::Reads;
+use hippodrome_engine::settings::{Reads, Replies};
 use hippodrome_engine::types::{NodeId, nanos};
 
 use crate::driver::{ThreadSecond, ThreadSummary};
@@ -161,6 +161,8 @@ impl<'a> Setup<'a> {
             retransmission: self.options.retransmission,
             sampling: self.options.sampling,
             dissemination: self.options.cluster.settings.dissemination,
+            answering_in_batches: self.options.cluster.settings.replies == Replies::BatchDigest,
+            window: self.options.cluster.settings.window,
             clock: self.clock,
             seconds,
             stop: Arc::clone(&self.options.stop),

@@ -54,6 +54,8 @@ pub(crate) struct Links {
     owned: Range<u32>,
     connections: u32,
     events: Vec<Event>,
+    /// Frames of one event, empty between events.
+    frames: Vec<Frame>,
     no_connection: u64,
     queue_full: u64,
     /// Bytes of frames that were handed to connections.
@@ -98,6 +100,7 @@ impl Links {
             owned,
             connections,
             events,
+            frames: Vec::new(),
             no_connection,
             queue_full,
             bytes_sent,
@@ -169,8 +172,8 @@ impl Links {
         wait.min(until)
     }
 
-    /// Writes what is queued, waits at most `wait` and appends the frames that came.
-    pub(crate) fn poll(&mut self, now: Time, wait: Duration, frames: &mut Vec<Frame>) -> std::io::Result<()> {
+    /// Writes what is queued, waits at most `wait` and appends the frames that came, with the connection number of each.
+    pub(crate) fn poll(&mut self, now: Time, wait: Duration, frames: &mut Vec<(u32, Frame)>) -> std::io::Result<()> {
         self.connect_where_due(now);
         let wait = if self.emulated.is_some() { self.emulate(wait) } else { wait };
         let mut events = std::mem::take(&mut self.events);
@@ -189,7 +192,7 @@ impl Links {
         Ok(())
     }
 
-    fn on_event(&mut self, now: Time, event: Event, frames: &mut Vec<Frame>) {
+    fn on_event(&mut self, now: Time, event: Event, frames: &mut Vec<(u32, Frame)>) {
         match event {
             // Nobody connects to a generator: it does not listen.
             Event::Accepted { connection, .. } => self.transport.close(connection),
@@ -205,7 +208,9 @@ impl Links {
             }
             Event::Received { connection, bytes } => {
                 let mut arrivals = Vec::new();
-                let admission = self.ingress.on_bytes(connection, bytes, frames, &mut arrivals);
+                let admission = self.ingress.on_bytes(connection, bytes, &mut self.frames, &mut arrivals);
+                let index = self.links.iter().find(|link| link.connection == Some(connection)).map(|link| link.index);
+                frames.extend(self.frames.drain(..).map(|frame| (index.unwrap_or(0), frame)));
                 for arrival in arrivals {
                     match arrival {
                         Arrival::Answer(bytes) => self.transport.send(connection, bytes),

@@ -22,6 +22,9 @@ use crate::options::Retransmission;
 /// The shortest pause before a result is asked for whose votes are complete: less than that is a hiccup of the machine.
 const RESULT_AFTER_MIN_NS: u64 = 5_000_000;
 
+/// The same for the replies to a whole batch, for want of which many operations are sent again.
+const REPLIES_AFTER_MIN_NS: u64 = 20_000_000;
+
 /// An operation that was sent once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sent {
@@ -57,6 +60,10 @@ pub(crate) struct Retries {
     again: BinaryHeap<Reverse<Retry>>,
     /// Operations that lack nothing but the result, since when, in order of time.
     vouched: VecDeque<Sent>,
+    /// What was sent until then may belong to batches without replies, and was not sent again yet.
+    missing_until: Option<Time>,
+    /// What was sent until then was sent again for that reason.
+    asked_until: Time,
     /// The operation that was sent to everybody as a probe and is not complete: its client and timestamp.
     probe: Option<(u32, u64)>,
 }
@@ -66,7 +73,17 @@ impl Retries {
     pub(crate) fn new(retransmission: Retransmission) -> Self {
         let (first_ns, longest_ns) = (nanos(retransmission.first), nanos(retransmission.longest));
         let (sent, again, vouched) = (VecDeque::new(), BinaryHeap::new(), VecDeque::new());
-        Self { first_ns, longest_ns: longest_ns.max(first_ns), usual_ns: 0, sent, again, vouched, probe: None }
+        Self {
+            first_ns,
+            longest_ns: longest_ns.max(first_ns),
+            usual_ns: 0,
+            sent,
+            again,
+            vouched,
+            missing_until: None,
+            asked_until: Time(0),
+            probe: None,
+        }
     }
 
     /// An operation is sent for the first time. Times do not go backwards.
@@ -77,6 +94,12 @@ impl Retries {
     /// Enough replicas vouch for the result of an operation, and none has sent it. Times do not go backwards.
     pub(crate) fn on_vouched(&mut self, at: Time, client: u32, timestamp: u64) {
         self.vouched.push_back(Sent { at, client, timestamp });
+    }
+
+    /// A batch lacks its replies, which enough replicas vouch for: whatever was sent until then may be of it, and is sent
+    /// again at once, to everybody.
+    pub(crate) fn on_missing(&mut self, until: Time) {
+        self.missing_until = self.missing_until.max(Some(until));
     }
 
     /// An operation is complete, so long after it was sent.
@@ -106,6 +129,18 @@ impl Retries {
             if waits(retry.client, retry.timestamp) {
                 due.push(retry);
             }
+        }
+        if let Some(until) = self.missing_until.take() {
+            let sent = self.sent.iter().filter(|sent| self.asked_until < sent.at && sent.at <= until);
+            let sent = sent.filter(|sent| waits(sent.client, sent.timestamp));
+            due.extend(sent.map(|&Sent { client, timestamp, .. }| Retry {
+                due: now,
+                client,
+                timestamp,
+                attempt: 1,
+                for_result: true,
+            }));
+            self.asked_until = until;
         }
         let pause_ns = self.result_after_ns();
         while let Some(Sent { at, client, timestamp }) = self.vouched.front().copied() {
@@ -165,6 +200,11 @@ impl Retries {
     /// How long after its votes are complete an operation is sent again for its result.
     fn result_after_ns(&self) -> u64 {
         self.usual_ns.max(RESULT_AFTER_MIN_NS).min(self.patience_ns(0))
+    }
+
+    /// How long after its votes are complete the replies to a batch are missing.
+    pub(crate) fn missing_after_ns(&self) -> u64 {
+        self.usual_ns.max(REPLIES_AFTER_MIN_NS).min(self.patience_ns(0))
     }
 
     /// What is complete must not stand before those who wait.

@@ -52,6 +52,8 @@ pub(crate) struct LoadThread {
     pub(crate) retransmission: Retransmission,
     pub(crate) sampling: Sampling,
     pub(crate) dissemination: Dissemination,
+    pub(crate) answering_in_batches: bool,
+    pub(crate) window: u64,
     pub(crate) clock: Clock,
     pub(crate) seconds: Sender<ThreadSecond>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -126,6 +128,8 @@ impl LoadThread {
             retransmission: self.retransmission,
             sampling: self.sampling,
             dissemination: self.dissemination,
+            answering_in_batches: self.answering_in_batches,
+            window: self.window,
             seconds: self.seconds,
             stop: self.stop,
         })

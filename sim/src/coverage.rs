@@ -78,6 +78,10 @@ pub struct Coverage {
     pub reads_fallen_back: u64,
     /// Results that came as digests.
     pub digests: u64,
+    /// Batches of which a digest came in place of the replies.
+    pub batch_digests: u64,
+    /// Times that clients asked again because nobody had sent the replies to a batch.
+    pub missing_replies: u64,
     /// Operations of correct clients.
     pub operations: u64,
     /// Messages that arrived.

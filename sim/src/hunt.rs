@@ -76,6 +76,10 @@ pub struct Found {
     pub fell_back: u64,
     /// Those in which results came as digests.
     pub digested: u64,
+    /// Those in which digests stood for the replies to whole batches.
+    pub batch_digested: u64,
+    /// Those in which clients asked again for want of such replies.
+    pub missed: u64,
     /// Those whose liveness was not judged, ascending: see [`Coverage::unjudged`].
     pub unjudged: Vec<u64>,
     /// How long clusters took to recover once the network had healed.
@@ -122,6 +126,8 @@ impl Found {
             (&mut self.read_only, met.reads > 0),
             (&mut self.fell_back, met.reads_fallen_back > 0),
             (&mut self.digested, met.digests > 0),
+            (&mut self.batch_digested, met.batch_digests > 0),
+            (&mut self.missed, met.missing_replies > 0),
         ] {
             *seeds += u64::from(has);
         }
@@ -165,6 +171,8 @@ impl Found {
             (&mut total.reads, met.reads),
             (&mut total.reads_fallen_back, met.reads_fallen_back),
             (&mut total.digests, met.digests),
+            (&mut total.batch_digests, met.batch_digests),
+            (&mut total.missing_replies, met.missing_replies),
             (&mut total.operations, met.operations),
             (&mut total.messages, met.messages),
             (&mut total.events, met.events),

@@ -47,6 +47,8 @@ pub const fn expected(planted: Planted) -> &'static [Checker] {
         Planted::ReadQuorumWeak | Planted::WriteQuorumWeak => &[Checker::Linearizability],
         // Somebody is told of what comes to nothing.
         Planted::TentativeQuorumWeak => &[Checker::Durability, Checker::RealTime, Checker::Linearizability],
+        // A liar is believed.
+        Planted::BatchQuorumWeak => &[Checker::Replies],
         // States come to differ, and so does what they give.
         Planted::RollBackForgotten => &[Checker::Agreement, Checker::Replies],
         Planted::TimerForgotten => &[Checker::Liveness],

@@ -73,7 +73,7 @@ pub(crate) struct ClusterOptions {
     /// What replicas answer: full (all send the result) or digest (one does, the others its digest)
     ///
     /// Which one changes with each operation. Results of at most 32 bytes are always sent by all.
-    #[arg(long, value_name = "STRATEGY", default_value_t = Replies::Full)]
+    #[arg(long, value_name = "STRATEGY", default_value_t = Replies::BatchDigest)]
     pub(crate) replies: Replies,
 
     /// How operations that change nothing are done: ordered, or read-only (all replicas are asked, a quorum must agree)

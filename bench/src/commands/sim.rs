@@ -240,6 +240,8 @@ fn met(found: &Found) -> String {
         ("a power failure", found.power_failed),
         ("a partition", found.partitioned),
         ("results as digests", found.digested),
+        ("replies to batches as digests", found.batch_digested),
+        ("  of which some were missing", found.missed),
         ("reads that a quorum answered", found.read_only),
         ("  reads that fell back to being ordered", found.fell_back),
     ];

@@ -49,6 +49,8 @@ use undo::{Record, Undo};
 const SETTLE_BYTES: usize = RESULT_BYTES_MAX;
 /// Bytes of one reply's columns: client, timestamp, end of the result.
 const REPLY_COLUMNS_BYTES: usize = 4 + 8 + 4;
+/// The sequence number of replies that are not those of one batch.
+const NO_BATCH: SequenceNumber = SequenceNumber(0);
 /// Stands in the length column of a batch's outcome for a request that was not executed.
 const NOT_EXECUTED: u32 = u32::MAX;
 
@@ -82,6 +84,9 @@ pub enum Done {
         /// The view in which the batch committed or, if `tentative`, was prepared; of replies from the cache that are
         /// for good, the replica's own view.
         view: View,
+        /// The batch, if these are all replies to it for that node and the same at every replica that executes it, or
+        /// else 0: they come from the cache, answer reads, are tentative, or some of several tables.
+        sequence: SequenceNumber,
         /// Whether they answer read-only requests.
         reads: bool,
         /// Whether the batch is only prepared, in that view.
@@ -204,9 +209,12 @@ impl Executor {
         assert_eq!(*sequence, self.executed().next(), "replica {}: batch out of order", self.own);
         self.admit(&batch.requests, record.as_deref_mut());
         let outcome = self.apply(&batch.requests, *view, record, out);
-        self.replies.finish(*view, out);
         if let Some(undo) = &mut self.undo {
-            undo.replies.finish(*view, out);
+            // Which of the cached replies are tentative depends on how far this replica has come.
+            self.replies.finish(*view, NO_BATCH, out);
+            undo.replies.finish(*view, NO_BATCH, out);
+        } else {
+            self.replies.finish(*view, *sequence, out);
         }
         self.state.ledger.append(*sequence, &batch.digest, &outcome);
         self.counters.batches += u64::from(!batch.is_null());
@@ -240,7 +248,7 @@ impl Executor {
                 admission => self.counters.passed_over(admission),
             }
         }
-        self.replies.finish(view, out);
+        self.replies.finish(view, NO_BATCH, out);
         self.finish_tentative(out);
         if !not_executed.is_empty() {
             out.push(Done::NotExecuted(Arc::new(table.select(&not_executed))));

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::{Done, Executor};
+use super::{Done, Executor, NO_BATCH};
 use crate::limits::RESULT_BYTES_MAX;
 use crate::protocol::client::VERSION_BYTES;
 use crate::requests::RequestTable;
@@ -67,7 +67,7 @@ impl Executor {
             self.counters.reads += 1;
         }
         self.results.clear();
-        self.read_replies.finish(view, out);
+        self.read_replies.finish(view, NO_BATCH, out);
         if answers {
             self.hold_reads(held_from, out);
         }

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::Done;
+use super::{Done, NO_BATCH};
 use crate::limits::{DIGEST_BYTES, REPLIES_BYTES_MAX, REQUESTS_MAX};
 use crate::protocol::client::designated;
 use crate::requests::{ReplyTable, result_digest};
-use crate::types::{ClientId, Digest, NodeId, ReplicaId, Timestamp, View};
+use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
 /// Which results a replica sends whole, where only the [designated] one does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ struct Sheet {
     results: Vec<u8>,
     /// Which results are digests; empty as long as none is.
     digested: Vec<bool>,
+    /// Whether replies to the same requests were handed over already.
+    is_split: bool,
     /// Size of the last table handed over, in replies and bytes of results: the next one is likely to be like it, so
     /// its columns are allocated once.
     expected: (usize, usize),
@@ -135,7 +137,8 @@ impl Replies {
         }
         let sheet = &mut self.sheets[self.current];
         if sheet.results.len() + bytes > REPLIES_BYTES_MAX || sheet.clients.len() == REQUESTS_MAX {
-            sheet.hand_over(self.reads, self.tentative, view, out);
+            sheet.hand_over(self.reads, self.tentative, view, NO_BATCH, out);
+            sheet.is_split = true;
         }
         sheet
     }
@@ -158,11 +161,13 @@ impl Replies {
         true
     }
 
-    /// Hands over what was added, in order of the nodes. Another table of requests begins.
-    pub(super) fn finish(&mut self, view: View, out: &mut Vec<Done>) {
+    /// Hands over what was added, in order of the nodes: all replies to the batch at `sequence`, if that is not
+    /// [`NO_BATCH`]. Another table of requests begins.
+    pub(super) fn finish(&mut self, view: View, sequence: SequenceNumber, out: &mut Vec<Done>) {
         self.cached_bytes = 0;
         for sheet in &mut self.sheets {
-            sheet.hand_over(self.reads, self.tentative, view, out);
+            let sequence = if std::mem::take(&mut sheet.is_split) { NO_BATCH } else { sequence };
+            sheet.hand_over(self.reads, self.tentative, view, sequence, out);
         }
     }
 }
@@ -209,6 +214,7 @@ impl Sheet {
             result_ends: Vec::new(),
             results: Vec::new(),
             digested: Vec::new(),
+            is_split: false,
             expected: (0, 0),
         }
     }
@@ -274,7 +280,7 @@ impl Sheet {
         self.results.reserve_exact(bytes);
     }
 
-    fn hand_over(&mut self, reads: bool, tentative: bool, view: View, out: &mut Vec<Done>) {
+    fn hand_over(&mut self, reads: bool, tentative: bool, view: View, sequence: SequenceNumber, out: &mut Vec<Done>) {
         if self.clients.is_empty() {
             return;
         }
@@ -286,6 +292,6 @@ impl Sheet {
             results: std::mem::take(&mut self.results).into(),
             digested: std::mem::take(&mut self.digested),
         };
-        out.push(Done::Replies { node: self.node, view, reads, tentative, replies });
+        out.push(Done::Replies { node: self.node, view, sequence, reads, tentative, replies });
     }
 }

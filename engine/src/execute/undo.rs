@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::client_table::ClientRow;
 use super::replies::Replies;
-use super::{Admission, Done, Executor};
+use super::{Admission, Done, Executor, NO_BATCH};
 use crate::app::Application;
 use crate::limits::UNDO_BYTES_MAX;
 use crate::protocol::Execution;
@@ -271,7 +271,7 @@ impl Executor {
         if let Some(undo) = &mut self.undo
             && let Some(view) = undo.view()
         {
-            undo.replies.finish(view, out);
+            undo.replies.finish(view, NO_BATCH, out);
         }
     }
 
@@ -358,10 +358,10 @@ impl Executor {
 /// The same answers as those of a replica that gives none.
 fn without_answers(answers: Done) -> Done {
     match answers {
-        Done::Replies { node, view, reads, tentative, replies } => {
+        Done::Replies { node, view, sequence, reads, tentative, replies } => {
             let result_ends = vec![0; replies.len()];
             let replies = ReplyTable { result_ends, results: Bytes::new(), digested: Vec::new(), ..replies };
-            Done::Replies { node, view, reads, tentative, replies }
+            Done::Replies { node, view, sequence, reads, tentative, replies }
         }
         other => other,
     }

@@ -142,11 +142,10 @@ impl Egress {
         let now = self.clock.now();
         self.replied.saturating_record(now.since(answers.executed));
         if connections <= 1 {
-            let first = answers.replies.clients.first().copied().unwrap_or_default();
-            self.seal_replies(&answers, first, &answers.replies);
+            self.seal_replies(&answers, 0, &answers.replies);
         } else {
-            for part in split_by_connection(&answers.replies, &range, connections) {
-                self.seal_replies(&answers, part.clients[0], &part);
+            for (connection, part) in split_by_connection(&answers.replies, &range, connections) {
+                self.seal_replies(&answers, connection, &part);
             }
         }
         self.note(&answers.followed);
@@ -160,18 +159,24 @@ impl Egress {
         followed.iter().for_each(|&(client, timestamp)| self.notes.push(ReplyNote { client, timestamp, sealed }));
     }
 
-    /// Seals these replies, which are part of `answers`, for the connection of this client.
-    fn seal_replies(&mut self, answers: &Answers, client: ClientId, replies: &ReplyTable) {
-        let &Answers { node, view, reads, tentative, .. } = answers;
+    /// Seals these replies, which are part of `answers`, for the connection number `connection`.
+    fn seal_replies(&mut self, answers: &Answers, connection: u32, replies: &ReplyTable) {
+        let &Answers { node, view, sequence, reads, tentative, .. } = answers;
+        let client = replies.clients.first().copied().unwrap_or_default();
         let wrong = self.byzantine.iter().any(|kind| kind.corrupts_replies()).then(|| falsified(replies));
         let unproven = self.byzantine.iter().any(|kind| kind.corrupts_reply_proofs())
             && self.sealer.proof_bytes(LinkClass::ReplicaToClient) > 0;
-        let encode = match (reads, tentative) {
-            (true, _) => wire::encode_read_replies,
-            (false, true) => wire::encode_tentative_replies,
-            (false, false) => wire::encode_replies,
+        let (replies, sealer) = (wrong.as_ref().unwrap_or(replies), &self.sealer);
+        let frames = match (reads, tentative) {
+            (true, _) => wire::encode_read_replies(replies, view, node, sealer),
+            (false, true) => wire::encode_tentative_replies(replies, view, node, sealer),
+            (false, false) if sequence.0 > 0 => {
+                let form = self.routes.form(node, connection);
+                wire::encode_batch_replies(replies, view, sequence, form, node, sealer)
+            }
+            (false, false) => wire::encode_replies(replies, view, node, sealer),
         };
-        for mut bytes in encode(wrong.as_ref().unwrap_or(replies), view, node, &self.sealer) {
+        for mut bytes in frames {
             if unproven {
                 bytes = spoil_last_byte(&bytes);
             }
@@ -212,8 +217,8 @@ pub fn connection_of(client: ClientId, range: &Range<u32>, connections: u32) -> 
     connection
 }
 
-/// One table for each connection that has replies.
-fn split_by_connection(replies: &ReplyTable, range: &Range<u32>, connections: u32) -> Vec<ReplyTable> {
+/// One table for each connection that has replies, with its number.
+fn split_by_connection(replies: &ReplyTable, range: &Range<u32>, connections: u32) -> Vec<(u32, ReplyTable)> {
     let mut parts: Vec<(ReplyTable, Vec<u8>)> = Vec::new();
     parts.resize_with(connections as usize, Default::default);
     for index in 0..replies.len() {
@@ -228,10 +233,10 @@ fn split_by_connection(replies: &ReplyTable, range: &Range<u32>, connections: u3
         #[allow(clippy::cast_possible_truncation, reason = "no longer than the table it comes from")]
         part.result_ends.push(results.len() as u32);
     }
-    parts
-        .into_iter()
-        .filter(|(part, _)| !part.is_empty())
-        .map(|(part, results)| ReplyTable { results: results.into(), ..part })
+    (0..)
+        .zip(parts)
+        .filter(|(_, (part, _))| !part.is_empty())
+        .map(|(connection, (part, results))| (connection, ReplyTable { results: results.into(), ..part }))
         .collect()
 }
 

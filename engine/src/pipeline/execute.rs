@@ -27,6 +27,8 @@ pub struct Answers {
     pub node: NodeId,
     /// The view in which the batch committed, or is prepared.
     pub view: View,
+    /// The batch, if these are all replies to it for that node, or else 0.
+    pub sequence: SequenceNumber,
     /// When the batch was executed.
     pub executed: Time,
     /// Whether they answer read-only requests.
@@ -284,10 +286,10 @@ impl Execute {
         let bytes = self.done.iter().map(Done::reply_bytes).sum();
         for done in self.done.drain(..) {
             match done {
-                Done::Replies { node, view, reads, tentative, replies } => {
+                Done::Replies { node, view, sequence, reads, tentative, replies } => {
                     // Numbers of reads are no timestamps: a read that has one's number is none of those.
                     let followed = if reads { Vec::new() } else { take_answered(&mut self.followed, &replies) };
-                    answers.push(Answers { node, view, executed, reads, tentative, replies, followed });
+                    answers.push(Answers { node, view, sequence, executed, reads, tentative, replies, followed });
                 }
                 Done::Executed(sequence) => feedback.push(Feedback::Executed(sequence)),
                 Done::Checkpoint(sequence, digest) => feedback.push(Feedback::Checkpoint(sequence, digest)),

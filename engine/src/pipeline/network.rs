@@ -24,7 +24,7 @@ use crate::pipeline::network::emulated::Emulated;
 use crate::pipeline::stage::{Counts, STALL_RETRY, count};
 use crate::transport::{ConnectionId, Event, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
-use crate::wire::Frame;
+use crate::wire::{self, Frame, FrameKind};
 
 mod connections;
 mod emulated;
@@ -210,6 +210,10 @@ impl Network {
         }
         let sender = frames.first().map(|frame| frame.sender);
         for frame in frames.drain(..) {
+            if frame.kind == FrameKind::Answering {
+                self.answer_as(connection, frame);
+                continue;
+            }
             if !self.intake.push(now, frame) {
                 count(&mut self.dropped, "dropped_forwards_over_budget");
             }
@@ -223,6 +227,14 @@ impl Network {
             // What was queued, a refusal that says why, still leaves. What comes meanwhile is nobody's any more.
             self.closing.push(connection);
             self.connections.forget(now, connection);
+        }
+    }
+
+    /// A node tells how it wants replies to batches.
+    fn answer_as(&mut self, connection: ConnectionId, frame: Frame) {
+        match wire::decode_answering(frame.body) {
+            Ok(form) => self.connections.answer_as(frame.sender, connection, form),
+            Err(error) => count(&mut self.dropped, error.name()),
         }
     }
 

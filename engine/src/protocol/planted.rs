@@ -41,6 +41,8 @@ named_enum! {
         WriteQuorumWeak = "write-quorum-weak",
         /// An operation is complete with f + 1 tentative replies.
         TentativeQuorumWeak = "tentative-quorum-weak",
+        /// One replica's word is enough for the replies to a batch.
+        BatchQuorumWeak = "batch-quorum-weak",
         /// What was executed tentatively is not undone in the application.
         RollBackForgotten = "roll-back-forgotten",
         /// The view timer is never started, so a faulty primary stays.

@@ -154,7 +154,7 @@ impl Default for ClusterSettings {
             auth_granularity: Granularity::Request,
             dissemination: Dissemination::Inline,
             execution: ExecutionChoice::Committed,
-            replies: Replies::Full,
+            replies: Replies::BatchDigest,
             reads: Reads::Ordered,
             window: 256,
             checkpoint_interval: 128,

@@ -118,6 +118,8 @@ named_option! {
         Full = "full",
         /// One replica of each operation sends the result, the others its digest.
         Digest = "digest",
+        /// One replica sends the replies to a batch, the others one digest of them.
+        BatchDigest = "batch-digest",
     }
 }
 

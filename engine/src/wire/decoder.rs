@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::frame::FrameKind;
 use super::messages::{Context, Decoded, decode_message};
 use super::reader::DecodeError;
-use super::replies::{DecodedReplies, decode_read_replies, decode_replies};
+use super::replies::{DecodedBatchDigest, DecodedReplies, decode_batch_digest, decode_read_replies, decode_replies};
 use super::requests::decode_requests;
 use crate::auth::{Digester, Keyring, LinkClass, Strategy};
 use crate::protocol::Message;
@@ -98,6 +98,14 @@ impl Decoder {
     /// If the body is not a table of replies within the limits.
     pub fn replies(&self, sender: ReplicaId, body: Bytes) -> Result<DecodedReplies, DecodeError> {
         decode_replies(sender, body, self.cluster, self.reply_proof_bytes)
+    }
+
+    /// The digest of a batch's replies, of replica `sender` ([`FrameKind::BatchDigest`]).
+    ///
+    /// # Errors
+    /// If the body is none.
+    pub fn batch_digest(&self, sender: ReplicaId, body: Bytes) -> Result<DecodedBatchDigest, DecodeError> {
+        decode_batch_digest(sender, body, self.cluster, self.reply_proof_bytes)
     }
 
     /// The same of replies to read-only requests ([`FrameKind::ReadReplies`]).

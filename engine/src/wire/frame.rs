@@ -21,7 +21,7 @@ use crate::types::NodeId;
 /// "HP": the first thing that a stream of something else gets wrong.
 pub const MAGIC: u16 = u16::from_le_bytes(*b"HP");
 /// Version of all layouts of this folder.
-pub const WIRE_VERSION: u8 = 6;
+pub const WIRE_VERSION: u8 = 7;
 /// Bytes of the header that the checksum covers.
 const CHECKED_BYTES: usize = 12;
 
@@ -82,6 +82,10 @@ frame_kinds! {
     Reads = 18,
     /// A replica's replies to read-only requests.
     ReadReplies = 19,
+    /// A replica's digest of the replies to a batch.
+    BatchDigest = 20,
+    /// How a client node wants the replies to batches over this connection.
+    Answering = 21,
     /// A pre-prepare.
     PrePrepare = 32,
     /// A prepare.

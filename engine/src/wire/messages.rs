@@ -129,7 +129,9 @@ pub(super) fn decode_message(
         | FrameKind::Requests
         | FrameKind::Reads
         | FrameKind::ReadReplies
-        | FrameKind::Replies => return Err(DecodeError::NotAMessage),
+        | FrameKind::Replies
+        | FrameKind::BatchDigest
+        | FrameKind::Answering => return Err(DecodeError::NotAMessage),
     };
     reader.finish()?;
     // Whoever passes something on proves the same block in its own name; its digest is the costly part.

@@ -44,6 +44,8 @@ named_enum! {
         ResultTooLong = "result_too_long",
         /// A form of result that there is not, or a digest of another length.
         BadForm = "bad_form",
+        /// A digest of the replies to no batch, or replies of a batch that can be those of none.
+        BadSequence = "bad_sequence",
         /// A status message describes more slots than it may.
         TooManySlots = "too_many_slots",
         /// A list in a view-change or a new-view is longer than allowed.

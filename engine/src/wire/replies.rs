@@ -3,6 +3,7 @@
 //! | bytes | content |
 //! |---|---|
 //! | 8 | the replica's view |
+//! | 8 | the sequence number of the batch of which these are all replies to that connection, or 0 |
 //! | 4 | count of replies |
 //! | a column (see `numbers`) | clients |
 //! | a column | timestamps |
@@ -11,6 +12,20 @@
 //! | count if they have | form: 0 whole, 1 the result's digest (32 bytes) |
 //! | their sum | results |
 //! | as many as the strategy says | proof |
+//!
+//! The proof is of view, sequence number and the digest of what lies between them and the proof. Correct replicas send
+//! the same of a batch, so that digest can stand for the replies where another replica sends them ([batch digests]):
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 8 | the replica's view |
+//! | 8 | the sequence number |
+//! | 32 | the digest of the batch's replies |
+//! | as many as the strategy says | the proof that the replies would have |
+//!
+//! [batch digests]: crate::protocol::client::batches
+
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -19,13 +34,17 @@ use super::numbers;
 use super::reader::{DecodeError, Reader, put_clients_and_timestamps, put_lengths};
 use crate::auth::{AuthBlock, BlockKind, LinkClass, Sealer, long};
 use crate::limits::{
-    DIGEST_BYTES, FRAME_BODY_BYTES_MAX, PROOF_BYTES_MAX, REQUEST_COLUMNS_BYTES_MAX, REQUESTS_MAX, RESULT_BYTES_MAX,
+    BATCH_DIGEST_FROM_BYTES, DIGEST_BYTES, FRAME_BODY_BYTES_MAX, PROOF_BYTES_MAX, REQUEST_COLUMNS_BYTES_MAX,
+    REQUESTS_MAX, RESULT_BYTES_MAX,
 };
+use crate::protocol::client::batches::BatchForm;
 use crate::requests::ReplyTable;
 use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
-/// View, count, the heads of three columns, and whether there are forms.
-const HEAD_BYTES: usize = 8 + 4 + 3 * numbers::HEAD_BYTES + 1;
+/// View and sequence number.
+pub const OF_BATCH_BYTES: usize = 8 + 8;
+/// These, count, the heads of three columns, and whether there are forms.
+const HEAD_BYTES: usize = OF_BATCH_BYTES + 4 + 3 * numbers::HEAD_BYTES + 1;
 /// Most bytes of one reply's columns: client, timestamp, length, form.
 const COLUMNS_BYTES: usize = REQUEST_COLUMNS_BYTES_MAX + 1;
 const FORMS_EACH: u8 = 1;
@@ -42,11 +61,30 @@ const _: () = assert!(COLUMNS_BYTES + RESULT_BYTES_MAX <= REPLIES_BYTES_MAX);
 pub struct DecodedReplies {
     /// The replica's view, from which clients learn the primary.
     pub view: View,
+    /// The batch of which these are all replies over their connection, or 0.
+    pub sequence: SequenceNumber,
     /// Whether the replica has only prepared, in that view, what it replies to.
     pub tentative: bool,
     /// The replies.
     pub replies: ReplyTable,
+    /// The digest of the replies, which correct replicas have in common.
+    pub digest: Digest,
     /// What the proof is about.
+    pub block: AuthBlock,
+    /// The proof.
+    pub proof: Bytes,
+}
+
+/// A decoded digest of a batch's replies, not yet authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodedBatchDigest {
+    /// The replica's view, from which clients learn the primary.
+    pub view: View,
+    /// The batch.
+    pub sequence: SequenceNumber,
+    /// The digest of the replies.
+    pub digest: Digest,
+    /// What the proof is about: the same as with the replies themselves.
     pub block: AuthBlock,
     /// The proof.
     pub proof: Bytes,
@@ -92,24 +130,94 @@ pub fn encode_read_replies(replies: &ReplyTable, view: View, to: NodeId, sealer:
     encode(READ_ONLY, replies, view, to, sealer)
 }
 
+/// The digest of the replies to a batch over one connection; `None` if they do not fit in one frame, or there are none.
+/// With how many bytes they take without view, sequence number and proof.
+#[must_use]
+pub fn batch_digest(replies: &ReplyTable) -> Option<(Digest, usize)> {
+    let (end, bytes) = if replies.is_empty() { (0, 0) } else { fitting(replies, 0) };
+    if replies.is_empty() || end < replies.len() {
+        return None;
+    }
+    let mut body = Vec::with_capacity(HEAD_BYTES + bytes);
+    encode_range(&mut body, replies, false, 0..end);
+    Some((long::digest(&body), body.len()))
+}
+
+/// The sealed frame of all `replies` to the batch at `sequence` over one connection of client node `to`, or of their
+/// digest. Replies that do not fit in one frame are those of no batch, and whole.
+///
+/// # Panics
+/// As [`encode_replies`] does.
+#[must_use]
+pub fn encode_batch_replies(
+    replies: &ReplyTable,
+    view: View,
+    sequence: SequenceNumber,
+    form: BatchForm,
+    to: NodeId,
+    sealer: &Sealer,
+) -> Vec<Bytes> {
+    let own = own(sealer);
+    let as_digest = if form == BatchForm::Digest { batch_digest(replies) } else { None };
+    if let Some((digest, _)) = as_digest.filter(|(_, bytes)| *bytes >= BATCH_DIGEST_FROM_BYTES) {
+        let block = AuthBlock::message(BlockKind::Replies, sealer.keyring().cluster(), own, view, sequence, &digest);
+        let len = OF_BATCH_BYTES + DIGEST_BYTES + sealer.proof_bytes(LinkClass::ReplicaToClient);
+        return vec![encode_frame(FrameKind::BatchDigest, NodeId::of(own), len, |out| {
+            put_batch(out, view, sequence);
+            out.extend_from_slice(&digest.0);
+            sealer.seal(LinkClass::ReplicaToClient, to, &block, out);
+        })];
+    }
+    match replies.is_empty().then_some((0, 0)).unwrap_or_else(|| fitting(replies, 0)) {
+        (end, bytes) if end > 0 && end == replies.len() => {
+            vec![encode_part(ORDERED, replies, (0..end, bytes), (view, sequence), to, sealer)]
+        }
+        _ => encode_replies(replies, view, to, sealer),
+    }
+}
+
 fn encode(kinds: Kinds, replies: &ReplyTable, view: View, to: NodeId, sealer: &Sealer) -> Vec<Bytes> {
-    let own = sealer.keyring().own();
-    assert!(usize::from(own.0) < sealer.keyring().quorums().n(), "replicas reply");
     let mut frames = Vec::new();
     let mut start = 0;
     while start < replies.len() {
-        let (end, len) = fitting(replies, start);
-        let len = HEAD_BYTES + len + sealer.proof_bytes(LinkClass::ReplicaToClient);
-        frames.push(encode_frame(kinds.frame, own, len, |out| {
-            let body_at = out.len();
-            encode_range(out, replies, (view, kinds.tentative), start, end);
-            let digest = long::digest(&out[body_at..]);
-            let block = block(kinds.block, sealer.keyring().cluster(), ReplicaId(own.0), view, &digest);
-            sealer.seal(LinkClass::ReplicaToClient, to, &block, out);
-        }));
+        let (end, bytes) = fitting(replies, start);
+        frames.push(encode_part(kinds, replies, (start..end, bytes), (view, SequenceNumber(0)), to, sealer));
         start = end;
     }
     frames
+}
+
+/// The sealed frame of some of these replies, which take so many bytes at most.
+fn encode_part(
+    kinds: Kinds,
+    replies: &ReplyTable,
+    (rows, bytes): (Range<usize>, usize),
+    (view, sequence): (View, SequenceNumber),
+    to: NodeId,
+    sealer: &Sealer,
+) -> Bytes {
+    let own = own(sealer);
+    let len = HEAD_BYTES + bytes + sealer.proof_bytes(LinkClass::ReplicaToClient);
+    encode_frame(kinds.frame, NodeId::of(own), len, |out| {
+        put_batch(out, view, sequence);
+        let content_at = out.len();
+        encode_range(out, replies, kinds.tentative, rows);
+        let digest = long::digest(&out[content_at..]);
+        let block = AuthBlock::message(kinds.block, sealer.keyring().cluster(), own, view, sequence, &digest);
+        sealer.seal(LinkClass::ReplicaToClient, to, &block, out);
+    })
+}
+
+/// Who seals.
+fn own(sealer: &Sealer) -> ReplicaId {
+    let own = sealer.keyring().own();
+    assert!(usize::from(own.0) < sealer.keyring().quorums().n(), "replicas reply");
+    ReplicaId(own.0)
+}
+
+fn put_batch(out: &mut Vec<u8>, view: View, sequence: SequenceNumber) {
+    out.extend_from_slice(&view.0.to_le_bytes());
+    out.extend_from_slice(&sequence.0.to_le_bytes());
 }
 
 /// How far replies from `start` fit in one frame, and the bytes that they take at most.
@@ -137,8 +245,8 @@ fn fitting(replies: &ReplyTable, start: usize) -> (usize, usize) {
     (end, bytes)
 }
 
-fn encode_range(out: &mut Vec<u8>, replies: &ReplyTable, (view, tentative): (View, bool), start: usize, end: usize) {
-    out.extend_from_slice(&view.0.to_le_bytes());
+fn encode_range(out: &mut Vec<u8>, replies: &ReplyTable, tentative: bool, rows: Range<usize>) {
+    let Range { start, end } = rows;
     #[allow(clippy::cast_possible_truncation, reason = "bounded by REQUESTS_MAX")]
     out.extend_from_slice(&((end - start) as u32).to_le_bytes());
     put_clients_and_timestamps(out, &replies.clients[start..end], &replies.timestamps[start..end]);
@@ -192,8 +300,8 @@ fn decode(
 ) -> Result<DecodedReplies, DecodeError> {
     let mut reader = Reader::new(body);
     let proof = reader.trailer(proof_bytes)?;
+    let (view, sequence) = (View(reader.u64()?), SequenceNumber(reader.u64()?));
     let digest = long::digest(reader.rest());
-    let view = View(reader.u64()?);
     let count = reader.u32()? as usize;
     if count > REQUESTS_MAX {
         return Err(DecodeError::TooManyReplies);
@@ -210,14 +318,18 @@ fn decode(
     }
     let digested = if forms & FORMS_EACH == 0 { Vec::new() } else { digested(&mut reader, &result_ends)? };
     let tentative = forms & FORMS_TENTATIVE != 0;
-    if tentative && matches!(kinds.frame, FrameKind::ReadReplies) {
+    let reads = matches!(kinds.frame, FrameKind::ReadReplies);
+    if tentative && reads {
         return Err(DecodeError::BadForm); // what is read waits until it is committed
+    }
+    if sequence.0 != 0 && (tentative || reads) {
+        return Err(DecodeError::BadSequence);
     }
     let results = reader.take(result_ends.last().map_or(0, |&end| end as usize))?;
     reader.finish()?;
-    let block = block(kinds.block, cluster, sender, view, &digest);
+    let block = AuthBlock::message(kinds.block, cluster, sender, view, sequence, &digest);
     let replies = ReplyTable { clients, timestamps, result_ends, results, digested };
-    Ok(DecodedReplies { view, tentative, replies, block, proof })
+    Ok(DecodedReplies { view, sequence, tentative, replies, digest, block, proof })
 }
 
 /// Which results are digests.
@@ -235,9 +347,26 @@ fn digested(reader: &mut Reader, result_ends: &[u32]) -> Result<Vec<bool>, Decod
     digested.collect()
 }
 
-/// The block of a frame of replies: its digest covers the body up to the proof.
-fn block(kind: BlockKind, cluster: [u8; 8], sender: ReplicaId, view: View, digest: &Digest) -> AuthBlock {
-    AuthBlock::message(kind, cluster, sender, view, SequenceNumber(0), digest)
+/// Decodes the digest of a batch's replies, whose proof takes `proof_bytes`.
+///
+/// # Errors
+/// If the body is of another length, or tells of no batch.
+pub(super) fn decode_batch_digest(
+    sender: ReplicaId,
+    body: Bytes,
+    cluster: [u8; 8],
+    proof_bytes: usize,
+) -> Result<DecodedBatchDigest, DecodeError> {
+    let mut reader = Reader::new(body);
+    let proof = reader.trailer(proof_bytes)?;
+    let (view, sequence) = (View(reader.u64()?), SequenceNumber(reader.u64()?));
+    let digest = reader.digest()?;
+    reader.finish()?;
+    if sequence.0 == 0 {
+        return Err(DecodeError::BadSequence);
+    }
+    let block = AuthBlock::message(BlockKind::Replies, cluster, sender, view, sequence, &digest);
+    Ok(DecodedBatchDigest { view, sequence, digest, block, proof })
 }
 
 #[cfg(test)]

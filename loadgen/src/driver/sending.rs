@@ -18,6 +18,7 @@ impl Driver {
     pub(crate) fn send(&mut self, now: Time) {
         self.send_due(now);
         self.give_up_reads(now);
+        self.ask_for_missing(now);
         self.retransmit_due(now);
         self.probe(now);
         self.flush();

@@ -30,7 +30,7 @@ const TIMETABLE: Timetable = Timetable {
 pub struct ByHand {
     driver: Driver,
     clock: Clock,
-    frames: Vec<Frame>,
+    frames: Vec<(u32, Frame)>,
     seconds: Receiver<ThreadSecond>,
 }
 

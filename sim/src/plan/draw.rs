@@ -66,6 +66,8 @@ fn choose_strategies(plan: &mut Plan) {
     let random = &mut Random::new(plan.seed, "strategies", 0);
     if random.chance(400) {
         plan.replies = Replies::Digest;
+    } else if Random::new(plan.seed, "batch digests", 0).chance(700) {
+        plan.replies = Replies::BatchDigest;
     }
     if random.chance(500) {
         plan.reads = Reads::ReadOnly;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hippodrome_engine::app::kv::{Operation, is_read};
+use hippodrome_engine::protocol::client::batches::Batches;
 use hippodrome_engine::protocol::client::{ClientTable, Recipients, ReplyOutcome};
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::protocol::{Input, Reply};
@@ -29,7 +30,8 @@ const LONG_VALUE_BYTES: usize = 40;
 
 /// All correct clients, behind one table as a load generator has it.
 pub(super) struct Clients {
-    table: ClientTable,
+    pub(super) table: ClientTable,
+    pub(super) batches: Batches,
     clients: Vec<Client>,
     finished: usize,
     completed: u64,
@@ -65,7 +67,9 @@ impl Clients {
             table = table.with_reads();
         }
         table.plant(planted);
-        Self { table, clients: (0..count).map(client).collect(), finished: 0, completed: 0 }
+        let mut batches = Batches::new(plan.replicas, table.needed(), plan.window);
+        batches.plant(planted);
+        Self { table, batches, clients: (0..count).map(client).collect(), finished: 0, completed: 0 }
     }
 
     pub(super) const fn all_finished(&self) -> bool {
@@ -197,7 +201,7 @@ impl World<'_> {
     }
 
     /// The same, by an event at each place where that replica runs.
-    fn ask_by(&mut self, to: ReplicaId, event: impl Fn(usize) -> Event) {
+    pub(super) fn ask_by(&mut self, to: ReplicaId, event: impl Fn(usize) -> Event) {
         for index in 0..self.replicas.len() {
             let replica = &self.replicas[index];
             if replica.id != to || !self.twins.deal(to.0, replica.twin, Endpoint::CLIENTS) {
@@ -261,7 +265,7 @@ impl World<'_> {
         self.go_on_with(id);
     }
 
-    fn complete(&mut self, id: ClientId, timestamp: Timestamp) {
+    pub(super) fn complete(&mut self, id: ClientId, timestamp: Timestamp) {
         let name = format!("c{id}");
         self.trace.line(&name, || format!("** t{timestamp} is done"));
         self.trace.count(timestamp.0);

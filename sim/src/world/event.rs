@@ -4,9 +4,10 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use hippodrome_engine::protocol::client::batches::BatchForm;
 use hippodrome_engine::protocol::{Input, Message, Timer};
-use hippodrome_engine::requests::RequestTable;
-use hippodrome_engine::types::{ClientId, ReplicaId, Time, Timestamp, View};
+use hippodrome_engine::requests::{ReplyTable, RequestTable};
+use hippodrome_engine::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
 /// Something that happens to one part of the world. `life` tells a process from those that ran before it in the same
 /// place.
@@ -20,6 +21,12 @@ pub(super) enum Event {
     Reads { to: usize, table: Arc<RequestTable> },
     /// A reply arrives at its client.
     Reply(Reply),
+    /// What a replica says of a batch's replies arrives at its clients.
+    BatchReply(BatchReply),
+    /// How it is to answer batches arrives at a replica.
+    Answering { to: usize, form: BatchForm },
+    /// Replies to batches may be missing.
+    Missing,
     /// A timer was set to this local time.
     Timer { at: usize, life: u32, timer: Timer, due: Time },
     /// The executor is done with what it took up last.
@@ -62,6 +69,17 @@ pub(super) struct Reply {
     pub(super) reads: bool,
     /// Whether the batch is only prepared there.
     pub(super) tentative: bool,
+}
+
+/// What a replica tells its clients of the replies to a batch.
+#[derive(Clone, Debug)]
+pub(super) struct BatchReply {
+    pub(super) from: ReplicaId,
+    pub(super) view: View,
+    pub(super) sequence: SequenceNumber,
+    pub(super) digest: Digest,
+    /// The replies, if it sends them.
+    pub(super) replies: Option<ReplyTable>,
 }
 
 /// All events to come.

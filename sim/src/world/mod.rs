@@ -20,6 +20,7 @@ use hippodrome_engine::settings::Dissemination;
 use hippodrome_engine::types::{ReplicaId, SequenceNumber, View};
 
 mod act;
+mod batches;
 mod clients;
 mod disk;
 mod durability;
@@ -184,6 +185,9 @@ impl<'a> World<'a> {
             Event::Requests { to, table } => self.on_requests(to, &table),
             Event::Reads { to, table } => self.on_reads(to, &table),
             Event::Reply(reply) => self.on_reply(&reply),
+            Event::BatchReply(reply) => self.on_batch_reply(reply),
+            Event::Answering { to, form } => self.answer_batches(to, form),
+            Event::Missing => self.ask_for_missing(),
             Event::Timer { at, life, timer, due } => {
                 let replica = &mut self.replicas[at];
                 if let Some(process) = replica.process.as_mut().filter(|_| replica.life == life)
@@ -220,7 +224,10 @@ impl<'a> World<'a> {
     /// Whether the process that this concerns stands still, and until when.
     fn paused(&self, event: &Event) -> Option<(usize, u64)> {
         let at = match *event {
-            Event::Message { to, .. } | Event::Requests { to, .. } | Event::Reads { to, .. } => to,
+            Event::Message { to, .. }
+            | Event::Requests { to, .. }
+            | Event::Reads { to, .. }
+            | Event::Answering { to, .. } => to,
             Event::Timer { at, .. } | Event::Worked { at, .. } | Event::Feedback { at, .. } => at,
             _ => return None,
         };

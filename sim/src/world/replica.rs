@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hippodrome_engine::app::kv::Kv;
 use hippodrome_engine::execute::{Executor, ExecutorConfig, Snapshot};
+use hippodrome_engine::protocol::client::batches::BatchForm;
 use hippodrome_engine::protocol::message::FetchState;
 use hippodrome_engine::protocol::pbft::{Config, Pbft, Recovery};
 use hippodrome_engine::protocol::planted::Planted;
@@ -67,6 +68,8 @@ pub(super) struct Process {
     /// Outputs that wait for the records before them, each with how many must be durable.
     pub(super) gate: VecDeque<(usize, Output)>,
     pub(super) work: VecDeque<Work>,
+    /// How it answers batches, where it may be told.
+    pub(super) form: BatchForm,
     /// When the executor's last answer arrives.
     pub(super) answered: u64,
     pub(super) position: Position,
@@ -197,6 +200,7 @@ impl Replica {
             timers: BTreeMap::new(),
             gate: VecDeque::new(),
             work: VecDeque::new(),
+            form: BatchForm::Whole,
             answered: 0,
             wanted: None,
         });

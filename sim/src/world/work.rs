@@ -4,6 +4,7 @@ use hippodrome_engine::execute::Done;
 use hippodrome_engine::protocol::Input;
 use hippodrome_engine::protocol::client::VERSION_BYTES;
 use hippodrome_engine::requests::{ReplyTable, RequestTable};
+use hippodrome_engine::settings::options::Replies;
 use hippodrome_engine::types::{Digest, SequenceNumber, View};
 
 use super::event::{Event, Reply};
@@ -159,6 +160,11 @@ impl World<'_> {
     pub(super) fn settle(&mut self, at: usize, done: Vec<Done>, more: bool) {
         for done in done {
             match done {
+                Done::Replies { view, sequence, replies, .. }
+                    if sequence.0 > 0 && self.plan.replies == Replies::BatchDigest =>
+                {
+                    self.reply_to_batch(at, view, sequence, replies);
+                }
                 Done::Replies { view, reads, tentative, replies, .. } => {
                     self.reply(at, view, (reads, tentative), &replies);
                 }

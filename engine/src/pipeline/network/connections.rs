@@ -4,34 +4,61 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::limits::CONNECTIONS_MAX;
 use crate::pipeline::egress::{Destination, connection_of};
+use crate::protocol::client::batches::BatchForm;
 use crate::transport::{CONNECT_WITHIN, ConnectionId, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
 
-/// How many connections each client node has, told by the network to egress, so that replies take the connection that
-/// their client's load generator thread reads.
+/// How many connections each client node has and how it wants replies over them, told by the network to egress, so that
+/// replies take the connection that their client's load generator thread reads.
 #[derive(Clone, Debug)]
-pub struct Routes(Arc<[AtomicU32]>);
+pub struct Routes(Arc<[Route]>);
+
+#[derive(Debug, Default)]
+struct Route {
+    connections: AtomicU32,
+    /// The numbers of connections over which replies to batches are wanted as digests.
+    digests: AtomicU64,
+}
+
+const _: () = assert!(CONNECTIONS_MAX <= u64::BITS);
 
 impl Routes {
     /// Routes for `nodes` nodes, no connections yet.
     #[must_use]
     pub fn new(nodes: usize) -> Self {
-        Self((0..nodes).map(|_| AtomicU32::new(0)).collect())
+        Self((0..nodes).map(|_| Route::default()).collect())
     }
 
     /// How many connections `node` has announced.
     #[must_use]
     pub fn connections(&self, node: NodeId) -> u32 {
-        self.0.get(usize::from(node.0)).map_or(0, |connections| connections.load(Ordering::Relaxed))
+        self.0.get(usize::from(node.0)).map_or(0, |route| route.connections.load(Ordering::Relaxed))
+    }
+
+    /// How `node` wants replies to batches over its connection number `connection`.
+    #[must_use]
+    pub fn form(&self, node: NodeId, connection: u32) -> BatchForm {
+        let digests = self.0.get(usize::from(node.0)).map_or(0, |route| route.digests.load(Ordering::Relaxed));
+        if digests >> connection & 1 == 1 { BatchForm::Digest } else { BatchForm::Whole }
     }
 
     fn announce(&self, node: NodeId, connections: u32) {
-        if let Some(slot) = self.0.get(usize::from(node.0)) {
-            slot.store(connections, Ordering::Relaxed);
+        if let Some(route) = self.0.get(usize::from(node.0)) {
+            route.connections.store(connections, Ordering::Relaxed);
+        }
+    }
+
+    fn set_form(&self, node: NodeId, connection: u32, form: BatchForm) {
+        if let Some(route) = self.0.get(usize::from(node.0)) {
+            match form {
+                BatchForm::Whole => route.digests.fetch_and(!(1 << connection), Ordering::Relaxed),
+                BatchForm::Digest => route.digests.fetch_or(1 << connection, Ordering::Relaxed),
+            };
         }
     }
 }
@@ -138,10 +165,22 @@ impl Connections {
                 self.routes.announce(node, connections);
             }
             replaced.extend(client.connections[index as usize].replace(connection));
+            // Whoever wants anything else says so over this one.
+            self.routes.set_form(node, index, BatchForm::Whole);
         } else {
             replaced.push(connection);
         }
         replaced
+    }
+
+    /// A client node tells over one of its connections how it wants replies to batches.
+    pub(super) fn answer_as(&self, node: NodeId, connection: ConnectionId, form: BatchForm) {
+        let client = self.client_nodes.get(&node);
+        let at = client.and_then(|client| client.connections.iter().position(|slot| *slot == Some(connection)));
+        if let Some(index) = at {
+            #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
+            self.routes.set_form(node, index as u32, form);
+        }
     }
 
     /// A connection, or an attempt, is no more.

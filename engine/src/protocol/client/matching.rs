@@ -75,6 +75,19 @@ impl MatchingReplies {
         self.hand_over().count(reply, needed, wrong)
     }
 
+    /// Takes a result that enough replicas have vouched for together. Whether that completes the operation.
+    #[inline]
+    pub(super) fn agree(&mut self, voters: u64, result: &[u8]) -> bool {
+        if self.phase != Phase::Open || result.len() > SHORT_BYTES_MAX {
+            return !self.is_over() && self.hand_over().agree(voters, result);
+        }
+        self.answered |= voters;
+        self.voters = voters;
+        self.set_result(result);
+        self.phase = Phase::Complete;
+        true
+    }
+
     /// A replica says that it has no vote to give.
     pub(super) fn abstain(&mut self, reply: &Reply<'_>) -> ReplyOutcome {
         self.hand_over().abstain(reply)
@@ -131,12 +144,18 @@ impl MatchingReplies {
         }
         let fits = result.len() <= SHORT_BYTES_MAX;
         if fits {
-            #[allow(clippy::cast_possible_truncation, reason = "at most SHORT_BYTES_MAX")]
-            let bytes = result.len() as u8;
-            self.result_bytes = bytes;
-            short::copy(result, &mut self.result[..result.len()]);
+            self.set_result(result);
         }
         fits
+    }
+
+    /// Sets the result, of at most [`SHORT_BYTES_MAX`].
+    #[inline]
+    fn set_result(&mut self, result: &[u8]) {
+        #[allow(clippy::cast_possible_truncation, reason = "at most SHORT_BYTES_MAX")]
+        let bytes = result.len() as u8;
+        self.result_bytes = bytes;
+        short::copy(result, &mut self.result[..result.len()]);
     }
 
     fn short_result(&self) -> &[u8] {

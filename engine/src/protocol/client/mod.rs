@@ -10,7 +10,8 @@
 //! of several views prove nothing of the kind: what was prepared in one may be undone in another, and prepared there by
 //! too few.
 //!
-//! Results may come as digests, from all replicas but the [designated] one (Castro's thesis, section 5.1.1). Operations
+//! Results may come as digests, from all replicas but the [designated] one (Castro's thesis, section 5.1.1), or all
+//! replies to a batch as one digest ([`batches`]). Operations
 //! that change nothing may be answered [without ordering](ClientTable::with_reads) (section 5.1.3). Two things in that
 //! are not as in the thesis:
 //!
@@ -29,6 +30,8 @@ use crate::quorum::Quorums;
 use crate::settings::options::Dissemination;
 use crate::types::{ClientId, ReplicaId, Timestamp, View};
 
+pub mod batches;
+mod designation;
 mod matching;
 mod tally;
 #[cfg(test)]
@@ -174,8 +177,24 @@ impl ClientTable {
             return ReplyOutcome::Unknown;
         };
         let outcome = operation.count(reply, self.needed[0], Some(&mut self.wrong));
-        self.note_view(reply);
+        self.note_view(reply.replica, reply.view);
         outcome
+    }
+
+    /// Takes a reply that enough replicas, `voters` (a bit each), have vouched for [together](batches). Whether it
+    /// completes the client's operation.
+    #[inline]
+    pub fn on_agreed(&mut self, client: ClientId, timestamp: Timestamp, result: &[u8], voters: u64) -> bool {
+        let operation = self.operations.get_mut(client.0.wrapping_sub(self.first.0) as usize);
+        operation
+            .filter(|operation| operation.timestamp == timestamp && timestamp.0 > 0)
+            .is_some_and(|operation| operation.replies.agree(voters, result))
+    }
+
+    /// How many equal replies complete an operation that is ordered, if all are for good.
+    #[must_use]
+    pub const fn needed(&self) -> usize {
+        self.needed[0].committed
     }
 
     /// Counts a reply to a read-only request. Q equal ones of distinct replicas complete it: at least one of them is
@@ -196,15 +215,15 @@ impl ClientTable {
         if open && read.replies.is_hopeless(self.quorums.n(), self.needed[1].committed) {
             outcome = ReplyOutcome::Hopeless;
         }
-        self.note_view(reply);
+        self.note_view(reply.replica, reply.view);
         outcome
     }
 
+    /// A replica tells its view. None that there is not has one.
     #[inline]
-    fn note_view(&mut self, reply: &Reply<'_>) {
-        let replica = usize::from(reply.replica.0);
-        if reply.view > self.views[replica] {
-            self.views[replica] = reply.view;
+    pub fn note_view(&mut self, replica: ReplicaId, view: View) {
+        if let Some(highest) = self.views.get_mut(usize::from(replica.0)).filter(|highest| view > **highest) {
+            *highest = view;
             self.follow_views();
         }
     }

@@ -88,6 +88,16 @@ impl Tally {
         self.phase = Phase::Complete;
     }
 
+    /// Takes a result that enough replicas have vouched for together. Whether that completes the operation.
+    pub(super) fn agree(&mut self, voters: u64, result: &[u8]) -> bool {
+        let open = self.phase == Phase::Open;
+        if open {
+            self.resume(self.answered | voters, voters, result);
+            self.close();
+        }
+        open
+    }
+
     /// Nobody waits for it any more.
     pub(super) const fn give_up(&mut self) {
         if matches!(self.phase, Phase::Open) {
