@@ -50,6 +50,9 @@ pub struct FrameBytes {
     pub vote: f64,
     /// A frame of the batch's replies.
     pub replies: f64,
+    /// A frame with their digest, which all replicas but one send in place of it; 0 where all send the replies.
+    #[serde(default)]
+    pub batch_digest: f64,
     /// What each frame more adds to that: header, head and proof.
     pub replies_head: f64,
     /// A checkpoint message.
@@ -57,6 +60,14 @@ pub struct FrameBytes {
 }
 
 impl FrameBytes {
+    /// Bytes of the replies of all of `replicas` replicas to a batch that each of them answers in `frames` frames.
+    #[must_use]
+    pub fn all_replies(&self, replicas: f64, frames: f64) -> f64 {
+        let whole = self.replies + (frames - 1.0) * self.replies_head;
+        let of_another = if self.batch_digest > 0.0 { frames * self.batch_digest } else { whole };
+        whole + (replicas - 1.0) * of_another
+    }
+
     /// Those of a batch on the line through these ones' and another's: at this share of the way, which may lie beyond
     /// it.
     #[must_use]
@@ -67,6 +78,8 @@ impl FrameBytes {
             pre_prepare: on_line(|bytes| bytes.pre_prepare),
             vote: on_line(|bytes| bytes.vote),
             replies: on_line(|bytes| bytes.replies),
+            // Digests are all alike, or there are none.
+            batch_digest: self.batch_digest.min(other.batch_digest),
             replies_head: on_line(|bytes| bytes.replies_head),
             checkpoint: on_line(|bytes| bytes.checkpoint),
         }
@@ -179,15 +192,18 @@ pub fn compose(shape: &Shape, costs: &Costs) -> Vec<Component> {
     // Checkpoint messages may ride along with others.
     let copies = shape.request_copies.max(1) as f64;
     let messages = copies + others + votes + n;
+    let replies = bytes.all_replies(n, 1.0);
     let moved = copies * bytes.requests
         + others * bytes.pre_prepare
         + votes * bytes.vote
-        + n * bytes.replies
+        + replies
         + checkpoint_messages * bytes.checkpoint;
     let digesters = n + if proofs > 0.0 { 1.0 } else { 0.0 };
-    // Each replica makes the batch's digest out of its requests'. A proof of replies covers a digest of their frame.
+    // Each replica makes the batch's digest out of its requests'. A proof of replies covers a digest of them, which the
+    // client makes of what it is sent: where one replica sends replies, of one frame.
     let replies_body = (bytes.replies - bytes.replies_head).max(0.0);
-    let digested_replies = if shape.replies_proven { (n + f + 1.0) * replies_body } else { 0.0 };
+    let whole_frames = if bytes.batch_digest > 0.0 { 1.0 } else { f + 1.0 };
+    let digested_replies = if shape.replies_proven { (n + whole_frames) * replies_body } else { 0.0 };
     let per_batch = |count: f64| count / batch;
     let counts = [
         (digesters, costs.digest),
@@ -200,8 +216,8 @@ pub fn compose(shape: &Shape, costs: &Costs) -> Vec<Component> {
         (n * DIGEST_BYTES + per_batch(digested_replies), costs.hash_byte),
         (per_batch(messages) / in_flight.max(1.0), costs.send_receive),
         (per_batch(moved), costs.send_receive_byte),
-        // The client writes its requests down once, each replica its replies.
-        (per_batch(bytes.requests + n * bytes.replies), costs.copy_byte),
+        // The client writes its requests down once, each replica what it sends of replies.
+        (per_batch(bytes.requests + replies), costs.copy_byte),
     ];
     let named = COMPONENTS.iter().zip(counts).filter(|(_, (count, _))| *count > 0.0);
     let mut components: Vec<Component> =
@@ -283,6 +299,7 @@ mod tests {
                 pre_prepare: 60.0,
                 vote: 80.0,
                 replies: 30.0,
+                batch_digest: 0.0,
                 replies_head: 5.0,
                 checkpoint: 40.0,
             },
@@ -323,6 +340,18 @@ mod tests {
                 ("copy_byte", 100.0 + 4.0 * 30.0),
             ],
         );
+    }
+
+    /// One replica sends replies, three a digest; all four and the client make one of the replies.
+    #[test]
+    fn replies_that_one_replica_sends_are_moved_once() {
+        let bytes = FrameBytes { batch_digest: 20.0, ..shape().bytes };
+        let counts = counts(&Shape { bytes, ..shape() });
+        let count = |name: &str| counts.iter().find(|(other, _)| other == name).unwrap().1;
+        let whole = 100.0 + 3.0 * 60.0 + 21.0 * 80.0 + 4.0 * 30.0 + 3.0 * 40.0;
+        assert!((count("send_receive_byte") - (whole - 3.0 * 10.0)).abs() < 1e-9);
+        assert!((count("hash_byte") - (4.0 * 32.0 + 5.0 * 25.0)).abs() < 1e-9);
+        assert!((count("copy_byte") - (100.0 + 30.0 + 3.0 * 20.0)).abs() < 1e-9);
     }
 
     /// Per operation only what is done per request stays; calls are shared by batches that are under way together.

@@ -61,10 +61,7 @@ pub fn expected(shape: &Shape) -> Vec<Sent> {
         (others, of_operations(bytes.pre_prepare)),
         (others * others, Some(bytes.vote)),
         (n * others, Some(bytes.vote)),
-        (
-            n * reply_frames,
-            of_operations(bytes.replies / reply_frames + bytes.replies_head * (1.0 - 1.0 / reply_frames)),
-        ),
+        (n * reply_frames, of_operations(bytes.all_replies(n, reply_frames) / (n * reply_frames))),
         (n * others / shape.checkpoint_interval.max(1) as f64, Some(bytes.checkpoint)),
     ];
     let sent = KINDS.iter().zip(counts).map(|(name, (messages_per_batch, frame_bytes))| {
@@ -178,6 +175,16 @@ mod tests {
         assert!(close(replies(8, 1.0), (4.0, 0.0)), "one request has one connection");
         assert!(close(replies(2, 2.0), (6.0, 2.0)), "two fall on one connection as often as on two");
         assert!(close(replies(4, 1000.0), (16.0, 12.0)), "many requests fall on all");
+    }
+
+    /// One replica sends the replies in two frames, three send a digest for each of these.
+    #[test]
+    fn digests_stand_for_whole_frames() {
+        let mut shape = Shape { connections: 2, ..shape(4, 1000.0) };
+        shape.bytes.batch_digest = 50.0;
+        let replies = &expected(&shape)[3];
+        assert!((replies.messages_per_batch - 8.0).abs() < 1e-6);
+        assert!((replies.bytes_per_op.unwrap() * 1000.0 - (1e6 + 1.0 + 6.0 * 50.0)).abs() < 1e-3);
     }
 
     fn report() -> Report {

@@ -17,9 +17,12 @@ use hippodrome_analysis::report::Report;
 use hippodrome_analysis::roofline::{Costs, Efficiency, FrameBytes, Shape, efficiency};
 use hippodrome_engine::auth::strategies::Reach;
 use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, Keyring, LinkClass, Part, Sealer, Verifier};
-use hippodrome_engine::limits::{DIGEST_BYTES, GROUP_REQUESTS_MAX, OPERATIONS_BYTES_MAX, REQUESTS_MAX};
+use hippodrome_engine::limits::{
+    BATCH_DIGEST_FROM_BYTES, DIGEST_BYTES, GROUP_REQUESTS_MAX, OPERATIONS_BYTES_MAX, REQUESTS_MAX,
+};
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Message;
+use hippodrome_engine::protocol::client::batches::BatchForm;
 use hippodrome_engine::protocol::message::{Checkpoint, DigestPrePrepare, PrePrepare, Vote};
 use hippodrome_engine::requests::{Batch, Manifest, ReplyTable, RequestTable};
 use hippodrome_engine::settings::{Dissemination, Granularity, Reads, Replies};
@@ -196,6 +199,11 @@ impl Sample {
             wire::encode_replies(table, view, client, &sealer).iter().map(Bytes::len).sum::<usize>()
         };
         let mut replies_bytes = real(replies(&self.replies));
+        let batch_digest = if options.cluster.replies == Replies::BatchDigest {
+            self.batch_digest_bytes(options.load.connections, client, &sealer)
+        } else {
+            0.0
+        };
         if options.cluster.replies == Replies::Digest
             && let Some(digests) = self.digests_of_replies()
         {
@@ -215,6 +223,7 @@ impl Sample {
             pre_prepare: encoded(&pre_prepare),
             vote: encoded(&Message::Commit(Vote { view, sequence, digest })),
             replies: replies_bytes,
+            batch_digest,
             replies_head: 2.0 * real(replies(&empty_replies(1))) - real(replies(&empty_replies(2))),
             checkpoint: encoded(&Message::Checkpoint(Checkpoint { sequence, digest })),
         }
@@ -223,6 +232,25 @@ impl Sample {
     /// Bytes of a frame of the batch's requests, with its share of proofs.
     fn requests_bytes(&self, client: NodeId) -> f64 {
         real(wire::encode_requests(&self.frame, client).len()) * real(self.table.len()) / real(self.frame.len())
+    }
+
+    /// Bytes of a frame with the digest of the batch's replies over one of so many connections; 0 if replies are so
+    /// short that all replicas send them.
+    fn batch_digest_bytes(&self, connections: u32, client: NodeId, sealer: &Sealer) -> f64 {
+        let each = self.replies.len().div_ceil(connections.max(1) as usize);
+        let ends = self.replies.result_ends[..each].to_vec();
+        let results = self.replies.results.slice(..ends.last().map_or(0, |end| *end as usize));
+        let part = ReplyTable {
+            clients: self.replies.clients[..each].to_vec(),
+            timestamps: self.replies.timestamps[..each].to_vec(),
+            result_ends: ends,
+            results,
+            digested: Vec::new(),
+        };
+        let is_long = wire::batch_digest(&part).is_some_and(|(_, bytes)| bytes >= BATCH_DIGEST_FROM_BYTES);
+        let frames =
+            || wire::encode_batch_replies(&part, View(0), SequenceNumber(1), BatchForm::Digest, client, sealer);
+        if is_long { frames().iter().map(|frame| real(frame.len())).sum() } else { 0.0 }
     }
 
     /// The same replies as digests; `None` if a digest is no shorter.
@@ -485,6 +513,21 @@ mod tests {
             let forms = if saved > 0.0 { 20.0 * 3.0 / 4.0 } else { 0.0 };
             assert!((whole - digests - saved + forms).abs() < 1e-6, "{bytes}: {whole} and {digests}");
         }
+    }
+
+    /// Whatever the replies take, a header, view, sequence number, digest and proof; short ones are sent whole.
+    #[test]
+    fn a_digest_stands_for_the_replies_to_a_batch() {
+        let bytes = |requests: f64, flags: &[&str]| measure(&options(flags), requests).unwrap().0.bytes;
+        let digest = 16.0 + 16.0 + 32.0 + 16.0;
+        for requests in [20.0, 500.0] {
+            let found = bytes(requests, &[]);
+            assert!((found.batch_digest - digest).abs() < 1e-9, "{found:?}");
+            let full = bytes(requests, &["--replies", "full"]);
+            assert_eq!((full.batch_digest, full.replies.total_cmp(&found.replies)), (0.0, std::cmp::Ordering::Equal));
+        }
+        assert!(bytes(5.0, &[]).batch_digest.abs() < 1e-9, "they take less than 256 bytes");
+        assert!(bytes(20.0, &["--connections", "4"]).batch_digest.abs() < 1e-9, "on each connection they do");
     }
 
     /// A floor of what is ordered would be too high for what was not.

@@ -53,8 +53,13 @@ mod tests {
         // View, sequence number; the table's head, columns, operations and their tags; the proof.
         let pre_prepare = |requests: f64| 16.0 + 16.0 + 8.0 + columns(requests) + requests * (16.0 + 16.0) + 16.0;
         let vote = 16.0 + 16.0 + 32.0 + 16.0;
-        // View, count and forms; columns and results; the proof.
-        let replies = |requests: f64| 16.0 + 13.0 + columns(requests) + requests * 16.0 + 16.0;
+        // View, sequence number, count and forms; columns and results; the proof.
+        let whole = |requests: f64| 16.0 + 21.0 + columns(requests) + requests * 16.0 + 16.0;
+        // Three replicas of four send a digest of what takes 256 bytes and more: view, sequence number, digest, proof.
+        let replies = |requests: f64| {
+            let is_long = whole(requests) - 16.0 - 16.0 - 16.0 >= 256.0;
+            if is_long { (whole(requests) + 3.0 * (16.0 + 16.0 + 32.0 + 16.0)) / 4.0 } else { whole(requests) }
+        };
         let checkpoint = 16.0 + 8.0 + 32.0 + 16.0;
         for requests in [1.0, 2.5, 20.0] {
             assert_bytes(&[], requests, [pre_prepare(requests), vote, vote, replies(requests), checkpoint]);
@@ -62,12 +67,12 @@ mod tests {
         // Digests of 32 bytes instead of operations and tags.
         let digests = 16.0 + 20.0 + 18.0 + 20.0 * (2.0 + 2.0 + 32.0) + 16.0;
         assert_bytes(&["--dissemination", "digest"], 20.0, [digests, vote, vote, replies(20.0), checkpoint]);
-        let signed_replies = 16.0 + 13.0 + columns(20.0) + 20.0 * 16.0 + 64.0;
+        let signed_replies = (16.0 + 21.0 + columns(20.0) + 20.0 * 16.0 + 64.0 + 3.0 * 128.0) / 4.0;
         let signed =
             [16.0 + 16.0 + 8.0 + columns(20.0) + 20.0 * (16.0 + 64.0) + 64.0, 128.0, 128.0, signed_replies, 120.0];
         assert_bytes(&["--auth", "ed25519"], 20.0, signed);
         // Half of eight requests' replies in each of two frames, but for one batch in 128.
-        let halves = (replies(8.0) + (2.0 - 2.0 / 256.0 - 1.0) * 72.0) / (2.0 - 2.0 / 256.0);
+        let halves = (replies(8.0) + (2.0 - 2.0 / 256.0 - 1.0) * 80.0) / (2.0 - 2.0 / 256.0);
         assert_bytes(&["--connections", "2"], 8.0, [pre_prepare(8.0), vote, vote, halves, checkpoint]);
     }
 

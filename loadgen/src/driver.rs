@@ -9,7 +9,6 @@ use std::time::Duration;
 use hippodrome_engine::app::Validator;
 use hippodrome_engine::auth::keyring::Keyring;
 use hippodrome_engine::auth::{AuthBlock, Check, Digester, LinkClass, Sealer, Verifier};
-use hippodrome_engine::limits::BATCH_DIGEST_FROM_BYTES;
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Reply;
@@ -18,7 +17,7 @@ use hippodrome_engine::protocol::client::{ClientTable, ReplyOutcome};
 use hippodrome_engine::sampling::{Notes, OperationNote, Sampling};
 use hippodrome_engine::settings::Dissemination;
 use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp, nanos};
-use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind, OF_BATCH_BYTES};
+use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind};
 
 use crate::followed::Followed;
 use crate::links::Links;
@@ -339,7 +338,7 @@ impl Driver {
                 return;
             }
         };
-        let Ok(DecodedReplies { view, sequence, tentative, replies, digest, block, proof }) = decoded else {
+        let Ok(DecodedReplies { view, sequence, tentative, replies, digest, short, block, proof }) = decoded else {
             self.summary.bad_replies += 1;
             return;
         };
@@ -350,7 +349,6 @@ impl Driver {
         let now = self.parts.clock.now();
         if sequence.0 > 0 && !self.batches.is_empty() && replies.digested.is_empty() {
             self.parts.table.note_view(replica, view);
-            let short = frame.body.len() - proof.len() < OF_BATCH_BYTES + BATCH_DIGEST_FROM_BYTES;
             let heard = Heard { read, counted: now };
             let reply = BatchReply { replica, sequence, digest, replies: Some(replies), short, heard };
             return self.on_batch_reply(connection, reply);

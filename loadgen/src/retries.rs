@@ -140,7 +140,7 @@ impl Retries {
                 attempt: 1,
                 for_result: true,
             }));
-            self.asked_until = until;
+            self.asked_until = self.asked_until.max(until);
         }
         let pause_ns = self.result_after_ns();
         while let Some(Sent { at, client, timestamp }) = self.vouched.front().copied() {
@@ -362,6 +362,23 @@ mod tests {
             let usual_ms = usual_ms_with_replicas_down(n, down);
             assert!((150..400).contains(&usual_ms), "n = {n}: {usual_ms} ms");
         }
+    }
+
+    #[test]
+    fn when_replies_to_a_batch_are_missing_all_that_was_sent_by_then_is_sent_again_once() {
+        let mut retries = retries(10);
+        for client in 0..4 {
+            retries.on_sent(at_ms(10 * u64::from(client)), client, 1);
+        }
+        assert_eq!(retries.missing_after_ns(), REPLIES_AFTER_MIN_NS);
+        retries.on_missing(at_ms(20));
+        assert_eq!(due(&mut retries, 45, &[0, 2, 3]), [0, 2], "1 is complete, 3 was sent later");
+        retries.on_missing(at_ms(20));
+        retries.on_missing(at_ms(15));
+        assert_eq!(due(&mut retries, 46, &[0, 2, 3]), NOBODY, "it is under way");
+        retries.on_missing(at_ms(30));
+        assert_eq!(due(&mut retries, 47, &[0, 2, 3]), [3]);
+        assert_eq!(due(&mut retries, 500, &[0, 2, 3]), [0], "beside what time brings");
     }
 
     #[test]

@@ -70,9 +70,12 @@ pub(crate) struct ClusterOptions {
     #[arg(long, value_name = "WHEN", default_value_t = ExecutionChoice::Committed)]
     pub(crate) execution: ExecutionChoice,
 
-    /// What replicas answer: full (all send the result) or digest (one does, the others its digest)
+    /// Who sends results: batch-digest (one replica those of a batch, the others one digest of them), full (all), or
+    /// digest (of each operation one replica, the others its digest)
     ///
-    /// Which one changes with each operation. Results of at most 32 bytes are always sent by all.
+    /// With `batch-digest` the load generator chooses who sends them, and another replica when that one fails or is
+    /// late. Replies to a batch that take less than 256 bytes are sent by all. With `digest` it is another replica with
+    /// each operation. Results of at most 32 bytes are sent by all.
     #[arg(long, value_name = "STRATEGY", default_value_t = Replies::BatchDigest)]
     pub(crate) replies: Replies,
 

@@ -453,6 +453,50 @@ proptest! {
     }
 }
 
+/// Of which batch each table of replies has all.
+fn sequences(out: &[Done]) -> Vec<u64> {
+    let sequence = |done: &Done| if let Done::Replies { sequence, .. } = done { Some(sequence.0) } else { None };
+    out.iter().filter_map(sequence).collect()
+}
+
+#[test]
+fn replies_tell_of_which_batch_they_are_all() {
+    let mut two_nodes = Executor::new(
+        ExecutorConfig {
+            own: ReplicaId(0),
+            client_nodes: vec![(NodeId(4), 0..10), (NodeId(5), 10..20)],
+            checkpoint_interval: CHECKPOINT_INTERVAL,
+            designates: None,
+            tentative: false,
+        },
+        Box::new(Null::new(4)),
+    );
+    assert_eq!(sequences(&execute(&mut two_nodes, &[(3, 1), (12, 1), (4, 1)])), [1, 1]);
+    // One that is repeated is answered in its batch, at every replica alike.
+    assert_eq!(sequences(&execute(&mut two_nodes, &[(3, 1), (12, 2)])), [2, 2]);
+    let mut again = Vec::new();
+    two_nodes.recall(View(3), &table(&[(3, 1), (12, 2)]), &mut again);
+    assert_eq!(sequences(&again), [0, 0], "what comes out of the cache is of no batch");
+    // So many bytes take more than one table: none has all of them.
+    let mut long = executor(Null::new(RESULT_BYTES_MAX));
+    let requests: Vec<(u32, u64)> = (0..6).map(|client| (client, 1)).collect();
+    assert_eq!(sequences(&execute(&mut long, &requests)), [0, 0]);
+    assert_eq!(sequences(&execute(&mut long, &[(0, 2)])), [2], "the next batch is another one");
+}
+
+#[test]
+fn where_batches_may_be_undone_replies_are_those_of_no_batch() {
+    let config = ExecutorConfig {
+        own: ReplicaId(0),
+        client_nodes: vec![(NodeId(4), 0..20)],
+        checkpoint_interval: CHECKPOINT_INTERVAL,
+        designates: None,
+        tentative: true,
+    };
+    let mut executor = Executor::new(config, Box::new(Null::new(4)));
+    assert_eq!(sequences(&execute(&mut executor, &[(3, 1), (4, 1)])), [0]);
+}
+
 /// Replica `own` of four, which send digests.
 fn designating(own: u16, app: impl Application + 'static) -> Executor {
     let config = ExecutorConfig {
@@ -529,7 +573,9 @@ fn reads_are_answered_from_what_was_executed_and_leave_no_trace() {
     execute(&mut executor, &[(0, 1), (1, 1)]); // writes to keys 1 and 2
     let (state, clients) = (executor.state_digest(), executor.clients());
     let out = query(&mut executor, &reads(&[1, 2, 3]));
-    let [Done::Replies { node: NodeId(4), view: View(3), reads: true, tentative: false, replies }] = &out[..] else {
+    let [Done::Replies { node: NodeId(4), view: View(3), sequence: NO_BATCH, reads: true, tentative: false, replies }] =
+        &out[..]
+    else {
         panic!("{out:?}")
     };
     assert_eq!(replies.timestamps, [Timestamp(77); 3]);

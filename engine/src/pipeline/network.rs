@@ -233,7 +233,8 @@ impl Network {
     /// A node tells how it wants replies to batches.
     fn answer_as(&mut self, connection: ConnectionId, frame: Frame) {
         match wire::decode_answering(frame.body) {
-            Ok(form) => self.connections.answer_as(frame.sender, connection, form),
+            Ok(form) if self.connections.answer_as(frame.sender, connection, form) => {}
+            Ok(_) => count(&mut self.dropped, "answering_of_no_client"),
             Err(error) => count(&mut self.dropped, error.name()),
         }
     }

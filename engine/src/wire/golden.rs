@@ -11,12 +11,13 @@ use bytes::Bytes;
 
 use super::frame::{FrameKind, FrameReader, WIRE_VERSION};
 use super::{
-    Decoder, Handshake, encode_message, encode_read_replies, encode_reads, encode_replies, encode_requests,
-    encode_tentative_replies, handshake,
+    Decoder, Handshake, decode_answering, encode_answering, encode_batch_replies, encode_message, encode_read_replies,
+    encode_reads, encode_replies, encode_requests, encode_tentative_replies, handshake,
 };
 use crate::auth::Sealer;
 use crate::auth::testing::{cluster, keyring, table};
 use crate::limits::FRAME_BODY_BYTES_MAX;
+use crate::protocol::client::batches::BatchForm;
 use crate::protocol::message::{
     Body, Checkpoint, DigestPrePrepare, FetchState, Message, NewView, PrePrepare, Signed, SlotStatus, StateChunk,
     Status, ViewChange, Vote,
@@ -69,6 +70,14 @@ fn frames() -> BTreeMap<String, Bytes> {
         frames.insert(format!("replies-{strategy}"), sealed);
         let sealed = encode_tentative_replies(&replies, View(5), NodeId(4), &sealer).remove(0);
         frames.insert(format!("tentative-replies-{strategy}"), sealed);
+        let long = ReplyTable {
+            result_ends: vec![2, 302],
+            results: [&b"ok"[..], &[7; 300]].concat().into(),
+            ..replies.clone()
+        };
+        let (sequence, form) = (SequenceNumber(77), BatchForm::Digest);
+        let sealed = encode_batch_replies(&long, View(5), sequence, form, NodeId(4), &sealer).remove(0);
+        frames.insert(format!("batch-digest-{strategy}"), sealed);
         frames.insert(format!("reads-{strategy}"), encode_reads(&reads(strategy), NodeId(4)));
         let results = [b"ok", &result_digest(b"a long result").0[..]].concat().into();
         let replies = ReplyTable { result_ends: vec![2, 34], results, digested: vec![false, true], ..replies };
@@ -78,6 +87,7 @@ fn frames() -> BTreeMap<String, Bytes> {
             frames.insert(format!("{name}-{strategy}"), encode_message(&message, ReplicaId(2), &sealer));
         }
     }
+    frames.insert("answering".to_owned(), encode_answering(BatchForm::Digest, NodeId(4)));
     frames.extend(frames_of_groups());
     frames
 }
@@ -198,6 +208,10 @@ fn golden_bytes_decode() {
                 let decoded = decoder.replies(sender, frame.body).unwrap();
                 assert_eq!((decoded.replies.len(), decoded.tentative), (2, name.starts_with("tentative")));
             }
+            FrameKind::BatchDigest => {
+                assert_eq!(decoder.batch_digest(sender, frame.body).unwrap().sequence, SequenceNumber(77));
+            }
+            FrameKind::Answering => assert_eq!(decode_answering(frame.body), Ok(BatchForm::Digest)),
             kind => drop(decoder.message(kind, sender, frame.body).unwrap()),
         }
     }
@@ -220,6 +234,8 @@ fn the_layout_document_shows_the_golden_bytes_and_names_every_kind() {
         "status-none",
         "replies-mac",
         "tentative-replies-none",
+        "batch-digest-mac",
+        "answering",
         "reads-mac",
         "read-replies-mac",
         "refusal",

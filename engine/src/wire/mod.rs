@@ -30,8 +30,8 @@ pub use handshake::{Established, Handshake, HandshakeError, Step};
 pub use messages::{Decoded, Outgoing, encode_message};
 pub use reader::DecodeError;
 pub use replies::{
-    DecodedBatchDigest, DecodedReplies, OF_BATCH_BYTES, batch_digest, encode_batch_replies, encode_read_replies,
-    encode_replies, encode_tentative_replies,
+    DecodedBatchDigest, DecodedReplies, batch_digest, encode_batch_replies, encode_read_replies, encode_replies,
+    encode_tentative_replies,
 };
 pub use requests::{encode_reads, encode_requests, requests_claimed};
 pub use views::Origin;

@@ -42,7 +42,7 @@ use crate::requests::ReplyTable;
 use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
 /// View and sequence number.
-pub const OF_BATCH_BYTES: usize = 8 + 8;
+const OF_BATCH_BYTES: usize = 8 + 8;
 /// These, count, the heads of three columns, and whether there are forms.
 const HEAD_BYTES: usize = OF_BATCH_BYTES + 4 + 3 * numbers::HEAD_BYTES + 1;
 /// Most bytes of one reply's columns: client, timestamp, length, form.
@@ -69,6 +69,8 @@ pub struct DecodedReplies {
     pub replies: ReplyTable,
     /// The digest of the replies, which correct replicas have in common.
     pub digest: Digest,
+    /// Whether they take less than [`BATCH_DIGEST_FROM_BYTES`].
+    pub short: bool,
     /// What the proof is about.
     pub block: AuthBlock,
     /// The proof.
@@ -301,7 +303,7 @@ fn decode(
     let mut reader = Reader::new(body);
     let proof = reader.trailer(proof_bytes)?;
     let (view, sequence) = (View(reader.u64()?), SequenceNumber(reader.u64()?));
-    let digest = long::digest(reader.rest());
+    let (digest, short) = (long::digest(reader.rest()), reader.rest().len() < BATCH_DIGEST_FROM_BYTES);
     let count = reader.u32()? as usize;
     if count > REQUESTS_MAX {
         return Err(DecodeError::TooManyReplies);
@@ -329,7 +331,7 @@ fn decode(
     reader.finish()?;
     let block = AuthBlock::message(kinds.block, cluster, sender, view, sequence, &digest);
     let replies = ReplyTable { clients, timestamps, result_ends, results, digested };
-    Ok(DecodedReplies { view, sequence, tentative, replies, digest, block, proof })
+    Ok(DecodedReplies { view, sequence, tentative, replies, digest, short, block, proof })
 }
 
 /// Which results are digests.

@@ -15,6 +15,7 @@ use hippodrome_engine::limits::{
     REQUEST_COLUMNS_BYTES_MIN, STATUS_SLOTS_MAX,
 };
 use hippodrome_engine::protocol::Message;
+use hippodrome_engine::protocol::client::batches::BatchForm;
 use hippodrome_engine::requests::{Proofs, ReplyTable};
 use hippodrome_engine::settings::{Authentication, ClusterFile, ClusterSettings, Granularity};
 use hippodrome_engine::types::{NodeId, ReplicaId, View};
@@ -22,8 +23,9 @@ use hippodrome_engine::wire::frame::encode_frame;
 use hippodrome_engine::wire::handshake::decode_refusal;
 use hippodrome_engine::wire::requests::{ProofColumns, encode_table};
 use hippodrome_engine::wire::{
-    DecodeError, DecodedReplies, Decoder, Frame, FrameError, FrameKind, FrameReader, Handshake, encode_message,
-    encode_read_replies, encode_reads, encode_replies, encode_requests, encode_tentative_replies,
+    DecodeError, DecodedBatchDigest, DecodedReplies, Decoder, Frame, FrameError, FrameKind, FrameReader, Handshake,
+    decode_answering, encode_answering, encode_batch_replies, encode_message, encode_read_replies, encode_reads,
+    encode_replies, encode_requests, encode_tentative_replies,
 };
 
 /// Bytes that a reader may hold beside those that have arrived.
@@ -127,11 +129,15 @@ fn check_replies(
     encode: fn(&ReplyTable, View, NodeId, &Sealer) -> Vec<Bytes>,
 ) {
     match decoded {
-        Ok(DecodedReplies { view, tentative, replies, .. }) => {
+        Ok(DecodedReplies { view, sequence, tentative, replies, .. }) => {
             assert!(replies.len() * REQUEST_COLUMNS_BYTES_MIN <= body.len());
             assert!(replies.digested.is_empty() || replies.digested.len() == replies.len());
             let encode = if tentative { encode_tentative_replies } else { encode };
-            let again = encode(&replies, view, NodeId(4), sealer);
+            let again = if sequence.0 > 0 && !replies.is_empty() {
+                encode_batch_replies(&replies, view, sequence, BatchForm::Whole, NodeId(4), sealer)
+            } else {
+                encode(&replies, view, NodeId(4), sealer)
+            };
             assert_eq!(again.len(), usize::from(!replies.is_empty()));
             let same = body.len() - sealer.proof_bytes(LinkClass::ReplicaToClient);
             if let Some(again) = again.first() {
@@ -168,6 +174,18 @@ fn check_body(cluster: &[Arc<Keyring>], decoder: &mut Decoder, frame: &Frame) {
         FrameKind::ReadReplies => {
             check_replies(decoder.read_replies(replica, body.clone()), body, &sealer(), encode_read_replies);
         }
+        FrameKind::BatchDigest => match decoder.batch_digest(replica, body.clone()) {
+            Ok(DecodedBatchDigest { view, sequence, digest, proof, .. }) => {
+                let parts: [&[u8]; 4] = [&view.0.to_le_bytes(), &sequence.0.to_le_bytes(), &digest.0, &proof];
+                assert_eq!(parts.concat(), *body, "a digest is all that there is");
+                assert!(sequence.0 > 0);
+            }
+            Err(error) => assert!(!error.name().is_empty()),
+        },
+        FrameKind::Answering => match decode_answering(body.clone()) {
+            Ok(form) => assert_eq!(encode_answering(form, *sender)[FRAME_HEADER_BYTES..], *body),
+            Err(error) => assert!(!error.name().is_empty()),
+        },
         kind => match decoder.message(*kind, replica, body.clone()) {
             Ok(decoded) => {
                 let same = unproven(LinkClass::ReplicaToReplica);

@@ -8,11 +8,12 @@ use crate::pipeline::board::Reached;
 use crate::pipeline::credit::Credit;
 use crate::pipeline::intake::{Frames, Source};
 use crate::pipeline::verify::{Verified, Verify, VerifyLinks};
+use crate::protocol::client::batches::BatchForm;
 use crate::protocol::message::{Message, Signed, ViewChange, Vote};
 use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
 use crate::types::{Digest, SequenceNumber, Timestamp, View};
-use crate::wire::{Decoder, Frame, FrameReader};
+use crate::wire::{Decoder, Frame, FrameKind, FrameReader};
 
 #[test]
 fn every_client_has_one_connection_and_shares_are_contiguous() {
@@ -34,10 +35,12 @@ fn splitting_keeps_every_reply_with_its_result() {
         digested: Vec::new(),
     };
     let parts = split_by_connection(&replies, &(0..10), 2);
-    assert_eq!(parts.len(), 2);
-    assert_eq!((parts[0].clients[0], parts[0].result(0)), (ClientId(0), &b"bb"[..]));
-    assert_eq!(parts[1].clients, [ClientId(9), ClientId(5)]);
-    assert_eq!((parts[1].result(0), parts[1].result(1)), (&b"a"[..], &b""[..]));
+    let [(0, first), (1, second)] = &parts[..] else { panic!("{parts:?}") };
+    assert_eq!((first.clients[0], first.result(0)), (ClientId(0), &b"bb"[..]));
+    assert_eq!(second.clients, [ClientId(9), ClientId(5)]);
+    assert_eq!((second.result(0), second.result(1)), (&b"a"[..], &b""[..]));
+    let parts = split_by_connection(&replies, &(0..10), 10);
+    assert_eq!(parts.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [0, 5, 9]);
 }
 
 const CLIENT_NODE: NodeId = NodeId(4);
@@ -49,12 +52,24 @@ fn link<T>() -> (Sender<T>, Receiver<T>) {
 
 /// What replica 0 of four sends, with this strategy and tampering so.
 fn sent(strategy: &str, byzantine: &[Kind], outbound: Vec<Outbound>, answers: Vec<Answers>) -> Vec<Outgoing> {
+    sent_as(BatchForm::Whole, strategy, byzantine, outbound, answers)
+}
+
+/// The same where the client node wants batches answered in this form.
+fn sent_as(
+    form: BatchForm,
+    strategy: &str,
+    byzantine: &[Kind],
+    outbound: Vec<Outbound>,
+    answers: Vec<Answers>,
+) -> Vec<Outgoing> {
     let keyring = keyring(&cluster(strategy, 4, &[9]), 0);
     let (mut outbound_in, outbound_out) = link();
     let (mut answers_in, answers_out) = link();
     let (outgoing_in, mut outgoing_out) = link();
     let links = EgressLinks { outbound: outbound_out, answers: answers_out, outgoing: outgoing_in };
     let routes = crate::pipeline::network::Routes::new(keyring.nodes());
+    routes.set_form(CLIENT_NODE, 0, form);
     let mut egress = Egress::new(ReplicaId(0), keyring, Clock::start(), routes, links).tampering(byzantine.to_vec());
     outbound_in.send(outbound);
     answers_in.send(answers);
@@ -156,6 +171,7 @@ fn clients_get_wrong_results_or_wrong_proofs() {
             let answers = Answers {
                 node: CLIENT_NODE,
                 view: View(0),
+                sequence: SequenceNumber(0),
                 executed: Time(0),
                 reads: false,
                 tentative: false,
@@ -182,5 +198,53 @@ fn clients_get_wrong_results_or_wrong_proofs() {
                 assert_eq!(same, !wrong, "{strategy} {kinds:?}: reply {index}");
             }
         }
+    }
+}
+
+/// Replies of so many requests to the batch at sequence number 9.
+fn batch_answers(count: u32) -> Answers {
+    let results = vec![7; count as usize * 16];
+    let replies = ReplyTable {
+        clients: vec![ClientId(1); count as usize],
+        timestamps: (1..=u64::from(count)).map(Timestamp).collect(),
+        result_ends: (1..=count).map(|end| end * 16).collect(),
+        results: results.into(),
+        digested: Vec::new(),
+    };
+    Answers {
+        node: CLIENT_NODE,
+        view: View(3),
+        sequence: SequenceNumber(9),
+        executed: Time(0),
+        reads: false,
+        tentative: false,
+        replies,
+        followed: Vec::new(),
+    }
+}
+
+#[test]
+fn a_batch_is_answered_as_its_client_node_wants_unless_it_is_short() {
+    for (strategy, kinds) in [("none", &[][..]), ("mac", &[]), ("ed25519", &[]), ("mac", &[Kind::WrongReply])] {
+        let keyring = keyring(&cluster(strategy, 4, &[9]), CLIENT_NODE.0);
+        let decoder = Decoder::new(&keyring);
+        let frame = |form, count| {
+            let outgoing = sent_as(form, strategy, kinds, Vec::new(), vec![batch_answers(count)]);
+            let [Outgoing { bytes, .. }] = &outgoing[..] else { panic!("{outgoing:?}") };
+            read(bytes)
+        };
+        let whole = decoder.replies(ReplicaId(0), frame(BatchForm::Whole, 40).body).unwrap();
+        assert_eq!((whole.sequence, whole.view, whole.replies.len()), (SequenceNumber(9), View(3), 40));
+        let digest = frame(BatchForm::Digest, 40);
+        assert_eq!(digest.kind, FrameKind::BatchDigest);
+        let digest = decoder.batch_digest(ReplicaId(0), digest.body).unwrap();
+        assert_eq!((digest.sequence, digest.view), (SequenceNumber(9), View(3)));
+        // Liars are true to themselves.
+        assert_eq!((digest.digest, digest.block), (whole.digest, whole.block), "{strategy} {kinds:?}");
+        let check = Check { signer: NodeId(0), block: digest.block, proof: &digest.proof };
+        let mut good = Vec::new();
+        Verifier::new(Arc::clone(&keyring)).verify(LinkClass::ReplicaToClient, &[check], &mut good);
+        assert_eq!(good, [true], "{strategy}");
+        assert_eq!(frame(BatchForm::Digest, 10).kind, FrameKind::Replies, "no shorter than 256 bytes only");
     }
 }

@@ -53,7 +53,7 @@ impl Routes {
         }
     }
 
-    fn set_form(&self, node: NodeId, connection: u32, form: BatchForm) {
+    pub(in crate::pipeline) fn set_form(&self, node: NodeId, connection: u32, form: BatchForm) {
         if let Some(route) = self.0.get(usize::from(node.0)) {
             match form {
                 BatchForm::Whole => route.digests.fetch_and(!(1 << connection), Ordering::Relaxed),
@@ -173,14 +173,15 @@ impl Connections {
         replaced
     }
 
-    /// A client node tells over one of its connections how it wants replies to batches.
-    pub(super) fn answer_as(&self, node: NodeId, connection: ConnectionId, form: BatchForm) {
+    /// A client node tells over one of its connections how it wants replies to batches. False if it is none.
+    pub(super) fn answer_as(&self, node: NodeId, connection: ConnectionId, form: BatchForm) -> bool {
         let client = self.client_nodes.get(&node);
         let at = client.and_then(|client| client.connections.iter().position(|slot| *slot == Some(connection)));
         if let Some(index) = at {
             #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
             self.routes.set_form(node, index as u32, form);
         }
+        at.is_some()
     }
 
     /// A connection, or an attempt, is no more.

@@ -8,6 +8,7 @@ use super::*;
 use crate::auth::testing::{cluster, keyring};
 use crate::emulation::{Change, InForce, NetworkSpec};
 use crate::pipeline::egress::Destination;
+use crate::protocol::client::batches::BatchForm;
 use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
 use crate::settings::TransportChoice;
@@ -240,6 +241,38 @@ fn an_attempt_that_is_not_answered_is_given_up_and_made_again() {
     // Once it stands, its handshake is what is waited for.
     step(&mut network, &fake, &clock, vec![Event::Connected { connection: second }]);
     assert_eq!((network.connections.peers[0].attempt, network.connections.peers[0].connected_by), (Some(second), None));
+}
+
+#[test]
+fn a_client_node_says_of_each_connection_how_batches_are_to_be_answered() {
+    let (mut network, fake, mut frames) = network(0);
+    let clock = Clock::start();
+    let forms = |network: &Network| [0, 1].map(|index| network.connections.routes.form(NodeId(4), index));
+    let whole = [BatchForm::Whole; 2];
+    for index in 0..2 {
+        join(&mut network, &fake, &clock, (10 + u64::from(index), 4), (index, 2));
+    }
+    assert_eq!(forms(&network), whole);
+    let wants = |form| wire::encode_answering(form, NodeId(4));
+    step(&mut network, &fake, &clock, vec![received(11, wants(BatchForm::Digest))]);
+    assert_eq!(forms(&network), [BatchForm::Whole, BatchForm::Digest]);
+    step(&mut network, &fake, &clock, vec![received(11, wants(BatchForm::Whole))]);
+    assert_eq!(forms(&network), whole);
+    step(&mut network, &fake, &clock, vec![received(10, wants(BatchForm::Digest))]);
+    assert_eq!(forms(&network), [BatchForm::Digest, BatchForm::Whole]);
+    // Another connection in its place knows nothing of that.
+    join(&mut network, &fake, &clock, (20, 4), (0, 2));
+    assert_eq!(forms(&network), whole);
+
+    // Nonsense, and replicas, which are not answered, change nothing.
+    let nonsense = crate::wire::frame::encode_frame(FrameKind::Answering, NodeId(4), 1, |out| out.push(7));
+    join(&mut network, &fake, &clock, (1, 2), (0, 1));
+    let of_a_replica = wire::encode_answering(BatchForm::Digest, NodeId(2));
+    step(&mut network, &fake, &clock, vec![received(20, nonsense), received(1, of_a_replica)]);
+    assert_eq!(forms(&network), whole);
+    let count = |reason| network.dropped.get(reason).copied().unwrap_or(0);
+    assert_eq!((count("bad_form"), count("answering_of_no_client")), (1, 1));
+    assert!(frames.receive().is_none(), "no verify stage hears of it");
 }
 
 /// Each of a node's connections keeps to its limit; together they do not keep to the node's.

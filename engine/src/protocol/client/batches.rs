@@ -302,3 +302,6 @@ impl Said {
 const fn bytes_of(replies: &ReplyTable) -> usize {
     replies.results.len() + replies.len() * COLUMNS_BYTES
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,3 +142,101 @@ impl Designation {
         candidates.max_by_key(|(replica, firsts)| (*replica != primary, **firsts)).map(|(replica, _)| replica)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRIMARY: ReplicaId = ReplicaId(0);
+
+    fn tellings(designation: &mut Designation, at: u64) -> Vec<(u16, BatchForm)> {
+        std::iter::from_fn(|| designation.tell(Time(at))).map(|(replica, form)| (replica.0, form)).collect()
+    }
+
+    fn digests<const N: usize>(replicas: [u16; N]) -> Vec<(u16, BatchForm)> {
+        replicas.map(|replica| (replica, BatchForm::Digest)).to_vec()
+    }
+
+    /// Of four, replica 2 is chosen, and the others have been told.
+    fn chosen() -> Designation {
+        let mut designation = Designation::new(4);
+        assert_eq!(tellings(&mut designation, 0), [], "all send replies until one is chosen");
+        designation.on_first(PRIMARY);
+        designation.on_first(ReplicaId(2));
+        designation.on_agreed(Time(1), 0b0101, PRIMARY);
+        assert_eq!(designation.designated(), Some(ReplicaId(2)), "rather not the primary");
+        assert_eq!(tellings(&mut designation, 1), digests([0, 1, 3]));
+        assert_eq!(tellings(&mut designation, 2), []);
+        designation
+    }
+
+    /// As many batches as it takes to be judged, `late` of them late, for all of which this replica is first.
+    fn judge(designation: &mut Designation, late: u32, first: u16) {
+        (0..late).for_each(|_| designation.on_late());
+        let left = JUDGED_BATCHES - designation.batches;
+        for _ in 0..left {
+            designation.on_first(ReplicaId(first));
+            designation.on_agreed(Time(10), 0b1111, PRIMARY);
+        }
+    }
+
+    #[test]
+    fn where_there_is_nobody_else_the_primary_is_chosen() {
+        let mut designation = Designation::new(4);
+        designation.on_agreed(Time(1), 0b0001, PRIMARY);
+        assert_eq!(designation.designated(), Some(PRIMARY));
+    }
+
+    #[test]
+    fn who_sends_replies_unasked_is_told_again_but_not_at_once() {
+        let mut designation = chosen();
+        let later = Time(1 + TELL_AGAIN_NS);
+        designation.on_form(Time(2), ReplicaId(3), BatchForm::Whole);
+        assert_eq!(tellings(&mut designation, 2), [], "it may not have heard of it yet");
+        designation.on_form(later, ReplicaId(3), BatchForm::Digest);
+        designation.on_form(later, ReplicaId(2), BatchForm::Whole);
+        assert_eq!(tellings(&mut designation, later.0), []);
+        designation.on_form(later, ReplicaId(3), BatchForm::Whole);
+        assert_eq!(tellings(&mut designation, later.0), digests([3]));
+    }
+
+    #[test]
+    fn when_replies_are_missing_the_next_voter_is_chosen() {
+        let mut designation = chosen();
+        designation.on_missing(Time(20), Time(5), 0b0011);
+        assert_eq!(designation.designated(), Some(PRIMARY), "the next after 2 of those that voted");
+        assert_eq!(tellings(&mut designation, 20), [(0, BatchForm::Whole), (2, BatchForm::Digest)]);
+        // Batches that had their votes before are the fault of the one before.
+        designation.on_missing(Time(21), Time(19), 0b1111);
+        assert_eq!(designation.designated(), Some(PRIMARY));
+        designation.on_missing(Time(22), Time(20), 0b0001);
+        assert_eq!(designation.designated(), Some(PRIMARY), "nobody else has voted");
+    }
+
+    #[test]
+    fn who_is_mostly_late_is_followed_without_a_gap() {
+        let mut designation = chosen();
+        judge(&mut designation, LATE_BATCHES_MAX, 1);
+        assert_eq!(tellings(&mut designation, 10), [], "not late enough");
+        judge(&mut designation, LATE_BATCHES_MAX + 1, 1);
+        assert_eq!(tellings(&mut designation, 10), [(1, BatchForm::Whole)], "both send replies now");
+        // The new one sends them from batch 8 on; the old one is at batch 6.
+        designation.on_sequence(Time(11), ReplicaId(1), SequenceNumber(7), false);
+        designation.on_sequence(Time(11), ReplicaId(1), SequenceNumber(8), true);
+        designation.on_sequence(Time(11), ReplicaId(2), SequenceNumber(7), true);
+        assert_eq!((designation.designated(), tellings(&mut designation, 11)), (Some(ReplicaId(2)), vec![]));
+        designation.on_sequence(Time(12), ReplicaId(2), SequenceNumber(8), true);
+        assert_eq!(designation.designated(), Some(ReplicaId(1)));
+        assert_eq!(tellings(&mut designation, 12), digests([2]));
+    }
+
+    #[test]
+    fn who_does_not_take_over_is_not_waited_for() {
+        let mut designation = chosen();
+        judge(&mut designation, JUDGED_BATCHES, 3);
+        assert_eq!(tellings(&mut designation, 10), [(3, BatchForm::Whole)]);
+        judge(&mut designation, 0, 3);
+        assert_eq!(tellings(&mut designation, 10), digests([3]));
+        assert_eq!(designation.designated(), Some(ReplicaId(2)));
+    }
+}

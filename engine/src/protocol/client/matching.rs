@@ -210,6 +210,7 @@ mod tests {
     enum Step {
         Reply { replica: u16, view: u64, result: usize, is_digest: bool, tentative: bool },
         Abstain { replica: u16 },
+        Agree { voters: u64, result: usize },
         GiveUp,
         Begin,
     }
@@ -229,6 +230,7 @@ mod tests {
             20 => reply(Just(1).boxed(), 0.0),
             8 => reply((0usize..4).boxed(), 0.2),
             1 => (0..N as u16).prop_map(|replica| Step::Abstain { replica }),
+            1 => (0u64..1 << N, 0usize..4).prop_map(|(voters, result)| Step::Agree { voters, result }),
             1 => Just(Step::GiveUp),
             2 => Just(Step::Begin),
         ];
@@ -264,6 +266,10 @@ mod tests {
                             tentative: false,
                         };
                         prop_assert_eq!(matching.abstain(&reply), tally.abstain(&reply));
+                    }
+                    Step::Agree { voters, result } => {
+                        let agreed = tally.agree(voters, &results[result]);
+                        prop_assert_eq!(matching.agree(voters, &results[result]), agreed);
                     }
                     Step::GiveUp => {
                         matching.give_up();

@@ -114,7 +114,7 @@ fn digests_keep_their_places() {
 fn forms_that_there_are_not_are_refused() {
     let sealer = sealer("none");
     let body = encode_replies(&with_digests(), View(2), NodeId(4), &sealer)[0].slice(FRAME_HEADER_BYTES..);
-    let forms = 8 + 4 + 3 * (9 + 3);
+    let forms = 8 + 8 + 4 + 3 * (9 + 3);
     assert_eq!(body[forms..forms + 4], [1, 0, 1, 1]);
     for (at, value) in [(0, 4), (0, 5), (1, 1), (2, 2)] {
         let mut bad = body.to_vec();
@@ -138,7 +138,7 @@ fn what_is_tentative_says_so_and_no_answer_to_a_read_is() {
         assert!(decode_read_replies(ReplicaId(1), read.clone().into(), cluster, TAG).is_ok());
         // Of one result the length takes no bytes of its own.
         let lengths = if sent.len() == 1 { 0 } else { sent.len() };
-        read[8 + 4 + 3 * 9 + 2 * sent.len() + lengths] |= 2;
+        read[8 + 8 + 4 + 3 * 9 + 2 * sent.len() + lengths] |= 2;
         assert_eq!(decode_read_replies(ReplicaId(1), read.into(), cluster, TAG), Err(DecodeError::BadForm));
     }
 }
@@ -159,6 +159,74 @@ fn an_answer_to_a_read_proves_no_reply_to_what_was_ordered() {
     }
 }
 
+/// All that a batch gives, at any replica, in any view.
+#[test]
+fn the_digest_of_a_batch_stands_for_its_replies() {
+    let sealer = sealer("mac");
+    let sent = replies(&(0..40).map(|client| (client, 7, vec![client as u8; 9])).collect::<Vec<_>>());
+    let encode = |form, view| {
+        let frames = encode_batch_replies(&sent, View(view), SequenceNumber(77), form, NodeId(4), &sealer);
+        assert_eq!(frames.len(), 1);
+        frames[0].slice(FRAME_HEADER_BYTES..)
+    };
+    let whole = decode(encode(BatchForm::Whole, 2), &sealer).unwrap();
+    assert_eq!((&whole.replies, whole.view, whole.sequence, whole.short), (&sent, View(2), SequenceNumber(77), false));
+    assert_eq!(Some(whole.digest), batch_digest(&sent).map(|(digest, _)| digest));
+    let body = encode(BatchForm::Digest, 3);
+    assert_eq!(body.len(), 8 + 8 + 32 + TAG);
+    let cluster = sealer.keyring().cluster();
+    let decode_digest = |body: Bytes| decode_batch_digest(ReplicaId(1), body, cluster, TAG);
+    let digest = decode_digest(body.clone()).unwrap();
+    assert_eq!((digest.digest, digest.view, digest.sequence), (whole.digest, View(3), SequenceNumber(77)));
+    let same_view = decode_digest(encode(BatchForm::Digest, 2)).unwrap();
+    assert_eq!((same_view.block, &same_view.proof), (whole.block, &whole.proof), "it proves what the replies prove");
+    for at in 0..body.len() - TAG {
+        let mut bad = body.to_vec();
+        bad[at] ^= 1;
+        assert_ne!(decode_digest(bad.into()).unwrap().block, digest.block, "byte {at}");
+    }
+    for len in 0..body.len() {
+        assert_eq!(decode_digest(body.slice(..len)), Err(DecodeError::Truncated), "{len}");
+    }
+    assert_eq!(decode_digest([&body[..], &[0]].concat().into()), Err(DecodeError::TrailingBytes));
+    let of_none = [&body[..8], &[0; 8], &body[16..]].concat();
+    assert_eq!(decode_digest(of_none.into()), Err(DecodeError::BadSequence));
+}
+
+#[test]
+fn replies_that_are_tentative_or_to_reads_are_those_of_no_batch() {
+    let sealer = sealer("mac");
+    let sent = replies(&[(0, 7, b"yes".to_vec())]);
+    let of_a_batch = |frames: Vec<Bytes>| {
+        let mut body = frames[0].slice(FRAME_HEADER_BYTES..).to_vec();
+        body[8] = 1;
+        Bytes::from(body)
+    };
+    let tentative = of_a_batch(encode_tentative_replies(&sent, View(2), NodeId(4), &sealer));
+    assert_eq!(decode(tentative, &sealer), Err(DecodeError::BadSequence));
+    let read = of_a_batch(encode_read_replies(&sent, View(2), NodeId(4), &sealer));
+    let decoded = decode_read_replies(ReplicaId(1), read, sealer.keyring().cluster(), TAG);
+    assert_eq!(decoded, Err(DecodeError::BadSequence));
+    assert!(decode(of_a_batch(encode_replies(&sent, View(2), NodeId(4), &sealer)), &sealer).is_ok());
+}
+
+#[test]
+fn replies_to_a_batch_that_take_several_frames_are_whole_and_of_none() {
+    let sealer = sealer("none");
+    let entries: Vec<_> = (0..20).map(|client| (client, 1, vec![client as u8; RESULT_BYTES_MAX])).collect();
+    let sent = replies(&entries);
+    for form in [BatchForm::Whole, BatchForm::Digest] {
+        let frames = encode_batch_replies(&sent, View(0), SequenceNumber(5), form, NodeId(4), &sealer);
+        assert_eq!(frames.len(), 2);
+        for frame in frames {
+            assert_eq!(decode(frame.slice(FRAME_HEADER_BYTES..), &sealer).unwrap().sequence, SequenceNumber(0));
+        }
+        let none = ReplyTable::default();
+        assert!(encode_batch_replies(&none, View(0), SequenceNumber(5), form, NodeId(4), &sealer).is_empty());
+    }
+    assert_eq!((batch_digest(&sent), batch_digest(&ReplyTable::default())), (None, None));
+}
+
 #[test]
 fn each_defect_has_its_own_reason() {
     let sealer = sealer("mac");
@@ -169,7 +237,7 @@ fn each_defect_has_its_own_reason() {
     }
     assert_eq!(decode([&good[..], &[0]].concat().into(), &sealer), Err(DecodeError::TrailingBytes));
     let long = u32::try_from(RESULT_BYTES_MAX + 1).unwrap();
-    for (at, value, error) in [(8, 4097, DecodeError::TooManyReplies), (33, long, DecodeError::ResultTooLong)] {
+    for (at, value, error) in [(16, 4097, DecodeError::TooManyReplies), (41, long, DecodeError::ResultTooLong)] {
         let mut bad = good.to_vec();
         bad[at..at + 4].copy_from_slice(&value.to_le_bytes());
         assert_eq!(decode(bad.into(), &sealer), Err(error));
@@ -193,6 +261,6 @@ proptest! {
     fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), count in 0u8..6) {
         let sealer = sealer("mac");
         let _ = decode(bytes.clone().into(), &sealer);
-        let _ = decode([&[0, 0, 0, 0, 0, 0, 0, 0, count, 0, 0, 0], &bytes[..]].concat().into(), &sealer);
+        let _ = decode([&[0; 16][..], &[count, 0, 0, 0], &bytes].concat().into(), &sealer);
     }
 }
