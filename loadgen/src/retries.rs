@@ -63,7 +63,7 @@ pub(crate) struct Retries {
     /// What was sent until then may belong to batches without replies, and was not sent again yet.
     missing_until: Option<Time>,
     /// What was sent until then was sent again for that reason.
-    asked_until: Time,
+    asked_until: Option<Time>,
     /// The operation that was sent to everybody as a probe and is not complete: its client and timestamp.
     probe: Option<(u32, u64)>,
 }
@@ -81,7 +81,7 @@ impl Retries {
             again,
             vouched,
             missing_until: None,
-            asked_until: Time(0),
+            asked_until: None,
             probe: None,
         }
     }
@@ -131,7 +131,7 @@ impl Retries {
             }
         }
         if let Some(until) = self.missing_until.take() {
-            let sent = self.sent.iter().filter(|sent| self.asked_until < sent.at && sent.at <= until);
+            let sent = self.sent.iter().filter(|sent| self.asked_until < Some(sent.at) && sent.at <= until);
             let sent = sent.filter(|sent| waits(sent.client, sent.timestamp));
             due.extend(sent.map(|&Sent { client, timestamp, .. }| Retry {
                 due: now,
@@ -140,7 +140,7 @@ impl Retries {
                 attempt: 1,
                 for_result: true,
             }));
-            self.asked_until = self.asked_until.max(until);
+            self.asked_until = self.asked_until.max(Some(until));
         }
         let pause_ns = self.result_after_ns();
         while let Some(Sent { at, client, timestamp }) = self.vouched.front().copied() {
