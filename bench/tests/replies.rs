@@ -1,5 +1,5 @@
-//! Results by digest and reads without order, in real processes: sound with all replicas, with one that answers
-//! wrongly, and with one that is gone.
+//! Results by digest, batches by digest, and reads without order, in real processes: sound with all replicas, with one
+//! that answers wrongly, and with one that is gone.
 
 use std::fs;
 
@@ -15,7 +15,8 @@ const MIX: &[&str] =
     &["--app", "kv", "--workload", "a", "--records", "200", "--retransmit-after", "300ms", "--sample", "1/1"];
 
 /// Every strategy that is not the usual one, and all together.
-const STRATEGIES: [&[&str]; 4] = [
+const STRATEGIES: [&[&str]; 5] = [
+    &["--replies", "full"],
     &["--replies", "digest"],
     &["--reads", "read-only"],
     &["--replies", "digest", "--reads", "read-only"],
@@ -105,6 +106,39 @@ fn one_replica_is_gone() {
     }
 }
 
+/// What it takes for most batches to be answered by digest: many clients whose results are long enough together.
+const LARGE_BATCHES: &[&str] = &["--clients", "400", "--retransmit-after", "5s", "--duration", "2s"];
+
+/// Whichever of them sends replies when it is killed, another one takes its place long before anything times out.
+#[test]
+fn whoever_sends_the_replies_may_go() {
+    for victim in 1..4 {
+        let mut run = Run::start(LARGE_BATCHES);
+        let processes = run.processes(4);
+        run.wait_for_seconds(1);
+        signal("-KILL", processes[victim].pid);
+        let run = run.finish();
+        run.expect_sound(&format!("without replica {victim}"));
+        let last = run.report["throughput"]["per_second"].as_array().unwrap().last().unwrap().as_f64().unwrap();
+        assert!(last > 0.0, "replica {victim}: {}", run.report);
+    }
+}
+
+/// One replica sends the replies, and the others little more than a digest of them for each batch.
+#[test]
+fn one_replica_sends_what_all_would() {
+    let sent = |replies: &str| {
+        let run = Run::start(&[LARGE_BATCHES, &["--replies", replies, "--reply-bytes", "1000"]].concat()).finish();
+        run.expect_sound(replies);
+        let traffic = &run.report["traffic"];
+        let ratio = traffic["bytes_per_op"].as_f64().unwrap() / traffic["expected_bytes_per_op"].as_f64().unwrap();
+        assert!((0.8..1.25).contains(&ratio), "{replies}: {traffic}");
+        traffic["bytes_per_op"].as_f64().unwrap()
+    };
+    let (full, digest) = (sent("full"), sent("batch-digest"));
+    assert!(full - digest > 2000.0, "three of four results of 1,000 bytes: {full} and {digest}");
+}
+
 /// With the null application every operation may be a read: nothing at all is ordered.
 #[test]
 fn everything_is_read_only() {
@@ -119,7 +153,7 @@ fn everything_is_read_only() {
 fn strategies_that_there_are_not_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     for (arguments, part) in [
-        (["--replies", "half"], "'half' is not allowed; allowed: full, digest"),
+        (["--replies", "half"], "'half' is not allowed; allowed: full, digest, batch-digest"),
         (["--reads", "never"], "'never' is not allowed; allowed: ordered, read-only"),
     ] {
         let output = hippodrome(directory.path(), &[&["run"][..], &arguments].concat()).output().unwrap();
