@@ -366,6 +366,12 @@ pub struct Generator {
     pub bad_replies: u64,
     /// Replies that contradicted the agreed result, by replica.
     pub wrong_replies: Vec<u64>,
+    /// Batches that had enough digests, and of which nobody sent the replies in time.
+    #[serde(default)]
+    pub missing_replies: u64,
+    /// How often another replica was designated to send the replies to batches.
+    #[serde(default)]
+    pub replier_changes: u64,
     /// Results that the workload knows to be impossible.
     pub wrong_results: u64,
     /// Reads that gave a value which had been replaced before they began (kv, where reads are not ordered).

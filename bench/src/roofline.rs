@@ -17,17 +17,15 @@ use hippodrome_analysis::report::Report;
 use hippodrome_analysis::roofline::{Costs, Efficiency, FrameBytes, Shape, efficiency};
 use hippodrome_engine::auth::strategies::Reach;
 use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, Keyring, LinkClass, Part, Sealer, Verifier};
-use hippodrome_engine::limits::{
-    BATCH_DIGEST_FROM_BYTES, DIGEST_BYTES, GROUP_REQUESTS_MAX, OPERATIONS_BYTES_MAX, REQUESTS_MAX,
-};
+use hippodrome_engine::limits::{DIGEST_BYTES, GROUP_REQUESTS_MAX, OPERATIONS_BYTES_MAX, REQUESTS_MAX};
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Message;
-use hippodrome_engine::protocol::client::batches::BatchForm;
 use hippodrome_engine::protocol::message::{Checkpoint, DigestPrePrepare, PrePrepare, Vote};
-use hippodrome_engine::requests::{Batch, Manifest, ReplyTable, RequestTable};
+use hippodrome_engine::requests::{Batch, BatchForm, Manifest, ReplyTable, RequestTable};
+use hippodrome_engine::settings::options::ExecutionChoice;
 use hippodrome_engine::settings::{Dissemination, Granularity, Reads, Replies};
 use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
-use hippodrome_engine::wire;
+use hippodrome_engine::wire::{self, FrameKind};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::cli::run::RunOptions;
@@ -199,11 +197,11 @@ impl Sample {
             wire::encode_replies(table, view, client, &sealer).iter().map(Bytes::len).sum::<usize>()
         };
         let mut replies_bytes = real(replies(&self.replies));
-        let batch_digest = if options.cluster.replies == Replies::BatchDigest {
-            self.batch_digest_bytes(options.load.connections, client, &sealer)
-        } else {
-            0.0
-        };
+        // Tentative replies are sent by all.
+        let in_batches =
+            options.cluster.replies == Replies::BatchDigest && options.cluster.execution == ExecutionChoice::Committed;
+        let batch_digest =
+            if in_batches { self.batch_digest_bytes(options.load.connections, client, &sealer) } else { 0.0 };
         if options.cluster.replies == Replies::Digest
             && let Some(digests) = self.digests_of_replies()
         {
@@ -234,8 +232,8 @@ impl Sample {
         real(wire::encode_requests(&self.frame, client).len()) * real(self.table.len()) / real(self.frame.len())
     }
 
-    /// Bytes of a frame with the digest of the batch's replies over one of so many connections; 0 if replies are so
-    /// short that all replicas send them.
+    /// Bytes of a frame with the digest of the batch's replies over one of so many connections, of which each has its
+    /// share of them; 0 if these are so short that all replicas send them.
     fn batch_digest_bytes(&self, connections: u32, client: NodeId, sealer: &Sealer) -> f64 {
         let each = self.replies.len().div_ceil(connections.max(1) as usize);
         let ends = self.replies.result_ends[..each].to_vec();
@@ -247,10 +245,11 @@ impl Sample {
             results,
             digested: Vec::new(),
         };
-        let is_long = wire::batch_digest(&part).is_some_and(|(_, bytes)| bytes >= BATCH_DIGEST_FROM_BYTES);
-        let frames =
-            || wire::encode_batch_replies(&part, View(0), SequenceNumber(1), BatchForm::Digest, client, sealer);
-        if is_long { frames().iter().map(|frame| real(frame.len())).sum() } else { 0.0 }
+        let (sequence, form) = (SequenceNumber(1), BatchForm::Digest);
+        match &wire::encode_batch_replies(&part, View(0), sequence, form, client, sealer)[..] {
+            [frame] if FrameKind::of(frame) == Some(FrameKind::BatchDigest) => real(frame.len()),
+            _ => 0.0,
+        }
     }
 
     /// The same replies as digests; `None` if a digest is no shorter.
@@ -526,6 +525,7 @@ mod tests {
             let full = bytes(requests, &["--replies", "full"]);
             assert_eq!((full.batch_digest, full.replies.total_cmp(&found.replies)), (0.0, std::cmp::Ordering::Equal));
         }
+        assert!(bytes(500.0, &["--execution", "tentative"]).batch_digest.abs() < 1e-9, "all send tentative ones");
         assert!(bytes(5.0, &[]).batch_digest.abs() < 1e-9, "they take less than 256 bytes");
         assert!(bytes(20.0, &["--connections", "4"]).batch_digest.abs() < 1e-9, "on each connection they do");
     }

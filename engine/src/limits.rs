@@ -50,8 +50,8 @@ pub const REPLIES_PER_STEP_BYTES: usize = REPLIES_BYTES_MAX;
 pub const READS_PER_STEP_MAX: usize = 512;
 /// Bytes of a digest (BLAKE3). No result is shorter as a digest than whole where it has no more.
 pub const DIGEST_BYTES: usize = 32;
-/// Replies to a batch that take fewer bytes than this, without view and proof, are sent whole by every replica: nobody has
-/// to wait for one of them then, and a digest would save little.
+/// Replies to a batch that take fewer bytes than this, without view, sequence number and proof, are sent whole by every
+/// replica: nobody has to wait for a certain one then, and a digest would save little.
 pub const BATCH_DIGEST_FROM_BYTES: usize = 256;
 /// Bytes of a BLAKE3 tag: 128 bits.
 pub const TAG_BYTES: usize = 16;

@@ -305,6 +305,7 @@ fn parts(
         transport,
         persist,
         emulation,
+        batch_digests: settings.replies == Replies::BatchDigest,
         sampling,
     };
     Ok((parts, directory))

@@ -360,6 +360,15 @@ pub struct ReplyTable {
     pub digested: Vec<bool>,
 }
 
+/// How a replica answers a batch, over one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchForm {
+    /// It sends the replies.
+    Whole,
+    /// It sends their digest, unless they are [hardly longer](crate::limits::BATCH_DIGEST_FROM_BYTES).
+    Digest,
+}
+
 /// The digest that stands for a result.
 #[must_use]
 pub fn result_digest(result: &[u8]) -> Digest {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use hippodrome_engine::app::Validator;
 use hippodrome_engine::auth::keyring::Keyring;
 use hippodrome_engine::auth::{AuthBlock, Check, Digester, LinkClass, Sealer, Verifier};
+use hippodrome_engine::limits::REQUESTS_MAX;
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Reply;
@@ -20,7 +21,7 @@ use hippodrome_engine::types::{ClientId, NodeId, ReplicaId, Time, Timestamp, nan
 use hippodrome_engine::wire::{DecodedReplies, Decoder, Frame, FrameKind};
 
 use crate::followed::Followed;
-use crate::links::Links;
+use crate::links::{Arrived, Links};
 use crate::options::Retransmission;
 use crate::outbox::Outbox;
 use crate::pacing::Pacing;
@@ -32,7 +33,7 @@ use crate::tenths::Tenths;
 use crate::timetable::Timetable;
 use crate::workload::Workload;
 
-mod answering;
+mod batches;
 mod reading;
 mod sending;
 mod slot;
@@ -69,6 +70,8 @@ pub(crate) struct ThreadSummary {
     pub(crate) unanswered: u64,
     pub(crate) bad_replies: u64,
     pub(crate) wrong_replies: Vec<u64>,
+    pub(crate) missing_replies: u64,
+    pub(crate) replier_changes: u64,
     pub(crate) wrong_results: u64,
     pub(crate) stale_reads: u64,
     pub(crate) read_only: u64,
@@ -105,7 +108,7 @@ pub(crate) struct DriverParts {
     pub(crate) sampling: Sampling,
     pub(crate) dissemination: Dissemination,
     /// Whether one replica sends the replies to a batch, and the others their digest.
-    pub(crate) answering_in_batches: bool,
+    pub(crate) batch_digests: bool,
     /// How many batches replicas may be apart.
     pub(crate) window: u64,
     pub(crate) seconds: Sender<ThreadSecond>,
@@ -123,6 +126,9 @@ pub(crate) struct Driver {
     slots: Vec<Slot>,
     /// What is said of whole batches over each owned connection; empty where nothing is.
     batches: Vec<Batches>,
+    /// How many operations that are asked for again one frame may have, so that a replica's answer out of its cache has
+    /// room for all of their results: by those of the last batch.
+    results_in_a_frame: usize,
     /// The operation that is begun; memory that is used again.
     operation: Vec<u8>,
     outboxes: Vec<Outbox>,
@@ -147,7 +153,7 @@ impl Driver {
     /// A thread's driver, ready to [`run`](Self::run).
     pub(crate) fn new(parts: DriverParts) -> Self {
         let slots = parts.clients.clone().map(|_| Slot::default()).collect();
-        let batches = parts.owned.clone().filter(|_| parts.answering_in_batches);
+        let batches = parts.owned.clone().filter(|_| parts.batch_digests);
         let (n, needed) = (parts.keyring.quorums().n(), parts.table.needed());
         let batches = batches.map(|_| Batches::new(n, needed, parts.window)).collect();
         let outboxes = || parts.owned.clone().map(|_| Outbox::default()).collect();
@@ -159,6 +165,7 @@ impl Driver {
             digester: Digester::default(),
             slots,
             batches,
+            results_in_a_frame: REQUESTS_MAX,
             operation: Vec::new(),
             outboxes: outboxes(),
             read_outboxes: outboxes(),
@@ -314,15 +321,15 @@ impl Driver {
     ///
     /// # Errors
     /// If the transport fails as a whole.
-    pub(crate) fn receive(&mut self, now: Time, wait: Duration, frames: &mut Vec<(u32, Frame)>) -> std::io::Result<()> {
+    pub(crate) fn receive(&mut self, now: Time, wait: Duration, frames: &mut Vec<Arrived>) -> std::io::Result<()> {
         if self.followed.is_waiting() {
             self.followed.on_handed(self.parts.clock.now());
         }
         self.parts.links.poll(now, wait, frames)?;
         if !frames.is_empty() {
             let read = self.parts.clock.now();
-            frames.drain(..).for_each(|(connection, frame)| self.on_frame(connection, &frame, read));
-            self.tell();
+            frames.drain(..).for_each(|Arrived { connection, frame }| self.on_frame(connection, &frame, read));
+            self.tell(read);
         }
         Ok(())
     }
@@ -347,11 +354,10 @@ impl Driver {
             return;
         }
         let now = self.parts.clock.now();
-        if sequence.0 > 0 && !self.batches.is_empty() && replies.digested.is_empty() {
-            self.parts.table.note_view(replica, view);
+        if sequence.0 > 0 && !self.batches.is_empty() {
             let heard = Heard { read, counted: now };
             let reply = BatchReply { replica, sequence, digest, replies: Some(replies), short, heard };
-            return self.on_batch_reply(connection, reply);
+            return self.on_batch_reply(connection, view, reply);
         }
         let mut watched = std::mem::take(&mut self.watched);
         watched.clear();
@@ -473,9 +479,10 @@ impl Driver {
         let last = |recorder: &mut Recorder| std::mem::take(recorder).finish();
         let (measured, unmeasured) = (last(&mut self.measured), last(&mut self.unmeasured));
         self.hand_in(measured, unmeasured);
-        let wrong_replies = self.wrong_replies();
+        let (wrong_replies, missing) = (self.wrong_replies(), self.missing_replies());
         let mut summary = self.summary;
         summary.wrong_replies = wrong_replies;
+        (summary.missing_replies, summary.replier_changes) = missing;
         summary.lag = Some(self.lag);
         if let Pacing::Open(open) = &mut self.parts.pacing {
             summary.unsent = open.unsent();

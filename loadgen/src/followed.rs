@@ -85,6 +85,14 @@ impl Followed {
         }
     }
 
+    /// Enough replicas vouch for the reply to an operation: what was counted of it before does not matter.
+    pub(crate) fn on_agreed(&mut self, of: (ClientId, Timestamp)) {
+        let (client, timestamp) = of;
+        if let Some(open) = self.open.get_mut(&client).filter(|open| open.timestamp == timestamp) {
+            open.replies.clear();
+        }
+    }
+
     /// An operation is complete by the reply that was counted last. `measured`: it belongs to what is measured;
     /// `agreed`: whose replies its quorum is made of.
     pub(crate) fn on_completed(

@@ -161,7 +161,7 @@ impl<'a> Setup<'a> {
             retransmission: self.options.retransmission,
             sampling: self.options.sampling,
             dissemination: self.options.cluster.settings.dissemination,
-            answering_in_batches: self.options.cluster.settings.replies == Replies::BatchDigest,
+            batch_digests: self.options.cluster.settings.replies == Replies::BatchDigest,
             window: self.options.cluster.settings.window,
             clock: self.clock,
             seconds,
@@ -268,6 +268,8 @@ impl<'a> Setup<'a> {
             report.timeouts += summary.timeouts;
             report.unanswered += summary.unanswered;
             report.bad_replies += summary.bad_replies;
+            report.missing_replies += summary.missing_replies;
+            report.replier_changes += summary.replier_changes;
             report.wrong_results += summary.wrong_results;
             report.stale_reads += summary.stale_reads;
             report.read_only += summary.read_only;

@@ -43,6 +43,13 @@ pub(crate) struct Waiting {
     bytes: Bytes,
 }
 
+/// A frame that has come.
+pub(crate) struct Arrived {
+    /// The number of its connection.
+    pub(crate) connection: u32,
+    pub(crate) frame: Frame,
+}
+
 /// All links of one thread.
 pub(crate) struct Links {
     transport: Box<dyn Transport>,
@@ -172,8 +179,8 @@ impl Links {
         wait.min(until)
     }
 
-    /// Writes what is queued, waits at most `wait` and appends the frames that came, with the connection number of each.
-    pub(crate) fn poll(&mut self, now: Time, wait: Duration, frames: &mut Vec<(u32, Frame)>) -> std::io::Result<()> {
+    /// Writes what is queued, waits at most `wait` and appends the frames that came, each with its connection number.
+    pub(crate) fn poll(&mut self, now: Time, wait: Duration, frames: &mut Vec<Arrived>) -> std::io::Result<()> {
         self.connect_where_due(now);
         let wait = if self.emulated.is_some() { self.emulate(wait) } else { wait };
         let mut events = std::mem::take(&mut self.events);
@@ -192,7 +199,7 @@ impl Links {
         Ok(())
     }
 
-    fn on_event(&mut self, now: Time, event: Event, frames: &mut Vec<(u32, Frame)>) {
+    fn on_event(&mut self, now: Time, event: Event, frames: &mut Vec<Arrived>) {
         match event {
             // Nobody connects to a generator: it does not listen.
             Event::Accepted { connection, .. } => self.transport.close(connection),
@@ -209,8 +216,11 @@ impl Links {
             Event::Received { connection, bytes } => {
                 let mut arrivals = Vec::new();
                 let admission = self.ingress.on_bytes(connection, bytes, &mut self.frames, &mut arrivals);
-                let index = self.links.iter().find(|link| link.connection == Some(connection)).map(|link| link.index);
-                frames.extend(self.frames.drain(..).map(|frame| (index.unwrap_or(0), frame)));
+                // Who has been heard before its handshake was done has no link yet, and nothing to say.
+                if let Some(link) = self.links.iter().find(|link| link.connection == Some(connection)) {
+                    let connection = link.index;
+                    frames.extend(self.frames.drain(..).map(|frame| Arrived { connection, frame }));
+                }
                 for arrival in arrivals {
                     match arrival {
                         Arrival::Answer(bytes) => self.transport.send(connection, bytes),

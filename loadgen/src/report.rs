@@ -132,6 +132,12 @@ pub struct LoadReport {
     pub bad_replies: u64,
     /// Replies that contradicted the result that a reply quorum agreed on, by replica.
     pub wrong_replies: Vec<u64>,
+    /// Batches that had enough digests, and of which nobody sent the replies in time: their operations were sent again.
+    #[serde(default)]
+    pub missing_replies: u64,
+    /// How often another replica was designated to send the replies to batches, because one failed or was late.
+    #[serde(default)]
+    pub replier_changes: u64,
     /// Results that the workload knows to be impossible (kv: a value that was never written to that key).
     pub wrong_results: u64,
     /// Results of reads that are possible but too old (kv, where reads are not ordered): of a value that another one

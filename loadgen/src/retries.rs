@@ -62,8 +62,8 @@ pub(crate) struct Retries {
     vouched: VecDeque<Sent>,
     /// What was sent until then may belong to batches without replies, and was not sent again yet.
     missing_until: Option<Time>,
-    /// What was sent until then was sent again for that reason.
-    asked_until: Option<Time>,
+    /// What was sent until then was sent again for that reason, and when.
+    asked: Option<(Time, Time)>,
     /// The operation that was sent to everybody as a probe and is not complete: its client and timestamp.
     probe: Option<(u32, u64)>,
 }
@@ -81,7 +81,7 @@ impl Retries {
             again,
             vouched,
             missing_until: None,
-            asked_until: None,
+            asked: None,
             probe: None,
         }
     }
@@ -96,8 +96,8 @@ impl Retries {
         self.vouched.push_back(Sent { at, client, timestamp });
     }
 
-    /// A batch lacks its replies, which enough replicas vouch for: whatever was sent until then may be of it, and is sent
-    /// again at once, to everybody.
+    /// A batch lacks its replies, which enough replicas vouch for: whatever was sent until then may be of it, and is
+    /// sent again at once, to everybody.
     pub(crate) fn on_missing(&mut self, until: Time) {
         self.missing_until = self.missing_until.max(Some(until));
     }
@@ -131,16 +131,20 @@ impl Retries {
             }
         }
         if let Some(until) = self.missing_until.take() {
-            let sent = self.sent.iter().filter(|sent| self.asked_until < Some(sent.at) && sent.at <= until);
-            let sent = sent.filter(|sent| waits(sent.client, sent.timestamp));
-            due.extend(sent.map(|&Sent { client, timestamp, .. }| Retry {
+            // Whoever was asked may not have executed it then, unless it has vouched for the batch before.
+            let asked = self.asked.filter(|(_, at)| until <= *at).map(|(until, _)| until);
+            let sent = self.sent.iter().filter(|sent| asked < Some(sent.at) && sent.at <= until);
+            let sent = sent.map(|sent| (sent.client, sent.timestamp));
+            let again = self.again.iter().map(|Reverse(retry)| (retry.client, retry.timestamp));
+            let waiting = sent.chain(again).filter(|(client, timestamp)| waits(*client, *timestamp));
+            due.extend(waiting.map(|(client, timestamp)| Retry {
                 due: now,
                 client,
                 timestamp,
                 attempt: 1,
                 for_result: true,
             }));
-            self.asked_until = self.asked_until.max(Some(until));
+            self.asked = Some((until.max(asked.unwrap_or(until)), now));
         }
         let pause_ns = self.result_after_ns();
         while let Some(Sent { at, client, timestamp }) = self.vouched.front().copied() {
@@ -378,7 +382,12 @@ mod tests {
         assert_eq!(due(&mut retries, 46, &[0, 2, 3]), NOBODY, "it is under way");
         retries.on_missing(at_ms(30));
         assert_eq!(due(&mut retries, 47, &[0, 2, 3]), [3]);
+        retries.on_missing(at_ms(48));
+        assert_eq!(due(&mut retries, 70, &[0, 2, 3]), [0, 2, 3], "they were executed after they were asked for");
         assert_eq!(due(&mut retries, 500, &[0, 2, 3]), [0], "beside what time brings");
+        // What was sent again is not forgotten.
+        retries.on_missing(at_ms(510));
+        assert_eq!(due(&mut retries, 511, &[0, 3]), [3, 0]);
     }
 
     #[test]

@@ -127,6 +127,8 @@ fn what_is_promised_is_met() {
         ("reads that a quorum answered", found.read_only),
         ("reads that fell back", found.fell_back),
         ("digests", found.digested),
+        ("digests of batches", found.batch_digested),
+        ("missing replies", found.missed),
         ("bodies before anybody asks for them", found.early_bodies),
     ] {
         assert!(seeds > 0, "{what} in none of {SEEDS} seeds");

@@ -393,6 +393,8 @@ fn generator(load: &LoadReport, window: &WindowCpu, replicas: usize) -> Generato
         unanswered: load.unanswered,
         bad_replies: load.bad_replies,
         wrong_replies: load.wrong_replies.clone(),
+        missing_replies: load.missing_replies,
+        replier_changes: load.replier_changes,
         wrong_results: load.wrong_results,
         stale_reads: load.stale_reads,
         read_only: load.read_only,

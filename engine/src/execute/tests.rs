@@ -522,6 +522,7 @@ fn of_each_long_result_one_replica_sends_it_and_the_others_its_digest() {
         let mut executor = designating(own, Null::new(33));
         let out = execute(&mut executor, &requests);
         let [table] = tables(&out)[..] else { panic!("{out:?}") };
+        assert_eq!(sequences(&out), [0], "no two replicas send the same");
         for (index, whole) in whole.iter_mut().enumerate() {
             let (digest, result) = (crate::requests::result_digest(&null::result(33)), table.result(index));
             let expected = if table.is_digest(index) { &digest.0[..] } else { &null::result(33)[..] };

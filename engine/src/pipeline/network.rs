@@ -61,6 +61,8 @@ pub struct NetworkParts {
     pub outgoing: Receiver<Vec<Outgoing>>,
     /// Shared with egress.
     pub routes: Routes,
+    /// Whether batches may be answered by digest.
+    pub batch_digests: bool,
     /// What the outgoing links do, if they are emulated.
     pub emulation: Option<OutgoingLinks>,
     /// From the control port.
@@ -82,6 +84,7 @@ pub struct Network {
     paused: Vec<NodeId>,
     outgoing: Receiver<Vec<Outgoing>>,
     nodes: usize,
+    batch_digests: bool,
     emulated: Option<Emulated>,
     changes: crossbeam::channel::Receiver<ChangeRequest>,
     events: Vec<Event>,
@@ -107,6 +110,7 @@ impl Network {
             transport,
             connections: Connections::new(own, &parts.addresses, parts.client_nodes, parts.routes),
             nodes: parts.keyring.nodes(),
+            batch_digests: parts.batch_digests,
             emulated,
             changes: parts.changes,
             intake: Intake::new(&parts.keyring),
@@ -211,7 +215,7 @@ impl Network {
         let sender = frames.first().map(|frame| frame.sender);
         for frame in frames.drain(..) {
             if frame.kind == FrameKind::Answering {
-                self.answer_as(connection, frame);
+                self.on_answering(connection, frame);
                 continue;
             }
             if !self.intake.push(now, frame) {
@@ -231,10 +235,11 @@ impl Network {
     }
 
     /// A node tells how it wants replies to batches.
-    fn answer_as(&mut self, connection: ConnectionId, frame: Frame) {
+    fn on_answering(&mut self, connection: ConnectionId, frame: Frame) {
         match wire::decode_answering(frame.body) {
-            Ok(form) if self.connections.answer_as(frame.sender, connection, form) => {}
-            Ok(_) => count(&mut self.dropped, "answering_of_no_client"),
+            Ok(_) if !self.batch_digests => count(&mut self.dropped, "dropped_answering"),
+            Ok(form) if self.connections.on_answering(frame.sender, connection, form) => {}
+            Ok(_) => count(&mut self.dropped, "dropped_answering"),
             Err(error) => count(&mut self.dropped, error.name()),
         }
     }

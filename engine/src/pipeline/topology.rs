@@ -115,6 +115,8 @@ pub struct Parts {
     pub persist: Option<PersistParts>,
     /// What the outgoing links do, if they are emulated.
     pub emulation: Option<OutgoingLinks>,
+    /// Whether batches may be answered by digest.
+    pub batch_digests: bool,
     /// Which operations are followed.
     pub sampling: Sampling,
 }
@@ -310,6 +312,7 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
         outgoing: outgoing_out,
         routes,
         emulation: parts.emulation,
+        batch_digests: parts.batch_digests,
         changes,
     };
     let questions = Questions::new(queries_in, sleeps.bell(Role::Execute));

@@ -4,14 +4,14 @@
 //! |---|---|
 //! | 1 | 0 as they are, 1 as their digest |
 //!
-//! Nothing proves it but the connection that it comes over. Whoever can write into that could as well cut it, and what is
-//! answered to requests that come again is whole in any case.
+//! Nothing proves it but the connection that it comes over. Whoever can write into that could as well cut it, and what
+//! is answered to requests that come again is whole in any case.
 
 use bytes::Bytes;
 
 use super::frame::{FrameKind, encode_frame};
 use super::reader::{DecodeError, Reader};
-use crate::protocol::client::batches::BatchForm;
+use crate::requests::BatchForm;
 use crate::types::NodeId;
 
 /// The frame by which client node `own` tells how it wants replies to batches.

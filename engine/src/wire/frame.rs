@@ -22,6 +22,8 @@ use crate::types::NodeId;
 pub const MAGIC: u16 = u16::from_le_bytes(*b"HP");
 /// Version of all layouts of this folder.
 pub const WIRE_VERSION: u8 = 7;
+/// Where the header has the kind.
+const KIND_AT: usize = 7;
 /// Bytes of the header that the checksum covers.
 const CHECKED_BYTES: usize = 12;
 
@@ -114,6 +116,14 @@ frame_kinds! {
     StateChunk = 44,
     /// A pre-prepare by digests.
     DigestPrePrepare = 45,
+}
+
+impl FrameKind {
+    /// The kind that an encoded frame says that it is of.
+    #[must_use]
+    pub fn of(frame: &[u8]) -> Option<Self> {
+        frame.get(KIND_AT).copied().and_then(Self::from_u8)
+    }
 }
 
 /// One frame out of a stream.

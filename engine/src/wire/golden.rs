@@ -17,12 +17,11 @@ use super::{
 use crate::auth::Sealer;
 use crate::auth::testing::{cluster, keyring, table};
 use crate::limits::FRAME_BODY_BYTES_MAX;
-use crate::protocol::client::batches::BatchForm;
 use crate::protocol::message::{
     Body, Checkpoint, DigestPrePrepare, FetchState, Message, NewView, PrePrepare, Signed, SlotStatus, StateChunk,
     Status, ViewChange, Vote,
 };
-use crate::requests::{Batch, Manifest, ReplyTable, RequestTable, result_digest};
+use crate::requests::{Batch, BatchForm, Manifest, ReplyTable, RequestTable, result_digest};
 use crate::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 
 /// Two requests of node 4's clients, sealed.

@@ -42,9 +42,9 @@ named_enum! {
         TooManyReplies = "too_many_replies",
         /// A result is longer than allowed.
         ResultTooLong = "result_too_long",
-        /// A form of result that there is not, or a digest of another length.
+        /// A form of result, or of the replies to a batch, that there is not, or a digest of another length.
         BadForm = "bad_form",
-        /// A digest of the replies to no batch, or replies of a batch that can be those of none.
+        /// A batch digest with sequence number 0, or replies with another that are tentative, digests or answers to reads.
         BadSequence = "bad_sequence",
         /// A status message describes more slots than it may.
         TooManySlots = "too_many_slots",

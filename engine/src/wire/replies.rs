@@ -37,8 +37,7 @@ use crate::limits::{
     BATCH_DIGEST_FROM_BYTES, DIGEST_BYTES, FRAME_BODY_BYTES_MAX, PROOF_BYTES_MAX, REQUEST_COLUMNS_BYTES_MAX,
     REQUESTS_MAX, RESULT_BYTES_MAX,
 };
-use crate::protocol::client::batches::BatchForm;
-use crate::requests::ReplyTable;
+use crate::requests::{BatchForm, ReplyTable};
 use crate::types::{Digest, NodeId, ReplicaId, SequenceNumber, View};
 
 /// View and sequence number.
@@ -133,16 +132,9 @@ pub fn encode_read_replies(replies: &ReplyTable, view: View, to: NodeId, sealer:
 }
 
 /// The digest of the replies to a batch over one connection; `None` if they do not fit in one frame, or there are none.
-/// With how many bytes they take without view, sequence number and proof.
 #[must_use]
-pub fn batch_digest(replies: &ReplyTable) -> Option<(Digest, usize)> {
-    let (end, bytes) = if replies.is_empty() { (0, 0) } else { fitting(replies, 0) };
-    if replies.is_empty() || end < replies.len() {
-        return None;
-    }
-    let mut body = Vec::with_capacity(HEAD_BYTES + bytes);
-    encode_range(&mut body, replies, false, 0..end);
-    Some((long::digest(&body), body.len()))
+pub fn batch_digest(replies: &ReplyTable) -> Option<Digest> {
+    Some(long::digest(&content(replies, bytes_in_one_frame(replies)?)))
 }
 
 /// The sealed frame of all `replies` to the batch at `sequence` over one connection of client node `to`, or of their
@@ -159,23 +151,43 @@ pub fn encode_batch_replies(
     to: NodeId,
     sealer: &Sealer,
 ) -> Vec<Bytes> {
-    let own = own(sealer);
-    let as_digest = if form == BatchForm::Digest { batch_digest(replies) } else { None };
-    if let Some((digest, _)) = as_digest.filter(|(_, bytes)| *bytes >= BATCH_DIGEST_FROM_BYTES) {
-        let block = AuthBlock::message(BlockKind::Replies, sealer.keyring().cluster(), own, view, sequence, &digest);
-        let len = OF_BATCH_BYTES + DIGEST_BYTES + sealer.proof_bytes(LinkClass::ReplicaToClient);
-        return vec![encode_frame(FrameKind::BatchDigest, NodeId::of(own), len, |out| {
-            put_batch(out, view, sequence);
-            out.extend_from_slice(&digest.0);
-            sealer.seal(LinkClass::ReplicaToClient, to, &block, out);
-        })];
-    }
-    match replies.is_empty().then_some((0, 0)).unwrap_or_else(|| fitting(replies, 0)) {
-        (end, bytes) if end > 0 && end == replies.len() => {
-            vec![encode_part(ORDERED, replies, (0..end, bytes), (view, sequence), to, sealer)]
+    let Some(bytes) = bytes_in_one_frame(replies) else {
+        return encode_replies(replies, view, to, sealer);
+    };
+    if form == BatchForm::Digest {
+        let content = content(replies, bytes);
+        if content.len() >= BATCH_DIGEST_FROM_BYTES {
+            return vec![encode_batch_digest(&long::digest(&content), view, sequence, to, sealer)];
         }
-        _ => encode_replies(replies, view, to, sealer),
     }
+    vec![encode_part(ORDERED, replies, (0..replies.len(), bytes), (view, sequence), to, sealer)]
+}
+
+fn encode_batch_digest(digest: &Digest, view: View, sequence: SequenceNumber, to: NodeId, sealer: &Sealer) -> Bytes {
+    let own = own(sealer);
+    let block = AuthBlock::message(BlockKind::Replies, sealer.keyring().cluster(), own, view, sequence, digest);
+    let len = OF_BATCH_BYTES + DIGEST_BYTES + sealer.proof_bytes(LinkClass::ReplicaToClient);
+    encode_frame(FrameKind::BatchDigest, NodeId::of(own), len, |out| {
+        put_batch(out, view, sequence);
+        out.extend_from_slice(&digest.0);
+        sealer.seal(LinkClass::ReplicaToClient, to, &block, out);
+    })
+}
+
+/// The bytes that replies take at most, if there are any and they fit in one frame.
+fn bytes_in_one_frame(replies: &ReplyTable) -> Option<usize> {
+    if replies.is_empty() {
+        return None;
+    }
+    let (end, bytes) = fitting(replies, 0);
+    (end == replies.len()).then_some(bytes)
+}
+
+/// What a frame of these replies, which take so many bytes at most, has between sequence number and proof.
+fn content(replies: &ReplyTable, bytes: usize) -> Vec<u8> {
+    let mut content = Vec::with_capacity(HEAD_BYTES + bytes);
+    encode_range(&mut content, replies, false, 0..replies.len());
+    content
 }
 
 fn encode(kinds: Kinds, replies: &ReplyTable, view: View, to: NodeId, sealer: &Sealer) -> Vec<Bytes> {
@@ -324,7 +336,7 @@ fn decode(
     if tentative && reads {
         return Err(DecodeError::BadForm); // what is read waits until it is committed
     }
-    if sequence.0 != 0 && (tentative || reads) {
+    if sequence.0 != 0 && (tentative || reads || !digested.is_empty()) {
         return Err(DecodeError::BadSequence);
     }
     let results = reader.take(result_ends.last().map_or(0, |&end| end as usize))?;

@@ -15,8 +15,7 @@ use hippodrome_engine::limits::{
     REQUEST_COLUMNS_BYTES_MIN, STATUS_SLOTS_MAX,
 };
 use hippodrome_engine::protocol::Message;
-use hippodrome_engine::protocol::client::batches::BatchForm;
-use hippodrome_engine::requests::{Proofs, ReplyTable};
+use hippodrome_engine::requests::{BatchForm, Proofs, ReplyTable};
 use hippodrome_engine::settings::{Authentication, ClusterFile, ClusterSettings, Granularity};
 use hippodrome_engine::types::{NodeId, ReplicaId, View};
 use hippodrome_engine::wire::frame::encode_frame;

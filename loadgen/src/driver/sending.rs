@@ -70,13 +70,15 @@ impl Driver {
         self.flush();
         let dissemination = self.parts.dissemination;
         for recipients in [Recipients::Primary, Recipients::All] {
-            for retry in due.iter().filter(|retry| ClientTable::send_to(dissemination, retry.attempt) == recipients) {
+            let due = due.iter().filter(|retry| ClientTable::send_to(dissemination, retry.attempt) == recipients);
+            for (count, retry) in due.enumerate() {
+                // A replica answers one frame out of its cache with so many bytes at most.
+                if count > 0 && count.is_multiple_of(self.results_in_a_frame) {
+                    self.flush_all(recipients);
+                }
                 self.enqueue(retry.client, recipients);
             }
-            for index in 0..self.parts.owned.len() {
-                #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
-                self.flush_one(index as u32, recipients);
-            }
+            self.flush_all(recipients);
         }
         for retry in due {
             self.note_retry(now, retry);
@@ -92,10 +94,7 @@ impl Driver {
         self.flush();
         self.followed.on_sent_again(ClientId(self.parts.clients.start + client));
         self.enqueue(client, Recipients::All);
-        for index in 0..self.parts.owned.len() {
-            #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
-            self.flush_one(index as u32, Recipients::All);
-        }
+        self.flush_all(Recipients::All);
         self.summary.probes += u64::from(self.parts.timetable.measures(now));
     }
 
@@ -109,6 +108,13 @@ impl Driver {
     /// To whom an operation goes at first.
     pub(super) const fn first_recipients(&self) -> Recipients {
         ClientTable::send_to(self.parts.dissemination, 0)
+    }
+
+    fn flush_all(&mut self, to: Recipients) {
+        for index in 0..self.parts.owned.len() {
+            #[allow(clippy::cast_possible_truncation, reason = "at most CONNECTIONS_MAX")]
+            self.flush_one(index as u32, to);
+        }
     }
 
     fn flush_one(&mut self, index: u32, to: Recipients) {

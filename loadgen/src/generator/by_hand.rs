@@ -8,10 +8,10 @@ use std::time::Duration;
 use hippodrome_engine::pipeline::clock::Clock;
 use hippodrome_engine::transport::Transport;
 use hippodrome_engine::types::Time;
-use hippodrome_engine::wire::Frame;
 
 use super::{LoadError, LoadOptions, Setup};
 use crate::driver::{Driver, ThreadSecond};
+use crate::links::Arrived;
 use crate::pacing::Pacing;
 use crate::timetable::Timetable;
 
@@ -30,7 +30,7 @@ const TIMETABLE: Timetable = Timetable {
 pub struct ByHand {
     driver: Driver,
     clock: Clock,
-    frames: Vec<(u32, Frame)>,
+    frames: Vec<Arrived>,
     seconds: Receiver<ThreadSecond>,
 }
 

@@ -1,11 +1,11 @@
 //! Replies to whole batches: one replica sends them, the others their digest, and clients say who.
 
-use hippodrome_engine::protocol::client::batches::{BatchForm, BatchOutcome, BatchReply, Heard};
-use hippodrome_engine::requests::ReplyTable;
+use hippodrome_engine::protocol::client::batches::{BatchOutcome, BatchReply, Heard};
+use hippodrome_engine::requests::{BatchForm, ReplyTable};
 use hippodrome_engine::types::{ClientId, ReplicaId, SequenceNumber, Time, View};
 use hippodrome_engine::wire::batch_digest;
 
-use super::event::{BatchReply as Told, Event};
+use super::event::{BatchWord, Event};
 use super::{Endpoint, World};
 
 /// How long after they have their votes the replies to a batch are missing, in parts of the pause between attempts.
@@ -16,46 +16,43 @@ impl World<'_> {
     pub(super) fn reply_to_batch(&mut self, at: usize, view: View, sequence: SequenceNumber, mut replies: ReplyTable) {
         let replica = &self.replicas[at];
         let (from, honest, twin) = (replica.id, replica.is_honest(), replica.twin);
-        let corrupts = replica.kinds().iter().any(|kind| kind.corrupts_replies())
-            || replica.behaviour.as_ref().is_some_and(|faulty| faulty.false_state);
+        let corrupts = replica.corrupts_replies();
         if honest {
             for index in 0..replies.len() {
                 let (client, timestamp) = (replies.clients[index], replies.timestamps[index]);
                 self.checks.replied(from, client, timestamp, replies.result(index), false);
             }
         }
-        let right = batch_digest(&replies);
+        // A liar lies, or vouches for what is right and withholds it.
+        let withholds = corrupts && self.replicas[at].random.chance(300);
         if corrupts {
             self.coverage.lies += 1;
-            replies = lies(&replies);
         }
-        // A liar may vouch for what is right and send something else, or the other way round.
-        let vouches = corrupts && self.replicas[at].random.chance(300);
-        let Some((digest, _)) = (if vouches { right } else { batch_digest(&replies) }) else { return };
-        let replica = &self.replicas[at];
-        let form = replica.process.as_ref().map_or(BatchForm::Whole, |process| process.form);
-        // What is sent whole has the digest that it has.
-        let (digest, replies) = match form {
-            BatchForm::Whole if !vouches => (digest, Some(replies)),
-            BatchForm::Whole | BatchForm::Digest => (digest, None),
-        };
+        if corrupts && !withholds {
+            replies = falsified(&replies);
+        }
+        let Some(digest) = batch_digest(&replies) else { return };
+        let form = self.replicas[at].process.as_ref().map_or(BatchForm::Whole, |process| process.form);
+        let whole = form == BatchForm::Whole || is_short(&replies);
+        let replies = (whole && !withholds).then_some(replies);
         if !self.twins.deal(from.0, twin, Endpoint::CLIENTS) {
             return;
         }
         let sender = Endpoint::replica(from, twin);
         for arrival in self.network.arrivals(self.now, sender, Endpoint::CLIENTS).into_iter().flatten() {
-            let told = Told { from, view, sequence, digest, replies: replies.clone() };
-            self.queue.push(arrival, Event::BatchReply(told));
+            let word = BatchWord { from, view, sequence, digest, replies: replies.clone() };
+            self.queue.push(arrival, Event::BatchReply(word));
         }
     }
 
     /// What a replica says of a batch arrives.
-    pub(super) fn on_batch_reply(&mut self, told: Told) {
-        let Told { from: replica, view, sequence, digest, replies } = told;
+    pub(super) fn on_batch_reply(&mut self, word: BatchWord) {
+        let BatchWord { from: replica, view, sequence, digest, replies } = word;
         self.coverage.batch_digests += u64::from(replies.is_none());
         self.clients.table.note_view(replica, view);
         let heard = Heard { read: Time(self.now), counted: Time(self.now) };
-        let reply = BatchReply { replica, sequence, digest, replies, short: false, heard };
+        let short = replies.as_ref().is_some_and(is_short);
+        let reply = BatchReply { replica, sequence, digest, replies, short, heard };
         let primary = self.clients.table.primary();
         let outcome = self.clients.batches.on_reply(reply, primary);
         self.tell_how_to_answer();
@@ -79,7 +76,12 @@ impl World<'_> {
 
     /// Everybody who waits asks again, if a batch has its votes and not its replies for too long.
     pub(super) fn ask_for_missing(&mut self) {
-        if self.clients.batches.take_missing(Time(self.now), self.missing_after_ns()).is_none() {
+        let (pause_ns, primary) = (self.missing_after_ns(), self.clients.table.primary());
+        let missing = self.clients.batches.take_missing(Time(self.now), pause_ns, primary);
+        if let Some(due) = self.clients.batches.next_due(pause_ns) {
+            self.queue.push(due.0, Event::Missing);
+        }
+        if missing.is_none() {
             return;
         }
         self.coverage.missing_replies += 1;
@@ -94,7 +96,7 @@ impl World<'_> {
     }
 
     /// A replica is told how to answer batches.
-    pub(super) fn answer_batches(&mut self, to: usize, form: BatchForm) {
+    pub(super) fn on_answering(&mut self, to: usize, form: BatchForm) {
         if let Some(process) = &mut self.replicas[to].process {
             process.form = form;
         }
@@ -111,8 +113,13 @@ impl World<'_> {
     }
 }
 
+/// Whether every replica sends these: in so small a world, a single one.
+const fn is_short(replies: &ReplyTable) -> bool {
+    replies.len() == 1
+}
+
 /// The same replies with results that are all wrong.
-fn lies(replies: &ReplyTable) -> ReplyTable {
+fn falsified(replies: &ReplyTable) -> ReplyTable {
     let mut results = Vec::new();
     let mut result_ends = Vec::new();
     for index in 0..replies.len() {

@@ -4,9 +4,8 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use hippodrome_engine::protocol::client::batches::BatchForm;
 use hippodrome_engine::protocol::{Input, Message, Timer};
-use hippodrome_engine::requests::{ReplyTable, RequestTable};
+use hippodrome_engine::requests::{BatchForm, ReplyTable, RequestTable};
 use hippodrome_engine::types::{ClientId, Digest, ReplicaId, SequenceNumber, Time, Timestamp, View};
 
 /// Something that happens to one part of the world. `life` tells a process from those that ran before it in the same
@@ -22,7 +21,7 @@ pub(super) enum Event {
     /// A reply arrives at its client.
     Reply(Reply),
     /// What a replica says of a batch's replies arrives at its clients.
-    BatchReply(BatchReply),
+    BatchReply(BatchWord),
     /// How it is to answer batches arrives at a replica.
     Answering { to: usize, form: BatchForm },
     /// Replies to batches may be missing.
@@ -73,7 +72,7 @@ pub(super) struct Reply {
 
 /// What a replica tells its clients of the replies to a batch.
 #[derive(Clone, Debug)]
-pub(super) struct BatchReply {
+pub(super) struct BatchWord {
     pub(super) from: ReplicaId,
     pub(super) view: View,
     pub(super) sequence: SequenceNumber,

@@ -186,7 +186,7 @@ impl<'a> World<'a> {
             Event::Reads { to, table } => self.on_reads(to, &table),
             Event::Reply(reply) => self.on_reply(&reply),
             Event::BatchReply(reply) => self.on_batch_reply(reply),
-            Event::Answering { to, form } => self.answer_batches(to, form),
+            Event::Answering { to, form } => self.on_answering(to, form),
             Event::Missing => self.ask_for_missing(),
             Event::Timer { at, life, timer, due } => {
                 let replica = &mut self.replicas[at];

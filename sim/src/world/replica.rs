@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use hippodrome_engine::app::kv::Kv;
 use hippodrome_engine::execute::{Executor, ExecutorConfig, Snapshot};
-use hippodrome_engine::protocol::client::batches::BatchForm;
 use hippodrome_engine::protocol::message::FetchState;
 use hippodrome_engine::protocol::pbft::{Config, Pbft, Recovery};
 use hippodrome_engine::protocol::planted::Planted;
 use hippodrome_engine::protocol::{Execution, Output, Position, Protocol, Timer};
-use hippodrome_engine::requests::RequestTable;
+use hippodrome_engine::requests::{BatchForm, RequestTable};
 use hippodrome_engine::settings::options::{ExecutionChoice, Reads, Replies};
 use hippodrome_engine::types::{Digest, NodeId, ReplicaId, SequenceNumber, Time, View};
 
@@ -112,6 +111,12 @@ impl Replica {
             drift_ppm: i64::try_from(random.below(plan.network.drift_ppm * 2 + 1)).unwrap_or(0) - drift,
             random,
         }
+    }
+
+    /// Whether it tells clients what is wrong.
+    pub(super) fn corrupts_replies(&self) -> bool {
+        self.kinds().iter().any(|kind| kind.corrupts_replies())
+            || self.behaviour.as_ref().is_some_and(|faulty| faulty.false_state)
     }
 
     /// Whether it follows the protocol, as far as it remembers.

@@ -195,8 +195,7 @@ impl World<'_> {
     fn reply(&mut self, at: usize, view: View, (reads, tentative): (bool, bool), replies: &ReplyTable) {
         let replica = &self.replicas[at];
         let (from, honest, twin) = (replica.id, replica.is_honest(), replica.twin);
-        let corrupts = replica.kinds().iter().any(|kind| kind.corrupts_replies())
-            || replica.behaviour.as_ref().is_some_and(|faulty| faulty.false_state);
+        let corrupts = replica.corrupts_replies();
         let sender = Endpoint::replica(from, twin);
         for index in 0..replies.len() {
             let (client, timestamp) = (replies.clients[index], replies.timestamps[index]);

@@ -141,6 +141,7 @@ pub(super) fn generator(report: &Report) -> Section {
         ("time-outs", Cell::whole(g.timeouts)),
         ("unanswered", Cell::whole(g.unanswered)),
         ("replies with a bad proof", Cell::whole(g.bad_replies)),
+        ("batches without replies in time", Cell::whole(g.missing_replies)),
         ("impossible results", Cell::whole(g.wrong_results)),
     ]);
     rows.extend(g.dropped.iter().map(|(reason, n)| (reason.as_str(), Cell::whole(*n))));

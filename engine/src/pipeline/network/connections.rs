@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::limits::CONNECTIONS_MAX;
 use crate::pipeline::egress::{Destination, connection_of};
-use crate::protocol::client::batches::BatchForm;
+use crate::requests::BatchForm;
 use crate::transport::{CONNECT_WITHIN, ConnectionId, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
 
@@ -174,7 +174,7 @@ impl Connections {
     }
 
     /// A client node tells over one of its connections how it wants replies to batches. False if it is none.
-    pub(super) fn answer_as(&self, node: NodeId, connection: ConnectionId, form: BatchForm) -> bool {
+    pub(super) fn on_answering(&self, node: NodeId, connection: ConnectionId, form: BatchForm) -> bool {
         let client = self.client_nodes.get(&node);
         let at = client.and_then(|client| client.connections.iter().position(|slot| *slot == Some(connection)));
         if let Some(index) = at {

@@ -8,7 +8,7 @@ use super::*;
 use crate::auth::testing::{cluster, keyring};
 use crate::emulation::{Change, InForce, NetworkSpec};
 use crate::pipeline::egress::Destination;
-use crate::protocol::client::batches::BatchForm;
+use crate::requests::BatchForm;
 use crate::ring::doorbell::Doorbell;
 use crate::ring::ring;
 use crate::settings::TransportChoice;
@@ -122,6 +122,7 @@ fn parts(own: u16, link: Option<&str>) -> (NetworkParts, Ends) {
         lanes,
         outgoing: Receiver::new(outgoing),
         routes: Routes::new(file.nodes.len()),
+        batch_digests: true,
         emulation,
         changes,
     };
@@ -271,7 +272,11 @@ fn a_client_node_says_of_each_connection_how_batches_are_to_be_answered() {
     step(&mut network, &fake, &clock, vec![received(20, nonsense), received(1, of_a_replica)]);
     assert_eq!(forms(&network), whole);
     let count = |reason| network.dropped.get(reason).copied().unwrap_or(0);
-    assert_eq!((count("bad_form"), count("answering_of_no_client")), (1, 1));
+    assert_eq!((count("bad_form"), count("dropped_answering")), (1, 1));
+    // Where the cluster's replies are others, nobody can change that.
+    network.batch_digests = false;
+    step(&mut network, &fake, &clock, vec![received(20, wants(BatchForm::Digest))]);
+    assert_eq!((forms(&network), network.dropped["dropped_answering"]), (whole, 2));
     assert!(frames.receive().is_none(), "no verify stage hears of it");
 }
 

@@ -5,34 +5,24 @@
 //! same is done with all replies to a batch over one connection, so that results of a few bytes gain by it, too. f + 1
 //! equal digests by distinct replicas prove every reply that the digest is of: one of those replicas is correct.
 //!
-//! Unlike in the thesis it is the client who chooses who sends them: see [`designation`](super::designation). Replies of
-//! a batch that never agree, or never come, are of no use; its operations are sent again like others that lack an
-//! answer, and what replicas say to that is whole and of no batch.
+//! Unlike in the thesis it is the client node that designates the replier, and another one if that fails it (`replier`).
+//! Replies of a batch that never agree, or never come, are of no use; its operations are sent again like others that
+//! lack an answer, and what replicas say to that is whole and of no batch.
 //!
 //! What one replica says takes the place of nothing but what it has said itself, a whole ring of batches ago.
 
 use std::collections::VecDeque;
 
-use super::designation::Designation;
-use crate::limits::REPLIES_BYTES_MAX;
+use super::replier::{AgreedOn, Replier};
+use crate::limits::{READ_CHUNK_BYTES, REPLIES_BYTES_MAX};
 use crate::protocol::planted::Planted;
-use crate::requests::ReplyTable;
+use crate::requests::{BatchForm, ReplyTable};
 use crate::types::{Digest, ReplicaId, SequenceNumber, Time};
 
-/// Bytes of replies of one replica that wait for others' digests: more than its own window of batches makes, unless
-/// results are very long.
+/// Most bytes of replies of one replica that wait for others' digests, but for the last ones.
 const WAITING_BYTES_MAX: usize = 4 * REPLIES_BYTES_MAX;
 /// Bytes of a reply's columns in memory.
 const COLUMNS_BYTES: usize = 16;
-
-/// How a replica answers a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BatchForm {
-    /// It sends the replies.
-    Whole,
-    /// It sends their digest, unless they are [hardly longer](crate::limits::BATCH_DIGEST_FROM_BYTES).
-    Digest,
-}
 
 /// What a replica says of a batch's replies.
 #[derive(Debug)]
@@ -84,18 +74,22 @@ pub struct Batches {
     said: Vec<Said>,
     /// What was agreed on, at its sequence number modulo the ring's length.
     agreed: Vec<Agreed>,
-    /// Batches that lack nothing but the replies, since when, in order of time.
-    vouched: VecDeque<(Time, SequenceNumber)>,
-    designation: Designation,
+    /// Batches that lack nothing but the replies, in order of time.
+    vouched: VecDeque<Vouched>,
+    replier: Replier,
     /// Each replica's replies that contradict what was agreed on.
     wrong: Vec<u64>,
+    /// How many batches' replies were missing.
+    missing: u64,
 }
 
 /// What one replica has said, in a ring by sequence number.
 #[derive(Debug)]
 struct Said {
     ring: Vec<Word>,
-    /// Bytes of the replies in it.
+    /// Of which batches it has sent replies, in order; not all of them still wait.
+    waiting: VecDeque<SequenceNumber>,
+    /// Bytes of memory of the replies in the ring.
     waiting_bytes: usize,
 }
 
@@ -105,6 +99,14 @@ struct Word {
     digest: Digest,
     replies: Option<Box<ReplyTable>>,
     heard: Heard,
+}
+
+/// A batch that has its votes, since when and by whom (a bit each), and lacks its replies.
+#[derive(Clone, Copy, Debug)]
+struct Vouched {
+    since: Time,
+    sequence: SequenceNumber,
+    voters: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -121,14 +123,15 @@ impl Batches {
     pub fn new(n: usize, needed: usize, window: u64) -> Self {
         // Two of them may be a window apart, and clients hear of one sooner than of the other.
         let length = usize::try_from(2 * window).unwrap_or(usize::MAX).next_power_of_two();
-        let said = || Said { ring: vec![Word::default(); length], waiting_bytes: 0 };
+        let said = || Said { ring: vec![Word::default(); length], waiting: VecDeque::new(), waiting_bytes: 0 };
         Self {
             needed,
             said: (0..n).map(|_| said()).collect(),
             agreed: vec![Agreed::default(); length],
             vouched: VecDeque::new(),
-            designation: Designation::new(n),
+            replier: Replier::new(n),
             wrong: vec![0; n],
+            missing: 0,
         }
     }
 
@@ -146,14 +149,7 @@ impl Batches {
         if usize::from(replica.0) >= self.said.len() || sequence.0 == 0 {
             return BatchOutcome::Stale;
         }
-        if !short {
-            self.designation.on_form(
-                now,
-                replica,
-                if replies.is_some() { BatchForm::Whole } else { BatchForm::Digest },
-            );
-        }
-        self.designation.on_sequence(now, replica, sequence, replies.is_some());
+        self.replier.on_sequence(now, replica, sequence, replies.is_some() && !short);
         let at = self.slot(sequence);
         if !self.said[usize::from(replica.0)].hear(at, Word { sequence, digest, replies: None, heard }) {
             return BatchOutcome::Stale;
@@ -162,31 +158,30 @@ impl Batches {
         if agreed.sequence >= sequence {
             if agreed.sequence == sequence && agreed.digest != digest {
                 self.wrong[usize::from(replica.0)] += agreed.replies;
+                self.replier.on_fault(now, replica);
             }
             return BatchOutcome::Stale;
         }
         if let Some(replies) = replies {
-            self.said[usize::from(replica.0)].keep(at, replies);
+            self.said[usize::from(replica.0)].keep(sequence, replies);
         }
         let voters = self.voters(at, sequence, &digest);
         let votes = voters.count_ones() as usize;
-        if votes == 1 && !short {
-            self.designation.on_first(replica);
-        }
         if votes < self.needed {
             return BatchOutcome::Counted;
         }
-        let sender = (0..self.said.len()).find(|&of| voters >> of & 1 == 1 && self.said[of].ring[at].replies.is_some());
+        let sender = each(voters).find(|sender| self.said[*sender].ring[at].replies.is_some());
         let Some(replies) = sender.and_then(|sender| self.said[sender].take(at)) else {
             if votes == self.needed {
-                self.vouched.push_back((now, sequence));
-                self.designation.on_late();
+                self.vouched.push_back(Vouched { since: now, sequence, voters });
             }
             return BatchOutcome::Counted;
         };
-        self.agree(at, Agreed { sequence, digest, replies: replies.len() as u64 });
-        if !short {
-            self.designation.on_agreed(now, voters, primary);
+        self.agree(now, at, Agreed { sequence, digest, replies: replies.len() as u64 });
+        if !short && let Some(first) = each(voters).min_by_key(|voter| self.said[*voter].ring[at].heard.counted) {
+            #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX")]
+            let first = ReplicaId(first as u16);
+            self.replier.on_agreed(now, AgreedOn { voters, first, late: votes > self.needed }, primary);
         }
         BatchOutcome::Agreed { replies: *replies, voters }
     }
@@ -199,19 +194,16 @@ impl Batches {
     }
 
     /// The time until which operations lack an answer, if there is a batch that has had its votes for `pause_ns` and
-    /// nobody has sent its replies: whatever was sent by then and waits should be sent again. Somebody else is to send
+    /// nobody has sent its replies: whatever was sent by then and waits should be sent again. Another replica is to send
     /// replies from now on.
-    pub fn take_missing(&mut self, now: Time, pause_ns: u64) -> Option<Time> {
+    pub fn take_missing(&mut self, now: Time, pause_ns: u64, primary: ReplicaId) -> Option<Time> {
         let mut missing = None;
-        while let Some((since, sequence)) = self.next_vouched() {
-            if since.after(pause_ns) > now {
-                break;
-            }
+        while let Some(Vouched { since, voters, .. }) =
+            self.next_vouched().filter(|vouched| vouched.since.after(pause_ns) <= now)
+        {
             self.vouched.pop_front();
-            let at = self.slot(sequence);
-            let said = (0..self.said.len()).filter(|&of| self.said[of].ring[at].sequence == sequence);
-            let voters = said.fold(0, |voters, of| voters | 1 << of);
-            self.designation.on_missing(now, since, voters);
+            self.replier.on_missing(now, (since, voters), pause_ns, primary);
+            self.missing += 1;
             missing = Some(since);
         }
         missing
@@ -219,18 +211,24 @@ impl Batches {
 
     /// When [`take_missing`](Self::take_missing) will find something, unless it comes before.
     pub fn next_due(&mut self, pause_ns: u64) -> Option<Time> {
-        self.next_vouched().map(|(since, _)| since.after(pause_ns))
+        self.next_vouched().map(|vouched| vouched.since.after(pause_ns))
     }
 
     /// What to tell which replica now: how replies to batches are wanted from it.
     pub fn tell(&mut self, now: Time) -> Option<(ReplicaId, BatchForm)> {
-        self.designation.tell(now)
+        self.replier.tell(now)
     }
 
-    /// Who sends replies, once somebody was chosen.
+    /// How many batches had their votes, and lacked their replies for so long that they were asked for again.
     #[must_use]
-    pub const fn designated(&self) -> Option<ReplicaId> {
-        self.designation.designated()
+    pub const fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    /// How often another replica was designated to send replies, after the first one.
+    #[must_use]
+    pub const fn replier_changes(&self) -> u64 {
+        self.replier.changes()
     }
 
     /// For each replica, how many of its replies contradict what was agreed on.
@@ -250,26 +248,34 @@ impl Batches {
         (0..).zip(&self.said).filter(|(_, said)| says(said)).fold(0, |voters, (replica, _)| voters | 1 << replica)
     }
 
-    fn agree(&mut self, at: usize, agreed: Agreed) {
-        for (said, wrong) in self.said.iter_mut().zip(&mut self.wrong) {
+    fn agree(&mut self, now: Time, at: usize, agreed: Agreed) {
+        for (replica, said) in (0..).map(ReplicaId).zip(&mut self.said) {
             if said.ring[at].sequence == agreed.sequence {
                 said.take(at);
-                *wrong += if said.ring[at].digest == agreed.digest { 0 } else { agreed.replies };
+                if said.ring[at].digest != agreed.digest {
+                    self.wrong[usize::from(replica.0)] += agreed.replies;
+                    self.replier.on_fault(now, replica);
+                }
             }
         }
         self.agreed[at] = agreed;
     }
 
     /// The first of those that still lack their replies.
-    fn next_vouched(&mut self) -> Option<(Time, SequenceNumber)> {
-        while let Some((since, sequence)) = self.vouched.front().copied() {
-            if self.agreed[self.slot(sequence)].sequence < sequence {
-                return Some((since, sequence));
+    fn next_vouched(&mut self) -> Option<Vouched> {
+        while let Some(vouched) = self.vouched.front().copied() {
+            if self.agreed[self.slot(vouched.sequence)].sequence < vouched.sequence {
+                return Some(vouched);
             }
             self.vouched.pop_front();
         }
         None
     }
+}
+
+/// The replicas in a set.
+fn each(voters: u64) -> impl Iterator<Item = usize> {
+    (0..u64::BITS as usize).filter(move |replica| voters >> replica & 1 == 1)
 }
 
 impl Said {
@@ -283,13 +289,26 @@ impl Said {
         true
     }
 
-    /// Keeps the replies, unless too many wait: then they count as a digest.
-    fn keep(&mut self, at: usize, replies: ReplyTable) {
-        let bytes = bytes_of(&replies);
-        if self.waiting_bytes + bytes <= WAITING_BYTES_MAX {
-            self.waiting_bytes += bytes;
-            self.ring[at].replies = Some(Box::new(replies));
+    /// Keeps the replies of the batch at `sequence`. Those that have waited longest count as a digest from then on, if
+    /// there are too many.
+    fn keep(&mut self, sequence: SequenceNumber, replies: ReplyTable) {
+        let at = self.slot(sequence);
+        self.waiting_bytes += bytes_of(&replies);
+        self.ring[at].replies = Some(Box::new(replies));
+        self.waiting.push_back(sequence);
+        while self.waiting.len() > 1 && (self.waiting_bytes > WAITING_BYTES_MAX || self.waiting.len() > self.ring.len())
+        {
+            let Some(oldest) = self.waiting.pop_front() else { return };
+            let at = self.slot(oldest);
+            if self.ring[at].sequence == oldest {
+                self.take(at);
+            }
         }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "less than the ring's length")]
+    const fn slot(&self, sequence: SequenceNumber) -> usize {
+        (sequence.0 % self.ring.len() as u64) as usize
     }
 
     fn take(&mut self, at: usize) -> Option<Box<ReplyTable>> {
@@ -299,8 +318,9 @@ impl Said {
     }
 }
 
+/// Bytes of memory that replies keep: results are slices of what was read.
 const fn bytes_of(replies: &ReplyTable) -> usize {
-    replies.results.len() + replies.len() * COLUMNS_BYTES
+    READ_CHUNK_BYTES + replies.results.len() + replies.len() * COLUMNS_BYTES
 }
 
 #[cfg(test)]

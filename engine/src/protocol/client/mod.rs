@@ -31,8 +31,8 @@ use crate::settings::options::Dissemination;
 use crate::types::{ClientId, ReplicaId, Timestamp, View};
 
 pub mod batches;
-mod designation;
 mod matching;
+mod replier;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -219,7 +219,7 @@ impl ClientTable {
         outcome
     }
 
-    /// A replica tells its view. None that there is not has one.
+    /// A replica tells its view. One that does not exist is ignored.
     #[inline]
     pub fn note_view(&mut self, replica: ReplicaId, view: View) {
         if let Some(highest) = self.views.get_mut(usize::from(replica.0)).filter(|highest| view > **highest) {

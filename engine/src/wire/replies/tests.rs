@@ -171,7 +171,7 @@ fn the_digest_of_a_batch_stands_for_its_replies() {
     };
     let whole = decode(encode(BatchForm::Whole, 2), &sealer).unwrap();
     assert_eq!((&whole.replies, whole.view, whole.sequence, whole.short), (&sent, View(2), SequenceNumber(77), false));
-    assert_eq!(Some(whole.digest), batch_digest(&sent).map(|(digest, _)| digest));
+    assert_eq!(Some(whole.digest), batch_digest(&sent));
     let body = encode(BatchForm::Digest, 3);
     assert_eq!(body.len(), 8 + 8 + 32 + TAG);
     let cluster = sealer.keyring().cluster();
@@ -194,7 +194,7 @@ fn the_digest_of_a_batch_stands_for_its_replies() {
 }
 
 #[test]
-fn replies_that_are_tentative_or_to_reads_are_those_of_no_batch() {
+fn replies_that_are_tentative_or_to_reads_or_digests_are_those_of_no_batch() {
     let sealer = sealer("mac");
     let sent = replies(&[(0, 7, b"yes".to_vec())]);
     let of_a_batch = |frames: Vec<Bytes>| {
@@ -207,6 +207,8 @@ fn replies_that_are_tentative_or_to_reads_are_those_of_no_batch() {
     let read = of_a_batch(encode_read_replies(&sent, View(2), NodeId(4), &sealer));
     let decoded = decode_read_replies(ReplicaId(1), read, sealer.keyring().cluster(), TAG);
     assert_eq!(decoded, Err(DecodeError::BadSequence));
+    let digests = of_a_batch(encode_replies(&with_digests(), View(2), NodeId(4), &sealer));
+    assert_eq!(decode(digests, &sealer), Err(DecodeError::BadSequence), "which are digests differs");
     assert!(decode(of_a_batch(encode_replies(&sent, View(2), NodeId(4), &sealer)), &sealer).is_ok());
 }
 

@@ -26,7 +26,7 @@ fn replies(sequence: u64, lie: u8) -> ReplyTable {
 
 fn say(replica: u16, sequence: u64, lie: u8, whole: bool, at: u64) -> BatchReply {
     let table = replies(sequence, lie);
-    let digest = batch_digest(&table).unwrap().0;
+    let digest = batch_digest(&table).unwrap();
     let heard = Heard { read: Time(at), counted: Time(at) };
     BatchReply {
         replica: ReplicaId(replica),
@@ -98,18 +98,55 @@ fn replies_that_do_not_come_are_missing_after_a_pause() {
     // Replica 1 is chosen.
     assert_eq!(batches.whole(1, 1), BatchOutcome::Counted);
     assert_eq!(batches.digest(2, 1), agreed(1, 0b0110));
-    assert_eq!(batches.designated(), Some(ReplicaId(1)));
+    assert_eq!(batches.replier.designated(), Some(ReplicaId(1)));
     for replica in [2, 3] {
         assert_eq!(batches.on_reply(say(replica, 2, 0, false, 50), PRIMARY), BatchOutcome::Counted);
     }
     assert_eq!(batches.next_due(PAUSE_NS), Some(Time(150)));
-    assert_eq!(batches.take_missing(Time(149), PAUSE_NS), None);
-    assert_eq!(batches.designated(), Some(ReplicaId(1)));
-    assert_eq!(batches.take_missing(Time(150), PAUSE_NS), Some(Time(50)));
-    assert_eq!(batches.designated(), Some(ReplicaId(2)), "the next one that has voted");
-    assert_eq!((batches.take_missing(Time(500), PAUSE_NS), batches.next_due(PAUSE_NS)), (None, None), "told once");
+    assert_eq!(batches.take_missing(Time(149), PAUSE_NS, PRIMARY), None);
+    assert_eq!(batches.replier.designated(), Some(ReplicaId(1)));
+    assert_eq!(batches.take_missing(Time(150), PAUSE_NS, PRIMARY), Some(Time(50)));
+    assert_eq!(batches.replier.designated(), Some(ReplicaId(2)), "the next one that has voted");
+    assert_eq!(
+        (batches.take_missing(Time(500), PAUSE_NS, PRIMARY), batches.next_due(PAUSE_NS)),
+        (None, None),
+        "told once"
+    );
     // They may still come.
     assert_eq!(batches.whole(1, 2), agreed(2, 0b1110));
+}
+
+/// Nor does it help a liar to be next, or the one before that time has passed and its place is taken.
+#[test]
+fn the_next_replier_is_one_that_has_voted() {
+    let mut batches = batches(7, 3);
+    for replica in [1, 2, 3] {
+        batches.whole(replica, 1);
+    }
+    assert_eq!(batches.replier.designated(), Some(ReplicaId(1)));
+    assert_eq!(batches.on_reply(say(4, 2, 7, false, 50), PRIMARY), BatchOutcome::Counted);
+    for replica in [5, 6, 0] {
+        assert_eq!(batches.on_reply(say(replica, 2, 0, false, 50), PRIMARY), BatchOutcome::Counted);
+    }
+    for sequence in 1..100 {
+        batches.on_reply(say(5, 2 + 16 * sequence, 0, false, 60), PRIMARY);
+    }
+    assert_eq!(batches.take_missing(Time(150), PAUSE_NS, PRIMARY), Some(Time(50)));
+    assert_eq!(batches.replier.designated(), Some(ReplicaId(5)), "4 lies");
+    assert_eq!((batches.missing(), batches.replier_changes()), (1, 1));
+}
+
+/// Everybody sends those, so nobody is late with them, and nobody is told not to send them again.
+#[test]
+fn short_replies_say_nothing_of_who_should_send_replies() {
+    let mut batches = batches(4, 2);
+    let short = |replica, sequence| BatchReply { short: true, ..say(replica, sequence, 0, true, 1) };
+    for sequence in 1..200 {
+        assert_eq!(batches.on_reply(short(1, sequence), PRIMARY), BatchOutcome::Counted);
+        assert_eq!(batches.on_reply(short(2, sequence), PRIMARY), agreed(sequence, 0b0110));
+        assert_eq!(batches.on_reply(short(3, sequence), PRIMARY), BatchOutcome::Stale);
+    }
+    assert_eq!((batches.replier.designated(), batches.tell(Time(u64::MAX))), (None, None));
 }
 
 #[test]
@@ -119,7 +156,7 @@ fn replies_that_come_late_are_not_missing() {
     batches.digest(3, 1);
     assert!(batches.next_due(PAUSE_NS).is_some());
     assert_eq!(batches.whole(0, 1), agreed(1, 0b1101));
-    assert_eq!((batches.next_due(PAUSE_NS), batches.take_missing(Time(1000), PAUSE_NS)), (None, None));
+    assert_eq!((batches.next_due(PAUSE_NS), batches.take_missing(Time(1000), PAUSE_NS, PRIMARY)), (None, None));
 }
 
 #[test]
@@ -154,11 +191,19 @@ fn replies_that_wait_are_bounded_by_bytes_and_count_as_a_digest_beyond() {
         digest: Digest([u8::try_from(sequence).unwrap(); 32]),
         ..say(2, sequence, 0, false, 1)
     };
-    assert!(matches!(batches.on_reply(vouch(1), PRIMARY), BatchOutcome::Agreed { .. }));
-    assert_eq!(batches.on_reply(vouch(5), PRIMARY), BatchOutcome::Counted, "it was one too many");
-    assert!(batches.take_missing(Time(1000), PAUSE_NS).is_some());
-    (2..5).for_each(|sequence| drop(batches.on_reply(vouch(sequence), PRIMARY)));
+    assert_eq!(batches.on_reply(vouch(1), PRIMARY), BatchOutcome::Counted, "it has waited longest");
+    assert_eq!(batches.on_reply(vouch(2), PRIMARY), BatchOutcome::Counted);
+    (3..=5).for_each(|sequence| {
+        assert!(matches!(batches.on_reply(vouch(sequence), PRIMARY), BatchOutcome::Agreed { .. }), "{sequence}");
+    });
     assert_eq!(batches.said[1].waiting_bytes, 0);
+    // However short they are: each may keep all of what was read with it.
+    for sequence in 10..1000 {
+        batches.whole(1, sequence);
+        let said = &batches.said[1];
+        let kept = said.ring.iter().filter(|word| word.replies.is_some()).count();
+        assert!(kept * READ_CHUNK_BYTES <= WAITING_BYTES_MAX && said.waiting.len() <= said.ring.len());
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What a thread does with replies to whole batches, which one replica sends and the others vouch for, and how it tells
 //! them who is to.
 
-use hippodrome_engine::protocol::client::batches::{BatchOutcome, BatchReply, Heard};
+use hippodrome_engine::limits::REPLIES_BYTES_MAX;
+use hippodrome_engine::protocol::client::batches::{BatchOutcome, BatchReply, Batches, Heard};
 use hippodrome_engine::requests::ReplyTable;
-use hippodrome_engine::types::{ReplicaId, SequenceNumber, Time};
+use hippodrome_engine::types::{ReplicaId, SequenceNumber, Time, View};
 use hippodrome_engine::wire::{DecodedBatchDigest, Frame, encode_answering};
 
 use super::Driver;
@@ -21,18 +22,23 @@ impl Driver {
             self.summary.bad_replies += 1;
             return;
         }
-        self.parts.table.note_view(replica, view);
         let heard = Heard { read, counted: self.parts.clock.now() };
-        self.on_batch_reply(connection, BatchReply { replica, sequence, digest, replies: None, short: false, heard });
+        let reply = BatchReply { replica, sequence, digest, replies: None, short: false, heard };
+        self.on_batch_reply(connection, view, reply);
     }
 
-    /// Counts what a replica says of a batch, and completes its operations if enough say so.
-    pub(super) fn on_batch_reply(&mut self, connection: u32, reply: BatchReply) {
+    /// Counts what a replica in `view` says of a batch, and completes its operations if enough say so.
+    pub(super) fn on_batch_reply(&mut self, connection: u32, view: View, reply: BatchReply) {
+        self.parts.table.note_view(reply.replica, view);
         let primary = self.parts.table.primary();
         let index = connection.wrapping_sub(self.parts.owned.start) as usize;
-        let Some(batches) = self.batches.get_mut(index) else { return };
+        let Some(batches) = self.batches.get_mut(index) else {
+            self.summary.bad_replies += 1; // nobody has asked for that
+            return;
+        };
         let (sequence, now) = (reply.sequence, reply.heard.counted);
         let BatchOutcome::Agreed { replies, voters } = batches.on_reply(reply, primary) else { return };
+        self.results_in_a_frame = results_in_a_frame(&replies);
         self.watch(index, sequence, voters, &replies);
         for row in 0..replies.len() {
             let client = replies.clients[row];
@@ -48,6 +54,7 @@ impl Driver {
         self.followed.find(replies, &mut self.watched);
         for &row in &self.watched {
             let of = (replies.clients[row], replies.timestamps[row]);
+            self.followed.on_agreed(of);
             let voters = (0..u64::BITS as u16).filter(|replica| voters >> replica & 1 == 1).map(ReplicaId);
             let heard = voters.filter_map(|replica| Some((replica, self.batches[index].heard(replica, sequence)?)));
             let mut heard: Vec<(ReplicaId, Heard)> = heard.collect();
@@ -57,9 +64,9 @@ impl Driver {
     }
 
     /// Tells replicas how they are to answer, where that has changed.
-    pub(super) fn tell(&mut self) {
+    pub(super) fn tell(&mut self, now: Time) {
         for (connection, batches) in self.parts.owned.clone().zip(&mut self.batches) {
-            while let Some((replica, form)) = batches.tell(self.parts.clock.now()) {
+            while let Some((replica, form)) = batches.tell(now) {
                 self.parts.links.send(replica, connection, encode_answering(form, self.own));
             }
         }
@@ -67,11 +74,11 @@ impl Driver {
 
     /// Has operations sent again that have their votes, and replies that nobody has sent.
     pub(super) fn ask_for_missing(&mut self, now: Time) {
-        let pause_ns = self.retries.missing_after_ns();
-        let missing = self.batches.iter_mut().filter_map(|batches| batches.take_missing(now, pause_ns)).max();
+        let (pause_ns, primary) = (self.retries.missing_after_ns(), self.parts.table.primary());
+        let missing = self.batches.iter_mut().filter_map(|batches| batches.take_missing(now, pause_ns, primary)).max();
         if let Some(until) = missing {
             self.retries.on_missing(until);
-            self.tell();
+            self.tell(now);
         }
     }
 
@@ -81,6 +88,12 @@ impl Driver {
         self.batches.iter_mut().filter_map(|batches| batches.next_due(pause_ns)).min()
     }
 
+    /// How many batches' replies were missing, and how often another replica was designated to send them.
+    pub(super) fn missing_replies(&self) -> (u64, u64) {
+        let sum = |of: fn(&Batches) -> u64| self.batches.iter().map(of).sum();
+        (sum(Batches::missing), sum(Batches::replier_changes))
+    }
+
     /// For each replica, how many of its replies contradict what a reply quorum agrees on.
     pub(super) fn wrong_replies(&self) -> Vec<u64> {
         let mut wrong = self.parts.table.wrong().to_vec();
@@ -88,5 +101,31 @@ impl Driver {
             wrong.iter_mut().zip(batches.wrong()).for_each(|(all, more)| *all += more);
         }
         wrong
+    }
+}
+
+/// How many results as long as these may be asked for at a time: all in one answer out of a replica's cache.
+fn results_in_a_frame(replies: &ReplyTable) -> usize {
+    let mean = replies.results.len().div_ceil(replies.len().max(1));
+    // Half of the room: some may be longer.
+    (REPLIES_BYTES_MAX / 2 / mean.max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_again_fits_in_an_answer() {
+        let table = |count: u32, bytes: u32| ReplyTable {
+            clients: vec![hippodrome_engine::types::ClientId(0); count as usize],
+            result_ends: (1..=count).map(|end| end * bytes).collect(),
+            results: vec![7; (count * bytes) as usize].into(),
+            ..ReplyTable::default()
+        };
+        assert_eq!(results_in_a_frame(&table(10, 0)), REPLIES_BYTES_MAX / 2);
+        assert_eq!(results_in_a_frame(&table(10, 16 << 10)), 128);
+        assert_eq!(results_in_a_frame(&table(2, 1 << 20)), 2);
+        assert_eq!(results_in_a_frame(&ReplyTable::default()), REPLIES_BYTES_MAX / 2);
     }
 }
