@@ -153,7 +153,7 @@ fn everything_is_read_only() {
 fn strategies_that_there_are_not_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     for (arguments, part) in [
-        (["--replies", "half"], "'half' is not allowed; allowed: full, digest, batch-digest"),
+        (["--replies", "half"], "'half' is not allowed; allowed: batch-digest, full, digest"),
         (["--reads", "never"], "'never' is not allowed; allowed: ordered, read-only"),
     ] {
         let output = hippodrome(directory.path(), &[&["run"][..], &arguments].concat()).output().unwrap();

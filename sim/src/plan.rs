@@ -57,7 +57,7 @@ pub struct Plan {
     pub hostile: Vec<Hostile>,
     /// Whether clients sign, so that what proves itself to one replica does to all.
     pub signed_requests: bool,
-    /// Whether all replicas send results, or one each and the others digests.
+    /// Who sends results.
     #[serde(default = "full")]
     pub replies: Replies,
     /// Whether operations that change nothing are ordered.

@@ -70,12 +70,11 @@ pub(crate) struct ClusterOptions {
     #[arg(long, value_name = "WHEN", default_value_t = ExecutionChoice::Committed)]
     pub(crate) execution: ExecutionChoice,
 
-    /// Who sends results: batch-digest (one replica those of a batch, the others one digest of them), full (all), or
-    /// digest (of each operation one replica, the others its digest)
+    /// Who sends results: batch-digest (one replica, the others a digest of each batch), full (all), digest (one each)
     ///
-    /// With `batch-digest` the load generator chooses who sends them, and another replica when that one fails or is
-    /// late. Replies to a batch that take less than 256 bytes are sent by all. With `digest` it is another replica with
-    /// each operation. Results of at most 32 bytes are sent by all.
+    /// With `batch-digest` the load generator designates who sends them, and another replica when that one fails or is
+    /// late; replies to a batch that take less than 256 bytes, and tentative ones, come from all. With `digest` it is
+    /// another replica with each operation, the others send its digest, and results of at most 32 bytes come from all.
     #[arg(long, value_name = "STRATEGY", default_value_t = Replies::BatchDigest)]
     pub(crate) replies: Replies,
 

@@ -112,14 +112,14 @@ named_option! {
 }
 
 named_option! {
-    /// What replicas answer clients (Castro's thesis, section 5.1.1).
+    /// Who sends results (Castro's thesis, section 5.1.1, for `digest`; `protocol::client::batches` for the default).
     Replies, "replies" {
+        /// One replica sends the replies to a batch, the others one digest of them.
+        BatchDigest = "batch-digest",
         /// Every replica sends the result.
         Full = "full",
         /// One replica of each operation sends the result, the others its digest.
         Digest = "digest",
-        /// One replica sends the replies to a batch, the others one digest of them.
-        BatchDigest = "batch-digest",
     }
 }
 

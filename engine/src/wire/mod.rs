@@ -2,8 +2,8 @@
 //!
 //! In data-path order: [frame] (the 16-byte header, and frames out of a stream of chunks), [handshake] (who is at the
 //! other end of a connection), [decoder] (bodies by a cluster's rules), [requests] (tables of requests), [messages]
-//! (replica to replica; those that are passed on in `views`), [replies] (tables of replies, and their digests), [answering] (which of
-//! these a client node wants).
+//! (replica to replica; those that are passed on in `views`), [replies] (tables of replies, and their digests),
+//! [answering] (which of these a client node wants).
 //!
 //! Everything here takes bytes that anybody may have sent: nothing panics, nothing is allocated by a length that was
 //! only claimed, and every refusal has a name to be counted by. Integers are little endian. What is decoded is not yet

@@ -44,7 +44,8 @@ named_enum! {
         ResultTooLong = "result_too_long",
         /// A form of result, or of the replies to a batch, that there is not, or a digest of another length.
         BadForm = "bad_form",
-        /// A batch digest with sequence number 0, or replies with another that are tentative, digests or answers to reads.
+        /// A batch digest with sequence number 0, or replies with another that are tentative, digests or answers to
+        /// reads.
         BadSequence = "bad_sequence",
         /// A status message describes more slots than it may.
         TooManySlots = "too_many_slots",

@@ -5,9 +5,9 @@
 //! same is done with all replies to a batch over one connection, so that results of a few bytes gain by it, too. f + 1
 //! equal digests by distinct replicas prove every reply that the digest is of: one of those replicas is correct.
 //!
-//! Unlike in the thesis it is the client node that designates the replier, and another one if that fails it (`replier`).
-//! Replies of a batch that never agree, or never come, are of no use; its operations are sent again like others that
-//! lack an answer, and what replicas say to that is whole and of no batch.
+//! Unlike in the thesis it is the client node that designates the replier, and another one if that one fails
+//! (`replier`). Replies of a batch that never agree, or never come, are of no use; its operations are sent again like
+//! others that lack an answer, and what replicas say to that is whole and of no batch.
 //!
 //! What one replica says takes the place of nothing but what it has said itself, a whole ring of batches ago.
 
@@ -194,8 +194,8 @@ impl Batches {
     }
 
     /// The time until which operations lack an answer, if there is a batch that has had its votes for `pause_ns` and
-    /// nobody has sent its replies: whatever was sent by then and waits should be sent again. Another replica is to send
-    /// replies from now on.
+    /// nobody has sent its replies: whatever was sent by then and waits should be sent again. Another replica is to
+    /// send replies from now on.
     pub fn take_missing(&mut self, now: Time, pause_ns: u64, primary: ReplicaId) -> Option<Time> {
         let mut missing = None;
         while let Some(Vouched { since, voters, .. }) =

@@ -5,9 +5,9 @@
 //! digests. Another replier is designated
 //!
 //! - at once, if a batch has its votes and its replies do not come: the next one that has voted for it;
-//! - gradually, if votes are mostly complete before its replies come, or a new view has made it the primary. The new one
-//!   is told to send replies, and is designated when it does. The old one goes on until it has come to the first batch
-//!   that the new one has sent, so that no batch in between is sent by nobody.
+//! - gradually, if votes are mostly complete before its replies come, or a new view has made it the primary. The new
+//!   one is told to send replies, and is designated when it does. The old one goes on until it has come to the first
+//!   batch that the new one has sent, so that no batch in between is sent by nobody.
 //!
 //! Whoever failed to send replies, or has said something wrong, is passed over for a while, the longer the more often.
 //!
