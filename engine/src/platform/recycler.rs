@@ -1,23 +1,25 @@
-//! An allocator that keeps large blocks to be used again.
+//! An allocator that keeps blocks to be used again.
 //!
 //! A batch takes some dozens of blocks of 1 to 100 KiB: columns of tables, frames, chunks that sockets are read into.
 //! To the system's allocator these are large: it splits and joins neighbours for each, which was a tenth of the CPU
-//! time of an operation (docs/performance.md). Here a thread that [keeps blocks](keep_blocks) has what it frees in
-//! lists by size, last in, first out, so that the next block of that size is the one that is still in the cache.
-//! Everything else is left to the system's allocator, and so is everything that other threads free.
+//! time of an operation (docs/performance.md). What belongs to a batch is freed when a checkpoint is stable, together
+//! with that of a hundred others, which is more than it keeps at hand of small blocks, too. Here a thread that [keeps
+//! blocks](keep_blocks) has what it frees in lists by size, last in, first out, so that the next block of that size is
+//! the one that is most likely still in the cache. Everything else is left to the system's allocator, and so is
+//! everything that other threads free.
 //!
-//! A thread keeps at most 1 MiB of each size, and four blocks of the largest ones: 52 MiB in all. What it still has
-//! when it ends is lost, so this is for threads that live as long as their process. A block that is freed by another
-//! thread than asked for it is kept there.
+//! A thread keeps at most 4 MiB of each size, or four blocks, and 64 MiB in all. What it still has when it ends is
+//! lost, so this is for threads that live as long as their process. A block that is freed by another thread than asked
+//! for it is kept there.
 #![allow(unsafe_code, reason = "an allocator hands out raw memory")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
-/// Smaller blocks are left to the system's allocator, which keeps those by itself (glibc's tcache).
+/// Blocks that are no larger are left to the system's allocator.
 const SMALLEST: usize = 1 << SMALLEST_LOG2;
-const SMALLEST_LOG2: u32 = 10;
+const SMALLEST_LOG2: u32 = 4;
 /// Larger blocks are left to it too.
 const LARGEST: usize = 1 << LARGEST_LOG2;
 const LARGEST_LOG2: u32 = 20;
@@ -25,8 +27,10 @@ const LARGEST_LOG2: u32 = 20;
 const STEPS: usize = 4;
 const CLASSES: usize = (LARGEST_LOG2 - SMALLEST_LOG2) as usize * STEPS;
 /// Bytes of blocks of one size that a thread keeps, or as many blocks as these if that is more.
-const KEPT_BYTES: usize = 1 << 20;
+const KEPT_BYTES: usize = 4 << 20;
 const KEPT_LEAST: usize = 4;
+/// Bytes of all blocks that a thread keeps.
+const KEPT_BYTES_IN_ALL: usize = 64 << 20;
 /// What every block is aligned to. Larger alignments are left to the system's allocator.
 const ALIGN: usize = 16;
 
@@ -48,6 +52,8 @@ struct Shelf {
 /// What a thread keeps.
 struct Shelves {
     keeps: Cell<bool>,
+    /// Of all blocks.
+    bytes: Cell<usize>,
     by_class: [Shelf; CLASSES],
 }
 
@@ -56,12 +62,13 @@ thread_local! {
     static SHELVES: Shelves = const {
         Shelves {
             keeps: Cell::new(false),
+            bytes: Cell::new(0),
             by_class: [const { Shelf { top: Cell::new(None), blocks: Cell::new(0) } }; CLASSES],
         }
     };
 }
 
-/// From here on this thread, which should live as long as the process, keeps the large blocks that it frees.
+/// From here on this thread, which should live as long as the process, keeps the blocks that it frees.
 pub fn keep_blocks() {
     SHELVES.with(|shelves| shelves.keeps.set(true));
 }
@@ -96,14 +103,25 @@ const fn whole(size: usize) -> Layout {
 
 impl Shelves {
     #[inline]
-    fn take(class: usize) -> Option<NonNull<Kept>> {
-        SHELVES.with(|shelves| shelves.by_class[class].take())
+    fn take((class, size): (usize, usize)) -> Option<NonNull<Kept>> {
+        SHELVES.with(|shelves| {
+            let block = shelves.by_class[class].take()?;
+            shelves.bytes.set(shelves.bytes.get() - size);
+            Some(block)
+        })
     }
 
     /// Takes a block of `size` bytes that nobody uses; false if this thread does not keep it.
     #[inline]
     fn put(block: NonNull<Kept>, (class, size): (usize, usize)) -> bool {
-        SHELVES.with(|shelves| shelves.keeps.get() && shelves.by_class[class].put(block, size))
+        SHELVES.with(|shelves| {
+            let bytes = shelves.bytes.get() + size;
+            let kept = shelves.keeps.get() && bytes <= KEPT_BYTES_IN_ALL && shelves.by_class[class].put(block, size);
+            if kept {
+                shelves.bytes.set(bytes);
+            }
+            kept
+        })
     }
 }
 
@@ -142,7 +160,7 @@ unsafe impl GlobalAlloc for Recycler {
             // SAFETY: the caller's promise is the same.
             return unsafe { System.alloc(layout) };
         };
-        match Shelves::take(class) {
+        match Shelves::take((class, size)) {
             Some(block) => block.as_ptr().cast(),
             // SAFETY: `size` is not zero.
             None => unsafe { System.alloc(whole(size)) },
@@ -168,7 +186,7 @@ unsafe impl GlobalAlloc for Recycler {
             // SAFETY: the caller's promise is the same.
             return unsafe { System.alloc_zeroed(layout) };
         };
-        match Shelves::take(class) {
+        match Shelves::take((class, size)) {
             Some(block) => {
                 let block = block.as_ptr().cast::<u8>();
                 // SAFETY: the block is at least as large as the layout.
@@ -256,16 +274,48 @@ mod tests {
     fn a_thread_keeps_a_bounded_number() {
         std::thread::spawn(|| {
             keep_blocks();
-            for size in [1500, 60_000, LARGEST] {
+            for size in [40, 1500, 60_000, LARGEST] {
                 let (class, whole) = class_of(size).unwrap();
                 // SAFETY: layouts are not empty, and each block is freed once, with its own.
                 unsafe {
-                    let blocks: Vec<*mut u8> = (0..1000).map(|_| Recycler.alloc(layout(size))).collect();
+                    let many = 2 * KEPT_BYTES / size + KEPT_LEAST;
+                    let blocks: Vec<*mut u8> = (0..many).map(|_| Recycler.alloc(layout(size))).collect();
                     blocks.into_iter().for_each(|block| Recycler.dealloc(block, layout(size)));
                 }
                 let kept = kept_of(class);
                 assert_eq!(kept, (KEPT_BYTES / whole).max(KEPT_LEAST), "of {size} bytes");
             }
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_thread_keeps_a_bounded_number_of_bytes_in_all() {
+        std::thread::spawn(|| {
+            keep_blocks();
+            let bytes = || SHELVES.with(|shelves| shelves.bytes.get());
+            let mut blocks = Vec::new();
+            for class_size in (0..CLASSES).map(|class| (4 + class % STEPS) << (class / STEPS + 2)) {
+                for _ in 0..KEPT_BYTES / class_size {
+                    // SAFETY: layouts are not empty, and each block is freed once, with its own.
+                    blocks.push((unsafe { Recycler.alloc(layout(class_size + 1)) }, layout(class_size + 1)));
+                }
+            }
+            for (block, layout) in blocks {
+                // SAFETY: as above.
+                unsafe { Recycler.dealloc(block, layout) };
+                assert!(bytes() <= KEPT_BYTES_IN_ALL);
+            }
+            assert!(bytes() > KEPT_BYTES_IN_ALL - LARGEST, "{} are kept", bytes());
+            // What is used again is kept no longer.
+            let before = bytes();
+            // SAFETY: as above.
+            let block = unsafe { Recycler.alloc(layout(40)) };
+            assert_eq!(bytes(), before - class_of(40).unwrap().1);
+            // SAFETY: as above.
+            unsafe { Recycler.dealloc(block, layout(40)) };
+            assert_eq!(bytes(), before);
         })
         .join()
         .unwrap();
@@ -296,7 +346,7 @@ mod tests {
     }
 
     fn size() -> impl Strategy<Value = usize> {
-        prop_oneof![1_usize..3000, 1_usize..100_000, (LARGEST - 100)..(LARGEST + 100)]
+        prop_oneof![1_usize..100, 1_usize..3000, 1_usize..100_000, (LARGEST - 100)..(LARGEST + 100)]
     }
 
     fn action() -> impl Strategy<Value = Action> {
