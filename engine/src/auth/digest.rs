@@ -4,7 +4,7 @@
 //! the operation, and zeros up to a multiple of 64 bytes. The length inside keeps the padding unambiguous, and whole
 //! blocks let requests of the same number of blocks be hashed side by side ([`super::wide`]).
 
-use super::wide::{BLOCK_BYTES, CHUNK_BLOCKS, LANES, digest_padded};
+use super::wide::{BLOCK_BYTES, BLOCKS_MAX, LANES, digest_padded};
 use crate::requests::{RequestTable, equal_length};
 use crate::short;
 use crate::types::{ClientId, Digest, Timestamp};
@@ -15,7 +15,7 @@ const HEAD_BYTES: usize = 16;
 /// Computes digests of tables. Keeps its scratch memory from table to table.
 #[derive(Debug)]
 pub struct Digester {
-    /// [`LANES`] messages of up to [`CHUNK_BLOCKS`] blocks.
+    /// [`LANES`] messages of up to [`BLOCKS_MAX`] blocks.
     padded: Vec<u8>,
     /// Indices of requests, those of equal length (in blocks) next to each other.
     order: Vec<u32>,
@@ -23,7 +23,7 @@ pub struct Digester {
 
 impl Default for Digester {
     fn default() -> Self {
-        Self { padded: vec![0; LANES * CHUNK_BLOCKS * BLOCK_BYTES], order: Vec::new() }
+        Self { padded: vec![0; LANES * BLOCKS_MAX * BLOCK_BYTES], order: Vec::new() }
     }
 }
 
@@ -49,7 +49,7 @@ impl Digester {
         }
         digests.resize(len, Digest::default());
         let starts = self.sort_by_blocks(table);
-        for blocks in 1..=CHUNK_BLOCKS {
+        for blocks in 1..=BLOCKS_MAX {
             let (start, end) = (starts[blocks], starts[blocks + 1]);
             for indices in self.order[start..end].chunks(LANES) {
                 let out = side_by_side(&mut self.padded, table, blocks, indices.iter().map(|&index| index as usize));
@@ -58,7 +58,7 @@ impl Digester {
                 }
             }
         }
-        for &index in &self.order[starts[CHUNK_BLOCKS + 1]..] {
+        for &index in &self.order[starts[BLOCKS_MAX + 1]..] {
             digests[index as usize] = digest_long(table, index as usize);
         }
         table.digests = digests;
@@ -97,11 +97,11 @@ impl Digester {
         }
     }
 
-    /// Sorts the requests' indices by their number of blocks (a counting sort; all that are longer than a chunk count
-    /// as [`CHUNK_BLOCKS`] + 1) and returns where in `order` each number of blocks starts.
-    fn sort_by_blocks(&mut self, table: &RequestTable) -> [usize; CHUNK_BLOCKS + 3] {
-        let class = |index: usize| blocks(table.operation(index).len()).min(CHUNK_BLOCKS + 1);
-        let mut starts = [0; CHUNK_BLOCKS + 3];
+    /// Sorts the requests' indices by their number of blocks (a counting sort; all that are longer count as
+    /// [`BLOCKS_MAX`] + 1) and returns where in `order` each number of blocks starts.
+    fn sort_by_blocks(&mut self, table: &RequestTable) -> [usize; BLOCKS_MAX + 3] {
+        let class = |index: usize| blocks(table.operation(index).len()).min(BLOCKS_MAX + 1);
+        let mut starts = [0; BLOCKS_MAX + 3];
         for index in 0..table.len() {
             starts[class(index) + 1] += 1;
         }
@@ -143,13 +143,14 @@ const fn blocks(operation_bytes: usize) -> usize {
     (HEAD_BYTES + operation_bytes).div_ceil(BLOCK_BYTES)
 }
 
-/// How long every operation of the table is, if all have as many bytes and fit into a chunk: the usual case.
+/// How long every operation of the table is, if all have as many bytes and can be hashed side by side: the
+/// usual case.
 fn length_of_all(table: &RequestTable) -> Option<usize> {
     let length = equal_length(0, &table.operation_ends)? as usize;
-    (blocks(length) <= CHUNK_BLOCKS).then_some(length)
+    (blocks(length) <= BLOCKS_MAX).then_some(length)
 }
 
-/// How many blocks every request of the table has, if all have as many and fit into a chunk.
+/// How many blocks every request of the table has, if all have as many and can be hashed side by side.
 fn blocks_of_all(table: &RequestTable) -> Option<usize> {
     let mut start = 0;
     let (mut least, mut most) = (u32::MAX, 0);
@@ -159,7 +160,7 @@ fn blocks_of_all(table: &RequestTable) -> Option<usize> {
         start = end;
     }
     let [least, most] = [least, most].map(|len| blocks(len as usize));
-    (least == most && most <= CHUNK_BLOCKS).then_some(most)
+    (least == most && most <= BLOCKS_MAX).then_some(most)
 }
 
 /// What precedes the operation.
@@ -185,7 +186,7 @@ fn fill(message: &mut [u8], table: &RequestTable, index: usize) {
     message[HEAD_BYTES + operation.len()..].fill(0);
 }
 
-/// The digest of a request longer than a chunk, whose own chunks are hashed side by side.
+/// The digest of a request so long that its own chunks are hashed side by side.
 fn digest_long(table: &RequestTable, index: usize) -> Digest {
     let operation = table.operation(index);
     let used = HEAD_BYTES + operation.len();
@@ -215,7 +216,7 @@ mod tests {
 
     #[test]
     fn digests_of_every_length_around_the_block_and_chunk_boundaries() {
-        let lengths = (0..200).chain(1000..1030).chain([2048, 70_000]);
+        let lengths = (0..200).chain(1000..1030).chain([2032, 2033, 2048, 4096, 8176, 8177, 70_000]);
         let requests: Vec<_> = (0u32..)
             .zip(lengths)
             .map(|(client, len)| (client, u64::from(client) << 33, vec![client as u8; len]))

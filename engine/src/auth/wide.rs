@@ -6,7 +6,8 @@
 //! the crate's version is pinned, nothing outside this file knows of it, and tests show that the results are those of
 //! `blake3::hash` and `blake3::keyed_hash`, bit for bit, on every SIMD level and without SIMD.
 //!
-//! The flags are those of the BLAKE3 paper, section 2.2: a message of one chunk is the tree's root.
+//! The flags are those of the BLAKE3 paper, section 2.2: a message of one chunk is the tree's root. Of longer ones the
+//! chunks are hashed side by side, the first of all messages, the second, and so on, and then the parents (section 2.1).
 
 use blake3::IncrementCounter;
 use blake3::platform::Platform;
@@ -16,13 +17,16 @@ use crate::limits::TAG_BYTES;
 
 /// Bytes of a BLAKE3 block.
 pub const BLOCK_BYTES: usize = 64;
-/// Blocks of a BLAKE3 chunk: what can be hashed side by side has no more.
+/// Blocks of a BLAKE3 chunk.
 pub const CHUNK_BLOCKS: usize = 16;
+/// Most blocks of what is hashed side by side. Longer messages have chunks enough of their own to fill SIMD lanes with.
+pub const BLOCKS_MAX: usize = 8 * CHUNK_BLOCKS;
 /// Messages handed over at a time: the widest SIMD level takes 16, and their bytes stay in the L1 cache.
 pub const LANES: usize = 16;
 
 const CHUNK_START: u8 = 1;
 const CHUNK_END: u8 = 1 << 1;
+const PARENT: u8 = 1 << 2;
 const ROOT: u8 = 1 << 3;
 const KEYED_HASH: u8 = 1 << 4;
 /// BLAKE3's initial value, which is SHA-256's.
@@ -67,7 +71,8 @@ fn each_tag_on<'a>(
             lanes += 1;
         }
         let hashed = lanes_hashed(platform, lanes);
-        hash_many(platform, &words, KEYED_HASH, &inputs[..hashed], &mut hashes[..hashed]);
+        let flags = Flags { all: KEYED_HASH, start: CHUNK_START, end: CHUNK_END | ROOT };
+        hash_many(platform, &words, (0, flags), &inputs[..hashed], &mut hashes[..hashed]);
         for (lane, hash) in hashes[..lanes].iter().enumerate() {
             let tag: &Tag = hash.first_chunk().expect("a tag is shorter than a hash");
             take(done + lane, tag);
@@ -79,7 +84,7 @@ fn each_tag_on<'a>(
 /// Digests of messages of `blocks` whole blocks each, which follow each other in `padded`: `blake3::hash` of each.
 ///
 /// # Panics
-/// If `blocks` is not in 1..=[`CHUNK_BLOCKS`], or `padded` does not hold exactly one message for each of `out`.
+/// If `blocks` is not in 1..=[`BLOCKS_MAX`], or `padded` does not hold exactly one message for each of `out`.
 pub fn digest_padded(blocks: usize, padded: &[u8], out: &mut [[u8; 32]]) {
     digest_padded_on(Platform::detect(), blocks, padded, out);
 }
@@ -96,41 +101,96 @@ pub fn keyed_digest_padded(key: &[u8; 32], blocks: usize, padded: &[u8], out: &m
     digest_by_length(Platform::detect(), (&words(key), KEYED_HASH), blocks, padded, out);
 }
 
-fn digest_by_length(platform: Platform, keyed: (&[u32; 8], u8), blocks: usize, padded: &[u8], out: &mut [[u8; 32]]) {
-    assert!((1..=CHUNK_BLOCKS).contains(&blocks), "one chunk at most");
-    assert_eq!(padded.len(), blocks * BLOCK_BYTES * out.len(), "one message for each digest");
-    // The length of a message is a constant to `hash_many`.
-    macro_rules! by_length {
-        ($($blocks:literal)*) => {
-            match blocks {
-                $($blocks => digest_lanes::<{ $blocks * BLOCK_BYTES }>(platform, keyed, padded, out),)*
-                _ => unreachable!("checked above"),
-            }
-        };
-    }
-    by_length!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
-}
-
-fn digest_lanes<const BYTES: usize>(
+fn digest_by_length(
     platform: Platform,
     (key, flags): (&[u32; 8], u8),
+    blocks: usize,
     padded: &[u8],
     out: &mut [[u8; 32]],
 ) {
-    let (messages, _) = padded.as_chunks::<BYTES>();
+    assert!((1..=BLOCKS_MAX).contains(&blocks), "{blocks} blocks");
+    let bytes = blocks * BLOCK_BYTES;
+    assert_eq!(padded.len(), bytes * out.len(), "one message for each digest");
+    let tree = Tree { platform, key, flags, bytes };
+    for (messages, out) in padded.chunks(bytes * LANES).zip(out.chunks_mut(LANES)) {
+        tree.hash(messages, (0, blocks), ROOT, out);
+    }
+}
+
+/// How messages of so many bytes are hashed, at most [`LANES`] at a time.
+struct Tree<'a> {
+    platform: Platform,
+    key: &'a [u32; 8],
+    /// What every run of the compression function is told.
+    flags: u8,
+    bytes: usize,
+}
+
+impl Tree<'_> {
+    /// Hashes a subtree of each of these messages: `blocks` blocks from chunk `first` on. `root` is [`ROOT`], if that
+    /// is all of them, or 0.
+    fn hash(&self, messages: &[u8], (first, blocks): (usize, usize), root: u8, out: &mut [[u8; 32]]) {
+        if blocks <= CHUNK_BLOCKS {
+            return self.hash_chunks(messages, (first, blocks), root, out);
+        }
+        // The left one has a power of two of chunks, as many as leave something to the right one.
+        let left = blocks.div_ceil(CHUNK_BLOCKS).next_power_of_two() / 2;
+        let (mut lefts, mut rights) = ([[0; 32]; LANES], [[0; 32]; LANES]);
+        let (lefts, rights) = (&mut lefts[..out.len()], &mut rights[..out.len()]);
+        self.hash(messages, (first, left * CHUNK_BLOCKS), 0, lefts);
+        self.hash(messages, (first + left, blocks - left * CHUNK_BLOCKS), 0, rights);
+        let mut parents = [[0; BLOCK_BYTES]; LANES];
+        for (parent, (left, right)) in parents.iter_mut().zip(lefts.iter().zip(rights)) {
+            parent[..32].copy_from_slice(left);
+            parent[32..].copy_from_slice(right);
+        }
+        let flags = Flags { all: self.flags | PARENT, start: 0, end: root };
+        hash_lanes(self.platform, self.key, (0, flags), parents.iter(), out);
+    }
+
+    fn hash_chunks(&self, messages: &[u8], (first, blocks): (usize, usize), root: u8, out: &mut [[u8; 32]]) {
+        // The length of a chunk is a constant to `hash_many`.
+        macro_rules! by_length {
+            ($($blocks:literal)*) => {
+                match blocks {
+                    $($blocks => self.hash_equal_chunks::<{ $blocks * BLOCK_BYTES }>(messages, first, root, out),)*
+                    _ => unreachable!("a chunk has 1 to {CHUNK_BLOCKS} blocks"),
+                }
+            };
+        }
+        by_length!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
+    }
+
+    fn hash_equal_chunks<const BYTES: usize>(&self, messages: &[u8], first: usize, root: u8, out: &mut [[u8; 32]]) {
+        let at = first * CHUNK_BLOCKS * BLOCK_BYTES;
+        let chunks = messages.chunks_exact(self.bytes).map(|message| {
+            let chunk: &[u8; BYTES] = message[at..].first_chunk().expect("messages have so many blocks");
+            chunk
+        });
+        let flags = Flags { all: self.flags, start: CHUNK_START, end: CHUNK_END | root };
+        hash_lanes(self.platform, self.key, (first as u64, flags), chunks, out);
+    }
+}
+
+/// Hashes at most [`LANES`] inputs, as many as `out` takes.
+fn hash_lanes<'a, const BYTES: usize>(
+    platform: Platform,
+    key: &[u32; 8],
+    position: (u64, Flags),
+    messages: impl Iterator<Item = &'a [u8; BYTES]>,
+    out: &mut [[u8; 32]],
+) {
     let mut inputs = [&[0; BYTES]; LANES];
-    let mut hashes = [[0; 32]; LANES];
-    for (messages, out) in messages.chunks(LANES).zip(out.chunks_mut(LANES)) {
-        for (input, message) in inputs.iter_mut().zip(messages) {
-            *input = message;
-        }
-        let lanes = lanes_hashed(platform, out.len());
-        if lanes == out.len() {
-            hash_many(platform, key, flags, &inputs[..lanes], out);
-        } else {
-            hash_many(platform, key, flags, &inputs[..lanes], &mut hashes[..lanes]);
-            out.copy_from_slice(&hashes[..out.len()]);
-        }
+    for (input, message) in inputs.iter_mut().zip(messages.take(out.len())) {
+        *input = message;
+    }
+    let lanes = lanes_hashed(platform, out.len());
+    if lanes == out.len() {
+        hash_many(platform, key, position, &inputs[..lanes], out);
+    } else {
+        let mut hashes = [[0; 32]; LANES];
+        hash_many(platform, key, position, &inputs[..lanes], &mut hashes[..lanes]);
+        out.copy_from_slice(&hashes[..out.len()]);
     }
 }
 
@@ -151,15 +211,24 @@ fn words(key: &[u8; 32]) -> [u32; 8] {
     words
 }
 
+/// What the compression function is told of its blocks: of all, besides of the first, and of the last.
+#[derive(Clone, Copy)]
+struct Flags {
+    all: u8,
+    start: u8,
+    end: u8,
+}
+
+/// Hashes inputs that are all in the same place of their trees: chunks with this number, or parents, which have 0.
 fn hash_many<const BYTES: usize>(
     platform: Platform,
     key: &[u32; 8],
-    flags: u8,
+    (counter, flags): (u64, Flags),
     inputs: &[&[u8; BYTES]],
     out: &mut [[u8; 32]],
 ) {
-    let (start, end) = (CHUNK_START, CHUNK_END | ROOT);
-    platform.hash_many(inputs, key, 0, IncrementCounter::No, flags, start, end, out.as_flattened_mut());
+    let Flags { all, start, end } = flags;
+    platform.hash_many(inputs, key, counter, IncrementCounter::No, all, start, end, out.as_flattened_mut());
 }
 
 #[cfg(test)]
@@ -210,7 +279,8 @@ mod tests {
     #[test]
     fn digests_are_those_of_the_documented_function() {
         for platform in platforms() {
-            for blocks in 1..=CHUNK_BLOCKS {
+            for blocks in (1..=CHUNK_BLOCKS + 2).chain([31, 32, 33, 47, 48, 49, 63, 64, 65, 80, 96, 100, 112, 127, 128])
+            {
                 for count in [0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 65] {
                     let padded = noise(blocks * BLOCK_BYTES * count, blocks + count);
                     let mut out = vec![[0; 32]; count];

@@ -22,7 +22,7 @@ const SMALLEST: usize = 1 << SMALLEST_LOG2;
 const SMALLEST_LOG2: u32 = 4;
 /// Larger blocks are left to it too.
 const LARGEST: usize = 1 << LARGEST_LOG2;
-const LARGEST_LOG2: u32 = 20;
+const LARGEST_LOG2: u32 = 23;
 /// Sizes from one power of two to the next: a block is at most a quarter larger than asked for.
 const STEPS: usize = 4;
 const CLASSES: usize = (LARGEST_LOG2 - SMALLEST_LOG2) as usize * STEPS;
