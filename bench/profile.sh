@@ -25,7 +25,7 @@ perf script --input "$work/perf.data" --fields comm,time,ip,sym 2> "$work/perf.l
       if (address ~ /^ffff/) return "kernel: sockets, scheduling"
       if (symbol ~ /blake3|ed25519|curve25519|aws_lc|sha512/) return "hashing, signing, verifying"
       if (symbol ~ /Digester|verify_requests|each_tag|keyed_tags|BySigner|digest_of|digest_by_length|TagJudge|black_box|auth::/) return "making ready for that, comparing"
-      if (symbol ~ /malloc|_int_free|cfree|realloc|unlink_chunk|rust_alloc|rust_dealloc|RawVec|calloc|shared_v_drop|shared_drop/) return "memory: asking for it, giving it back"
+      if (symbol ~ /malloc|_int_free|cfree|realloc|unlink_chunk|rust_alloc|rust_dealloc|RawVec|calloc|shared_v_drop|shared_drop|recycler/) return "memory: asking for it, giving it back"
       if (symbol ~ /memmove|memcpy|memset|memcmp/) return "copying, clearing, comparing bytes"
       if (symbol ~ /crc32/) return "checksums of frames"
       if (symbol ~ /wire::|requests::/) return "encoding, decoding, tables"

@@ -6,8 +6,9 @@
 //! the crate's version is pinned, nothing outside this file knows of it, and tests show that the results are those of
 //! `blake3::hash` and `blake3::keyed_hash`, bit for bit, on every SIMD level and without SIMD.
 //!
-//! The flags are those of the BLAKE3 paper, section 2.2: a message of one chunk is the tree's root. Of longer ones the
-//! chunks are hashed side by side, the first of all messages, the second, and so on, and then the parents (section 2.1).
+//! The flags are those of the BLAKE3 paper, section 2.2: a message of one chunk is the tree's root. Of longer ones
+//! the chunks are hashed side by side, the first of all messages, the second, and so on, and then the parents (section
+//! 2.1).
 
 use blake3::IncrementCounter;
 use blake3::platform::Platform;
