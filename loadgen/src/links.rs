@@ -217,10 +217,9 @@ impl Links {
                 let mut arrivals = Vec::new();
                 let admission = self.ingress.on_bytes(connection, bytes, &mut self.frames, &mut arrivals);
                 // Who has been heard before its handshake was done has no link yet, and nothing to say.
-                if let Some(link) = self.links.iter().find(|link| link.connection == Some(connection)) {
-                    let connection = link.index;
-                    frames.extend(self.frames.drain(..).map(|frame| Arrived { connection, frame }));
-                }
+                let link = self.links.iter().find(|link| link.connection == Some(connection));
+                let arrived = self.frames.drain(..);
+                frames.extend(arrived.filter_map(|frame| Some(Arrived { connection: link?.index, frame })));
                 for arrival in arrivals {
                     match arrival {
                         Arrival::Answer(bytes) => self.transport.send(connection, bytes),

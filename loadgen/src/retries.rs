@@ -62,7 +62,7 @@ pub(crate) struct Retries {
     vouched: VecDeque<Sent>,
     /// What was sent until then may belong to batches without replies, and was not sent again yet.
     missing_until: Option<Time>,
-    /// What was sent until then was sent again for that reason, and when.
+    /// What was sent until then was sent again for that reason, and when all of it was that had been sent before.
     asked: Option<(Time, Time)>,
     /// The operation that was sent to everybody as a probe and is not complete: its client and timestamp.
     probe: Option<(u32, u64)>,
@@ -131,20 +131,7 @@ impl Retries {
             }
         }
         if let Some(until) = self.missing_until.take() {
-            // Whoever was asked may not have executed it then, unless it has vouched for the batch before.
-            let asked = self.asked.filter(|(_, at)| until <= *at).map(|(until, _)| until);
-            let sent = self.sent.iter().filter(|sent| asked < Some(sent.at) && sent.at <= until);
-            let sent = sent.map(|sent| (sent.client, sent.timestamp));
-            let again = self.again.iter().map(|Reverse(retry)| (retry.client, retry.timestamp));
-            let waiting = sent.chain(again).filter(|(client, timestamp)| waits(*client, *timestamp));
-            due.extend(waiting.map(|(client, timestamp)| Retry {
-                due: now,
-                client,
-                timestamp,
-                attempt: 1,
-                for_result: true,
-            }));
-            self.asked = Some((until.max(asked.unwrap_or(until)), now));
+            self.ask_for_missing(now, until, &waits, due);
         }
         let pause_ns = self.result_after_ns();
         while let Some(Sent { at, client, timestamp }) = self.vouched.front().copied() {
@@ -156,6 +143,24 @@ impl Retries {
             }
             self.vouched.pop_front();
         }
+    }
+
+    /// Appends what was sent until `until` and waits. Once all of that was asked for, only what was sent later is, until
+    /// a batch that was vouched for since then lacks its replies: whoever was asked may not have executed it before.
+    fn ask_for_missing(&mut self, now: Time, until: Time, waits: &impl Fn(u32, u64) -> bool, due: &mut Vec<Retry>) {
+        let asked = self.asked.filter(|(_, at)| until <= *at);
+        let sent = self.sent.iter().filter(|sent| asked.map(|(asked, _)| asked) < Some(sent.at) && sent.at <= until);
+        let sent = sent.map(|sent| (sent.client, sent.timestamp));
+        let again = self.again.iter().filter(|_| asked.is_none()).map(|Reverse(retry)| (retry.client, retry.timestamp));
+        let waiting = sent.chain(again).filter(|(client, timestamp)| waits(*client, *timestamp));
+        due.extend(waiting.map(|(client, timestamp)| Retry {
+            due: now,
+            client,
+            timestamp,
+            attempt: 1,
+            for_result: true,
+        }));
+        self.asked = Some(asked.map_or((until, now), |(asked, at)| (asked.max(until), at)));
     }
 
     /// It has been sent again: when it is to be next.
@@ -385,9 +390,27 @@ mod tests {
         retries.on_missing(at_ms(48));
         assert_eq!(due(&mut retries, 70, &[0, 2, 3]), [0, 2, 3], "they were executed after they were asked for");
         assert_eq!(due(&mut retries, 500, &[0, 2, 3]), [0], "beside what time brings");
-        // What was sent again is not forgotten.
+        // What was sent again is not forgotten, nor asked for with every batch that lacks its replies.
         retries.on_missing(at_ms(510));
         assert_eq!(due(&mut retries, 511, &[0, 3]), [3, 0]);
+        retries.on_missing(at_ms(511));
+        assert_eq!(due(&mut retries, 512, &[0, 3]), NOBODY);
+    }
+
+    /// One operation a millisecond; the first one is executed late, in a batch that lacks its replies like all others.
+    #[test]
+    fn what_is_executed_after_it_was_asked_for_is_asked_for_again_within_a_pause() {
+        let mut retries = retries(10);
+        let mut asked = Vec::new();
+        for ms in 0..60 {
+            retries.on_sent(at_ms(ms), u32::try_from(ms).unwrap(), 1);
+            if let Some(vouched) = ms.checked_sub(20) {
+                retries.on_missing(at_ms(vouched));
+                let again = due(&mut retries, ms, &[0, 30]);
+                asked.extend(again.into_iter().map(|client| (ms, client)));
+            }
+        }
+        assert_eq!(asked, [(20, 0), (41, 0), (50, 30)], "once for each pause");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the operation, and zeros up to a multiple of 64 bytes. The length inside keeps the padding unambiguous, and whole
 //! blocks let requests of the same number of blocks be hashed side by side ([`super::wide`]).
 
-use super::wide::{BLOCK_BYTES, BLOCKS_MAX, LANES, digest_padded};
+use super::wide::{BLOCK_BYTES, BLOCKS_MAX, CHUNK_BLOCKS, LANES, digest_padded};
 use crate::requests::{RequestTable, equal_length};
 use crate::short;
 use crate::types::{ClientId, Digest, Timestamp};
@@ -51,6 +51,12 @@ impl Digester {
         let starts = self.sort_by_blocks(table);
         for blocks in 1..=BLOCKS_MAX {
             let (start, end) = (starts[blocks], starts[blocks + 1]);
+            if are_few(end - start, blocks) {
+                for &index in &self.order[start..end] {
+                    digests[index as usize] = digest_long(table, index as usize);
+                }
+                continue;
+            }
             for indices in self.order[start..end].chunks(LANES) {
                 let out = side_by_side(&mut self.padded, table, blocks, indices.iter().map(|&index| index as usize));
                 for (&index, digest) in indices.iter().zip(out) {
@@ -143,11 +149,17 @@ const fn blocks(operation_bytes: usize) -> usize {
     (HEAD_BYTES + operation_bytes).div_ceil(BLOCK_BYTES)
 }
 
+/// Whether so many messages of so many blocks have more chunks each than there are messages: then it is better to hash
+/// the chunks of each side by side.
+const fn are_few(messages: usize, blocks: usize) -> bool {
+    blocks > CHUNK_BLOCKS && messages < blocks.div_ceil(CHUNK_BLOCKS)
+}
+
 /// How long every operation of the table is, if all have as many bytes and can be hashed side by side: the
 /// usual case.
 fn length_of_all(table: &RequestTable) -> Option<usize> {
     let length = equal_length(0, &table.operation_ends)? as usize;
-    (blocks(length) <= BLOCKS_MAX).then_some(length)
+    (blocks(length) <= BLOCKS_MAX && !are_few(table.len(), blocks(length))).then_some(length)
 }
 
 /// How many blocks every request of the table has, if all have as many and can be hashed side by side.
@@ -160,7 +172,7 @@ fn blocks_of_all(table: &RequestTable) -> Option<usize> {
         start = end;
     }
     let [least, most] = [least, most].map(|len| blocks(len as usize));
-    (least == most && most <= BLOCKS_MAX).then_some(most)
+    (least == most && most <= BLOCKS_MAX && !are_few(table.len(), most)).then_some(most)
 }
 
 /// What precedes the operation.

@@ -22,7 +22,7 @@ pub const BLOCK_BYTES: usize = 64;
 pub const CHUNK_BLOCKS: usize = 16;
 /// Most blocks of what is hashed side by side. Longer messages have chunks enough of their own to fill SIMD lanes with.
 pub const BLOCKS_MAX: usize = 8 * CHUNK_BLOCKS;
-/// Messages handed over at a time: the widest SIMD level takes 16, and their bytes stay in the L1 cache.
+/// Messages handed over at a time: the widest SIMD level takes 16.
 pub const LANES: usize = 16;
 
 const CHUNK_START: u8 = 1;

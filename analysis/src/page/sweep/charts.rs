@@ -116,7 +116,7 @@ fn matrix_option(sweep: &Sweep, fixed: &[String], rows: &Varied, columns: &Varie
         "xAxis": { "type": "category", "data": columns.values, "name": columns.key, "nameLocation": "middle", "nameGap": 28,
             "axisTick": { "show": false }, "axisLabel": { "interval": 0, "hideOverlap": false } },
         "yAxis": { "type": "category", "data": rows.values, "name": rows.key, "inverse": true, "nameLocation": "start",
-            "nameTextStyle": { "align": "right" }, "axisTick": { "show": false } },
+            "nameTextStyle": { "align": "left" }, "axisTick": { "show": false } },
         "visualMap": { "type": "continuous", "min": low, "max": high, "orient": "horizontal", "left": "center", "bottom": 0,
             "itemWidth": 12, "itemHeight": 140, "text": ends, "calculable": false, "hoverLink": false,
             "inRange": { "color": colours } },

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::replier::{AgreedOn, Replier};
+use super::replier::{AgreedOn, Missing, Replier};
 use crate::limits::{READ_CHUNK_BYTES, REPLIES_BYTES_MAX};
 use crate::protocol::planted::Planted;
 use crate::requests::{BatchForm, ReplyTable};
@@ -98,6 +98,8 @@ struct Word {
     sequence: SequenceNumber,
     digest: Digest,
     replies: Option<Box<ReplyTable>>,
+    /// Whether replies were sent, and not kept for as long as it would have taken.
+    dropped: bool,
     heard: Heard,
 }
 
@@ -107,6 +109,8 @@ struct Vouched {
     since: Time,
     sequence: SequenceNumber,
     voters: u64,
+    /// Whether one of them has sent the replies, which were not kept.
+    dropped: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -151,7 +155,8 @@ impl Batches {
         }
         self.replier.on_sequence(now, replica, sequence, replies.is_some() && !short);
         let at = self.slot(sequence);
-        if !self.said[usize::from(replica.0)].hear(at, Word { sequence, digest, replies: None, heard }) {
+        if !self.said[usize::from(replica.0)].hear(at, Word { sequence, digest, replies: None, dropped: false, heard })
+        {
             return BatchOutcome::Stale;
         }
         let agreed = self.agreed[at];
@@ -173,7 +178,8 @@ impl Batches {
         let sender = each(voters).find(|sender| self.said[*sender].ring[at].replies.is_some());
         let Some(replies) = sender.and_then(|sender| self.said[sender].take(at)) else {
             if votes == self.needed {
-                self.vouched.push_back(Vouched { since: now, sequence, voters });
+                let dropped = each(voters).any(|voter| self.said[voter].ring[at].dropped);
+                self.vouched.push_back(Vouched { since: now, sequence, voters, dropped });
             }
             return BatchOutcome::Counted;
         };
@@ -198,11 +204,13 @@ impl Batches {
     /// send replies from now on.
     pub fn take_missing(&mut self, now: Time, pause_ns: u64, primary: ReplicaId) -> Option<Time> {
         let mut missing = None;
-        while let Some(Vouched { since, voters, .. }) =
+        while let Some(Vouched { since, sequence, voters, dropped }) =
             self.next_vouched().filter(|vouched| vouched.since.after(pause_ns) <= now)
         {
             self.vouched.pop_front();
-            self.replier.on_missing(now, (since, voters), pause_ns, primary);
+            if !dropped {
+                self.replier.on_missing(now, Missing { since, sequence, voters, pause_ns }, primary);
+            }
             self.missing += 1;
             missing = Some(since);
         }
@@ -300,8 +308,8 @@ impl Said {
         {
             let Some(oldest) = self.waiting.pop_front() else { return };
             let at = self.slot(oldest);
-            if self.ring[at].sequence == oldest {
-                self.take(at);
+            if self.ring[at].sequence == oldest && self.take(at).is_some() {
+                self.ring[at].dropped = true;
             }
         }
     }

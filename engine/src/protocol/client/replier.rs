@@ -16,10 +16,12 @@
 use crate::requests::BatchForm;
 use crate::types::{ReplicaId, SequenceNumber, Time};
 
-/// Batches after which it is judged whether the replier is late.
+/// Batches after which it is judged whether the replier is late. Twice as many after each change for that reason, up to
+/// the most: where everybody is late, because replies are longer than digests, changes bring nothing.
 const JUDGED_BATCHES: u32 = 64;
-/// How many of these it may be late with.
-const LATE_BATCHES_MAX: u32 = 48;
+const JUDGED_BATCHES_MAX: u32 = 4096;
+/// With how many of four batches it may be late.
+const LATE_OF_FOUR: u32 = 3;
 /// Least time between telling a replica and telling it again, ns.
 const TELL_AGAIN_NS: u64 = 100_000_000;
 
@@ -43,8 +45,23 @@ pub(super) struct Replier {
     /// How many batches were agreed on since it was designated or last judged, and with how many of these it was late.
     batches: u32,
     late: u32,
+    /// After how many it is judged.
+    judged: u32,
     /// How often another one was designated.
     changes: u64,
+}
+
+/// A batch that lacks its replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// Since when it has its votes.
+    pub(super) since: Time,
+    /// Which.
+    pub(super) sequence: SequenceNumber,
+    /// Who has voted for it, a bit each.
+    pub(super) voters: u64,
+    /// How long replies may take.
+    pub(super) pause_ns: u64,
 }
 
 /// What is known of one replica.
@@ -84,6 +101,7 @@ impl Replier {
             replicas: (0..n).map(|_| replica()).collect(),
             batches: 0,
             late: 0,
+            judged: JUDGED_BATCHES,
             changes: 0,
         }
     }
@@ -118,6 +136,7 @@ impl Replier {
             let previous = self.designated.map(|previous| (previous, sequence));
             self.designate(replica, now);
             self.previous = previous;
+            self.judged = (self.judged * 2).min(JUDGED_BATCHES_MAX);
         }
         let known = &mut self.replicas[usize::from(replica.0)];
         if now.since(known.told_at) >= TELL_AGAIN_NS {
@@ -138,20 +157,27 @@ impl Replier {
         };
         self.batches += 1;
         self.late += u32::from(late);
-        if self.batches < JUDGED_BATCHES {
+        if self.batches < self.judged {
             return;
         }
-        self.next = self.next.filter(|(_, chosen)| now.since(*chosen) < TAKE_OVER_NS);
+        if let Some((next, _)) = self.next.take_if(|(_, chosen)| now.since(*chosen) >= TAKE_OVER_NS) {
+            self.on_fault(now, next);
+        }
         self.previous = None; // it had its time
-        if self.next.is_none() && (self.late > LATE_BATCHES_MAX || designated == primary) {
+        let is_late = self.late > self.judged / 4 * LATE_OF_FOUR;
+        if self.next.is_none() && (is_late || designated == primary) {
             let others = voters & !(1 << designated.0);
             self.next = self.earliest(now, others, primary).map(|replica| (replica, now));
         }
         self.begin_to_judge();
     }
 
-    /// A batch that had its votes at `since`, by these (a bit each), has lacked its replies for `pause_ns`.
-    pub(super) fn on_missing(&mut self, now: Time, (since, voters): (Time, u64), pause_ns: u64, primary: ReplicaId) {
+    /// A batch has had its votes for a pause, and lacks its replies.
+    pub(super) fn on_missing(&mut self, now: Time, missing: Missing, primary: ReplicaId) {
+        let Missing { since, sequence, voters, pause_ns } = missing;
+        if let Some((previous, _)) = self.previous.take_if(|(_, until)| sequence < *until) {
+            return self.on_fault(now, previous);
+        }
         let Some(designated) = self.designated.filter(|_| since >= self.answers_from) else { return };
         self.on_fault(now, designated);
         #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX")]
@@ -161,6 +187,7 @@ impl Replier {
         // The first of the best.
         if let Some(replica) = voted.min_by_key(|replica| (self.is_passed_over(now, *replica), *replica == primary)) {
             self.designate(replica, now.after(pause_ns));
+            self.judged = JUDGED_BATCHES;
         }
     }
 
@@ -270,8 +297,13 @@ mod tests {
         assert_eq!(tellings(&mut replier, later.0), digests([3]));
     }
 
+    fn miss_at(replier: &mut Replier, sequence: u64, since: u64, voters: u64) {
+        let missing = Missing { since: Time(since), sequence: SequenceNumber(sequence), voters, pause_ns: PAUSE_NS };
+        replier.on_missing(Time(since + PAUSE_NS), missing, PRIMARY);
+    }
+
     fn miss(replier: &mut Replier, since: u64, voters: u64) -> Option<u16> {
-        replier.on_missing(Time(since + PAUSE_NS), (Time(since), voters), PAUSE_NS, PRIMARY);
+        miss_at(replier, 100, since, voters);
         replier.designated().map(|replica| replica.0)
     }
 
@@ -308,9 +340,9 @@ mod tests {
     #[test]
     fn who_is_mostly_late_is_followed_without_a_gap() {
         let mut replier = designated();
-        judge(&mut replier, LATE_BATCHES_MAX, 1);
+        judge(&mut replier, JUDGED_BATCHES / 4 * LATE_OF_FOUR, 1);
         assert_eq!(tellings(&mut replier, 10), [], "not late enough");
-        judge(&mut replier, LATE_BATCHES_MAX + 1, 1);
+        judge(&mut replier, JUDGED_BATCHES / 4 * LATE_OF_FOUR + 1, 1);
         assert_eq!(tellings(&mut replier, 10), [(1, BatchForm::Whole)], "both send replies now");
         // The new one sends them from batch 8 on; the old one is at batch 6.
         replier.on_sequence(Time(11), ReplicaId(1), SequenceNumber(7), false);
@@ -321,9 +353,36 @@ mod tests {
         assert_eq!(tellings(&mut replier, 11), [], "the old one still has to send the batches in between");
         replier.on_sequence(Time(12), ReplicaId(2), SequenceNumber(8), true);
         assert_eq!(tellings(&mut replier, 12), digests([2]));
-        // Whoever is new is judged by its own batches.
-        (1..JUDGED_BATCHES).for_each(|_| agree(&mut replier, 0b1111, 3, true));
+        // Whoever is new is judged by its own batches, and more of them.
+        (1..2 * JUDGED_BATCHES).for_each(|_| agree(&mut replier, 0b1111, 3, true));
         assert_eq!(tellings(&mut replier, 13), []);
+        agree(&mut replier, 0b1111, 3, true);
+        assert_eq!(tellings(&mut replier, 13), [(3, BatchForm::Whole)]);
+    }
+
+    #[test]
+    fn what_the_old_one_withholds_is_not_the_fault_of_the_new_one() {
+        let mut replier = designated();
+        judge(&mut replier, JUDGED_BATCHES, 3);
+        replier.on_sequence(Time(11), ReplicaId(3), SequenceNumber(8), true);
+        miss_at(&mut replier, 7, 12, 0b1011);
+        assert_eq!((replier.designated(), replier.is_passed_over(Time(200), ReplicaId(2))), (Some(ReplicaId(3)), true));
+        assert!(!replier.is_passed_over(Time(200), ReplicaId(3)));
+        miss_at(&mut replier, 8, 12, 0b1011);
+        assert_eq!(replier.designated(), Some(ReplicaId(1)));
+    }
+
+    /// It votes first, and never sends what it is to send.
+    #[test]
+    fn who_does_not_take_over_is_not_asked_to_at_once_again() {
+        let mut replier = designated();
+        judge(&mut replier, JUDGED_BATCHES, 3);
+        assert_eq!(tellings(&mut replier, 10), [(3, BatchForm::Whole)]);
+        let late = Time(1 + TAKE_OVER_NS);
+        for _ in 0..JUDGED_BATCHES {
+            replier.on_agreed(late, AgreedOn { voters: 0b1111, first: ReplicaId(3), late: true }, PRIMARY);
+        }
+        assert_eq!(tellings(&mut replier, late.0), [(1, BatchForm::Whole), (3, BatchForm::Digest)]);
     }
 
     /// It may well be the first to vote, and hold back what it should send.
@@ -349,6 +408,7 @@ mod tests {
         judge(&mut replier, JUDGED_BATCHES, 3);
         replier.on_sequence(Time(11), ReplicaId(3), SequenceNumber(8), true);
         assert_eq!(tellings(&mut replier, 11), [(3, BatchForm::Whole)]);
+        judge(&mut replier, 0, 3);
         judge(&mut replier, 0, 3);
         assert_eq!(tellings(&mut replier, 12), digests([2]));
     }

@@ -193,6 +193,9 @@ fn replies_that_wait_are_bounded_by_bytes_and_count_as_a_digest_beyond() {
     };
     assert_eq!(batches.on_reply(vouch(1), PRIMARY), BatchOutcome::Counted, "it has waited longest");
     assert_eq!(batches.on_reply(vouch(2), PRIMARY), BatchOutcome::Counted);
+    let designated = batches.replier.designated();
+    assert_eq!(batches.take_missing(Time(1000), PAUSE_NS, PRIMARY), Some(Time(1)));
+    assert_eq!((batches.replier.designated(), batches.missing()), (designated, 2), "that is not its fault");
     (3..=5).for_each(|sequence| {
         assert!(matches!(batches.on_reply(vouch(sequence), PRIMARY), BatchOutcome::Agreed { .. }), "{sequence}");
     });
