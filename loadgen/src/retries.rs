@@ -145,8 +145,9 @@ impl Retries {
         }
     }
 
-    /// Appends what was sent until `until` and waits. Once all of that was asked for, only what was sent later is, until
-    /// a batch that was vouched for since then lacks its replies: whoever was asked may not have executed it before.
+    /// Appends what was sent until `until` and waits. Once all of that was asked for, only what was sent later is,
+    /// until a batch that was vouched for since then lacks its replies: whoever was asked may not have executed it
+    /// before.
     fn ask_for_missing(&mut self, now: Time, until: Time, waits: &impl Fn(u32, u64) -> bool, due: &mut Vec<Retry>) {
         let asked = self.asked.filter(|(_, at)| until <= *at);
         let sent = self.sent.iter().filter(|sent| asked.map(|(asked, _)| asked) < Some(sent.at) && sent.at <= until);
