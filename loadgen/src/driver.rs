@@ -280,8 +280,7 @@ impl Driver {
         slot.sent = now;
         self.operation.clear();
         self.parts.workload.next(id, Timestamp(slot.timestamp + 1), &mut self.operation);
-        slot.operation.clear();
-        slot.operation.extend_from_slice(&self.operation);
+        slot.keep(&self.operation);
         match &self.parts.reads {
             Some(validator) if validator.is_read(&self.operation) => {
                 let number = self.parts.table.begin_read(id);

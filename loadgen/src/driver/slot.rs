@@ -1,5 +1,6 @@
 //! What a thread keeps of one logical client.
 
+use hippodrome_engine::short;
 use hippodrome_engine::types::{Time, Timestamp};
 use smallvec::SmallVec;
 
@@ -30,6 +31,19 @@ pub(super) struct Slot {
 const _: () = assert!(size_of::<Slot>() == 64);
 
 impl Slot {
+    /// Keeps the operation that is begun, in place if it fits.
+    #[inline]
+    pub(super) fn keep(&mut self, operation: &[u8]) {
+        if operation.len() <= INLINE_BYTES && !self.operation.spilled() {
+            let mut place = [0; INLINE_BYTES];
+            short::copy(operation, &mut place[..operation.len()]);
+            self.operation = SmallVec::from_buf_and_len(place, operation.len());
+        } else {
+            self.operation.clear();
+            self.operation.extend_from_slice(operation);
+        }
+    }
+
     /// Whether the client still waits for this operation.
     pub(super) const fn waits_for(&self, timestamp: u64) -> bool {
         self.outstanding && !self.reading && self.timestamp == timestamp
@@ -49,6 +63,16 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn operations_are_kept_whatever_was_there() {
+        let mut slot = Slot::default();
+        for bytes in [0, 5, 16, 17, 3, 16, 100, 16, 0, 40] {
+            let operation: Vec<u8> = (1..=bytes).collect();
+            slot.keep(&operation);
+            assert_eq!(slot.operation.as_slice(), operation);
+        }
+    }
 
     #[test]
     fn what_is_complete_follows_from_what_was_begun() {

@@ -7,6 +7,8 @@ use hippodrome_engine::types::{ClientId, Timestamp};
 
 use super::Workload;
 
+/// Bytes of client and timestamp.
+const HEAD_BYTES: usize = 4 + 8;
 /// What operations are filled up with.
 const FILL: u8 = 0xA5;
 
@@ -14,7 +16,8 @@ const FILL: u8 = 0xA5;
 /// result must be that of the `null` application.
 #[derive(Clone, Debug)]
 pub struct Fixed {
-    request_bytes: usize,
+    /// What an operation consists of but for its head.
+    fill: Vec<u8>,
     result: Vec<u8>,
 }
 
@@ -22,16 +25,21 @@ impl Fixed {
     /// Operations of `request_bytes` with results of `reply_bytes`.
     #[must_use]
     pub fn new(request_bytes: usize, reply_bytes: usize) -> Self {
-        Self { request_bytes, result: null::result(reply_bytes) }
+        Self { fill: vec![FILL; request_bytes], result: null::result(reply_bytes) }
     }
 }
 
 impl Workload for Fixed {
     fn next(&mut self, client: ClientId, timestamp: Timestamp, operation: &mut Vec<u8>) {
-        let end = operation.len() + self.request_bytes;
-        operation.extend_from_slice(&client.0.to_le_bytes());
-        operation.extend_from_slice(&timestamp.0.to_le_bytes());
-        operation.resize(end, FILL);
+        let mut head = [0; HEAD_BYTES];
+        head[..4].copy_from_slice(&client.0.to_le_bytes());
+        head[4..].copy_from_slice(&timestamp.0.to_le_bytes());
+        let at = operation.len();
+        operation.extend_from_slice(&self.fill);
+        match operation[at..].first_chunk_mut() {
+            Some(start) => *start = head,
+            None => operation[at..].copy_from_slice(&head[..self.fill.len()]),
+        }
     }
 
     fn check(&mut self, _client: ClientId, _timestamp: Timestamp, result: &[u8]) -> bool {
