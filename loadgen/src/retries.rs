@@ -60,9 +60,8 @@ pub(crate) struct Retries {
     again: BinaryHeap<Reverse<Retry>>,
     /// Operations that lack nothing but the result, since when, in order of time.
     vouched: VecDeque<Sent>,
-    /// What was sent until then may belong to batches without replies, and was not sent again yet.
-    missing_until: Option<Time>,
-    /// What was sent until then was sent again for that reason, and when all of it was that had been sent before.
+    /// What was sent until then was sent again because replies were missing, and when all of it was that had been sent
+    /// before.
     asked: Option<(Time, Time)>,
     /// The operation that was sent to everybody as a probe and is not complete: its client and timestamp.
     probe: Option<(u32, u64)>,
@@ -80,7 +79,6 @@ impl Retries {
             sent,
             again,
             vouched,
-            missing_until: None,
             asked: None,
             probe: None,
         }
@@ -96,12 +94,6 @@ impl Retries {
         self.vouched.push_back(Sent { at, client, timestamp });
     }
 
-    /// A batch lacks its replies, which enough replicas vouch for: whatever was sent until then may be of it, and is
-    /// sent again at once, to everybody.
-    pub(crate) fn on_missing(&mut self, until: Time) {
-        self.missing_until = self.missing_until.max(Some(until));
-    }
-
     /// An operation is complete, so long after it was sent.
     pub(crate) fn on_complete(&mut self, client: u32, timestamp: u64, took_ns: u64) {
         self.usual_ns = self.usual_ns - self.usual_ns / 256 + took_ns / 256;
@@ -111,8 +103,15 @@ impl Retries {
     }
 
     /// Appends the operations that are to be sent again now. `waits` says whether a client still waits for an
-    /// operation.
-    pub(crate) fn take_due(&mut self, now: Time, waits: impl Fn(u32, u64) -> bool, due: &mut Vec<Retry>) {
+    /// operation. What was sent until `missing` may be of batches that lack their replies, which enough replicas vouch
+    /// for, and is sent again at once, to everybody.
+    pub(crate) fn take_due(
+        &mut self,
+        now: Time,
+        missing: Option<Time>,
+        waits: impl Fn(u32, u64) -> bool,
+        due: &mut Vec<Retry>,
+    ) {
         self.forget_complete(&waits);
         let patience_ns = self.patience_ns(0);
         while let Some(Sent { at, client, timestamp }) = self.sent.front().copied() {
@@ -130,7 +129,7 @@ impl Retries {
                 due.push(retry);
             }
         }
-        if let Some(until) = self.missing_until.take() {
+        if let Some(until) = missing {
             self.ask_for_missing(now, until, &waits, due);
         }
         let pause_ns = self.result_after_ns();
@@ -247,8 +246,13 @@ mod tests {
 
     /// Whose first operation is sent again at this time; these clients wait for theirs.
     fn due(retries: &mut Retries, ms: u64, waiting: &[u32]) -> Vec<u32> {
+        due_without(retries, ms, None, waiting)
+    }
+
+    /// The same where replies to what was sent by then are missing.
+    fn due_without(retries: &mut Retries, ms: u64, missing_ms: Option<u64>, waiting: &[u32]) -> Vec<u32> {
         let mut due = Vec::new();
-        retries.take_due(at_ms(ms), |client, _| waiting.contains(&client), &mut due);
+        retries.take_due(at_ms(ms), missing_ms.map(at_ms), |client, _| waiting.contains(&client), &mut due);
         due.iter().for_each(|retry| retries.on_sent_again(at_ms(ms), *retry));
         due.iter().map(|retry| retry.client).collect()
     }
@@ -357,7 +361,7 @@ mod tests {
                 }
             }
             let mut due = Vec::new();
-            retries.take_due(at_ms(ms), |client, timestamp| clients[client as usize].0 == timestamp, &mut due);
+            retries.take_due(at_ms(ms), None, |client, timestamp| clients[client as usize].0 == timestamp, &mut due);
             for retry in due {
                 retries.on_sent_again(at_ms(ms), retry);
                 clients[retry.client as usize].2.get_or_insert(ms + 10);
@@ -381,21 +385,17 @@ mod tests {
             retries.on_sent(at_ms(10 * u64::from(client)), client, 1);
         }
         assert_eq!(retries.missing_after_ns(), REPLIES_AFTER_MIN_NS);
-        retries.on_missing(at_ms(20));
-        assert_eq!(due(&mut retries, 45, &[0, 2, 3]), [0, 2], "1 is complete, 3 was sent later");
-        retries.on_missing(at_ms(20));
-        retries.on_missing(at_ms(15));
-        assert_eq!(due(&mut retries, 46, &[0, 2, 3]), NOBODY, "it is under way");
-        retries.on_missing(at_ms(30));
-        assert_eq!(due(&mut retries, 47, &[0, 2, 3]), [3]);
-        retries.on_missing(at_ms(48));
-        assert_eq!(due(&mut retries, 70, &[0, 2, 3]), [0, 2, 3], "they were executed after they were asked for");
+        let mut missing = |ms, until, waiting: &[u32]| due_without(&mut retries, ms, Some(until), waiting);
+        assert_eq!(missing(45, 20, &[0, 2, 3]), [0, 2], "1 is complete, 3 was sent later");
+        assert_eq!(missing(46, 20, &[0, 2, 3]), NOBODY, "it is under way");
+        assert_eq!(missing(46, 15, &[0, 2, 3]), NOBODY);
+        assert_eq!(missing(47, 30, &[0, 2, 3]), [3]);
+        assert_eq!(missing(70, 48, &[0, 2, 3]), [0, 2, 3], "they were executed after they were asked for");
         assert_eq!(due(&mut retries, 500, &[0, 2, 3]), [0], "beside what time brings");
         // What was sent again is not forgotten, nor asked for with every batch that lacks its replies.
-        retries.on_missing(at_ms(510));
-        assert_eq!(due(&mut retries, 511, &[0, 3]), [3, 0]);
-        retries.on_missing(at_ms(511));
-        assert_eq!(due(&mut retries, 512, &[0, 3]), NOBODY);
+        let mut missing = |ms, until| due_without(&mut retries, ms, Some(until), &[0, 3]);
+        assert_eq!(missing(511, 510), [3, 0]);
+        assert_eq!(missing(512, 511), NOBODY);
     }
 
     /// One operation a millisecond; the first one is executed late, in a batch that lacks its replies like all others.
@@ -406,8 +406,7 @@ mod tests {
         for ms in 0..60 {
             retries.on_sent(at_ms(ms), u32::try_from(ms).unwrap(), 1);
             if let Some(vouched) = ms.checked_sub(20) {
-                retries.on_missing(at_ms(vouched));
-                let again = due(&mut retries, ms, &[0, 30]);
+                let again = due_without(&mut retries, ms, Some(vouched), &[0, 30]);
                 asked.extend(again.into_iter().map(|client| (ms, client)));
             }
         }

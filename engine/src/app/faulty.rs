@@ -1,6 +1,7 @@
 //! An application that computes wrongly, for tests of the audit: clients must outvote it and its ledger must not pass.
 
 use super::{Application, InvalidOperation};
+use crate::requests::ReplyTable;
 use crate::types::Digest;
 
 /// Another application whose results are wrong from some operation on. The state itself stays right.
@@ -78,11 +79,26 @@ impl Application for Wrong {
 
 /// Changes the result that begins at `start` in any case: an empty one gets a byte, another one's last byte is
 /// inverted.
-pub(crate) fn falsify(start: usize, result: &mut Vec<u8>) {
+fn falsify(start: usize, result: &mut Vec<u8>) {
     match result[start..].last_mut() {
         Some(byte) => *byte = !*byte,
         None => result.push(0xBA),
     }
+}
+
+/// The same replies with results that are all wrong, and digests of no result.
+#[must_use]
+pub fn falsified(replies: &ReplyTable) -> ReplyTable {
+    let mut results = Vec::with_capacity(replies.results.len() + replies.len());
+    let mut result_ends = Vec::with_capacity(replies.len());
+    for index in 0..replies.len() {
+        let start = results.len();
+        results.extend_from_slice(replies.result(index));
+        falsify(start, &mut results);
+        #[allow(clippy::cast_possible_truncation, reason = "a byte longer for each empty result of a bounded table")]
+        result_ends.push(results.len() as u32);
+    }
+    ReplyTable { result_ends, results: results.into(), ..replies.clone() }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 
-use crate::app::faulty::falsify;
+use crate::app::faulty::falsified;
 use crate::auth::{Keyring, LinkClass, Sealer};
 use crate::byzantine::Kind;
 use crate::pipeline::board::Board;
@@ -190,20 +190,6 @@ impl Egress {
             && self.sealer.proof_bytes(LinkClass::ReplicaToReplica) > 0;
         if unproven { spoil_last_byte(&bytes) } else { bytes }
     }
-}
-
-/// The same replies with results that are all wrong, and digests of no result.
-fn falsified(replies: &ReplyTable) -> ReplyTable {
-    let mut results = Vec::with_capacity(replies.results.len() + replies.len());
-    let mut result_ends = Vec::with_capacity(replies.len());
-    for index in 0..replies.len() {
-        let start = results.len();
-        results.extend_from_slice(replies.result(index));
-        falsify(start, &mut results);
-        #[allow(clippy::cast_possible_truncation, reason = "a byte longer for each empty result of a bounded table")]
-        result_ends.push(results.len() as u32);
-    }
-    ReplyTable { result_ends, results: results.into(), ..replies.clone() }
 }
 
 /// The connection, of `connections`, that carries `client` of a node that owns `range`: contiguous shares, so that a

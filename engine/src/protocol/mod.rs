@@ -18,6 +18,7 @@ pub mod client;
 pub mod message;
 pub mod pbft;
 pub mod planted;
+mod sets;
 
 pub use message::{Authentic, Message};
 

@@ -52,13 +52,13 @@ impl Driver {
     fn watch(&mut self, index: usize, sequence: SequenceNumber, voters: u64, replies: &ReplyTable) {
         self.watched.clear();
         self.followed.find(replies, &mut self.watched);
+        if self.watched.is_empty() {
+            return;
+        }
+        let heard = self.batches[index].heard(voters, sequence);
         for &row in &self.watched {
             let of = (replies.clients[row], replies.timestamps[row]);
             self.followed.on_agreed(of);
-            let voters = (0..u64::BITS as u16).filter(|replica| voters >> replica & 1 == 1).map(ReplicaId);
-            let heard = voters.filter_map(|replica| Some((replica, self.batches[index].heard(replica, sequence)?)));
-            let mut heard: Vec<(ReplicaId, Heard)> = heard.collect();
-            heard.sort_by_key(|(_, heard)| heard.counted);
             heard.iter().for_each(|(replica, at)| self.followed.on_counted(of, *replica, at.read, at.counted));
         }
     }
@@ -72,14 +72,14 @@ impl Driver {
         }
     }
 
-    /// Has operations sent again that have their votes, and replies that nobody has sent.
-    pub(super) fn ask_for_missing(&mut self, now: Time) {
+    /// Until when operations were sent that lack their replies, though enough replicas vouch for these.
+    pub(super) fn take_missing(&mut self, now: Time) -> Option<Time> {
         let (pause_ns, primary) = (self.retries.missing_after_ns(), self.parts.table.primary());
         let missing = self.batches.iter_mut().filter_map(|batches| batches.take_missing(now, pause_ns, primary)).max();
-        if let Some(until) = missing {
-            self.retries.on_missing(until);
+        if missing.is_some() {
             self.tell(now);
         }
+        missing
     }
 
     /// When the next of these is due.

@@ -18,7 +18,6 @@ impl Driver {
     pub(crate) fn send(&mut self, now: Time) {
         self.send_due(now);
         self.give_up_reads(now);
-        self.ask_for_missing(now);
         self.retransmit_due(now);
         self.probe(now);
         self.flush();
@@ -61,8 +60,9 @@ impl Driver {
 
     pub(super) fn retransmit_due(&mut self, now: Time) {
         let mut due = Vec::new();
+        let missing = self.take_missing(now);
         let slots = &self.slots;
-        self.retries.take_due(now, |client, timestamp| slots[client as usize].waits_for(timestamp), &mut due);
+        self.retries.take_due(now, missing, |client, timestamp| slots[client as usize].waits_for(timestamp), &mut due);
         if due.is_empty() {
             return;
         }

@@ -1,5 +1,6 @@
 //! Replies to whole batches: one replica sends them, the others their digest, and clients say who.
 
+use hippodrome_engine::app::faulty::falsified;
 use hippodrome_engine::protocol::client::batches::{BatchOutcome, BatchReply, Heard};
 use hippodrome_engine::requests::{BatchForm, ReplyTable};
 use hippodrome_engine::types::{ClientId, ReplicaId, SequenceNumber, Time, View};
@@ -116,16 +117,4 @@ impl World<'_> {
 /// Whether every replica sends the replies to this batch. In so small a world none are long; so some are said to be.
 const fn is_short(sequence: SequenceNumber) -> bool {
     sequence.0.is_multiple_of(4)
-}
-
-/// The same replies with results that are all wrong.
-fn falsified(replies: &ReplyTable) -> ReplyTable {
-    let mut results = Vec::new();
-    let mut result_ends = Vec::new();
-    for index in 0..replies.len() {
-        results.extend_from_slice(replies.result(index));
-        results.push(0xBA);
-        result_ends.push(u32::try_from(results.len()).unwrap_or(u32::MAX));
-    }
-    ReplyTable { result_ends, results: results.into(), ..replies.clone() }
 }

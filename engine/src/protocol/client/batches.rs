@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use super::replier::{AgreedOn, Missing, Replier};
 use crate::limits::{READ_CHUNK_BYTES, REPLIES_BYTES_MAX};
 use crate::protocol::planted::Planted;
+use crate::protocol::sets::{members, set_of, size};
 use crate::requests::{BatchForm, ReplyTable};
 use crate::types::{Digest, ReplicaId, SequenceNumber, Time};
 
@@ -171,32 +172,34 @@ impl Batches {
             self.said[usize::from(replica.0)].keep(sequence, replies);
         }
         let voters = self.voters(at, sequence, &digest);
-        let votes = voters.count_ones() as usize;
+        let votes = size(voters);
         if votes < self.needed {
             return BatchOutcome::Counted;
         }
-        let sender = each(voters).find(|sender| self.said[*sender].ring[at].replies.is_some());
-        let Some(replies) = sender.and_then(|sender| self.said[sender].take(at)) else {
+        let sender = members(voters).find(|sender| self.word(*sender, at).replies.is_some());
+        let Some(replies) = sender.and_then(|sender| self.said[usize::from(sender.0)].take(at)) else {
             if votes == self.needed {
-                let dropped = each(voters).any(|voter| self.said[voter].ring[at].dropped);
+                let dropped = members(voters).any(|voter| self.word(voter, at).dropped);
                 self.vouched.push_back(Vouched { since: now, sequence, voters, dropped });
             }
             return BatchOutcome::Counted;
         };
         self.agree(now, at, Agreed { sequence, digest, replies: replies.len() as u64 });
-        if !short && let Some(first) = each(voters).min_by_key(|voter| self.said[*voter].ring[at].heard.counted) {
-            #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX")]
-            let first = ReplicaId(first as u16);
+        if !short && let Some(first) = members(voters).min_by_key(|voter| self.word(*voter, at).heard.counted) {
             self.replier.on_agreed(now, AgreedOn { voters, first, late: votes > self.needed }, primary);
         }
         BatchOutcome::Agreed { replies: *replies, voters }
     }
 
-    /// When `replica` was heard of the batch at `sequence`, if it was not too long ago.
+    /// When those of `voters`, a bit each, were heard that have said something of the batch at `sequence`, in the order
+    /// in which that was counted.
     #[must_use]
-    pub fn heard(&self, replica: ReplicaId, sequence: SequenceNumber) -> Option<Heard> {
-        let word = &self.said.get(usize::from(replica.0))?.ring[self.slot(sequence)];
-        (word.sequence == sequence).then_some(word.heard)
+    pub fn heard(&self, voters: u64, sequence: SequenceNumber) -> Vec<(ReplicaId, Heard)> {
+        let words = members(voters).map(|voter| (voter, self.word(voter, self.slot(sequence))));
+        let mut heard: Vec<_> =
+            words.filter(|(_, word)| word.sequence == sequence).map(|(voter, word)| (voter, word.heard)).collect();
+        heard.sort_by_key(|(_, heard)| heard.counted);
+        heard
     }
 
     /// The time until which operations lack an answer, if there is a batch that has had its votes for `pause_ns` and
@@ -245,15 +248,19 @@ impl Batches {
         &self.wrong
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "less than the ring's length")]
     const fn slot(&self, sequence: SequenceNumber) -> usize {
-        (sequence.0 % self.agreed.len() as u64) as usize
+        place(sequence, self.agreed.len())
+    }
+
+    fn word(&self, replica: ReplicaId, at: usize) -> &Word {
+        &self.said[usize::from(replica.0)].ring[at]
     }
 
     /// Who says this, a bit each.
     fn voters(&self, at: usize, sequence: SequenceNumber, digest: &Digest) -> u64 {
-        let says = |said: &&Said| said.ring[at].sequence == sequence && said.ring[at].digest == *digest;
-        (0..).zip(&self.said).filter(|(_, said)| says(said)).fold(0, |voters, (replica, _)| voters | 1 << replica)
+        let says = |said: &Said| said.ring[at].sequence == sequence && said.ring[at].digest == *digest;
+        let said = (0..).map(ReplicaId).zip(&self.said).filter(|(_, said)| says(said));
+        said.fold(0, |voters, (replica, _)| voters | set_of(replica))
     }
 
     fn agree(&mut self, now: Time, at: usize, agreed: Agreed) {
@@ -281,9 +288,10 @@ impl Batches {
     }
 }
 
-/// The replicas in a set.
-fn each(voters: u64) -> impl Iterator<Item = usize> {
-    (0..u64::BITS as usize).filter(move |replica| voters >> replica & 1 == 1)
+/// Where the batch at `sequence` has its place in a ring of this length.
+#[allow(clippy::cast_possible_truncation, reason = "less than the ring's length")]
+const fn place(sequence: SequenceNumber, length: usize) -> usize {
+    (sequence.0 % length as u64) as usize
 }
 
 impl Said {
@@ -314,9 +322,8 @@ impl Said {
         }
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "less than the ring's length")]
     const fn slot(&self, sequence: SequenceNumber) -> usize {
-        (sequence.0 % self.ring.len() as u64) as usize
+        place(sequence, self.ring.len())
     }
 
     fn take(&mut self, at: usize) -> Option<Box<ReplyTable>> {

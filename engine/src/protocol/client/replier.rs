@@ -13,6 +13,7 @@
 //!
 //! What was told may be lost with a connection. A replica that sends replies although it was told not to is told again.
 
+use crate::protocol::sets::set_of;
 use crate::requests::BatchForm;
 use crate::types::{ReplicaId, SequenceNumber, Time};
 
@@ -24,7 +25,6 @@ const JUDGED_BATCHES_MAX: u32 = 4096;
 const LATE_OF_FOUR: u32 = 3;
 /// Least time between telling a replica and telling it again, ns.
 const TELL_AGAIN_NS: u64 = 100_000_000;
-
 /// How long a replica that is to take over may take to send replies, ns.
 const TAKE_OVER_NS: u64 = 1_000_000_000;
 /// How long a replica is passed over after its first fault, ns; doubles with each other, up to so many times.
@@ -166,7 +166,7 @@ impl Replier {
         self.previous = None; // it had its time
         let is_late = self.late > self.judged / 4 * LATE_OF_FOUR;
         if self.next.is_none() && (is_late || designated == primary) {
-            let others = voters & !(1 << designated.0);
+            let others = voters & !set_of(designated);
             self.next = self.earliest(now, others, primary).map(|replica| (replica, now));
         }
         self.begin_to_judge();
@@ -183,7 +183,7 @@ impl Replier {
         #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX")]
         let n = self.replicas.len() as u16;
         let others = (1..n).map(|by| ReplicaId((designated.0 + by) % n));
-        let voted = others.filter(|replica| voters >> replica.0 & 1 == 1);
+        let voted = others.filter(|replica| voters & set_of(*replica) != 0);
         // The first of the best.
         if let Some(replica) = voted.min_by_key(|replica| (self.is_passed_over(now, *replica), *replica == primary)) {
             self.designate(replica, now.after(pause_ns));
@@ -232,7 +232,7 @@ impl Replier {
     /// Who of these, a bit each, was mostly the first, rather not the primary, and nobody who failed a while ago unless
     /// there is nobody else.
     fn earliest(&self, now: Time, of: u64, primary: ReplicaId) -> Option<ReplicaId> {
-        let candidates = (0..).map(ReplicaId).zip(&self.replicas).filter(|(replica, _)| of >> replica.0 & 1 == 1);
+        let candidates = (0..).map(ReplicaId).zip(&self.replicas).filter(|(replica, _)| of & set_of(*replica) != 0);
         let rank = |(replica, known): &(ReplicaId, &Replica)| {
             (!self.is_passed_over(now, *replica), *replica != primary, known.firsts)
         };

@@ -251,7 +251,8 @@ impl Pbft {
         let (own, weak) = (self.config.own, self.config.quorums.weak());
         let votes = self.checkpoints.votes(sequence);
         let Some(own) = votes.of(own) else { return };
-        let other = votes.candidates().find(|&(digest, voters)| digest != own && super::votes::size(voters) >= weak);
+        let other =
+            votes.candidates().find(|&(digest, voters)| digest != own && crate::protocol::sets::size(voters) >= weak);
         if let (Some((quorum, _)), false) = (other, self.diverged) {
             self.diverged = true;
             turn.outputs.push(Output::Diverged { sequence, own, quorum });

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::transitions::Phase;
-use super::votes::{set_of, size};
 use super::{Pbft, Turn};
+use crate::protocol::sets::{set_of, size};
 use crate::protocol::{Ignored, Output};
 use crate::requests::RequestTable;
 use crate::types::ClientId;

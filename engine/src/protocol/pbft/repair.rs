@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::log::Place;
-use super::votes::set_of;
 use super::{Pbft, Turn};
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_SLOTS_MAX, BODIES_BYTES_MAX, STATUS_SLOTS_MAX};
 use crate::protocol::message::{Body, PrePrepare, SlotStatus, Status, Vote};
+use crate::protocol::sets::set_of;
 use crate::protocol::{Ignored, Message, Output, Timer};
 use crate::requests::Batch;
 use crate::types::{Digest, ReplicaId, SequenceNumber, Time};

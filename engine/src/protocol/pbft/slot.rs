@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::past::Past;
 use super::transitions::{Event, Phase, next};
-use super::votes::{Votes, size};
+use super::votes::Votes;
 use crate::protocol::Stamps;
 use crate::protocol::message::{SlotStatus, Verdict};
+use crate::protocol::sets::size;
 use crate::quorum::Quorums;
 use crate::requests::{Batch, Proofs};
 use crate::types::{ClientId, Digest, ReplicaId, Time, View};

@@ -13,12 +13,13 @@
 //! those that have the state.
 
 use super::gathering::Gathering;
-use super::votes::{Votes, set_of, size};
+use super::votes::Votes;
 use super::wishes::Wishes;
 use super::{Pbft, Turn};
 use crate::limits::HISTORY_BATCHES_MAX;
 use crate::protocol::message::{Checkpoint, FetchState, Signature, StateChunk};
 use crate::protocol::planted::Planted;
+use crate::protocol::sets::{set_of, size};
 use crate::protocol::{Ignored, Message, Output};
 use crate::types::{Digest, ReplicaId, SequenceNumber, Time};
 

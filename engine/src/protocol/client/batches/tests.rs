@@ -215,10 +215,10 @@ fn when_replicas_were_heard_is_known_for_a_while() {
     batches.on_reply(say(2, 3, 0, true, 11), PRIMARY);
     batches.on_reply(say(1, 3, 0, false, 12), PRIMARY);
     let at = |at| Heard { read: Time(at), counted: Time(at) };
-    assert_eq!(batches.heard(ReplicaId(2), SequenceNumber(3)), Some(at(11)));
-    assert_eq!(batches.heard(ReplicaId(1), SequenceNumber(3)), Some(at(12)));
-    assert_eq!(batches.heard(ReplicaId(0), SequenceNumber(3)), None);
-    assert_eq!(batches.heard(ReplicaId(9), SequenceNumber(3)), None);
+    let both = [(ReplicaId(2), at(11)), (ReplicaId(1), at(12))];
+    assert_eq!(batches.heard(0b0110, SequenceNumber(3)), both, "in the order in which they were heard");
+    assert_eq!(batches.heard(0b1011, SequenceNumber(3)), both[1..], "others have said nothing");
+    assert_eq!(batches.heard(0b1111, SequenceNumber(19)), [], "of a batch in the same place");
 }
 
 #[test]
