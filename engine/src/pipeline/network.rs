@@ -22,6 +22,7 @@ use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::connections::{ClientNode, Connections};
 use crate::pipeline::network::emulated::Emulated;
 use crate::pipeline::stage::{Counts, STALL_RETRY, count};
+use crate::ring::doorbell::Doorbell;
 use crate::transport::{ConnectionId, Event, Transport};
 use crate::types::{NodeId, ReplicaId, Time};
 use crate::wire::{self, Frame, FrameKind};
@@ -67,6 +68,8 @@ pub struct NetworkParts {
     pub emulation: Option<OutgoingLinks>,
     /// From the control port.
     pub changes: crossbeam::channel::Receiver<ChangeRequest>,
+    /// Its thread's bell, which is not to wake it any more once a wait is over.
+    pub bell: Doorbell,
 }
 
 /// The network's context.
@@ -87,6 +90,7 @@ pub struct Network {
     batch_digests: bool,
     emulated: Option<Emulated>,
     changes: crossbeam::channel::Receiver<ChangeRequest>,
+    bell: Doorbell,
     events: Vec<Event>,
     /// Frames of one event, empty between events.
     frames: Vec<Frame>,
@@ -113,6 +117,7 @@ impl Network {
             batch_digests: parts.batch_digests,
             emulated,
             changes: parts.changes,
+            bell: parts.bell,
             intake: Intake::new(&parts.keyring),
             ingress: Ingress::new(parts.keyring),
             lanes: parts.lanes,
@@ -147,6 +152,8 @@ impl Network {
         let mut events = std::mem::take(&mut self.events);
         let before = clock.now();
         self.transport.poll(Some(wait), &mut events)?;
+        // At once: what came is handed on to stages which may be this thread's own.
+        self.bell.awake();
         for connection in self.closing.drain(..) {
             self.transport.close(connection);
         }

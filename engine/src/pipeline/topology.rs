@@ -314,6 +314,7 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
         emulation: parts.emulation,
         batch_digests: parts.batch_digests,
         changes,
+        bell: sleeps.bell(Role::Network),
     };
     let questions = Questions::new(queries_in, sleeps.bell(Role::Execute));
     Ok((stages, (network, parts.transport), (questions, links)))

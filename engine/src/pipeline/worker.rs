@@ -110,7 +110,6 @@ impl Worker {
     fn poll_network(&mut self, wait: Duration) -> std::io::Result<()> {
         let Some(network) = &mut self.network else { return Ok(()) };
         let worked_ns = network.step(wait, &self.clock)?;
-        self.bell.awake();
         if worked_ns > 0 {
             self.network_meter.note(worked_ns, network.queue_len());
         }

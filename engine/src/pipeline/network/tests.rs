@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::auth::testing::{cluster, keyring};
@@ -125,6 +126,7 @@ fn parts(own: u16, link: Option<&str>) -> (NetworkParts, Ends) {
         batch_digests: true,
         emulation,
         changes,
+        bell: bell.clone(),
     };
     let (frames, clients) = (Receiver::new(frames), Receiver::new(clients));
     (parts, Ends { frames, clients, credit, outgoing: Sender::new(outgoing_in, bell), links })
@@ -168,6 +170,28 @@ fn join(network: &mut Network, fake: &Fake, clock: &Clock, (connection, node): (
     step(network, fake, clock, vec![accepted(connection), received(connection, hello)]);
     let proof = handshake.on_frame(&answer(fake, connection)).unwrap().reply.unwrap();
     step(network, fake, clock, vec![received(connection, proof)]);
+}
+
+#[test]
+fn a_thread_is_not_woken_by_what_it_hands_to_itself() {
+    let (mut parts, ends) = parts(0, None);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let bell = Doorbell::new(Waker::new(move || _ = counted.fetch_add(1, Ordering::Relaxed)));
+    let (frames_in, frames) = ring(64);
+    parts.lanes =
+        vec![Lanes { peers: Sender::new(frames_in, bell.clone()), clients: Sender::new(ring(2).0, bell.clone()) }];
+    parts.bell = bell.clone();
+    let (fake, clock) = (Fake::default(), Clock::start());
+    let mut network = Network::new(parts, Box::new(fake.clone())).unwrap();
+    join(&mut network, &fake, &clock, (1, 2), (0, 1));
+
+    bell.prepare_sleep();
+    let message = crate::wire::frame::encode_frame(FrameKind::Status, NodeId(2), 0, |_| {});
+    step(&mut network, &fake, &clock, vec![received(1, message)]);
+    assert_eq!(Receiver::new(frames).len(), 1);
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
+    drop(ends);
 }
 
 #[test]
