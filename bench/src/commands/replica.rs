@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hippodrome_engine::replica::{self, ReplicaOptions};
 use hippodrome_engine::settings::{ClusterFile, Role};
+use hippodrome_engine::transport;
 use hippodrome_engine::types::ReplicaId;
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +97,7 @@ fn inherited() -> anyhow::Result<TcpListener> {
 fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
     let deadline = Instant::now() + BIND_PATIENCE;
     loop {
-        match TcpListener::bind(address) {
+        match transport::listen(address) {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
                 std::thread::sleep(BIND_TICK);

@@ -2,7 +2,7 @@
 //! each replica.
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +11,7 @@ use hippodrome_analysis::results::{self, NETWORK};
 use hippodrome_engine::emulation::NetworkSpec;
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::settings::ClusterFile;
+use hippodrome_engine::transport;
 use tempfile::TempDir;
 
 use super::hostile;
@@ -52,7 +53,7 @@ impl Setup {
         let network = options.transport.network(usize::from(options.replicas) + shares.len())?;
         check_metrics(&options, arguments.metrics)?;
         let listeners: Vec<TcpListener> = (0..options.replicas)
-            .map(|_| TcpListener::bind("127.0.0.1:0"))
+            .map(|_| transport::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
             .collect::<std::io::Result<_>>()
             .context("no free port on 127.0.0.1")?;
         let addresses: Vec<SocketAddr> =

@@ -17,7 +17,7 @@ use mio::{Interest, Token};
 
 use super::outbound::{Outbound, PIECES_MAX};
 use super::table::Table;
-use super::{CONNECTION_BUDGET_BYTES, LISTENER_REST, POLL_BUDGET_BYTES, inbound, sys};
+use super::{CONNECTION_BUDGET_BYTES, LISTENER_REST, POLL_BUDGET_BYTES, inbound, sockets, sys};
 use super::{ConnectionId, Counters, Event, Transport, Waker};
 
 /// Tokens of listeners count from 0 and those of connections are their numbers, which are larger.
@@ -101,6 +101,7 @@ impl Epoll {
 impl Transport for Epoll {
     fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
+        sockets::pass_on(&listener)?;
         let mut listener = Listener::from_std(listener);
         self.poll.registry().register(&mut listener, Token(self.listeners.len()), Interest::READABLE)?;
         self.listeners.push(Accepting { listener, ready: false, resting_until: None });
@@ -108,8 +109,8 @@ impl Transport for Epoll {
     }
 
     fn connect(&mut self, address: SocketAddr) -> io::Result<ConnectionId> {
-        match TcpStream::connect(address) {
-            Ok(stream) => self.add(stream, address, false),
+        match connect(address) {
+            Ok(stream) => self.add(stream, false),
             Err(error) if no_socket(&error) => Err(error),
             Err(error) => {
                 // The peer's fault: told like a refusal that comes later. The number is used up and nothing is kept
@@ -176,9 +177,7 @@ impl Transport for Epoll {
 }
 
 impl Epoll {
-    fn add(&mut self, stream: TcpStream, peer: SocketAddr, connected: bool) -> io::Result<ConnectionId> {
-        stream.set_nodelay(true)?;
-        sys::prepare(stream.as_raw_fd(), peer);
+    fn add(&mut self, stream: TcpStream, connected: bool) -> io::Result<ConnectionId> {
         let connection = self.connections.insert(Connection {
             stream,
             connected,
@@ -306,7 +305,7 @@ impl Epoll {
                 let accepting = &mut self.listeners[number];
                 let outcome = accepting.listener.accept();
                 self.counters.system_calls += 1;
-                match outcome.and_then(|(stream, address)| Ok((self.add(stream, address, true)?, address))) {
+                match outcome.and_then(|(stream, address)| Ok((self.add(stream, true)?, address))) {
                     Ok((connection, address)) => events.push(Event::Accepted { connection, address }),
                     Err(error) => match error.kind() {
                         ErrorKind::WouldBlock => {
@@ -379,7 +378,12 @@ impl Connection {
             let mut slices = [IoSlice::new(&[]); PIECES_MAX];
             let (count, offered) = self.outbound.gather(&mut slices);
             counters.system_calls += 1;
-            match self.stream.write_vectored(&slices[..count]) {
+            // The kernel takes one piece more lightly than a list of one.
+            let outcome = match &slices[..count] {
+                [piece] => self.stream.write(piece),
+                pieces => self.stream.write_vectored(pieces),
+            };
+            match outcome {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     counters.writes += 1;
@@ -431,6 +435,16 @@ impl Connection {
             }
         }
         Turn::More
+    }
+}
+
+/// Begins a TCP handshake.
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = sockets::socket(address)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
 

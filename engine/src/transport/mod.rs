@@ -6,7 +6,8 @@
 //! [memory] has no sockets, for nodes that one thread drives by hand.
 //!
 //! Shared by the backends: `outbound` queues what is to be sent, `inbound` cuts what was read, `table` finds a
-//! connection's state by its number, `sys` makes the few system calls that no backend crate offers.
+//! connection's state by its number, `sockets` sets sockets up, `sys` makes the few system calls that no backend crate
+//! offers.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -22,12 +23,14 @@ pub mod memory;
 mod outbound;
 pub mod probe;
 pub mod raw_uring;
+mod sockets;
 #[cfg_attr(loom, allow(dead_code, reason = "parts serve the uring backend alone, which loom leaves out"))]
 mod sys;
 mod table;
 #[cfg(not(loom))]
 pub mod uring;
 
+pub use sockets::{listen, socket};
 pub use sys::raise_descriptor_limit;
 
 /// Most bytes read from one connection in one poll, so that a fast peer does not keep the others waiting.
@@ -40,9 +43,6 @@ const LISTENER_REST: Duration = Duration::from_millis(50);
 /// How long whoever asks for a connection should wait for it. The kernel tries for minutes, ever more rarely, and so
 /// would find a host that is back long after it is.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// How long bytes may stay unacknowledged, or a window closed, before a connection is given up: a host that lost its
-/// power says nothing, and the kernel's own patience is a quarter of an hour.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 
 /// A connection of one transport. Never reused while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -3,13 +3,10 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-
-use super::UNACKNOWLEDGED_MAX;
 
 /// Reads from a socket behind what `buffer` holds, into its spare capacity, which the standard library would want
 /// zeroed first. Gives the number of bytes.
@@ -36,27 +33,6 @@ pub(super) fn wait_readable<const N: usize>(files: [RawFd; N], wait: Option<Dura
     polled.map(|polled| polled.revents != 0)
 }
 
-/// Prepares a socket that is, or is about to be, connected to `peer`.
-pub(super) fn prepare(socket: RawFd, peer: SocketAddr) {
-    // A kernel that does not know the option keeps to its own patience.
-    let patience = libc::c_uint::try_from(UNACKNOWLEDGED_MAX.as_millis()).unwrap_or(libc::c_uint::MAX);
-    set(socket, libc::TCP_USER_TIMEOUT, &patience.to_ne_bytes());
-    // On loopback, keeps TCP from pacing. Where the system's congestion control is BBR, a loopback stream was seen to
-    // reach 1.2 GB/s instead of 6: there is no path to be fair on, and bursts wait for their turn. Links between
-    // machines keep what the system has chosen. Failing costs speed only.
-    if peer.ip().to_canonical().is_loopback() {
-        set(socket, libc::TCP_CONGESTION, PLAIN_CONGESTION_CONTROL);
-    }
-}
-
-/// Sets an option of TCP, if the kernel lets us.
-fn set(socket: RawFd, option: libc::c_int, value: &[u8]) {
-    // SAFETY: the kernel reads `value.len()` bytes of `value`, which outlives the call.
-    unsafe {
-        libc::setsockopt(socket, libc::IPPROTO_TCP, option, value.as_ptr().cast(), value.len() as libc::socklen_t)
-    };
-}
-
 /// Lets this process have as many file descriptors as it may, and gives that number.
 ///
 /// # Errors
@@ -74,9 +50,6 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     }
     Ok(raised.rlim_cur)
 }
-
-/// The congestion control that every kernel has and lets everybody use.
-const PLAIN_CONGESTION_CONTROL: &[u8] = b"reno";
 
 /// A file that counts what is written to it, for others to see that something was.
 pub(super) fn event_counter() -> io::Result<File> {

@@ -13,7 +13,6 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +29,7 @@ use tokio_uring::net::{TcpListener as Listener, TcpStream};
 use super::outbound::{self, Outbound};
 use super::sys::Timer;
 use super::table::Table;
-use super::{ConnectionId, Counters, Event, LISTENER_REST, Transport, Waker, inbound, sys};
+use super::{ConnectionId, Counters, Event, LISTENER_REST, Transport, Waker, inbound, sockets};
 
 /// Operations that can be handed over in one system call; there may be more in flight.
 const RING_ENTRIES: u32 = 1024;
@@ -143,6 +142,7 @@ impl Transport for Uring {
     fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
         // Of a non-blocking socket io_uring says at once that nobody is there, instead of waiting.
         listener.set_nonblocking(false)?;
+        sockets::pass_on(&listener)?;
         self.to_start.push(Start::Listener(listener));
         Ok(())
     }
@@ -396,7 +396,7 @@ impl Connection {
 async fn accept(shared: Rc<Shared>, listener: Listener) {
     loop {
         let outcome = listener.accept().await;
-        match outcome.and_then(|(stream, address)| Ok((prepare(stream, address)?, address))) {
+        match outcome {
             Ok((stream, address)) => {
                 let connection = shared.connections.borrow_mut().insert(Connection::new(None));
                 shared.push(Event::Accepted { connection, address });
@@ -414,7 +414,7 @@ async fn accept(shared: Rc<Shared>, listener: Listener) {
 }
 
 async fn connect(shared: Rc<Shared>, connection: ConnectionId, address: SocketAddr) {
-    match reach(address).await.and_then(|stream| prepare(TcpStream::from_std(stream), address)) {
+    match reach(address).await.map(TcpStream::from_std) {
         Ok(stream) => {
             shared.push(Event::Connected { connection });
             shared.open(connection, stream);
@@ -426,15 +426,12 @@ async fn connect(shared: Rc<Shared>, connection: ConnectionId, address: SocketAd
 /// Connects to `address`. By readiness: an operation of the ring that nobody waits for any more would keep its socket
 /// until the kernel gives up, for minutes, and there may be one a second.
 async fn reach(address: SocketAddr) -> io::Result<std::net::TcpStream> {
-    let stream = tokio::net::TcpStream::connect(address).await?.into_std()?;
+    let socket = sockets::socket(address)?;
+    socket.set_nonblocking(true)?;
+    let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
+    let stream = socket.connect(address).await?.into_std()?;
     // Of a non-blocking socket io_uring says at once that nothing is there, instead of waiting.
     stream.set_nonblocking(false)?;
-    Ok(stream)
-}
-
-fn prepare(stream: TcpStream, peer: SocketAddr) -> io::Result<TcpStream> {
-    stream.set_nodelay(true)?;
-    sys::prepare(stream.as_raw_fd(), peer);
     Ok(stream)
 }
 

@@ -19,13 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::SockAddr;
 
 use self::connection::{Connection, Phase};
 use self::operations::{Completion, Key, Outcome};
 use self::ring::{Ring, Sending};
 use super::table::{self, Table};
-use super::{ConnectionId, Counters, Event, LISTENER_REST, Transport, Waker, sys};
+use super::{ConnectionId, Counters, Event, LISTENER_REST, Transport, Waker, sockets, sys};
 use crate::settings::RingOptions;
 
 mod buffers;
@@ -108,13 +108,13 @@ impl Transport for RawUring {
     fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
         // Of a non-blocking socket io_uring says at once that nobody is there, instead of waiting.
         listener.set_nonblocking(false)?;
+        sockets::pass_on(&listener)?;
         self.listeners.push(Accepting { listener, armed: false, resting_until: None });
         Ok(())
     }
 
     fn connect(&mut self, address: SocketAddr) -> io::Result<ConnectionId> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        let connection = self.add(socket.into(), address, Phase::Connecting)?;
+        let connection = self.add(sockets::socket(address)?.into(), Phase::Connecting);
         self.to_connect.push((connection, address));
         Ok(connection)
     }
@@ -218,16 +218,14 @@ impl RawUring {
         self.connections.get_mut(connection).filter(|state| state.phase != Phase::Closing)
     }
 
-    fn add(&mut self, stream: TcpStream, peer: SocketAddr, phase: Phase) -> io::Result<ConnectionId> {
-        stream.set_nodelay(true)?;
+    fn add(&mut self, stream: TcpStream, phase: Phase) -> ConnectionId {
         let file = stream.as_raw_fd();
-        sys::prepare(file, peer);
         let connection = self.connections.insert(Connection::new(stream, ring::Target::Plain(file), phase));
         let target = self.ring.register(table::slot_of(connection), file);
         if let Some(state) = self.connections.get_mut(connection) {
             state.target = target;
         }
-        Ok(connection)
+        connection
     }
 
     /// Shortens the wait so that it ends when a resting listener may try again.
@@ -342,7 +340,7 @@ impl RawUring {
         accepting.armed = !last;
         let outcome = outcome.and_then(|stream| {
             let address = stream.peer_addr()?;
-            Ok((self.add(stream, address, Phase::Open)?, address))
+            Ok((self.add(stream, Phase::Open), address))
         });
         match outcome {
             Ok((connection, address)) => {

@@ -3,6 +3,8 @@
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 use super::buffers::Buffers;
 use super::ring::Lengths;
 use super::*;

@@ -1,0 +1,90 @@
+//! How sockets of nodes are set up, whichever backend drives them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// How long bytes may stay unacknowledged, or a window closed, before a connection is given up: a host that lost its
+/// power says nothing, and the kernel's own patience is a quarter of an hour.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+/// The congestion control that every kernel has and lets everybody use.
+const PLAIN_CONGESTION_CONTROL: &[u8] = b"reno";
+
+/// Listens at `address`, with whatever the connections that it accepts are to inherit.
+///
+/// # Errors
+/// If the kernel refuses the address.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    pass_on(&listener)?;
+    Ok(listener)
+}
+
+/// A socket that is to be connected to `peer`.
+///
+/// # Errors
+/// If there are no more sockets, or not of this kind of address.
+pub fn socket(peer: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
+    set_options(&socket, peer)?;
+    Ok(socket)
+}
+
+/// Sets up a listener, whoever made it, so that connections which it accepts from now on are set up, too.
+///
+/// # Errors
+/// If it is none.
+pub(super) fn pass_on(listener: &TcpListener) -> io::Result<()> {
+    set_options(&SockRef::from(listener), listener.local_addr()?)
+}
+
+fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    // A kernel that does not know the option keeps to its own patience.
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+    // On loopback, keeps TCP from pacing. Where the system's congestion control is BBR, a loopback stream was seen to
+    // reach 1.2 GB/s instead of 6: there is no path to be fair on, and bursts wait for their turn. A connection that
+    // began with BBR goes on pacing whatever it is given later, with a timer for each write, so this comes before there
+    // is one. Links between machines keep what the system has chosen. Failing costs speed only.
+    if address.ip().to_canonical().is_loopback() {
+        let _ = socket.set_tcp_congestion(PLAIN_CONGESTION_CONTROL);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_plain(socket: &Socket) -> bool {
+        let name = socket.tcp_congestion().unwrap();
+        name.split(|byte| *byte == 0).next() == Some(PLAIN_CONGESTION_CONTROL)
+    }
+
+    /// Connections that begin with a congestion control that paces go on pacing when they are given another.
+    #[test]
+    fn loopback_is_not_paced_from_the_first_byte_on() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert!(is_plain(&SockRef::from(&listener)));
+        let address = listener.local_addr().unwrap();
+        let socket = socket(address).unwrap();
+        assert!(is_plain(&socket), "before it is connected");
+        socket.connect(&address.into()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        for socket in [SockRef::from(&accepted), SockRef::from(&socket)] {
+            assert!(is_plain(&socket));
+            assert!(socket.tcp_nodelay().unwrap());
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
+        }
+    }
+
+    #[test]
+    fn links_between_machines_keep_what_the_system_has_chosen() {
+        let chosen = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        let socket = socket("192.0.2.1:1".parse().unwrap()).unwrap();
+        assert_eq!(socket.tcp_congestion().unwrap(), chosen.tcp_congestion().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
+    }
+}
