@@ -20,7 +20,7 @@ use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::cores::Cores;
 use crate::pipeline::persist::{Failure, PersistParts};
-use crate::pipeline::placement::Plan;
+use crate::pipeline::placement::{Plan, Work};
 use crate::pipeline::topology::{self, ByHand, Parts};
 use crate::pipeline::worker::Common;
 use crate::platform;
@@ -135,8 +135,8 @@ pub enum ReplicaError {
 pub fn run(options: ReplicaOptions, up: impl FnOnce()) -> Result<(), ReplicaError> {
     let io = |what| move |error| ReplicaError::Io { what, error };
     let cores = Cores::here();
-    let mut plan =
-        Plan::new(&options.placement, options.wait, &cores, options.machine_replicas, usize::from(options.id.0));
+    let (work, index) = (Work::of(&options.cluster.settings), usize::from(options.id.0));
+    let mut plan = Plan::new(&options.placement, options.wait, work, &cores, options.machine_replicas, index);
     if options.durability == Durability::Wal {
         plan = plan.with_persist();
     }

@@ -5,12 +5,15 @@
 //! then are hardware threads of cores that are taken: they go to the cold stages (network, execute, egress), beside a
 //! stage that they exchange data with. Hot stages, which compute all the time under load (verify, order), never share a
 //! physical core: with fewer of them some stages share a thread instead.
+//!
+//! Which stages share a thread goes by the [`Work`] that there is. Where verification is nearly all of it, physical
+//! cores go to verify stages, and the others share a thread.
 
 use std::fmt;
 
 use crate::pipeline::cores::{Cores, PhysicalCore};
 use crate::ring::wait::Wait;
-use crate::settings::{Group, PlacedStage, Placement, WaitChoice};
+use crate::settings::{ClusterSettings, Granularity, Group, PlacedStage, Placement, WaitChoice};
 
 /// A stage by its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +43,27 @@ pub struct Thread {
     pub roles: Vec<Role>,
 }
 
+/// What the stages of a replica have to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Something of everything.
+    Mixed,
+    /// Verification nearly alone: a public-key signature for each request, which takes more than nine tenths of a
+    /// replica's time.
+    Verification,
+}
+
+impl Work {
+    /// In a cluster with these settings. The requests decide, since there are many of them for each message between
+    /// replicas. What is signed for many requests at a time, a frame or a tree, is no longer nearly all there is to do.
+    #[must_use]
+    pub fn of(settings: &ClusterSettings) -> Self {
+        let signed_each =
+            settings.auth_granularity == Granularity::Request && settings.authentication.clients.is_heavy_for_each();
+        if signed_each { Self::Verification } else { Self::Mixed }
+    }
+}
+
 /// What was decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -59,13 +83,20 @@ const OTHER_STAGES: usize = 4;
 const CORES_USED_MAX: usize = VERIFY_MAX + OTHER_STAGES;
 
 impl Plan {
-    /// Decides.
+    /// Decides, for a replica that has this `work`.
     ///
     /// `replicas_here` is how many replicas share the machine and `index` which of them this is. One physical core is
     /// left to the load generator where there are enough. Cores that the process may not use are told, and not pinned
     /// to.
     #[must_use]
-    pub fn new(choice: &Placement, wait: WaitChoice, cores: &Cores, replicas_here: usize, index: usize) -> Self {
+    pub fn new(
+        choice: &Placement,
+        wait: WaitChoice,
+        work: Work,
+        cores: &Cores,
+        replicas_here: usize,
+        index: usize,
+    ) -> Self {
         let replicas_here = replicas_here.max(1);
         let share = cores.share(replicas_here, index % replicas_here, CORES_USED_MAX);
         let available = format!("{} for {replicas_here} replicas on this machine", cores.in_words());
@@ -79,8 +110,8 @@ impl Plan {
                 (threads, "pipelined", format!("asked for; {available}"))
             }
             Placement::Auto => {
-                let (threads, what) = auto(&share);
-                (threads, what, available)
+                let (threads, what, note) = auto(&share, work);
+                (threads, what, available + note)
             }
         };
         let unusable = unpin_unusable(&mut threads, cores);
@@ -121,20 +152,50 @@ impl Plan {
     }
 }
 
-/// The finest arrangement for which the share has room; without any, one thread that may run wherever there is time.
-fn auto(share: &[PhysicalCore]) -> (Vec<Thread>, &'static str) {
+/// The finest arrangement for which the share has room, its kind, and what else there is to say of why; without any, one
+/// thread that may run wherever there is time.
+fn auto(share: &[PhysicalCore], work: Work) -> (Vec<Thread>, &'static str, &'static str) {
     use Role::{Egress, Execute, Network, Order, Verify};
     let verify = share.len().saturating_sub(OTHER_STAGES).clamp(1, VERIFY_MAX);
-    let partly =
-        |groups: &[&[Role]]| -> Vec<Thread> { groups.iter().map(|roles| thread(None, roles.to_vec())).collect() };
     let finest_first = [
         (pipelined(verify), "pipelined"),
         (partly(&[&[Network], &[Verify(0)], &[Order, Execute], &[Egress]]), "partly fused"),
         (partly(&[&[Network, Egress], &[Verify(0)], &[Order, Execute]]), "partly fused"),
         (partly(&[&[Network, Egress], &[Verify(0), Order, Execute]]), "partly fused"),
     ];
-    let seated = finest_first.iter().find_map(|(threads, what)| Some((seat(threads, share)?, *what)));
-    seated.unwrap_or_else(|| (fused(), "fused, unpinned"))
+    let to_verify = (work == Work::Verification).then(|| verifying(share)).flatten();
+    to_verify.unwrap_or_else(|| {
+        let seated = finest_first.iter().find_map(|(threads, what)| Some((seat(threads, share)?, *what, "")));
+        seated.unwrap_or_else(|| (fused(), "fused, unpinned", ""))
+    })
+}
+
+/// A verify stage on each core of the share but those that the other stages need: one, as long as there are more verify
+/// stages to be had. `None` if the share is no more than that one.
+///
+/// Each of these threads has a physical core, and hardware threads that are left over stay idle: what would run there
+/// takes the time of a stage that verifies.
+fn verifying(share: &[PhysicalCore]) -> Option<(Vec<Thread>, &'static str, &'static str)> {
+    use Role::{Egress, Execute, Network, Order};
+    let (mut threads, note) = match share.len() {
+        0 | 1 => return None,
+        cores if cores <= VERIFY_MAX + 1 => (
+            partly(&[&[Network, Order, Execute, Egress]]),
+            ", all of a replica's but one to verify signatures of requests, which is most of its work",
+        ),
+        _ => (
+            partly(&[&[Network, Egress], &[Order, Execute]]),
+            ", as many of a replica's as can be used to verify signatures of requests, which is most of its work",
+        ),
+    };
+    let verify = (share.len() - threads.len()).min(VERIFY_MAX);
+    threads.extend((0..verify).map(|stage| thread(None, vec![Role::Verify(stage)])));
+    Some((seat(&threads, share)?, "partly fused", note))
+}
+
+/// A thread for each group of roles, not pinned yet.
+fn partly(groups: &[&[Role]]) -> Vec<Thread> {
+    groups.iter().map(|roles| thread(None, roles.to_vec())).collect()
 }
 
 /// These threads, each pinned to a core of the share; `None` if it has no room for them: hot stages need physical cores

@@ -44,7 +44,7 @@ use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::{Lanes, LinkChanges, Network, NetworkParts, Routes, link_changes};
 use crate::pipeline::order::{Order, OrderLinks};
 use crate::pipeline::persist::{Onward, Persist, PersistLinks, PersistParts};
-use crate::pipeline::placement::{Plan, Role, Thread};
+use crate::pipeline::placement::{Plan, Role, Thread, Work};
 use crate::pipeline::stage::Stage;
 use crate::pipeline::verify::{Verify, VerifyLinks};
 use crate::pipeline::worker::{Common, Sleep, Worker};
@@ -186,7 +186,7 @@ pub struct ByHand {
 /// # Errors
 /// If its listener can not be registered.
 pub fn by_hand(parts: Parts, transport: Box<dyn Transport>, common: &Common) -> io::Result<ByHand> {
-    let plan = Plan::new(&Placement::Fused, WaitChoice::Auto, &Cores::flat(&[]), 1, 0);
+    let plan = Plan::new(&Placement::Fused, WaitChoice::Auto, Work::Mixed, &Cores::flat(&[]), 1, 0);
     let plan = if parts.persist.is_some() { plan.with_persist() } else { plan };
     let (mut stages, (network, _), _) = wire(parts, &plan, common, &Sleeps::new(&plan))?;
     let roles = plan.threads.iter().flat_map(|thread| &thread.roles);

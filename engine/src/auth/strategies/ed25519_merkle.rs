@@ -65,7 +65,7 @@ impl Definition for Merkle {
             keys: "the nodes' identities",
             proof_bytes: PROOF_BYTES,
             reach: Reach::Everybody,
-            weight: Weight::Heavy,
+            weight: Weight::HeavyTogether,
         }
     }
 

@@ -82,6 +82,8 @@ pub enum Weight {
     Light,
     /// Tens of microseconds: work is cut into slices, so that nobody takes the others' turn.
     Heavy,
+    /// The same, though once for all blocks that were sealed together, where their sender made it so.
+    HeavyTogether,
 }
 
 /// One strategy, as it is registered.
@@ -215,6 +217,12 @@ impl Strategy {
     /// Whether a check is so dear that work is cut into slices.
     #[must_use]
     pub fn is_heavy(self) -> bool {
+        self.about().weight != Weight::Light
+    }
+
+    /// Whether it is so dear for each block, whatever that was sealed together with.
+    #[must_use]
+    pub fn is_heavy_for_each(self) -> bool {
         self.about().weight == Weight::Heavy
     }
 

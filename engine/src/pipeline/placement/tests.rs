@@ -4,11 +4,21 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pipeline::cores::tests::Sysfs;
+use crate::settings::Authentication;
 
 fn plan_on(cores: &Cores, choice: &Placement, replicas: usize, index: usize) -> Plan {
-    let plan = Plan::new(choice, WaitChoice::Auto, cores, replicas, index);
+    plan_for(Work::Mixed, cores, choice, replicas, index)
+}
+
+fn plan_for(work: Work, cores: &Cores, choice: &Placement, replicas: usize, index: usize) -> Plan {
+    let plan = Plan::new(choice, WaitChoice::Auto, work, cores, replicas, index);
     check(&plan, cores);
     plan
+}
+
+/// Where requests are signed.
+fn verifying_on(cores: &Cores, replicas: usize, index: usize) -> Plan {
+    plan_for(Work::Verification, cores, &Placement::Auto, replicas, index)
 }
 
 /// On a machine of so many cores that are all alike.
@@ -83,11 +93,91 @@ fn between_few_and_many_stages_share_threads() {
 }
 
 #[test]
+fn a_signature_for_each_request_is_what_makes_verification_nearly_all_the_work() {
+    let work = |auth: &str, auth_granularity| {
+        let authentication = auth.parse().unwrap();
+        Work::of(&ClusterSettings { authentication, auth_granularity, ..ClusterSettings::default() })
+    };
+    for (auth, expected) in [
+        ("none", Work::Mixed),
+        ("mac", Work::Mixed),
+        ("mac-gmac", Work::Mixed),
+        ("ed25519", Work::Verification),
+        ("ed25519-batch", Work::Verification),
+        ("ed25519-zip215-batch", Work::Verification),
+        ("ed25519-merkle", Work::Mixed),
+        ("hybrid", Work::Verification),
+    ] {
+        assert_eq!(work(auth, Granularity::Request), expected, "{auth}");
+        assert_eq!(work(auth, Granularity::Frame), Work::Mixed, "{auth}");
+    }
+    // Messages between replicas are few.
+    let [mac, signed] = ["mac", "ed25519"].map(|auth| auth.parse::<Authentication>().unwrap());
+    let authentication = Authentication { clients: mac.clients, ..signed };
+    assert_eq!(Work::of(&ClusterSettings { authentication, ..ClusterSettings::default() }), Work::Mixed);
+}
+
+#[test]
+fn signed_requests_are_verified_on_all_cores_but_the_first() {
+    let names = |cores: usize| {
+        let plan = verifying_on(&Cores::flat(&(0..cores).collect::<Vec<_>>()), 1, 0);
+        plan.threads.iter().map(|t| t.name.clone()).collect::<Vec<_>>().join(" ")
+    };
+    let others = "network+order+execute+egress";
+    assert_eq!([names(0), names(1)], ["fused", "fused"]);
+    assert_eq!(names(2), format!("{others} verify-0"));
+    assert_eq!(names(3), format!("{others} verify-0 verify-1"));
+    assert_eq!(names(4), format!("{others} verify-0 verify-1 verify-2"));
+    let eight = "verify-0 verify-1 verify-2 verify-3 verify-4 verify-5 verify-6 verify-7";
+    assert_eq!(names(9), format!("{others} {eight}"));
+    for more in 10..20 {
+        assert_eq!(names(more), format!("network+egress order+execute {eight}"));
+    }
+}
+
+#[test]
+fn it_is_told_that_signed_requests_decide() {
+    let cores = Cores::flat(&(0..16).collect::<Vec<_>>());
+    let plan = verifying_on(&cores, 4, 1);
+    assert_eq!(plan.wait, Wait::Spin);
+    let expected = "partly fused: 16 cores for 4 replicas on this machine, all of a replica's but one to verify \
+                    signatures of requests, which is most of its work; 3 threads a replica, spinning while idle; \
+                    pinned: network+order+execute+egress to 3, verify-0 to 4, verify-1 to 5";
+    assert_eq!(plan.explanation, expected);
+    let expected = "partly fused: 16 cores for 1 replicas on this machine, as many of a replica's as can be used to \
+                    verify signatures of requests, which is most of its work; 10 threads a replica, spinning";
+    assert!(verifying_on(&cores, 1, 0).explanation.starts_with(expected));
+    // What is asked for, and what has no room, is what it is with tags.
+    let two = Cores::flat(&[0, 1]);
+    assert_eq!(verifying_on(&two, 4, 0), auto_on(&two, 4, 0));
+    for choice in ["fused", "pipelined", "network+egress@2,verify@3,verify@4,order+execute@5", "0,1,2,2,3,4"] {
+        let choice = choice.parse().unwrap();
+        assert_eq!(plan_for(Work::Verification, &cores, &choice, 4, 2), plan_on(&cores, &choice, 4, 2));
+    }
+}
+
+#[test]
+fn a_stage_that_verifies_shares_its_physical_core_with_no_other_thread() {
+    let cores = Sysfs::machine(2, 8, 2).cores(0..32);
+    for index in 0..4 {
+        let plan = verifying_on(&cores, 4, index);
+        assert_eq!((plan.threads.len(), plan.wait), (3, Wait::Spin), "{plan:?}");
+        assert!(plan.threads.iter().all(|thread| cores.get(thread.core.unwrap()).unwrap().node == index % 2));
+        assert!(!plan.explanation.contains("share"), "{}", plan.explanation);
+    }
+    // But for a physical core that is the only one: then as with tags.
+    let one = Sysfs::machine(1, 1, 2).cores(0..2);
+    assert_eq!(verifying_on(&one, 1, 0), auto_on(&one, 1, 0));
+    assert_eq!(verifying_on(&one, 1, 0).threads.len(), 2);
+}
+
+#[test]
 fn every_number_of_cores_gives_a_whole_pipeline() {
     for cores in 0..40 {
         for replicas in [1, 2, 4, 7] {
             plan(&Placement::Auto, cores, replicas, replicas - 1);
             plan(&Placement::Pipelined, cores, replicas, 0);
+            verifying_on(&Cores::flat(&(0..cores).collect::<Vec<_>>()), replicas, replicas - 1);
         }
     }
 }
@@ -262,10 +352,15 @@ proptest! {
         replicas in 1usize..6,
     ) {
         let cores = Sysfs::machine(nodes, physical, threads).cores(0..nodes * physical * threads);
-        for choice in [Placement::Auto, Placement::Pipelined] {
+        let choices = [
+            (Placement::Auto, Work::Mixed),
+            (Placement::Auto, Work::Verification),
+            (Placement::Pipelined, Work::Mixed),
+        ];
+        for (choice, work) in choices {
             let mut used: Vec<(usize, usize)> = Vec::new();
             for index in 0..replicas {
-                let plan = plan_on(&cores, &choice, replicas, index);
+                let plan = plan_for(work, &cores, &choice, replicas, index);
                 let pinned = || plan.threads.iter().filter_map(|t| Some((t, cores.get(t.core?)?.physical)));
                 let count = pinned().count();
                 prop_assert!(count == 0 || count == plan.threads.len());
