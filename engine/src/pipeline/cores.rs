@@ -121,6 +121,29 @@ impl Cores {
         take(&mut nodes, size)
     }
 
+    /// The core for the only thread of replica number `index` of `replicas` that share this machine: one of its
+    /// [share](Self::share) or, where there are none, of all cores, dealt out in order and shared by replicas with
+    /// neighbouring numbers. Hardware threads of physical cores that are taken come last. `None` if there are not two
+    /// cores.
+    ///
+    /// # Panics
+    /// If there is no replica.
+    #[must_use]
+    pub fn seat(&self, replicas: usize, index: usize) -> Option<usize> {
+        if self.all.len() < 2 {
+            return None;
+        }
+        if let Some(own) = self.share(replicas, index, 1).first() {
+            return own.threads.first().copied();
+        }
+        let physical = self.by_node().concat();
+        let deepest = physical.iter().map(|core| core.threads.len()).max()?;
+        let by_depth = |depth| physical.iter().filter_map(move |core: &PhysicalCore| core.threads.get(depth).copied());
+        let mut dealt: Vec<usize> = (0..deepest).flat_map(by_depth).collect();
+        dealt.truncate(replicas);
+        dealt.get(index * dealt.len() / replicas).copied()
+    }
+
     /// `16 cores (8 physical) on 2 nodes`.
     #[must_use]
     pub fn in_words(&self) -> String {

@@ -4,7 +4,8 @@
 //! one NUMA node where they fit. Each thread gets a physical core of its own while there are any. What is left over
 //! then are hardware threads of cores that are taken: they go to the cold stages (network, execute, egress), beside a
 //! stage that they exchange data with. Hot stages, which compute all the time under load (verify, order), never share a
-//! physical core: with fewer of them some stages share a thread instead.
+//! physical core: with fewer of them some stages share a thread instead. Where there are not even cores enough for a
+//! thread of each replica, replicas share cores, each always the same one, so that what wakes it is near.
 //!
 //! Which stages share a thread goes by the [`Work`] that there is. Where verification is nearly all of it, physical
 //! cores go to verify stages, and the others share a thread.
@@ -106,11 +107,12 @@ impl Plan {
             Placement::Cores(cores) => (by_cores(cores), "explicit cores", "asked for".to_owned()),
             Placement::Pipelined => {
                 let threads = pipelined(share.len().saturating_sub(OTHER_STAGES).clamp(1, VERIFY_MAX));
-                let threads = seat(&threads, &share).unwrap_or(threads);
+                let threads = seat_on(&threads, &share).unwrap_or(threads);
                 (threads, "pipelined", format!("asked for; {available}"))
             }
             Placement::Auto => {
-                let (threads, what, note) = auto(&share, work);
+                let seat = cores.seat(replicas_here, index % replicas_here);
+                let (threads, what, note) = auto(&share, work, seat);
                 (threads, what, available + note)
             }
         };
@@ -153,8 +155,8 @@ impl Plan {
 }
 
 /// The finest arrangement for which the share has room, its kind, and what else there is to say of why; without any, one
-/// thread that may run wherever there is time.
-fn auto(share: &[PhysicalCore], work: Work) -> (Vec<Thread>, &'static str, &'static str) {
+/// thread, on the core `seat`.
+fn auto(share: &[PhysicalCore], work: Work, seat: Option<usize>) -> (Vec<Thread>, &'static str, &'static str) {
     use Role::{Egress, Execute, Network, Order, Verify};
     let verify = share.len().saturating_sub(OTHER_STAGES).clamp(1, VERIFY_MAX);
     let finest_first = [
@@ -163,10 +165,11 @@ fn auto(share: &[PhysicalCore], work: Work) -> (Vec<Thread>, &'static str, &'sta
         (partly(&[&[Network, Egress], &[Verify(0)], &[Order, Execute]]), "partly fused"),
         (partly(&[&[Network, Egress], &[Verify(0), Order, Execute]]), "partly fused"),
     ];
+    let one = || fused().into_iter().map(|thread| Thread { core: seat, ..thread }).collect();
     let to_verify = (work == Work::Verification).then(|| verifying(share)).flatten();
     to_verify.unwrap_or_else(|| {
-        let seated = finest_first.iter().find_map(|(threads, what)| Some((seat(threads, share)?, *what, "")));
-        seated.unwrap_or_else(|| (fused(), "fused, unpinned", ""))
+        let seated = finest_first.iter().find_map(|(threads, what)| Some((seat_on(threads, share)?, *what, "")));
+        seated.unwrap_or_else(|| (one(), "fused", ""))
     })
 }
 
@@ -190,7 +193,7 @@ fn verifying(share: &[PhysicalCore]) -> Option<(Vec<Thread>, &'static str, &'sta
     };
     let verify = (share.len() - threads.len()).min(VERIFY_MAX);
     threads.extend((0..verify).map(|stage| thread(None, vec![Role::Verify(stage)])));
-    Some((seat(&threads, share)?, "partly fused", note))
+    Some((seat_on(&threads, share)?, "partly fused", note))
 }
 
 /// A thread for each group of roles, not pinned yet.
@@ -200,7 +203,7 @@ fn partly(groups: &[&[Role]]) -> Vec<Thread> {
 
 /// These threads, each pinned to a core of the share; `None` if it has no room for them: hot stages need physical cores
 /// of their own.
-fn seat(threads: &[Thread], share: &[PhysicalCore]) -> Option<Vec<Thread>> {
+fn seat_on(threads: &[Thread], share: &[PhysicalCore]) -> Option<Vec<Thread>> {
     let mut order: Vec<&Thread> = threads.iter().collect();
     if threads.len() > share.len() {
         order.sort_by_key(|thread| !thread.is_hot());

@@ -182,6 +182,24 @@ fn this_machine_tells_of_all_cores_that_may_be_used() {
     assert_eq!(ids, allowed);
 }
 
+#[test]
+fn replicas_without_a_share_are_dealt_out_to_all_cores() {
+    let seats = |(nodes, physical, threads): (usize, usize, usize), replicas: usize| {
+        let cores = Sysfs::machine(nodes, physical, threads).cores(0..nodes * physical * threads);
+        (0..replicas).map(|index| cores.seat(replicas, index).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(seats((1, 2, 1), 4), [0, 0, 1, 1]);
+    assert_eq!(seats((1, 2, 1), 7), [0, 0, 0, 0, 1, 1, 1]);
+    assert_eq!(seats((1, 3, 1), 4), [0, 0, 1, 2]);
+    assert_eq!(seats((1, 4, 1), 4), [0, 1, 2, 3], "one for each, though none is left");
+    assert_eq!(seats((1, 8, 1), 4), [0, 1, 2, 3], "each has a share of one");
+    // 0 and 2 are one physical core, 1 and 3 the other.
+    assert_eq!(seats((1, 2, 2), 4), [0, 1, 2, 3]);
+    assert_eq!(seats((1, 4, 2), 4), [0, 1, 2, 3], "physical cores first");
+    assert_eq!(Sysfs::machine(1, 1, 1).cores([0]).seat(4, 1), None);
+    assert_eq!(Cores::flat(&[]).seat(4, 1), None);
+}
+
 /// What of a machine a process may use.
 fn some(cores: usize) -> impl Strategy<Value = Vec<usize>> {
     prop::sample::subsequence((0..cores).collect::<Vec<_>>(), 1..=cores)
@@ -216,5 +234,17 @@ proptest! {
         let even = (physical - usize::from(replicas > 1)) / replicas;
         let local = shares.iter().all(|share| nodes_of(share).len() <= 1);
         prop_assert!(shares[0].len() == even.min(most) || local && 2 * shares[0].len() >= even.min(most));
+    }
+
+    #[test]
+    fn seats_are_shared_evenly((files, allowed) in machines(), replicas in 1usize..32) {
+        let cores = files.cores(allowed.iter().copied());
+        let seats: Option<Vec<usize>> = (0..replicas).map(|index| cores.seat(replicas, index)).collect();
+        prop_assert_eq!(seats.is_some(), allowed.len() > 1);
+        let seats = seats.unwrap_or_default();
+        prop_assert!(seats.iter().all(|seat| allowed.contains(seat)));
+        let counts = || allowed.iter().map(|core| seats.iter().filter(|seat| *seat == core).count());
+        let most = counts().max().unwrap();
+        prop_assert!(most <= replicas.div_ceil(allowed.len()).max(1));
     }
 }

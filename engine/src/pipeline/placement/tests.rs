@@ -56,10 +56,12 @@ fn seats(plan: &Plan) -> Vec<(&str, Option<usize>)> {
 fn few_cores_fuse_and_park() {
     for index in 0..4 {
         let plan = plan(&Placement::Auto, 2, 4, index);
-        assert_eq!(seats(&plan), [("fused", None)]);
+        let core = index / 2;
+        assert_eq!(seats(&plan), [("fused", Some(core))]);
         assert_eq!(plan.wait, Wait::Park);
-        let expected = "fused, unpinned: 2 cores for 4 replicas on this machine; 1 thread a replica, parked while idle";
-        assert_eq!(plan.explanation, expected);
+        let expected = "fused: 2 cores for 4 replicas on this machine; 1 thread a replica, parked while idle; pinned: \
+                        fused to";
+        assert_eq!(plan.explanation, format!("{expected} {core}"));
     }
 }
 
@@ -376,7 +378,11 @@ proptest! {
                 let share = cores.share(replicas, index, CORES_USED_MAX).len();
                 prop_assert!(taken.len() == count || taken.len() == share, "{}", plan.explanation);
                 prop_assert_eq!(plan.wait == Wait::Spin, count > 1 && taken.len() == count);
-                used.extend(taken.into_iter().map(|core| (core, index)));
+                if share > 0 {
+                    used.extend(taken.into_iter().map(|core| (core, index)));
+                } else {
+                    prop_assert!(count <= 1, "without cores of its own one thread is pinned at most");
+                }
             }
             let mut all: Vec<usize> = used.iter().map(|(core, _)| *core).collect();
             all.sort_unstable();
