@@ -135,6 +135,7 @@ mod tests {
 
     use super::*;
     use crate::cli::run::RunArgs;
+    use crate::cli::values::Count;
 
     fn run(file: &str, flags: &[&str]) -> Result<RunArgs, String> {
         let directory = tempfile::tempdir().unwrap();
@@ -176,7 +177,20 @@ mod tests {
     #[test]
     fn hyphens_and_underscores_are_the_same() {
         let options = run("checkpoint-interval = 10\nload_threads = 3\n", &[]).unwrap().options;
-        assert_eq!((options.cluster.checkpoint_interval, options.load.load_threads), (10, 3));
+        assert_eq!((options.cluster.checkpoint_interval, options.generator.load_threads), (10, Count::Of(3)));
+    }
+
+    #[test]
+    fn numbers_that_may_be_left_to_the_program_are_numbers_or_auto() {
+        let generator = |file: &str| run(file, &[]).map(|run| run.options.generator);
+        let left = generator("").unwrap();
+        assert_eq!((left.load_threads, left.connections), (Count::Auto, Count::Auto));
+        assert_eq!(generator("load_threads = \"auto\"\nconnections = \"auto\"\n").unwrap(), left);
+        let given = generator("load_threads = 2\nconnections = \"3\"\n").unwrap();
+        assert_eq!(toml::to_string(&given).unwrap(), "connections = 3\nload_threads = 2\n");
+        assert_eq!(toml::to_string(&left).unwrap(), "connections = \"auto\"\nload_threads = \"auto\"\n");
+        let error = generator("load_threads = \"many\"").unwrap_err();
+        assert!(error.contains("'many'") && error.contains("auto, or a whole number from 1 to 64"), "{error}");
     }
 
     #[test]

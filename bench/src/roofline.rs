@@ -18,6 +18,7 @@ use hippodrome_analysis::roofline::{Costs, Efficiency, FrameBytes, Shape, effici
 use hippodrome_engine::auth::strategies::Reach;
 use hippodrome_engine::auth::{AuthBlock, BlockKind, Check, Digester, Keyring, LinkClass, Part, Sealer, Verifier};
 use hippodrome_engine::limits::{DIGEST_BYTES, GROUP_REQUESTS_MAX, OPERATIONS_BYTES_MAX, REQUESTS_MAX};
+use hippodrome_engine::pipeline::cores::Cores;
 use hippodrome_engine::platform;
 use hippodrome_engine::protocol::Message;
 use hippodrome_engine::protocol::message::{Checkpoint, DigestPrePrepare, PrePrepare, Vote};
@@ -32,6 +33,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::cli::run::RunOptions;
 use crate::cli::values::App;
 use crate::cluster::NewCluster;
+use crate::launch::Generator;
 
 /// Repetitions of a measurement, of which the least counts.
 const REPETITIONS: usize = 5;
@@ -85,7 +87,7 @@ fn shape_among(options: &RunOptions, nodes: &Nodes, batch: f64) -> Shape {
             Dissemination::Inline => 1,
             Dissemination::Digest => replicas,
         },
-        connections: u64::from(options.load.connections),
+        connections: u64::from(connections_of(options)),
         sizes_vary: options.cluster.app != App::Null,
         bytes: frame_bytes(options, nodes, batch),
     }
@@ -115,8 +117,14 @@ pub(crate) fn of_run(options: &RunOptions, report: &Report) -> anyhow::Result<Op
     if batch <= 0.0 || achieved <= 0.0 || options.cluster.reads == Reads::ReadOnly {
         return Ok(None);
     }
-    let (shape, costs) = measure(options, batch)?;
+    let (shape, costs) = measure(&options.clone().with_numbers_of(&report.generator), batch)?;
     Ok(efficiency(&shape, &costs, achieved))
+}
+
+/// Connections of the load generator to each replica: as many as were asked for, or as it would have here.
+fn connections_of(options: &RunOptions) -> u32 {
+    let given = options.generator.connections.given();
+    given.unwrap_or_else(|| Generator::of(options, &Cores::here()).connections)
 }
 
 /// Most requests that one proof of clients is for: a full group, or one of all that clients can have outstanding, or
@@ -202,7 +210,7 @@ impl Sample {
         let in_batches =
             options.cluster.replies == Replies::BatchDigest && options.cluster.execution == ExecutionChoice::Committed;
         let batch_digest =
-            if in_batches { self.batch_digest_bytes(options.load.connections, client, &sealer) } else { 0.0 };
+            if in_batches { self.batch_digest_bytes(connections_of(options), client, &sealer) } else { 0.0 };
         if options.cluster.replies == Replies::Digest
             && let Some(digests) = self.digests_of_replies()
         {
@@ -456,6 +464,8 @@ mod tests {
     use crate::cli::run::RunFile;
 
     fn options(flags: &[&str]) -> RunOptions {
+        // One connection, whatever machine this is.
+        let flags = std::iter::once(&"--connections=1").chain(flags);
         RunFile::try_parse_from(flags).unwrap().options
     }
 

@@ -17,7 +17,7 @@ pub(crate) fn of_run(options: &RunOptions, report: &Report) -> anyhow::Result<Op
     if batch <= 0.0 || options.cluster.reads == Reads::ReadOnly {
         return Ok(None);
     }
-    Ok(traffic::of_run(report, &shape(options, batch)?))
+    Ok(traffic::of_run(report, &shape(&options.clone().with_numbers_of(&report.generator), batch)?))
 }
 
 #[cfg(test)]
@@ -32,6 +32,7 @@ mod tests {
     fn expected(flags: &[&str], batch: f64) -> Option<Traffic> {
         let options = RunFile::try_parse_from(flags).unwrap().options;
         let mut report = Report::default();
+        report.generator.connections = options.generator.connections.given().unwrap_or(1);
         report.batches.mean_requests = batch;
         report.audit.operations_completed = OPERATIONS;
         of_run(&options, &report).unwrap()

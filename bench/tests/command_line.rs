@@ -122,7 +122,11 @@ fn run_refuses_bad_options_before_it_makes_anything() {
         (&["--out", "new", "--config", "none.toml"], &["none.toml", "No such file"]),
         (&["--out", "new", "--window", "100"], &["settings.window = 100"]),
         (&["--out", "new", "--arrivals", "poisson"], &["arrivals = poisson", "--rate"]),
-        (&["--out", "new", "--load-threads", "2"], &["load_threads = 2", "at most --connections (1)"]),
+        (
+            &["--out", "new", "--load-threads", "2", "--connections", "1"],
+            &["load_threads = 2", "at most --connections (1)"],
+        ),
+        (&["--out", "new", "--load-threads", "3", "--clients", "2"], &["load_threads = 3", "at most --clients (2)"]),
         (&["--out", "new", "--clients", "2", "--connections", "3"], &["connections = 3", "at most --clients (2)"]),
         (&["--out", "race.toml"], &["race.toml"]),
         (&["--out", "new", "--clients", "many"], &["--clients", "many"]),

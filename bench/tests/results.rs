@@ -145,7 +145,6 @@ fn configuration_of_a_run_makes_the_same_run_again() {
         ["--zipf", "0.5"],
         ["--rate", "200"],
         ["--arrivals", "poisson"],
-        ["--connections", "2"],
         ["--load-threads", "2"],
         ["--window", "64"],
         ["--checkpoint-interval", "16"],
@@ -174,7 +173,13 @@ fn configuration_of_a_run_makes_the_same_run_again() {
         let text = recorded.as_str().map_or_else(|| recorded.to_string(), str::to_owned);
         assert_eq!(text.replace("s 500ms", "500ms").trim_end_matches(".0"), value, "{flag}");
     }
+    // What was left to the program stays so, and what came of it is told.
+    assert_eq!(reports[0]["config"]["connections"], "auto");
+    let remark = "# What auto came to in this run: connections = 2, load_threads = 2\n";
+    assert!(configs[0].ends_with(remark), "{}", configs[0]);
     for report in &reports {
+        let generator = &report["generator"];
+        assert_eq!([&generator["connections"], &generator["threads"]], [2, 2], "{generator}");
         // A second of random arrivals may miss its rate; all else must hold.
         let reasons: Vec<String> = reasons(report).into_iter().filter(|reason| !reason.contains("late")).collect();
         assert_eq!(reasons, Vec::<String>::new());

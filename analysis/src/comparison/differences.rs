@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rounds::{self, Arranged};
 use super::{Run, Side, side_name};
-use crate::report::Report;
+use crate::report::{Generator, Report};
 
 /// Runs differ in it by themselves.
 const NOT_COMPARED: &[&str] = &["seed"];
@@ -61,7 +61,14 @@ const ENVIRONMENT: &[Part] = &[
     ("placement", |report| report.environment.placement.clone()),
     ("simd", |report| report.environment.simd.clone()),
     ("network", |report| report.environment.network.clone()),
+    ("load_generator", |report| in_words(&report.generator)),
 ];
+
+/// What `auto` came to differs where machines or placements do, though the settings are the same.
+fn in_words(generator: &Generator) -> String {
+    let Generator { threads, connections, .. } = generator;
+    format!("threads {threads}, connections to each replica {connections}")
+}
 
 fn difference(sides: &[Side], kind: &str, name: &str, of: impl Fn(&Report) -> String) -> Option<Difference> {
     let had = |side: &Side| side.runs.iter().map(|run| of(&run.report)).collect::<BTreeSet<String>>();

@@ -252,11 +252,12 @@ fn what_differs_besides_is_said() {
     for run in &mut sides[1].runs {
         run.report.config = json!({ "auth": "none", "batch": "none", "burn_ns": 20 });
         run.report.environment.transport = "tokio-uring: it works here".into();
+        (run.report.generator.threads, run.report.generator.connections) = (4, 4);
     }
     sides[0].runs[0].report.environment.kernel = "7.0".into();
     let comparison = compare(&sides, &Question::default());
     let names: Vec<&str> = comparison.differences.iter().map(|difference| difference.name.as_str()).collect();
-    assert_eq!(names, ["auth", "burn_ns", "kernel", "transport"]);
+    assert_eq!(names, ["auth", "burn_ns", "kernel", "transport", "load_generator"]);
     assert_eq!(comparison.differences[1].values, ["not set", "20"]);
     for part in [
         "A and B differ in 2 settings (auth, burn_ns)",

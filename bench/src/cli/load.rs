@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use hippodrome_engine::limits::CONNECTIONS_MAX;
 use hippodrome_loadgen::hostile::Kind;
 
-use super::options::{LoadTuning, TransportOptions};
-use super::values::Sample;
+use super::options::{LOAD_THREADS_MAX, LoadTuning, TransportOptions, check_threads};
+use super::values::{Sample, whole};
+use crate::failure::Failure;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -60,6 +62,14 @@ pub(crate) struct LoadArgs {
     #[command(flatten)]
     pub(crate) tuning: LoadTuning,
 
+    /// Connections to each replica, 1 to 64 and at most one a client [default: one for each load thread]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1, u64::from(CONNECTIONS_MAX)), help_heading = "Load")]
+    pub(crate) connections: Option<u32>,
+
+    /// Threads, 1 to 64; each needs a connection of its own, so at most --connections
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, u64::from(LOAD_THREADS_MAX)), help_heading = "Load")]
+    pub(crate) load_threads: u32,
+
     #[command(flatten)]
     pub(crate) transport: TransportOptions,
 
@@ -76,6 +86,19 @@ pub(crate) struct LoadArgs {
     /// The launcher's: exit when this process is no longer the parent
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) parent: Option<u32>,
+}
+
+impl LoadArgs {
+    /// How many threads it has, and how many connections to each replica.
+    ///
+    /// # Errors
+    /// If not every thread can have a connection.
+    pub(crate) fn threads_and_connections(&self) -> Result<(u32, u32), Failure> {
+        let threads = self.load_threads;
+        let connections = self.connections.unwrap_or(threads);
+        check_threads(threads, connections)?;
+        Ok((threads, connections))
+    }
 }
 
 /// How progress is told.

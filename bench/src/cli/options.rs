@@ -22,7 +22,8 @@ use hippodrome_loadgen::generator::Mode;
 use serde::Serialize;
 
 use super::values::{
-    App, Arrivals, Network, Preset, Size, Span, Workload, name, real, size, size_between, span, whole, whole_seconds,
+    App, Arrivals, Count, Network, Preset, Size, Span, Workload, count, name, real, size, size_between, span, whole,
+    whole_seconds,
 };
 use crate::failure::Failure;
 
@@ -271,6 +272,59 @@ impl TransportOptions {
     }
 }
 
+/// Most threads of a load generator.
+pub(crate) const LOAD_THREADS_MAX: u32 = 64;
+
+/// How many threads and connections the load generator of a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Args, Serialize)]
+#[command(next_help_heading = "Load")]
+pub(crate) struct GeneratorOptions {
+    /// Connections from the load generator to each replica: auto (one for each load thread), or 1 to 64 and at most one
+    /// a client
+    #[arg(long, value_name = "N", default_value_t = Count::Auto, value_parser = count(CONNECTIONS_MAX))]
+    pub(crate) connections: Count,
+
+    /// Threads of the load generator: auto, or 1 to 64, each with a connection of its own, so at most --connections
+    ///
+    /// `auto`: as many as there are physical cores that no thread of a replica is pinned to, less one for each thread
+    /// of a replica that is pinned to none; at least 1, at most 4, and no more than there are clients or, if that is
+    /// given, --connections. What came of it is in the summary and in `generator` of report.json.
+    #[arg(long, value_name = "N", default_value_t = Count::Auto, value_parser = count(LOAD_THREADS_MAX))]
+    pub(crate) load_threads: Count,
+}
+
+impl GeneratorOptions {
+    /// Checks what is given against the other one and against so many logical clients.
+    ///
+    /// # Errors
+    /// Names the key, the value and what is allowed.
+    pub(crate) fn check(&self, clients: u32) -> Result<(), Failure> {
+        let (connections, threads) = (self.connections.given(), self.load_threads.given());
+        if let (Some(threads), Some(connections)) = (threads, connections) {
+            check_threads(threads, connections)?;
+        }
+        if let Some(connections) = connections.filter(|connections| *connections > clients) {
+            return Err(Failure::value("connections", connections, format!("at most --clients ({clients})")));
+        }
+        match threads.filter(|threads| *threads > clients) {
+            Some(threads) => Err(Failure::value("load_threads", threads, format!("at most --clients ({clients})"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Checks that each of so many threads of a load generator has a connection of its own.
+///
+/// # Errors
+/// Names the key, the value and what is allowed.
+pub(crate) fn check_threads(load_threads: u32, connections: u32) -> Result<(), Failure> {
+    if load_threads > connections {
+        let allowed = format!("at most --connections ({connections})");
+        return Err(Failure::value("load_threads", load_threads, allowed));
+    }
+    Ok(())
+}
+
 /// What is sent, and when.
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 #[command(next_help_heading = "Load")]
@@ -295,14 +349,6 @@ pub(crate) struct LoadTuning {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) arrivals: Option<Arrivals>,
-
-    /// Connections from the load generator to each replica, 1 to 64 and at most one a client
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, u64::from(CONNECTIONS_MAX)))]
-    pub(crate) connections: u32,
-
-    /// Threads of the load generator, 1 to 64; each needs a connection of its own, so at most --connections
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, 64))]
-    pub(crate) load_threads: u32,
 
     /// null: size of each operation, 0 to 1MiB
     #[arg(long, value_name = "SIZE", default_value = "16", value_parser = size(OPERATION_BYTES_MAX))]
@@ -361,10 +407,6 @@ impl LoadTuning {
     /// Names the key, the value and what is allowed.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         self.mode()?;
-        if self.load_threads > self.connections {
-            let allowed = format!("at most --connections ({})", self.connections);
-            return Err(Failure::value("load_threads", self.load_threads, allowed));
-        }
         if self.retransmit_max.0 < self.retransmit_after.0 {
             let allowed = format!("at least --retransmit-after ({})", self.retransmit_after);
             return Err(Failure::value("retransmit_max", self.retransmit_max, allowed));

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
+use hippodrome_analysis::report::Generator;
 use hippodrome_engine::limits::{CLIENTS_MAX, REPLICAS_MAX, REPLICAS_MIN};
 use serde::Serialize;
 
 use super::faulty::{Byzantine, Hostile};
-use super::options::{ClusterOptions, LoadTuning, ReplicaTuning, TransportOptions};
-use super::values::{Sample, whole};
+use super::options::{ClusterOptions, GeneratorOptions, LoadTuning, ReplicaTuning, TransportOptions};
+use super::values::{Count, Sample, whole};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -106,6 +107,10 @@ pub(crate) struct RunOptions {
     #[serde(flatten)]
     pub(crate) load: LoadTuning,
 
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) generator: GeneratorOptions,
+
     /// Operations that are followed all the way to tell where time goes: auto, off, or 1/N for one in N
     ///
     /// `auto`: some thousands a second. Where there are too many to keep, every second one is left out, as often as it
@@ -145,10 +150,18 @@ impl RunOptions {
         self.sample.one_in(self.clients, self.load.rate)
     }
 
-    /// With what was left to chance spelt out, so that the same options make the same run again.
+    /// With what was left to chance spelt out, so that the same options make the same run again. What goes by the
+    /// machine stays `auto`: runs that were made alike have equal options.
     pub(crate) fn resolved(mut self) -> Self {
         // TOML's integers have a sign.
         self.load.seed.get_or_insert_with(|| rand::random::<u64>() >> 1);
+        self
+    }
+
+    /// With the numbers that the load generator really had, by what is reported of it.
+    pub(crate) fn with_numbers_of(mut self, generator: &Generator) -> Self {
+        self.generator.connections = Count::Of(generator.connections.max(1));
+        self.generator.load_threads = Count::Of(generator.threads.max(1));
         self
     }
 

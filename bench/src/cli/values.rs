@@ -144,6 +144,44 @@ impl Serialize for Sample {
     }
 }
 
+/// A number that may be left to the program, written `auto`, `4`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// By the machine and the other options
+    Auto,
+    /// So many
+    Of(u32),
+}
+
+impl Count {
+    /// The number, if it is given.
+    pub(crate) const fn given(self) -> Option<u32> {
+        match self {
+            Self::Auto => None,
+            Self::Of(number) => Some(number),
+        }
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Of(number) => number.fmt(f),
+        }
+    }
+}
+
+/// A number where it is one, so that files hold what they always did.
+impl Serialize for Count {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Of(number) => serializer.serialize_u32(*number),
+        }
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_duration(self.0).fmt(f)
@@ -241,6 +279,18 @@ pub(crate) fn whole<T: TryFrom<u64>>(min: u64, max: u64) -> impl Fn(&str) -> Res
         let value = text.replace('_', "").parse::<u64>().ok().filter(|value| (min..=max).contains(value));
         let value = value.and_then(|value| T::try_from(value).ok());
         value.ok_or_else(|| format!("allowed: a whole number from {min} to {max}"))
+    }
+}
+
+/// Reads `auto`, or a whole number between 1 and `max`.
+pub(crate) fn count(max: u32) -> impl Fn(&str) -> Result<Count, String> + Clone {
+    move |text| {
+        if text == "auto" {
+            return Ok(Count::Auto);
+        }
+        whole(1, max.into())(text)
+            .map(Count::Of)
+            .map_err(|_| format!("allowed: auto, or a whole number from 1 to {max}"))
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
     super::exit_with_parent(arguments.parent);
     let stop = signals::stop_flag()?;
     arguments.tuning.check()?;
+    let (threads, connections) = arguments.threads_and_connections()?;
     // Some thousands of connections in a large cluster. Where that is more than is allowed, connecting says so.
     let _ = raise_descriptor_limit();
     let mode = arguments.tuning.mode()?;
@@ -55,8 +56,8 @@ pub(crate) fn run(arguments: LoadArgs) -> Result<(), Failure> {
         cluster,
         key,
         node,
-        connections: tuning.connections,
-        threads: tuning.load_threads,
+        connections,
+        threads,
         mode,
         warmup: tuning.warmup.0,
         duration: tuning.duration.0,

@@ -101,8 +101,8 @@ fn start(setup: &Setup) -> anyhow::Result<Process> {
         pair("progress", &"json");
         pair("duration", &load.duration);
         pair("warmup", &load.warmup);
-        pair("connections", &load.connections);
-        pair("load-threads", &load.load_threads);
+        pair("connections", &setup.generator.connections);
+        pair("load-threads", &setup.generator.threads);
         pair("request-bytes", &load.request_bytes);
         pair("workload", &name(&load.workload));
         pair("zipf", &load.zipf);

@@ -1,11 +1,12 @@
 //! The launcher of `hippodrome run` and `stress`: a whole cluster and its load as processes on this machine.
 //!
-//! In the order of a run: [setup] (directory, keys, ports), [audience] (who is told how it goes), [fleet] (replicas:
-//! start, watch, stop), [drive] (the load generator, second by second, and how busy [stages] were meanwhile) beside
-//! [hostile] clients, [collect] (what replicas say when it has ended), [attribute] (where the time of operations went),
-//! [assemble] (evidence, verdict, report). Beside the load [timeline] plays a scenario, by [faults] (what can be done
-//! to replicas), [links] (and to what is between them) and [watcher] (the replicas' views). They stand on [process]
-//! (children that never outlive us) and [machine] (what the kernel tells).
+//! In the order of a run: [setup] (directory, keys, ports; how many threads the load generator has, by [generator]),
+//! [audience] (who is told how it goes), [fleet] (replicas: start, watch, stop), [drive] (the load generator, second by
+//! second, and how busy [stages] were meanwhile) beside [hostile] clients, [collect] (what replicas say when it has
+//! ended), [attribute] (where the time of operations went), [assemble] (evidence, verdict, report). Beside the load
+//! [timeline] plays a scenario, by [faults] (what can be done to replicas), [links] (and to what is between them) and
+//! [watcher] (the replicas' views). They stand on [process] (children that never outlive us) and [machine] (what the
+//! kernel tells).
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -30,6 +31,7 @@ mod collect;
 mod drive;
 mod faults;
 mod fleet;
+mod generator;
 mod hostile;
 mod links;
 mod machine;
@@ -40,6 +42,7 @@ mod timeline;
 mod watcher;
 
 pub(crate) use audience::{Audience, console};
+pub(crate) use generator::Generator;
 pub(crate) use machine::{MachineTime, environment, kibibytes};
 pub(crate) use setup::{check, results_directory};
 

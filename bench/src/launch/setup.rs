@@ -9,11 +9,13 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use hippodrome_analysis::results::{self, NETWORK};
 use hippodrome_engine::emulation::NetworkSpec;
+use hippodrome_engine::pipeline::cores::Cores;
 use hippodrome_engine::quorum::Quorums;
 use hippodrome_engine::settings::ClusterFile;
 use hippodrome_engine::transport;
 use tempfile::TempDir;
 
+use super::generator::Generator;
 use super::hostile;
 use crate::cli::run::{RunArgs, RunOptions};
 use crate::cli::values::Sample;
@@ -24,6 +26,8 @@ use crate::failure::Failure;
 pub(super) struct Setup {
     /// The resolved options.
     pub(super) options: RunOptions,
+    /// How many threads and connections the load generator has.
+    pub(super) generator: Generator,
     /// Who takes part.
     pub(super) cluster: ClusterFile,
     /// The network that is emulated.
@@ -49,6 +53,7 @@ impl Setup {
     pub(super) fn prepare(arguments: &RunArgs) -> Result<Self, Failure> {
         check(&arguments.options, arguments.allow_too_many_faults)?;
         let options = arguments.options.clone().resolved();
+        let generator = Generator::of(&options, &Cores::here());
         let shares = shares(&options);
         let network = options.transport.network(usize::from(options.replicas) + shares.len())?;
         check_metrics(&options, arguments.metrics)?;
@@ -78,9 +83,11 @@ impl Setup {
             results::write(&directory, NETWORK, &network.to_toml()).context("emulated network")?;
         }
         let config = toml::to_string(&options).context("resolved options")?;
+        let config = config + &generator.remark(&options);
         results::write(&directory, results::CONFIG, &config).context("resolved options")?;
         let (cluster, metrics) = (new.file, arguments.metrics);
-        Ok(Self { options, cluster, network, metrics, directory, started_at, listeners, keys, keys_removed: false })
+        let keys_removed = false;
+        Ok(Self { options, generator, cluster, network, metrics, directory, started_at, listeners, keys, keys_removed })
     }
 
     /// Where the cluster file lies.
@@ -151,10 +158,7 @@ impl Setup {
 /// Names the option, its value and what is allowed.
 pub(crate) fn check(options: &RunOptions, too_many_faults: bool) -> Result<(), Failure> {
     options.load.check()?;
-    let (connections, clients) = (options.load.connections, options.clients);
-    if connections > clients {
-        return Err(Failure::value("connections", connections, format!("at most --clients ({clients})")));
-    }
+    options.generator.check(options.clients)?;
     let shares = shares(options);
     options.transport.network(usize::from(options.replicas) + shares.len())?;
     check_byzantine(options, too_many_faults)?;

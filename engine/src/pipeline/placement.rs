@@ -10,6 +10,7 @@
 //! Which stages share a thread goes by the [`Work`] that there is. Where verification is nearly all of it, physical
 //! cores go to verify stages, and the others share a thread.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::pipeline::cores::{Cores, PhysicalCore};
@@ -154,8 +155,22 @@ impl Plan {
     }
 }
 
-/// The finest arrangement for which the share has room, its kind, and what else there is to say of why; without any, one
-/// thread, on the core `seat`.
+/// How many physical cores are left to others, such as a load generator, where `replicas` replicas that are given the
+/// same `choice` share a machine of these `cores`: those that no thread of theirs is pinned to, less one for each
+/// thread that is pinned to none, which takes whichever it finds. The persist stage, which waits for the disk, does not
+/// count.
+#[must_use]
+pub fn cores_left(choice: &Placement, work: Work, cores: &Cores, replicas: usize) -> usize {
+    let plans = (0..replicas).map(|index| Plan::new(choice, WaitChoice::Auto, work, cores, replicas, index));
+    let threads: Vec<Thread> = plans.flat_map(|plan| plan.threads).collect();
+    let taken: BTreeSet<usize> = threads.iter().filter_map(|thread| physical_of(thread.core?, cores)).collect();
+    let unpinned = threads.iter().filter(|thread| thread.core.is_none()).count();
+    let all: BTreeSet<usize> = cores.all().iter().map(|core| core.physical).collect();
+    all.len().saturating_sub(taken.len() + unpinned)
+}
+
+/// The finest arrangement for which the share has room, its kind, and what else there is to say of why; without any,
+/// one thread, on the core `seat`.
 fn auto(share: &[PhysicalCore], work: Work, seat: Option<usize>) -> (Vec<Thread>, &'static str, &'static str) {
     use Role::{Egress, Execute, Network, Order, Verify};
     let verify = share.len().saturating_sub(OTHER_STAGES).clamp(1, VERIFY_MAX);

@@ -174,6 +174,33 @@ fn a_stage_that_verifies_shares_its_physical_core_with_no_other_thread() {
 }
 
 #[test]
+fn cores_without_a_replicas_thread_are_left_to_others() {
+    let left =
+        |cores: &Cores, choice: &str, work, replicas| cores_left(&choice.parse().unwrap(), work, cores, replicas);
+    let flat = |cores: usize| Cores::flat(&(0..cores).collect::<Vec<_>>());
+    for (cores, replicas, tags, signed) in [
+        (0, 4, 0, 0),
+        (2, 4, 0, 0),
+        (5, 4, 1, 1),
+        (8, 4, 4, 4),
+        (9, 4, 1, 1),
+        (16, 4, 4, 4),
+        (64, 4, 16, 24),
+        (4, 1, 0, 0),
+    ] {
+        let found = [Work::Mixed, Work::Verification].map(|work| left(&flat(cores), "auto", work, replicas));
+        assert_eq!(found, [tags, signed], "{cores} cores, {replicas} replicas");
+    }
+    // A thread that is pinned to none takes one; one that all replicas are pinned to is taken once.
+    assert_eq!(left(&flat(16), "fused", Work::Mixed, 4), 12);
+    assert_eq!(left(&flat(16), "network+egress,verify,order+execute", Work::Mixed, 4), 4);
+    assert_eq!(left(&flat(16), "network+egress@0,verify@1,order+execute@2", Work::Mixed, 4), 13);
+    assert_eq!(left(&flat(16), "pipelined", Work::Mixed, 4), 0);
+    // Hardware threads are no cores: six replicas with two threads on one physical core each leave two of eight.
+    assert_eq!(left(&Sysfs::machine(1, 8, 2).cores(0..16), "auto", Work::Mixed, 6), 2);
+}
+
+#[test]
 fn every_number_of_cores_gives_a_whole_pipeline() {
     for cores in 0..40 {
         for replicas in [1, 2, 4, 7] {
