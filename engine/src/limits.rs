@@ -164,6 +164,9 @@ pub const INTAKE_BYTES_MAX: usize = 1 << 20;
 pub const QUANTUM_SIGNED: u32 = 128;
 /// The same elsewhere: about one read of a connection, so that tags are computed side by side.
 pub const QUANTUM: u32 = 2048;
+/// The same where the verify stage has another thread than the sockets: about a batch, so that stages work on different
+/// ones at a time.
+pub const QUANTUM_APART: u32 = 512;
 /// Quanta of one node that a verify stage may have, where requests are signed: it must not run dry while the network is
 /// busy with its sockets.
 pub const QUANTA_SIGNED: u32 = 2;
@@ -261,7 +264,7 @@ const _: () = {
     assert!(IN_FLIGHT_MAX <= WINDOW_MAX);
     assert!(HISTORY_BATCHES_MAX as u64 >= 2 * WINDOW_MAX && LEDGER_RETAINED as u64 >= 2 * WINDOW_MAX);
     // A verify stage has the next quantum while it is at one, and of one node never more than a few largest tables.
-    assert!(QUANTA_SIGNED >= 2 && QUANTA >= 2 && QUANTUM_SIGNED <= QUANTUM);
+    assert!(QUANTA_SIGNED >= 2 && QUANTA >= 2 && QUANTUM_SIGNED <= QUANTUM_APART && QUANTUM_APART <= QUANTUM);
     assert!((QUANTA_SIGNED * QUANTUM_SIGNED) as usize <= REQUESTS_MAX);
     assert!((QUANTA * QUANTUM) as usize <= 4 * REQUESTS_MAX);
     // What is under way is remembered as proven until it is executed, also if each table became a batch of its own.

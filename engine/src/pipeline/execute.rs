@@ -218,6 +218,7 @@ impl Execute {
                 self.hand_on(); // what comes back is in the order of the work
             }
             let before = self.done.len();
+            let is_batch = matches!(item, Work::Execute(_));
             match item {
                 Work::Execute(execution) => self.execute(&execution),
                 Work::Confirm(sequence, committed) => {
@@ -244,6 +245,9 @@ impl Execute {
                 }
             }
             bytes += self.done.get(before..).unwrap_or_default().iter().map(Done::reply_bytes).sum::<usize>();
+            if is_batch && self.answers.is_far() {
+                self.hand_on();
+            }
         }
         self.hand_on();
         bytes

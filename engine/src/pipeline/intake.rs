@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::auth::{Keyring, LinkClass};
-use crate::limits::{INTAKE_BYTES_MAX, QUANTUM, QUANTUM_SIGNED, READ_CHUNK_BYTES, REQUESTS_MAX};
+use crate::limits::{INTAKE_BYTES_MAX, QUANTUM, QUANTUM_APART, QUANTUM_SIGNED, READ_CHUNK_BYTES, REQUESTS_MAX};
 use crate::pipeline::blame::SUSPECT_FRACTION;
 use crate::types::{NodeId, ReplicaId, Time};
 use crate::wire::{Frame, FrameKind, requests_claimed};
@@ -98,6 +98,12 @@ impl Intake {
             peers: Lane::new(2 * replicas),
             clients: Lane::new(keyring.nodes()),
         }
+    }
+
+    /// The same for verify stages that have threads of their own.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        Self { quantum: self.quantum.min(QUANTUM_APART), ..self }
     }
 
     /// Takes a frame that has just been read. False if it is one of too many forwards, which is for the caller to

@@ -15,6 +15,7 @@ pub struct Sender<T> {
     weights: VecDeque<usize>,
     bytes: usize,
     bytes_max: usize,
+    far: bool,
     bell: Doorbell,
 }
 
@@ -22,7 +23,34 @@ impl<T> Sender<T> {
     /// Sends over `ring`, waking the receiving thread by `bell`.
     #[must_use]
     pub const fn new(ring: Producer<T>, bell: Doorbell) -> Self {
-        Self { ring, held: VecDeque::new(), weights: VecDeque::new(), bytes: 0, bytes_max: usize::MAX, bell }
+        Self {
+            ring,
+            held: VecDeque::new(),
+            weights: VecDeque::new(),
+            bytes: 0,
+            bytes_max: usize::MAX,
+            far: false,
+            bell,
+        }
+    }
+
+    /// The same, to a stage of another thread if that is `far`.
+    #[must_use]
+    pub fn leading(self, far: bool) -> Self {
+        Self { far, ..self }
+    }
+
+    /// Whether another thread receives, which can begin with what is sent while this one goes on: then it pays to send
+    /// each piece of work once it is done. On one thread it pays to do more of the same first.
+    #[must_use]
+    pub const fn is_far(&self) -> bool {
+        self.far
+    }
+
+    /// How many items wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.ring.len() + self.held.len()
     }
 
     /// The same, but full also while more than `bytes_max` are in the ring: for items of which one can be small and the

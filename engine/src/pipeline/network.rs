@@ -81,6 +81,8 @@ pub struct Network {
     intake: Intake,
     lanes: Vec<Lanes>,
     next_verify: usize,
+    /// The verify stage that got the last pre-prepares.
+    last_proposed_to: usize,
     blame: Blame,
     credit: Credit,
     /// Nodes that nothing is read from, because too much of theirs waits.
@@ -109,6 +111,8 @@ impl Network {
         transport.listen(parts.listener)?;
         let emulated = parts.emulation.map(|links| Emulated::new(links, transport.waker())).transpose()?;
         let own = ReplicaId(parts.keyring.own().0);
+        let apart = parts.lanes.iter().any(|lanes| lanes.peers.is_far());
+        let intake = Intake::new(&parts.keyring);
         Ok(Self {
             own,
             transport,
@@ -118,10 +122,11 @@ impl Network {
             emulated,
             changes: parts.changes,
             bell: parts.bell,
-            intake: Intake::new(&parts.keyring),
+            intake: if apart { intake.apart() } else { intake },
             ingress: Ingress::new(parts.keyring),
             lanes: parts.lanes,
             next_verify: 0,
+            last_proposed_to: 0,
             blame: parts.blame,
             credit: parts.credit,
             paused: Vec::new(),
@@ -259,8 +264,12 @@ impl Network {
         }
         let mut any = false;
         let lanes = &mut self.lanes;
-        while let Some(frames) = self.intake.pop_peer(|source| peer_lane(lanes, source).is_some()) {
-            let Some(stage) = peer_lane(lanes, frames.source) else { unreachable!("it was ready just now") };
+        let last = &mut self.last_proposed_to;
+        while let Some(frames) = self.intake.pop_peer(|source| peer_lane(lanes, source, *last).is_some()) {
+            let Some(stage) = peer_lane(lanes, frames.source, *last) else { unreachable!("it was ready just now") };
+            if matches!(frames.source, Source::PrePrepares(_)) {
+                *last = stage;
+            }
             lanes[stage].peers.send(frames);
             any = true;
         }
@@ -347,7 +356,7 @@ impl Network {
         let client_room = || self.lanes.iter().any(|lanes| lanes.clients.has_room());
         !self.outgoing.is_empty()
             || !self.changes.is_empty()
-            || self.intake.has_peer(|source| peer_lane(&self.lanes, source).is_some())
+            || self.intake.has_peer(|source| peer_lane(&self.lanes, source, self.last_proposed_to).is_some())
             || self.intake.has_client(|node| self.credit.is_left(node)) && client_room()
     }
 
@@ -388,11 +397,15 @@ impl Network {
 }
 
 /// The verify stage that is to get what a peer says, if it has room. What one peer says stays in order, but for its
-/// pre-prepares, which any stage may get.
-fn peer_lane(lanes: &[Lanes], source: Source) -> Option<usize> {
-    let home = usize::from(source.node().0) % lanes.len();
-    let tries = if matches!(source, Source::PrePrepares(_)) { lanes.len() } else { 1 };
-    (0..tries).map(|by| (home + by) % lanes.len()).find(|stage| lanes[*stage].peers.has_room())
+/// pre-prepares: the stage where the fewest items wait gets those, of several the one that has its turn after `last`.
+fn peer_lane(lanes: &[Lanes], source: Source, last: usize) -> Option<usize> {
+    let stages = lanes.len();
+    if matches!(source, Source::PrePrepares(_)) {
+        let in_turn = (1..=stages).map(|by| (last + by) % stages).filter(|stage| lanes[*stage].peers.has_room());
+        return in_turn.min_by_key(|stage| lanes[*stage].peers.waiting());
+    }
+    let home = usize::from(source.node().0) % stages;
+    lanes[home].peers.has_room().then_some(home)
 }
 
 #[cfg(test)]

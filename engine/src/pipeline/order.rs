@@ -244,6 +244,9 @@ impl Order {
             for input in inputs {
                 self.feed(now, input);
             }
+            if self.links.onward.is_far() {
+                self.hand_on();
+            }
         }
         any
     }

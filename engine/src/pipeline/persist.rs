@@ -83,6 +83,15 @@ impl Onward {
         }
     }
 
+    /// Whether stages of other threads are next, which can begin with each piece of work; the log takes more at a time.
+    #[must_use]
+    pub const fn is_far(&self) -> bool {
+        match self {
+            Self::Direct { work, outbound } => work.is_far() || outbound.is_far(),
+            Self::Durable(_) => false,
+        }
+    }
+
     /// Whether something is held back.
     #[must_use]
     pub fn is_held(&self) -> bool {

@@ -236,10 +236,11 @@ impl Sleeps {
         self.sleeps[index].take().expect("each thread is started once")
     }
 
-    /// A link to the stage with this role.
-    fn link<T>(&self, to: Role, depth: usize) -> (Sender<T>, Receiver<T>) {
+    /// A link between the stages with these roles.
+    fn link<T>(&self, from: Role, to: Role, depth: usize) -> (Sender<T>, Receiver<T>) {
         let (producer, consumer) = ring(depth);
-        (Sender::new(producer, self.bell(to)), Receiver::new(consumer))
+        let far = self.thread_of[&from] != self.thread_of[&to];
+        (Sender::new(producer, self.bell(to)).leading(far), Receiver::new(consumer))
     }
 }
 
@@ -257,13 +258,13 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
     let mut reads = ReadLinks { input: Vec::new(), reached: reached.clone() };
     for index in 0..plan.verify_stages() {
         let role = Role::Verify(index);
-        let (peers_in, peers) = sleeps.link(role, depth::PEER_FRAMES);
-        let (clients_in, clients) = sleeps.link(role, depth::CLIENT_FRAMES);
-        let (output, verified_out) = sleeps.link(Role::Order, depth::VERIFIED);
+        let (peers_in, peers) = sleeps.link(Role::Network, role, depth::PEER_FRAMES);
+        let (clients_in, clients) = sleeps.link(Role::Network, role, depth::CLIENT_FRAMES);
+        let (output, verified_out) = sleeps.link(role, Role::Order, depth::VERIFIED);
         lanes.push(Lanes { peers: peers_in, clients: clients_in });
         verified.push(verified_out);
         let reads = parts.reads.then(|| {
-            let (sender, receiver) = sleeps.link(Role::Execute, depth::READS);
+            let (sender, receiver) = sleeps.link(role, Role::Execute, depth::READS);
             reads.input.push(receiver);
             sender
         });
@@ -273,18 +274,18 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
         let verify = Verify::new(index, keyring, validator, links).following(parts.sampling, common.clock);
         stages.insert(role, Box::new(verify));
     }
-    let (work_in, work_out) = sleeps.link(Role::Execute, depth::WORK);
-    let (feedback_in, feedback_out) = sleeps.link(Role::Order, depth::FEEDBACK);
-    let (outbound_in, outbound_out) = sleeps.link(Role::Egress, depth::OUTBOUND);
-    let (answers_in, answers_out) = sleeps.link(Role::Egress, depth::ANSWERS);
-    let (outgoing_in, outgoing_out) = sleeps.link(Role::Network, depth::OUTGOING);
+    let (work_in, work_out) = sleeps.link(Role::Order, Role::Execute, depth::WORK);
+    let (feedback_in, feedback_out) = sleeps.link(Role::Execute, Role::Order, depth::FEEDBACK);
+    let (outbound_in, outbound_out) = sleeps.link(Role::Order, Role::Egress, depth::OUTBOUND);
+    let (answers_in, answers_out) = sleeps.link(Role::Execute, Role::Egress, depth::ANSWERS);
+    let (outgoing_in, outgoing_out) = sleeps.link(Role::Egress, Role::Network, depth::OUTGOING);
     // A few bytes of a client can ask for megabytes of cached results.
     let answers_in = answers_in.bounded(REPLIES_UNDER_WAY_BYTES_MAX);
     let outgoing_in = outgoing_in.bounded(REPLIES_UNDER_WAY_BYTES_MAX);
     let onward = match parts.persist {
         None => Onward::Direct { work: work_in, outbound: outbound_in },
         Some(persist) => {
-            let (departures_in, departures_out) = sleeps.link(Role::Persist, depth::DEPARTURES);
+            let (departures_in, departures_out) = sleeps.link(Role::Order, Role::Persist, depth::DEPARTURES);
             let links = PersistLinks { input: departures_out, work: work_in, outbound: outbound_in };
             let persist = Persist::new(persist, common.clock, Arc::clone(&common.stop), links)?;
             stages.insert(Role::Persist, Box::new(persist));

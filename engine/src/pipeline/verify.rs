@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::app::Validator;
 use crate::auth::{Check, Keyring, LinkClass, Part, Verifier};
+use crate::limits::{QUANTUM, QUANTUM_APART};
 use crate::pipeline::blame::Blame;
 use crate::pipeline::board::{Board, Reached};
 use crate::pipeline::clock::Clock;
@@ -83,6 +84,9 @@ pub struct Verify {
     /// What peers said in this step.
     messages: Vec<(ReplicaId, Decoded)>,
     quantum: u32,
+    /// Whether the next stage can begin with some messages while this one checks others. Signatures had better share
+    /// batches.
+    hands_on_at_once: bool,
     clients: Clients,
     origins: Origins,
     /// Read-only requests that the execute stage has no room for yet.
@@ -106,6 +110,7 @@ impl Verify {
             verifier: Verifier::new(Arc::clone(&keyring)),
             decoder: Decoder::new(&keyring),
             quantum: intake::quantum(&keyring),
+            hands_on_at_once: links.output.is_far() && intake::quantum(&keyring) == QUANTUM,
             clients: Clients::new(&keyring),
             origins: Origins::new(keyring.quorums().n()),
             waiting_reads: VecDeque::new(),
@@ -138,15 +143,23 @@ impl Verify {
             }
             let Some(item) = self.links.peers.receive() else { break };
             cost = cost.saturating_add(item.cost);
-            received.get_or_insert(item.received);
+            let received = *received.get_or_insert(item.received);
+            let enough = self.hands_on_at_once && item.cost >= QUANTUM_APART / 2;
             self.parse(item);
+            if enough {
+                self.finish_messages(now, received);
+            }
         }
         let Some(received) = received else { return false };
+        self.finish_messages(now, received);
+        true
+    }
+
+    fn finish_messages(&mut self, now: Time, received: Time) {
         if !self.messages.is_empty() {
             self.check_messages();
             self.hand_on_messages(now, received);
         }
-        true
     }
 
     /// One slice of the work for clients.

@@ -40,6 +40,27 @@ fn reads_on(credit: &Credit, table: RequestTable) -> VerifiedReads {
     VerifiedReads { table: Arc::new(table), loan: Some(Arc::new(credit.lend(NodeId(4), 7))) }
 }
 
+/// On one thread egress gets the replies of several batches at once.
+#[test]
+fn another_thread_gets_the_replies_of_each_batch_at_once() {
+    for (far, sent) in [(true, 3), (false, 1)] {
+        let ((mut work, input), (feedback, _fed)) = (link(), link());
+        let (answers, mut answered) = link();
+        let (_ask, queries) = channel();
+        let mut execute = Execute::new(executor(8), Clock::start(), input, feedback, answers.leading(far), queries);
+        let batch = |sequence| {
+            let batch = Batch::new(table(&[(0, sequence, Vec::new())]));
+            let (sequence, view, stamps) = (SequenceNumber(sequence), View(0), Stamps::default());
+            Work::Execute(Execution { sequence, view, tentative: false, batch, stamps })
+        };
+        work.send((1..=3).map(batch).collect());
+        assert!(execute.step(Time(0)));
+        let handed_on: Vec<Vec<Answers>> = std::iter::from_fn(|| answered.receive()).collect();
+        assert_eq!(handed_on.len(), sent);
+        assert_eq!(handed_on.iter().map(Vec::len).sum::<usize>(), 3);
+    }
+}
+
 /// Reads without end, and batches behind them: both get on in every step.
 #[test]
 fn reads_and_batches_do_not_wait_for_each_other_to_end() {

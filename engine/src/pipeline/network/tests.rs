@@ -173,6 +173,33 @@ fn join(network: &mut Network, fake: &Fake, clock: &Clock, (connection, node): (
 }
 
 #[test]
+fn pre_prepares_go_to_the_verify_stage_where_least_waits_and_votes_stay_in_order() {
+    let frames = || Frames { received: Time(0), source: Source::Peer(ReplicaId(0)), cost: 1, frames: Vec::new() };
+    let mut receivers = Vec::new();
+    let mut lanes = Vec::new();
+    for _ in 0..3 {
+        let ((peers, received), (clients, _)) = (ring(2), ring(1));
+        let bell = Doorbell::parker().0;
+        lanes.push(Lanes { peers: Sender::new(peers, bell.clone()), clients: Sender::new(clients, bell) });
+        receivers.push(Receiver::new(received));
+    }
+    let pre_prepares = Source::PrePrepares(ReplicaId(0));
+    let in_turn = |lanes: &[Lanes]| [0, 1, 2].map(|last| peer_lane(lanes, pre_prepares, last));
+    assert_eq!(in_turn(&lanes), [Some(1), Some(2), Some(0)]);
+    lanes[1].peers.send(frames());
+    assert_eq!(in_turn(&lanes), [Some(2), Some(2), Some(0)]);
+    (0..2).for_each(|_| lanes[0].peers.send(frames()));
+    (0..2).for_each(|_| lanes[2].peers.send(frames()));
+    assert_eq!(in_turn(&lanes), [Some(1); 3], "the others are full");
+    assert_eq!(peer_lane(&lanes, Source::Peer(ReplicaId(1)), 0), Some(1));
+    assert_eq!(peer_lane(&lanes, Source::Peer(ReplicaId(3)), 0), None, "its own one is full");
+    lanes[1].peers.send(frames());
+    assert_eq!(in_turn(&lanes), [None; 3]);
+    receivers[2].receive();
+    assert_eq!(in_turn(&lanes), [Some(2); 3]);
+}
+
+#[test]
 fn a_thread_is_not_woken_by_what_it_hands_to_itself() {
     let (mut parts, ends) = parts(0, None);
     let calls = Arc::new(AtomicUsize::new(0));

@@ -41,6 +41,11 @@ impl Harness {
 
     /// The same with client nodes of so many clients each.
     fn among(clients: &[u32], strategy: &str, validator: Validator) -> Self {
+        Self::before((clients, strategy), validator, false)
+    }
+
+    /// The same where the order stage has another thread if that is `far`.
+    fn before((clients, strategy): (&[u32], &str), validator: Validator, far: bool) -> Self {
         let (peers, peers_out) = ring(16);
         let (clients_in, clients_out) = ring(16);
         let (output, verified) = ring(64);
@@ -51,7 +56,7 @@ impl Harness {
         let links = VerifyLinks {
             peers: Receiver::new(peers_out),
             clients: Receiver::new(clients_out),
-            output: Sender::new(output, Doorbell::parker().0),
+            output: Sender::new(output, Doorbell::parker().0).leading(far),
             reads: Some(Sender::new(reads_in, Doorbell::parker().0)),
             blame: blame.clone(),
             credit: credit.clone(),
@@ -382,6 +387,27 @@ fn a_pre_prepare_is_marked_and_keeps_all_its_requests() {
             assert_eq!(requests, Verdict { invalid, ..Verdict::GOOD }, "{strategy} {operations:?}");
             assert_eq!(harness.refused(), [], "{strategy}");
         }
+    }
+}
+
+/// On one thread all that came is checked first; signatures share a batch on any.
+#[test]
+fn another_thread_gets_each_batch_as_soon_as_it_is_checked() {
+    for (strategy, far, sent) in [("mac", true, 3), ("mac", false, 1), ("ed25519-batch", true, 1)] {
+        let mut harness = Harness::before((&[9], strategy), all(), far);
+        for sequence in 1..=3 {
+            let batch = Batch::new(requests(strategy, &[2, 4]));
+            let message = Message::PrePrepare(PrePrepare { view: View(0), sequence: SequenceNumber(sequence), batch });
+            let frame = read(&encode_message(&message, OWN, &sealer(strategy, 0)));
+            let source = Source::of(&frame, 4);
+            let item = Frames { received: Time(1), source, cost: 300, frames: vec![frame] };
+            harness.peers.push(item).map_err(|_| "full").unwrap();
+        }
+        harness.stage.step(Time(2));
+        let handed_on: Vec<_> = std::iter::from_fn(|| harness.verified.receive()).collect();
+        assert_eq!(handed_on.len(), sent, "{strategy}");
+        assert_eq!(handed_on.iter().map(|verified| verified.inputs.len()).sum::<usize>(), 3, "{strategy}");
+        assert_eq!(harness.refused(), [], "{strategy}");
     }
 }
 
