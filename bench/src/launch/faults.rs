@@ -6,8 +6,9 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use hippodrome_engine::transport::{BACKLOG, reserve};
 use rustix::process::Signal;
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
 use super::Stop;
 use super::fleet::{Fleet, Member, TICK, UP_TIMEOUT, start};
@@ -16,8 +17,6 @@ use crate::commands::replica::Ready;
 use crate::control::Control;
 use crate::failure::Failure;
 
-/// Connections that wait to be accepted, as many as the standard library asks for.
-const BACKLOG: i32 = 128;
 /// How a replica ended that a scenario killed.
 const KILLED: &str = "killed by the scenario";
 
@@ -150,14 +149,6 @@ impl Fleet {
 
 fn address(setup: &Setup, id: u16) -> Option<SocketAddr> {
     setup.cluster.nodes.get(usize::from(id)).and_then(|node| node.address)
-}
-
-/// A socket that holds a port without listening: nobody else gets it, and who connects is refused.
-fn reserve(address: SocketAddr) -> std::io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 #[cfg(test)]

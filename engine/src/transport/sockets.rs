@@ -9,30 +9,45 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 /// How long bytes may stay unacknowledged, or a window closed, before a connection is given up: a host that lost its
 /// power says nothing, and the kernel's own patience is a quarter of an hour.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+/// Connections that may wait to be accepted.
+pub const BACKLOG: i32 = 128;
 /// The congestion control that every kernel has and lets everybody use.
 const PLAIN_CONGESTION_CONTROL: &[u8] = b"reno";
 
-/// Listens at `address`, with whatever the connections that it accepts are to inherit.
+/// Listens at `address`, with all that the connections which it accepts inherit.
 ///
 /// # Errors
 /// If the kernel refuses the address.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    pass_on(&listener)?;
-    Ok(listener)
+    let socket = reserve(address)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
-/// A socket that is to be connected to `peer`.
+/// A socket that holds the port of `address` without listening: nobody else gets it, and who connects is refused. It
+/// may listen later.
 ///
 /// # Errors
-/// If there are no more sockets, or not of this kind of address.
-pub fn socket(peer: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
-    set_options(&socket, peer)?;
+/// If the kernel refuses the address.
+pub fn reserve(address: SocketAddr) -> io::Result<Socket> {
+    let socket = socket(address)?;
+    // Connections of who had the port before may linger.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
     Ok(socket)
 }
 
-/// Sets up a listener, whoever made it, so that connections which it accepts from now on are set up, too.
+/// A socket that is to be connected to `address`, or bound to it.
+///
+/// # Errors
+/// If there are no more sockets, or not of this kind of address.
+pub fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    set_options(&socket, address)?;
+    Ok(socket)
+}
+
+/// Sets up a listener, whoever made it. Connections inherit what holds when their handshake begins.
 ///
 /// # Errors
 /// If it is none.
@@ -47,7 +62,8 @@ fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // On loopback, keeps TCP from pacing. Where the system's congestion control is BBR, a loopback stream was seen to
     // reach 1.2 GB/s instead of 6: there is no path to be fair on, and bursts wait for their turn. A connection that
     // began with BBR goes on pacing whatever it is given later, with a timer for each write, so this comes before there
-    // is one. Links between machines keep what the system has chosen. Failing costs speed only.
+    // is one: listeners are judged by their own address, so that one for all addresses keeps what the system has chosen,
+    // as links between machines do. Failing costs speed only.
     if address.ip().to_canonical().is_loopback() {
         let _ = socket.set_tcp_congestion(PLAIN_CONGESTION_CONTROL);
     }
@@ -56,6 +72,8 @@ fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
 
     fn is_plain(socket: &Socket) -> bool {
@@ -73,7 +91,11 @@ mod tests {
         assert!(is_plain(&socket), "before it is connected");
         socket.connect(&address.into()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
-        for socket in [SockRef::from(&accepted), SockRef::from(&socket)] {
+        let restarted = reserve("127.0.0.1:0".parse().unwrap()).unwrap();
+        restarted.listen(BACKLOG).unwrap();
+        let _early = TcpStream::connect(restarted.local_addr().unwrap().as_socket().unwrap()).unwrap();
+        let (waited, _) = restarted.accept().unwrap();
+        for socket in [SockRef::from(&accepted), SockRef::from(&socket), SockRef::from(&waited)] {
             assert!(is_plain(&socket));
             assert!(socket.tcp_nodelay().unwrap());
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
