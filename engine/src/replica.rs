@@ -20,7 +20,7 @@ use crate::pipeline::board::SharedBoard;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::cores::Cores;
 use crate::pipeline::persist::{Failure, PersistParts};
-use crate::pipeline::placement::{Plan, Work};
+use crate::pipeline::placement::{Plan, WorkProfile};
 use crate::pipeline::topology::{self, ByHand, Parts};
 use crate::pipeline::worker::Common;
 use crate::platform;
@@ -73,6 +73,8 @@ pub struct ReplicaOptions {
     pub network: Option<NetworkSpec>,
     /// How many replicas share this machine.
     pub machine_replicas: usize,
+    /// Which of them this is, from 0.
+    pub machine_index: usize,
     /// For tests of the audit: from this operation on, this replica computes wrongly.
     pub wrong_from: Option<u64>,
     /// A handicap: CPU time that it burns for each executed operation, ns; 0 for none.
@@ -135,8 +137,9 @@ pub enum ReplicaError {
 pub fn run(options: ReplicaOptions, up: impl FnOnce()) -> Result<(), ReplicaError> {
     let io = |what| move |error| ReplicaError::Io { what, error };
     let cores = Cores::here();
-    let (work, index) = (Work::of(&options.cluster.settings), usize::from(options.id.0));
-    let mut plan = Plan::new(&options.placement, options.wait, work, &cores, options.machine_replicas, index);
+    let work = WorkProfile::of(&options.cluster.settings);
+    let (replicas, index) = (options.machine_replicas, options.machine_index);
+    let mut plan = Plan::new(&options.placement, options.wait, work, &cores, replicas, index);
     if options.durability == Durability::Wal {
         plan = plan.with_persist();
     }

@@ -112,6 +112,7 @@ impl Cluster {
                 snapshot_every_bytes: SNAPSHOT_EVERY_BYTES_MIN,
                 network: network.clone(),
                 machine_replicas: usize::from(n),
+                machine_index: usize::from(id),
                 wrong_from: None,
                 burn_ns: 0,
                 byzantine: Vec::new(),

@@ -51,7 +51,9 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         control: control.local_addr().context("control address")?,
         listen: listener.local_addr().context("listening address")?,
     };
-    let machine_replicas = cluster.voters().filter(|voter| voter.address.map(|a| a.ip()) == Some(address.ip())).count();
+    let on_this_machine = || cluster.voters().filter(|voter| voter.address.map(|a| a.ip()) == Some(address.ip()));
+    let machine_replicas = on_this_machine().count();
+    let machine_index = on_this_machine().take_while(|voter| voter.id != node).count();
     let asked = ready.control;
     let ready = serde_json::to_string(&ready).context("ready line")?;
     let options = ReplicaOptions {
@@ -70,6 +72,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         snapshot_every_bytes: arguments.tuning.snapshot_every.0,
         network,
         machine_replicas,
+        machine_index,
         wrong_from: arguments.wrong_from,
         burn_ns: arguments.tuning.burn_ns.unwrap_or(0),
         byzantine: arguments.byzantine,

@@ -124,7 +124,7 @@ impl Cores {
     /// The core for the only thread of replica number `index` of `replicas` that share this machine: one of its
     /// [share](Self::share) or, where there are none, of all cores, dealt out in order and shared by replicas with
     /// neighbouring numbers. Hardware threads of physical cores that are taken come last. `None` if there are not two
-    /// cores.
+    /// cores: then there is nothing to choose.
     ///
     /// # Panics
     /// If there is no replica.
@@ -141,7 +141,8 @@ impl Cores {
         let by_depth = |depth| physical.iter().filter_map(move |core: &PhysicalCore| core.threads.get(depth).copied());
         let mut dealt: Vec<usize> = (0..deepest).flat_map(by_depth).collect();
         dealt.truncate(replicas);
-        dealt.get(index * dealt.len() / replicas).copied()
+        // The first replica is the first primary, which has most to do: where it does not come out even, others share.
+        dealt.get(dealt.len() - 1 - (replicas - 1 - index) * dealt.len() / replicas).copied()
     }
 
     /// `16 cores (8 physical) on 2 nodes`.

@@ -304,6 +304,7 @@ fn replica_options(
         snapshot_every_bytes: SNAPSHOT_EVERY_BYTES_MIN,
         network: None,
         machine_replicas: usize::from(REPLICAS),
+        machine_index: usize::from(id.0),
         wrong_from: None,
         burn_ns: 0,
         byzantine: Vec::new(),
