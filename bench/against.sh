@@ -15,5 +15,6 @@ trap 'git worktree remove --force "$work/tree" 2>/dev/null || true; rm -rf "$wor
 git worktree add --quiet --detach "$work/tree" "$commit"
 CARGO_TARGET_DIR="$work/target" cargo build --release --locked --quiet --manifest-path "$work/tree/Cargo.toml"
 cargo build --release --locked --quiet
-# Options that come later win: another --out keeps the runs.
-./target/release/hippodrome compare --a-binary "$work/target/release/hippodrome" --pairs "$pairs" --out "$work/runs" "${options[@]}"
+# Options that come later win: another --out keeps the runs. What is left to the machine may not come to the same in both.
+./target/release/hippodrome compare --a-binary "$work/target/release/hippodrome" --pairs "$pairs" --out "$work/runs" \
+  --connections 1 --load-threads 1 "${options[@]}"
