@@ -45,8 +45,8 @@ fn generator(report: &Report) -> Option<String> {
     let busy = report.generator.busiest_thread_percent;
     (busy >= SATURATED_PERCENT).then(|| {
         format!(
-            "the load generator is the limit: one of its threads is {busy:.0} % busy; more of them (--load-threads, \
-             --connections) would help, where there are cores for them"
+            "the load generator is the limit: one of its threads is {busy:.0} % busy; more of them (--load-threads) \
+             would help, where there are cores for them"
         )
     })
 }

@@ -166,11 +166,14 @@ pub const QUANTUM_SIGNED: u32 = 128;
 pub const QUANTUM: u32 = 2048;
 /// The same where the verify stage has another thread than the sockets: about a batch, so that stages work on different
 /// ones at a time.
-pub const QUANTUM_APART: u32 = 512;
+pub const QUANTUM_ACROSS_THREADS: u32 = 512;
+/// What costs at least so much is handed on to another thread by itself: enough that tags are computed side by side, so
+/// half of what is handed out at a time.
+pub const HANDED_ON_FROM: u32 = QUANTUM_ACROSS_THREADS / 2;
 /// Quanta of one node that a verify stage may have, where requests are signed: it must not run dry while the network is
 /// busy with its sockets.
 pub const QUANTA_SIGNED: u32 = 2;
-/// The same elsewhere.
+/// The same elsewhere, each of [`QUANTUM`], in whatever pieces they are handed out.
 pub const QUANTA: u32 = 8;
 /// Most signed tables that a verify stage remembers as proven.
 pub const PROVEN_TABLES_MAX: usize = 1024;
@@ -264,7 +267,12 @@ const _: () = {
     assert!(IN_FLIGHT_MAX <= WINDOW_MAX);
     assert!(HISTORY_BATCHES_MAX as u64 >= 2 * WINDOW_MAX && LEDGER_RETAINED as u64 >= 2 * WINDOW_MAX);
     // A verify stage has the next quantum while it is at one, and of one node never more than a few largest tables.
-    assert!(QUANTA_SIGNED >= 2 && QUANTA >= 2 && QUANTUM_SIGNED <= QUANTUM_APART && QUANTUM_APART <= QUANTUM);
+    assert!(
+        QUANTA_SIGNED >= 2
+            && QUANTA >= 2
+            && QUANTUM_SIGNED <= QUANTUM_ACROSS_THREADS
+            && QUANTUM_ACROSS_THREADS <= QUANTUM
+    );
     assert!((QUANTA_SIGNED * QUANTUM_SIGNED) as usize <= REQUESTS_MAX);
     assert!((QUANTA * QUANTUM) as usize <= 4 * REQUESTS_MAX);
     // What is under way is remembered as proven until it is executed, also if each table became a batch of its own.

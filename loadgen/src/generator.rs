@@ -96,8 +96,9 @@ impl<'a> Setup<'a> {
             }
             Err(LoadError::Option { option, value: value.to_string(), allowed: format!("1 to {max}") })
         };
+        // Connections follow the threads where they are not given, so that these come first.
+        range("load-threads", options.threads, options.connections.min(count))?;
         range("connections", options.connections, CONNECTIONS_MAX.min(count))?;
-        range("load-threads", options.threads, options.connections)?;
         // Made once here so that a rate that can not be is refused before anything starts.
         schedule(options.mode, options.seed)?;
         Ok(Self { options, keyring, clients, threads: options.threads, clock: Clock::start() })

@@ -15,7 +15,7 @@ pub(super) fn check(evidence: &Evidence, load: &LoadEvidence, findings: &mut Fin
     if busiest >= BUSIEST_THREAD_PERCENT_MAX {
         findings.reason(format!(
             "a thread of the load generator was busy {busiest:.0} % of the time (below {BUSIEST_THREAD_PERCENT_MAX:.0} % is honest): \
-             the generator may have been the bottleneck; give it more --load-threads, each with one of --connections"
+             the generator may have been the bottleneck; give it more --load-threads"
         ));
     } else if load.busy_or_waiting_percent >= BUSIEST_THREAD_PERCENT_MAX {
         waited(evidence, load, findings);

@@ -101,7 +101,7 @@ pub struct Comparison {
     pub sides: Vec<Compared>,
     /// Each other side against the first.
     pub versus: Vec<Versus>,
-    /// In what the sides differ: settings, then machine and build.
+    /// In what the sides differ: settings, then machine, build, and what was left to the machine.
     pub differences: Vec<Difference>,
     /// Why no conclusion may be drawn; empty if one may.
     pub withheld: Vec<String>,

@@ -203,7 +203,7 @@ pub(crate) struct ReplicaTuning {
     /// order, execute and egress are there once, verify once or more. A list of cores (0,1,2,2,3,4) pins each stage;
     /// the same core twice fuses. `auto` goes by the cores there are, which of them are hardware threads of one
     /// physical core, their NUMA nodes, the replicas that share the machine, and whether each request is signed: then
-    /// most of them verify. Cores that are named are the same for all replicas.
+    /// most cores verify. Cores that are named are the same for all replicas.
     #[arg(long, value_name = "PLACEMENT", default_value_t = Placement::Auto)]
     pub(crate) placement: Placement,
 

@@ -160,6 +160,7 @@ impl RunOptions {
 
     /// With the numbers that the load generator really had, by what is reported of it.
     pub(crate) fn with_numbers_of(mut self, generator: &Generator) -> Self {
+        // A report of a run that failed has none.
         self.generator.connections = Count::Of(generator.connections.max(1));
         self.generator.load_threads = Count::Of(generator.threads.max(1));
         self

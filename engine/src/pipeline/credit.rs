@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::auth::Keyring;
-use crate::limits::{QUANTA, QUANTA_SIGNED, QUANTUM_SIGNED};
-use crate::pipeline::intake::quantum;
+use crate::limits::{QUANTA, QUANTA_SIGNED};
+use crate::pipeline::intake::{is_signed, quantum};
 use crate::types::NodeId;
 
 /// What verify stages have of each node and have not finished, in checks of requests. It is bounded, so that a node
@@ -23,7 +23,7 @@ impl Credit {
     #[must_use]
     pub fn new(keyring: &Keyring, stages: usize) -> Self {
         let quantum = quantum(keyring);
-        let quanta = if quantum == QUANTUM_SIGNED { QUANTA_SIGNED } else { QUANTA };
+        let quanta = if is_signed(keyring) { QUANTA_SIGNED } else { QUANTA };
         let stages = u32::try_from(stages).unwrap_or(u32::MAX);
         let taken = (0..keyring.nodes()).map(|_| AtomicU32::new(0)).collect();
         Self { taken, most: quantum.saturating_mul(quanta).saturating_mul(stages) }

@@ -245,7 +245,7 @@ impl Execute {
                 }
             }
             bytes += self.done.get(before..).unwrap_or_default().iter().map(Done::reply_bytes).sum::<usize>();
-            if is_batch && self.answers.is_far() {
+            if is_batch && self.answers.is_across_threads() {
                 self.hand_on();
             }
         }

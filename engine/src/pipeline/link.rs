@@ -15,7 +15,7 @@ pub struct Sender<T> {
     weights: VecDeque<usize>,
     bytes: usize,
     bytes_max: usize,
-    far: bool,
+    across: bool,
     bell: Doorbell,
 }
 
@@ -29,28 +29,9 @@ impl<T> Sender<T> {
             weights: VecDeque::new(),
             bytes: 0,
             bytes_max: usize::MAX,
-            far: false,
+            across: false,
             bell,
         }
-    }
-
-    /// The same, to a stage of another thread if that is `far`.
-    #[must_use]
-    pub fn leading(self, far: bool) -> Self {
-        Self { far, ..self }
-    }
-
-    /// Whether another thread receives, which can begin with what is sent while this one goes on: then it pays to send
-    /// each piece of work once it is done. On one thread it pays to do more of the same first.
-    #[must_use]
-    pub const fn is_far(&self) -> bool {
-        self.far
-    }
-
-    /// How many items wait.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.ring.len() + self.held.len()
     }
 
     /// The same, but full also while more than `bytes_max` are in the ring: for items of which one can be small and the
@@ -58,6 +39,25 @@ impl<T> Sender<T> {
     #[must_use]
     pub fn bounded(self, bytes_max: usize) -> Self {
         Self { bytes_max, ..self }
+    }
+
+    /// The same, to a stage of another thread if it is `across` threads.
+    #[must_use]
+    pub fn across_threads(self, across: bool) -> Self {
+        Self { across, ..self }
+    }
+
+    /// Whether another thread receives, which can begin with what is sent while this one goes on: then it pays to send
+    /// each piece of work once it is done. On one thread it pays to do more of the same first.
+    #[must_use]
+    pub const fn is_across_threads(&self) -> bool {
+        self.across
+    }
+
+    /// How many items wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.ring.len() + self.held.len()
     }
 
     /// Sends an item, or holds it back while the ring is full. A stage that holds something back takes no further input

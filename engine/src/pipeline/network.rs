@@ -68,7 +68,7 @@ pub struct NetworkParts {
     pub emulation: Option<OutgoingLinks>,
     /// From the control port.
     pub changes: crossbeam::channel::Receiver<ChangeRequest>,
-    /// Its thread's bell, which is not to wake it any more once a wait is over.
+    /// Its thread's bell: the worker announces that it sleeps, and the network takes that back once the wait is over.
     pub bell: Doorbell,
 }
 
@@ -111,7 +111,7 @@ impl Network {
         transport.listen(parts.listener)?;
         let emulated = parts.emulation.map(|links| Emulated::new(links, transport.waker())).transpose()?;
         let own = ReplicaId(parts.keyring.own().0);
-        let apart = parts.lanes.iter().any(|lanes| lanes.peers.is_far());
+        let apart = parts.lanes.iter().any(|lanes| lanes.peers.is_across_threads());
         let intake = Intake::new(&parts.keyring);
         Ok(Self {
             own,

@@ -244,7 +244,7 @@ impl Order {
             for input in inputs {
                 self.feed(now, input);
             }
-            if self.links.onward.is_far() {
+            if self.links.onward.is_across_threads() {
                 self.hand_on();
             }
         }
@@ -335,4 +335,53 @@ pub fn phase_report(histogram: &Histogram<u64>) -> PhaseReport {
         return PhaseReport::default();
     }
     PhaseReport { p50: us(0.5), p99: us(0.99) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::link::Sender;
+    use crate::protocol::Position;
+    use crate::ring::doorbell::Doorbell;
+    use crate::ring::ring;
+
+    /// Recalls whatever is asked for.
+    struct Recalling;
+
+    impl Protocol for Recalling {
+        fn step(&mut self, _now: Time, input: Input, outputs: &mut Vec<Output>) {
+            if let Input::Requests(table) = input {
+                outputs.push(Output::Recall(table));
+            }
+        }
+
+        fn position(&self) -> Position {
+            Position::default()
+        }
+    }
+
+    fn link<T>() -> (Sender<T>, Receiver<T>) {
+        let (producer, consumer) = ring(64);
+        (Sender::new(producer, Doorbell::parker().0), Receiver::new(consumer))
+    }
+
+    /// On one thread all that was verified is ordered first.
+    #[test]
+    fn another_thread_gets_what_follows_from_each_item_at_once() {
+        for (across, sent) in [(true, 3), (false, 1)] {
+            let ((mut verify, verified), (_feed, feedback)) = (link(), link());
+            let ((work, mut worked), (outbound, _sent)) = (link(), link());
+            let onward = Onward::Direct { work: work.across_threads(across), outbound };
+            let links = OrderLinks { verified: vec![verified], feedback, onward, reached: Reached::default() };
+            let mut order = Order::new(ReplicaId(0), Box::new(Recalling), Vec::new(), links);
+            for _ in 0..3 {
+                let inputs = vec![Input::Requests(Arc::new(RequestTable::empty()))];
+                verify.send(Verified { received: Time(0), inputs });
+            }
+            assert!(order.step(Time(1)));
+            let handed_on: Vec<Vec<Work>> = std::iter::from_fn(|| worked.receive()).collect();
+            assert_eq!(handed_on.len(), sent);
+            assert_eq!(handed_on.iter().map(Vec::len).sum::<usize>(), 3);
+        }
+    }
 }

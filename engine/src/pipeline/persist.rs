@@ -85,9 +85,9 @@ impl Onward {
 
     /// Whether stages of other threads are next, which can begin with each piece of work; the log takes more at a time.
     #[must_use]
-    pub const fn is_far(&self) -> bool {
+    pub const fn is_across_threads(&self) -> bool {
         match self {
-            Self::Direct { work, outbound } => work.is_far() || outbound.is_far(),
+            Self::Direct { work, outbound } => work.is_across_threads() || outbound.is_across_threads(),
             Self::Durable(_) => false,
         }
     }

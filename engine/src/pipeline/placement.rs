@@ -7,7 +7,7 @@
 //! physical core: with fewer of them some stages share a thread instead. Where there are not even cores enough for a
 //! thread of each replica, replicas share cores, each always the same one, so that what wakes it is near.
 //!
-//! Which stages share a thread goes by the [`Work`] that there is. Where verification is nearly all of it, physical
+//! Which stages share a thread goes by the [`WorkProfile`] that there is. Where verification is nearly all of it, physical
 //! cores go to verify stages, and the others share a thread.
 
 use std::collections::BTreeSet;
@@ -47,22 +47,22 @@ pub struct Thread {
 
 /// What the stages of a replica have to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum WorkProfile {
     /// Something of everything.
     Mixed,
     /// Verification nearly alone: a public-key signature for each request, which takes more than nine tenths of a
     /// replica's time.
-    Verification,
+    VerifyBound,
 }
 
-impl Work {
+impl WorkProfile {
     /// In a cluster with these settings. The requests decide, since there are many of them for each message between
     /// replicas. What is signed for many requests at a time, a frame or a tree, is no longer nearly all there is to do.
     #[must_use]
     pub fn of(settings: &ClusterSettings) -> Self {
         let signed_each =
             settings.auth_granularity == Granularity::Request && settings.authentication.clients.is_heavy_for_each();
-        if signed_each { Self::Verification } else { Self::Mixed }
+        if signed_each { Self::VerifyBound } else { Self::Mixed }
     }
 }
 
@@ -94,7 +94,7 @@ impl Plan {
     pub fn new(
         choice: &Placement,
         wait: WaitChoice,
-        work: Work,
+        work: WorkProfile,
         cores: &Cores,
         replicas_here: usize,
         index: usize,
@@ -160,7 +160,7 @@ impl Plan {
 /// thread that is pinned to none, which takes whichever it finds. The persist stage, which waits for the disk, does not
 /// count.
 #[must_use]
-pub fn cores_left(choice: &Placement, work: Work, cores: &Cores, replicas: usize) -> usize {
+pub fn cores_left(choice: &Placement, work: WorkProfile, cores: &Cores, replicas: usize) -> usize {
     let plans = (0..replicas).map(|index| Plan::new(choice, WaitChoice::Auto, work, cores, replicas, index));
     let threads: Vec<Thread> = plans.flat_map(|plan| plan.threads).collect();
     let taken: BTreeSet<usize> = threads.iter().filter_map(|thread| physical_of(thread.core?, cores)).collect();
@@ -171,7 +171,7 @@ pub fn cores_left(choice: &Placement, work: Work, cores: &Cores, replicas: usize
 
 /// The finest arrangement for which the share has room, its kind, and what else there is to say of why; without any,
 /// one thread, on the core `seat`.
-fn auto(share: &[PhysicalCore], work: Work, seat: Option<usize>) -> (Vec<Thread>, &'static str, &'static str) {
+fn auto(share: &[PhysicalCore], work: WorkProfile, seat: Option<usize>) -> (Vec<Thread>, &'static str, &'static str) {
     use Role::{Egress, Execute, Network, Order, Verify};
     let verify = share.len().saturating_sub(OTHER_STAGES).clamp(1, VERIFY_MAX);
     let finest_first = [
@@ -181,7 +181,7 @@ fn auto(share: &[PhysicalCore], work: Work, seat: Option<usize>) -> (Vec<Thread>
         (partly(&[&[Network, Egress], &[Verify(0), Order, Execute]]), "partly fused"),
     ];
     let one = || fused().into_iter().map(|thread| Thread { core: seat, ..thread }).collect();
-    let to_verify = (work == Work::Verification).then(|| verifying(share)).flatten();
+    let to_verify = (work == WorkProfile::VerifyBound).then(|| verifying(share)).flatten();
     to_verify.unwrap_or_else(|| {
         let seated = finest_first.iter().find_map(|(threads, what)| Some((seat_on(threads, share)?, *what, "")));
         seated.unwrap_or_else(|| (one(), "fused", ""))

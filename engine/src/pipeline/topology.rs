@@ -44,7 +44,7 @@ use crate::pipeline::link::{Receiver, Sender};
 use crate::pipeline::network::{Lanes, LinkChanges, Network, NetworkParts, Routes, link_changes};
 use crate::pipeline::order::{Order, OrderLinks};
 use crate::pipeline::persist::{Onward, Persist, PersistLinks, PersistParts};
-use crate::pipeline::placement::{Plan, Role, Thread, Work};
+use crate::pipeline::placement::{Plan, Role, Thread, WorkProfile};
 use crate::pipeline::stage::Stage;
 use crate::pipeline::verify::{Verify, VerifyLinks};
 use crate::pipeline::worker::{Common, Sleep, Worker};
@@ -62,7 +62,7 @@ mod depth {
     /// Network to each verify stage, what peers say: about one read of each connection.
     pub(super) const PEER_FRAMES: usize = 64;
     /// Network to each verify stage, work for clients: some of each source that has credit.
-    pub(super) const CLIENT_FRAMES: usize = 16;
+    pub(super) const CLIENT_FRAMES: usize = 64;
     /// Each verify stage to order.
     pub(super) const VERIFIED: usize = 64;
     /// Order to persist.
@@ -186,7 +186,7 @@ pub struct ByHand {
 /// # Errors
 /// If its listener can not be registered.
 pub fn by_hand(parts: Parts, transport: Box<dyn Transport>, common: &Common) -> io::Result<ByHand> {
-    let plan = Plan::new(&Placement::Fused, WaitChoice::Auto, Work::Mixed, &Cores::flat(&[]), 1, 0);
+    let plan = Plan::new(&Placement::Fused, WaitChoice::Auto, WorkProfile::Mixed, &Cores::flat(&[]), 1, 0);
     let plan = if parts.persist.is_some() { plan.with_persist() } else { plan };
     let (mut stages, (network, _), _) = wire(parts, &plan, common, &Sleeps::new(&plan))?;
     let roles = plan.threads.iter().flat_map(|thread| &thread.roles);
@@ -240,7 +240,7 @@ impl Sleeps {
     fn link<T>(&self, from: Role, to: Role, depth: usize) -> (Sender<T>, Receiver<T>) {
         let (producer, consumer) = ring(depth);
         let far = self.thread_of[&from] != self.thread_of[&to];
-        (Sender::new(producer, self.bell(to)).leading(far), Receiver::new(consumer))
+        (Sender::new(producer, self.bell(to)).across_threads(far), Receiver::new(consumer))
     }
 }
 
@@ -274,9 +274,10 @@ fn wire(parts: Parts, plan: &Plan, common: &Common, sleeps: &Sleeps) -> io::Resu
         let verify = Verify::new(index, keyring, validator, links).following(parts.sampling, common.clock);
         stages.insert(role, Box::new(verify));
     }
-    let (work_in, work_out) = sleeps.link(Role::Order, Role::Execute, depth::WORK);
+    let before = if parts.persist.is_some() { Role::Persist } else { Role::Order };
+    let (work_in, work_out) = sleeps.link(before, Role::Execute, depth::WORK);
     let (feedback_in, feedback_out) = sleeps.link(Role::Execute, Role::Order, depth::FEEDBACK);
-    let (outbound_in, outbound_out) = sleeps.link(Role::Order, Role::Egress, depth::OUTBOUND);
+    let (outbound_in, outbound_out) = sleeps.link(before, Role::Egress, depth::OUTBOUND);
     let (answers_in, answers_out) = sleeps.link(Role::Execute, Role::Egress, depth::ANSWERS);
     let (outgoing_in, outgoing_out) = sleeps.link(Role::Egress, Role::Network, depth::OUTGOING);
     // A few bytes of a client can ask for megabytes of cached results.
@@ -392,6 +393,17 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_know_whether_they_lead_to_another_thread() {
+        let placement: Placement = "network+egress,verify,order+execute".parse().unwrap();
+        let plan = Plan::new(&placement, WaitChoice::Park, WorkProfile::Mixed, &Cores::flat(&[]), 1, 0).with_persist();
+        let sleeps = Sleeps::new(&plan);
+        let across = |from, to| sleeps.link::<()>(from, to, 2).0.is_across_threads();
+        assert!(across(Role::Network, Role::Verify(0)) && across(Role::Verify(0), Role::Order));
+        assert!(across(Role::Execute, Role::Egress) && across(Role::Persist, Role::Execute));
+        assert!(!across(Role::Order, Role::Execute) && !across(Role::Egress, Role::Network));
+    }
 
     #[test]
     fn a_thread_that_panics_is_noticed_and_named() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::app::Validator;
 use crate::auth::{Check, Keyring, LinkClass, Part, Verifier};
-use crate::limits::{QUANTUM, QUANTUM_APART};
+use crate::limits::HANDED_ON_FROM;
 use crate::pipeline::blame::Blame;
 use crate::pipeline::board::{Board, Reached};
 use crate::pipeline::clock::Clock;
@@ -110,7 +110,7 @@ impl Verify {
             verifier: Verifier::new(Arc::clone(&keyring)),
             decoder: Decoder::new(&keyring),
             quantum: intake::quantum(&keyring),
-            hands_on_at_once: links.output.is_far() && intake::quantum(&keyring) == QUANTUM,
+            hands_on_at_once: links.output.is_across_threads() && !intake::is_signed(&keyring),
             clients: Clients::new(&keyring),
             origins: Origins::new(keyring.quorums().n()),
             waiting_reads: VecDeque::new(),
@@ -135,7 +135,9 @@ impl Verify {
     }
 
     fn step_peers(&mut self, now: Time) -> bool {
+        // When the first of those came that were not handed on yet.
         let mut received = None;
+        let mut any = false;
         let mut cost = 0_u32;
         for _ in 0..PEER_ITEMS_PER_STEP {
             if cost >= PEER_ITEMS_PER_STEP * self.quantum {
@@ -143,16 +145,19 @@ impl Verify {
             }
             let Some(item) = self.links.peers.receive() else { break };
             cost = cost.saturating_add(item.cost);
-            let received = *received.get_or_insert(item.received);
-            let enough = self.hands_on_at_once && item.cost >= QUANTUM_APART / 2;
+            any = true;
+            let first = *received.get_or_insert(item.received);
+            let enough = self.hands_on_at_once && item.cost >= HANDED_ON_FROM;
             self.parse(item);
             if enough {
-                self.finish_messages(now, received);
+                self.finish_messages(now, first);
+                received = None;
             }
         }
-        let Some(received) = received else { return false };
-        self.finish_messages(now, received);
-        true
+        if let Some(first) = received {
+            self.finish_messages(now, first);
+        }
+        any
     }
 
     fn finish_messages(&mut self, now: Time, received: Time) {

@@ -109,6 +109,7 @@ impl Worker {
 
     fn poll_network(&mut self, wait: Duration) -> std::io::Result<()> {
         let Some(network) = &mut self.network else { return Ok(()) };
+        // Says that this thread is awake as soon as it is.
         let worked_ns = network.step(wait, &self.clock)?;
         if worked_ns > 0 {
             self.network_meter.note(worked_ns, network.queue_len());

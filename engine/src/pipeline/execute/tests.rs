@@ -47,7 +47,8 @@ fn another_thread_gets_the_replies_of_each_batch_at_once() {
         let ((mut work, input), (feedback, _fed)) = (link(), link());
         let (answers, mut answered) = link();
         let (_ask, queries) = channel();
-        let mut execute = Execute::new(executor(8), Clock::start(), input, feedback, answers.leading(far), queries);
+        let mut execute =
+            Execute::new(executor(8), Clock::start(), input, feedback, answers.across_threads(far), queries);
         let batch = |sequence| {
             let batch = Batch::new(table(&[(0, sequence, Vec::new())]));
             let (sequence, view, stamps) = (SequenceNumber(sequence), View(0), Stamps::default());

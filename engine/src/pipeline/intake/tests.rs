@@ -48,6 +48,20 @@ fn nobody(_: NodeId) -> bool {
     false
 }
 
+/// Where verify stages have threads of their own, about a batch at a time.
+#[test]
+fn other_threads_get_smaller_pieces() {
+    let pieces = |intake: Intake| {
+        let mut intake = intake;
+        (0..8).for_each(|number| assert!(intake.push(Time(1), frame(FrameKind::PrePrepare, 1, 249, number))));
+        std::iter::from_fn(|| intake.pop_peer(|_| true)).map(|piece| piece.frames.len()).collect::<Vec<_>>()
+    };
+    let tags = || Intake::new(&keyring(&cluster("mac", 4, &[9, 9]), 0));
+    assert_eq!(pieces(tags()), [8]);
+    assert_eq!(pieces(tags().apart()), [2; 4]);
+    assert_eq!([pieces(intake()), pieces(intake().apart())], [[1; 8], [1; 8]], "signatures are handed out one by one");
+}
+
 /// A frame is charged for all that its decoder does, however few bytes a request takes, and for long operations.
 #[test]
 fn frames_cost_what_they_say_to_have_or_what_their_bytes_are_worth() {

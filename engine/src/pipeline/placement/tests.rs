@@ -7,10 +7,10 @@ use crate::pipeline::cores::tests::Sysfs;
 use crate::settings::Authentication;
 
 fn plan_on(cores: &Cores, choice: &Placement, replicas: usize, index: usize) -> Plan {
-    plan_for(Work::Mixed, cores, choice, replicas, index)
+    plan_for(WorkProfile::Mixed, cores, choice, replicas, index)
 }
 
-fn plan_for(work: Work, cores: &Cores, choice: &Placement, replicas: usize, index: usize) -> Plan {
+fn plan_for(work: WorkProfile, cores: &Cores, choice: &Placement, replicas: usize, index: usize) -> Plan {
     let plan = Plan::new(choice, WaitChoice::Auto, work, cores, replicas, index);
     check(&plan, cores);
     plan
@@ -18,7 +18,7 @@ fn plan_for(work: Work, cores: &Cores, choice: &Placement, replicas: usize, inde
 
 /// Where requests are signed.
 fn verifying_on(cores: &Cores, replicas: usize, index: usize) -> Plan {
-    plan_for(Work::Verification, cores, &Placement::Auto, replicas, index)
+    plan_for(WorkProfile::VerifyBound, cores, &Placement::Auto, replicas, index)
 }
 
 /// On a machine of so many cores that are all alike.
@@ -98,25 +98,25 @@ fn between_few_and_many_stages_share_threads() {
 fn a_signature_for_each_request_is_what_makes_verification_nearly_all_the_work() {
     let work = |auth: &str, auth_granularity| {
         let authentication = auth.parse().unwrap();
-        Work::of(&ClusterSettings { authentication, auth_granularity, ..ClusterSettings::default() })
+        WorkProfile::of(&ClusterSettings { authentication, auth_granularity, ..ClusterSettings::default() })
     };
     for (auth, expected) in [
-        ("none", Work::Mixed),
-        ("mac", Work::Mixed),
-        ("mac-gmac", Work::Mixed),
-        ("ed25519", Work::Verification),
-        ("ed25519-batch", Work::Verification),
-        ("ed25519-zip215-batch", Work::Verification),
-        ("ed25519-merkle", Work::Mixed),
-        ("hybrid", Work::Verification),
+        ("none", WorkProfile::Mixed),
+        ("mac", WorkProfile::Mixed),
+        ("mac-gmac", WorkProfile::Mixed),
+        ("ed25519", WorkProfile::VerifyBound),
+        ("ed25519-batch", WorkProfile::VerifyBound),
+        ("ed25519-zip215-batch", WorkProfile::VerifyBound),
+        ("ed25519-merkle", WorkProfile::Mixed),
+        ("hybrid", WorkProfile::VerifyBound),
     ] {
         assert_eq!(work(auth, Granularity::Request), expected, "{auth}");
-        assert_eq!(work(auth, Granularity::Frame), Work::Mixed, "{auth}");
+        assert_eq!(work(auth, Granularity::Frame), WorkProfile::Mixed, "{auth}");
     }
     // Messages between replicas are few.
     let [mac, signed] = ["mac", "ed25519"].map(|auth| auth.parse::<Authentication>().unwrap());
     let authentication = Authentication { clients: mac.clients, ..signed };
-    assert_eq!(Work::of(&ClusterSettings { authentication, ..ClusterSettings::default() }), Work::Mixed);
+    assert_eq!(WorkProfile::of(&ClusterSettings { authentication, ..ClusterSettings::default() }), WorkProfile::Mixed);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn it_is_told_that_signed_requests_decide() {
     assert_eq!(verifying_on(&two, 4, 0), auto_on(&two, 4, 0));
     for choice in ["fused", "pipelined", "network+egress@2,verify@3,verify@4,order+execute@5", "0,1,2,2,3,4"] {
         let choice = choice.parse().unwrap();
-        assert_eq!(plan_for(Work::Verification, &cores, &choice, 4, 2), plan_on(&cores, &choice, 4, 2));
+        assert_eq!(plan_for(WorkProfile::VerifyBound, &cores, &choice, 4, 2), plan_on(&cores, &choice, 4, 2));
     }
 }
 
@@ -188,16 +188,17 @@ fn cores_without_a_replicas_thread_are_left_to_others() {
         (64, 4, 16, 24),
         (4, 1, 0, 0),
     ] {
-        let found = [Work::Mixed, Work::Verification].map(|work| left(&flat(cores), "auto", work, replicas));
+        let found =
+            [WorkProfile::Mixed, WorkProfile::VerifyBound].map(|work| left(&flat(cores), "auto", work, replicas));
         assert_eq!(found, [tags, signed], "{cores} cores, {replicas} replicas");
     }
     // A thread that is pinned to none takes one; one that all replicas are pinned to is taken once.
-    assert_eq!(left(&flat(16), "fused", Work::Mixed, 4), 12);
-    assert_eq!(left(&flat(16), "network+egress,verify,order+execute", Work::Mixed, 4), 4);
-    assert_eq!(left(&flat(16), "network+egress@0,verify@1,order+execute@2", Work::Mixed, 4), 13);
-    assert_eq!(left(&flat(16), "pipelined", Work::Mixed, 4), 0);
+    assert_eq!(left(&flat(16), "fused", WorkProfile::Mixed, 4), 12);
+    assert_eq!(left(&flat(16), "network+egress,verify,order+execute", WorkProfile::Mixed, 4), 4);
+    assert_eq!(left(&flat(16), "network+egress@0,verify@1,order+execute@2", WorkProfile::Mixed, 4), 13);
+    assert_eq!(left(&flat(16), "pipelined", WorkProfile::Mixed, 4), 0);
     // Hardware threads are no cores: six replicas with two threads on one physical core each leave two of eight.
-    assert_eq!(left(&Sysfs::machine(1, 8, 2).cores(0..16), "auto", Work::Mixed, 6), 2);
+    assert_eq!(left(&Sysfs::machine(1, 8, 2).cores(0..16), "auto", WorkProfile::Mixed, 6), 2);
 }
 
 #[test]
@@ -382,9 +383,9 @@ proptest! {
     ) {
         let cores = Sysfs::machine(nodes, physical, threads).cores(0..nodes * physical * threads);
         let choices = [
-            (Placement::Auto, Work::Mixed),
-            (Placement::Auto, Work::Verification),
-            (Placement::Pipelined, Work::Mixed),
+            (Placement::Auto, WorkProfile::Mixed),
+            (Placement::Auto, WorkProfile::VerifyBound),
+            (Placement::Pipelined, WorkProfile::Mixed),
         ];
         for (choice, work) in choices {
             let mut used: Vec<(usize, usize)> = Vec::new();

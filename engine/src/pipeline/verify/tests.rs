@@ -56,7 +56,7 @@ impl Harness {
         let links = VerifyLinks {
             peers: Receiver::new(peers_out),
             clients: Receiver::new(clients_out),
-            output: Sender::new(output, Doorbell::parker().0).leading(far),
+            output: Sender::new(output, Doorbell::parker().0).across_threads(far),
             reads: Some(Sender::new(reads_in, Doorbell::parker().0)),
             blame: blame.clone(),
             credit: credit.clone(),
@@ -400,12 +400,13 @@ fn another_thread_gets_each_batch_as_soon_as_it_is_checked() {
             let message = Message::PrePrepare(PrePrepare { view: View(0), sequence: SequenceNumber(sequence), batch });
             let frame = read(&encode_message(&message, OWN, &sealer(strategy, 0)));
             let source = Source::of(&frame, 4);
-            let item = Frames { received: Time(1), source, cost: 300, frames: vec![frame] };
+            let item = Frames { received: Time(sequence), source, cost: 300, frames: vec![frame] };
             harness.peers.push(item).map_err(|_| "full").unwrap();
         }
         harness.stage.step(Time(2));
         let handed_on: Vec<_> = std::iter::from_fn(|| harness.verified.receive()).collect();
-        assert_eq!(handed_on.len(), sent, "{strategy}");
+        let received: Vec<Time> = handed_on.iter().map(|verified| verified.received).collect();
+        assert_eq!(received, (1..=sent).map(Time).collect::<Vec<_>>(), "{strategy}: each with its own time");
         assert_eq!(handed_on.iter().map(|verified| verified.inputs.len()).sum::<usize>(), 3, "{strategy}");
         assert_eq!(harness.refused(), [], "{strategy}");
     }
