@@ -7,7 +7,7 @@
 
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,6 @@ use hippodrome_engine::protocol::message::{Checkpoint, DigestPrePrepare, PrePrep
 use hippodrome_engine::requests::{Batch, BatchForm, Manifest, ReplyTable, RequestTable};
 use hippodrome_engine::settings::options::ExecutionChoice;
 use hippodrome_engine::settings::{Dissemination, Granularity, Reads, Replies};
-use hippodrome_engine::transport;
 use hippodrome_engine::types::{ClientId, Digest, NodeId, ReplicaId, SequenceNumber, Timestamp, View};
 use hippodrome_engine::wire::{self, FrameKind};
 use rustix::time::{ClockId, clock_gettime};
@@ -373,12 +372,10 @@ fn requests_of(options: &RunOptions, nodes: &Nodes, count: usize) -> RequestTabl
 
 /// The smallest send and its receive, and what each byte adds, ns.
 fn send_receive() -> anyhow::Result<(f64, f64)> {
-    let listener = transport::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).context("loopback")?;
-    let address = listener.local_addr()?;
-    let sender = transport::socket(address).context("loopback")?;
-    sender.connect(&address.into()).context("loopback")?;
-    let mut sender = TcpStream::from(sender);
+    let listener = TcpListener::bind("127.0.0.1:0").context("loopback")?;
+    let mut sender = TcpStream::connect(listener.local_addr()?).context("loopback")?;
     let (mut receiver, _) = listener.accept().context("loopback")?;
+    sender.set_nodelay(true)?;
     let (sent, mut received) = (vec![7; LARGE], vec![0; LARGE]);
     let mut failed = None;
     let mut cost = |bytes: usize| {

@@ -14,6 +14,12 @@ pub const BACKLOG: i32 = 128;
 /// The congestion control that every kernel has and lets everybody use.
 const PLAIN_CONGESTION_CONTROL: &[u8] = b"reno";
 
+/// Most bytes of a segment on loopback: as many as Linux lets a process ask for. Its own choice there is 65,483, and a
+/// receiver that was sent little has a window of 50 KiB: of data that waits behind such a window Linux sends nothing
+/// until a timer goes off, and each segment of the other direction sets that anew. So a replica that began to send
+/// replies to a busy load generator was seen to send none for as long as requests came.
+const LOOPBACK_SEGMENT_BYTES: u32 = 32_767;
+
 /// Listens at `address`, with all that the connections which it accepts inherit.
 ///
 /// # Errors
@@ -66,6 +72,7 @@ fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // as links between machines do. Failing costs speed only.
     if address.ip().to_canonical().is_loopback() {
         let _ = socket.set_tcp_congestion(PLAIN_CONGESTION_CONTROL);
+        let _ = socket.set_tcp_mss(LOOPBACK_SEGMENT_BYTES);
     }
     Ok(())
 }
@@ -97,6 +104,7 @@ mod tests {
         let (waited, _) = restarted.accept().unwrap();
         for socket in [SockRef::from(&accepted), SockRef::from(&socket), SockRef::from(&waited)] {
             assert!(is_plain(&socket));
+            assert!(socket.tcp_mss().unwrap() <= LOOPBACK_SEGMENT_BYTES);
             assert!(socket.tcp_nodelay().unwrap());
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
         }
