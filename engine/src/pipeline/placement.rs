@@ -7,8 +7,8 @@
 //! physical core: with fewer of them some stages share a thread instead. Where there are not even cores enough for a
 //! thread of each replica, replicas share cores, each always the same one, so that what wakes it is near.
 //!
-//! Which stages share a thread goes by the [`WorkProfile`] that there is. Where verification is nearly all of it, physical
-//! cores go to verify stages, and the others share a thread.
+//! Which stages share a thread goes by the [`WorkProfile`] that there is. Where verification is nearly all of it,
+//! physical cores go to verify stages, and the others share a thread.
 
 use std::collections::BTreeSet;
 use std::fmt;

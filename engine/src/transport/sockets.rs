@@ -68,8 +68,8 @@ fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // On loopback, keeps TCP from pacing. Where the system's congestion control is BBR, a loopback stream was seen to
     // reach 1.2 GB/s instead of 6: there is no path to be fair on, and bursts wait for their turn. A connection that
     // began with BBR goes on pacing whatever it is given later, with a timer for each write, so this comes before there
-    // is one: listeners are judged by their own address, so that one for all addresses keeps what the system has chosen,
-    // as links between machines do. Failing costs speed only.
+    // is one: listeners are judged by their own address, so that one for all addresses keeps what the system has
+    // chosen, as links between machines do. Failing costs speed only.
     if address.ip().to_canonical().is_loopback() {
         let _ = socket.set_tcp_congestion(PLAIN_CONGESTION_CONTROL);
         let _ = socket.set_tcp_mss(LOOPBACK_SEGMENT_BYTES);
