@@ -30,7 +30,7 @@ mod table;
 #[cfg(not(loom))]
 pub mod uring;
 
-pub use sockets::{BACKLOG, listen, reserve, socket};
+pub use sockets::{BACKLOG, listen, reserve};
 pub use sys::raise_descriptor_limit;
 
 /// Most bytes read from one connection in one poll, so that a fast peer does not keep the others waiting.

@@ -47,7 +47,7 @@ pub fn reserve(address: SocketAddr) -> io::Result<Socket> {
 ///
 /// # Errors
 /// If there are no more sockets, or not of this kind of address.
-pub fn socket(address: SocketAddr) -> io::Result<Socket> {
+pub(super) fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     set_options(&socket, address)?;
     Ok(socket)

@@ -55,7 +55,7 @@ pub(super) fn matrix(sweep: &Sweep) -> Option<Chart> {
     }
     let values = |varied: &Varied| varied.values.len();
     #[allow(clippy::cast_possible_truncation, reason = "a matrix that is looked at")]
-    let height = 130 + 44 * rows.values.len() as u32;
+    let height = 130 + 44 * rows.values.len() as u32 + LINE_PIXELS * (column_lines(columns).1 as u32 - 1);
     Some(Chart {
         id: "matrix".into(),
         title: format!("{} by {}", rows.key, columns.key),
@@ -74,6 +74,26 @@ pub(super) fn matrix(sweep: &Sweep) -> Option<Chart> {
 fn file_part(parts: &[String]) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
     parts.join("-").chars().map(plain).collect()
+}
+
+/// Height of a line of a label that takes several, and about the width of one of its letters, pixels.
+const LINE_PIXELS: u32 = 13;
+const LETTER_PIXELS: usize = 6;
+/// About the width of all cells of a matrix together, pixels.
+const MATRIX_PIXELS: usize = 600;
+/// Width of a point's label, pixels.
+const POINT_LABEL_PIXELS: usize = 130;
+
+/// How many lines the longest of these labels takes, of so many pixels each.
+fn lines<'a>(labels: impl IntoIterator<Item = &'a String>, pixels: usize) -> usize {
+    let letters = (pixels / LETTER_PIXELS).max(1);
+    labels.into_iter().map(|label| label.chars().count().div_ceil(letters)).max().unwrap_or(1).max(1)
+}
+
+/// Width of a column's label, pixels, and how many lines the longest takes.
+fn column_lines(columns: &Varied) -> (usize, usize) {
+    let pixels = MATRIX_PIXELS / columns.values.len().max(1);
+    (pixels, lines(&columns.values, pixels))
 }
 
 fn matrix_option(sweep: &Sweep, fixed: &[String], rows: &Varied, columns: &Varied, shown: &Shown) -> Value {
@@ -109,12 +129,19 @@ fn matrix_option(sweep: &Sweep, fixed: &[String], rows: &Varied, columns: &Varie
         let share = (cell["value"][2].as_f64().unwrap_or(low) - low) / (high - low);
         cell["label"] = json!({ "color": words_on_viridis(if shown.more { share } else { 1.0 - share }) });
     }
+    let (pixels, lines) = column_lines(columns);
+    let mut labels = json!({ "interval": 0, "hideOverlap": false });
+    if lines > 1 {
+        labels =
+            json!({ "interval": 0, "width": pixels, "overflow": "break", "lineHeight": LINE_PIXELS, "fontSize": 10 });
+    }
+    let gap = 28 + LINE_PIXELS as usize * (lines - 1);
     let ends = if least <= most { [short(shown, most), short(shown, least)] } else { Default::default() };
     json!({
         "grid": within(json!({ "left": 12, "right": 16, "top": 26, "bottom": 62 })),
         "tooltip": { "formatter": "@fn:note", "confine": true },
-        "xAxis": { "type": "category", "data": columns.values, "name": columns.key, "nameLocation": "middle", "nameGap": 28,
-            "axisTick": { "show": false }, "axisLabel": { "interval": 0, "hideOverlap": false } },
+        "xAxis": { "type": "category", "data": columns.values, "name": columns.key, "nameLocation": "middle", "nameGap": gap,
+            "axisTick": { "show": false }, "axisLabel": labels },
         "yAxis": { "type": "category", "data": rows.values, "name": rows.key, "inverse": true, "nameLocation": "start",
             "nameTextStyle": { "align": "left" }, "axisTick": { "show": false } },
         "visualMap": { "type": "continuous", "min": low, "max": high, "orient": "horizontal", "left": "center", "bottom": 0,
@@ -151,7 +178,9 @@ pub(super) fn points(sweep: &Sweep) -> Option<Chart> {
     }
     let not_valid = sweep.runs().filter(|(_, run)| run.state != State::Valid).count();
     #[allow(clippy::cast_possible_truncation, reason = "as many points as can be looked at")]
-    let height = 100 + 30 * labels.len() as u32;
+    let row = (LINE_PIXELS * (1 + lines(&labels, POINT_LABEL_PIXELS) as u32)).max(30);
+    #[allow(clippy::cast_possible_truncation, reason = "as many points as can be looked at")]
+    let height = 100 + row * labels.len() as u32;
     Some(Chart {
         id: "points".into(),
         title: "Each point with all of its runs".into(),
@@ -203,7 +232,7 @@ fn points_option(sweep: &Sweep, labels: &[String], shown: &Shown) -> Value {
         "tooltip": { "formatter": "@fn:note", "confine": true },
         "xAxis": axis,
         "yAxis": { "type": "category", "data": labels, "inverse": true, "axisTick": { "show": false },
-            "splitLine": { "show": true }, "axisLabel": { "width": 130, "overflow": "break", "lineHeight": 13, "fontSize": 11,
+            "splitLine": { "show": true }, "axisLabel": { "width": POINT_LABEL_PIXELS, "overflow": "break", "lineHeight": LINE_PIXELS, "fontSize": 11,
             "interval": 0 } },
         "series": [
             { "type": "custom", "name": "lowest to highest", "data": whiskers, "renderItem": "@fn:whisker_along", "color": "@c0",
@@ -313,5 +342,15 @@ mod tests {
         let points = [(100.0, 10.0), (200.0, 20.0), (150.0, 25.0), (200.0, 30.0), (50.0, 10.0), (90.0, 5.0)];
         assert_eq!(frontier(&points), [1, 0, 5]);
         assert_eq!(frontier(&[]), [0; 0]);
+    }
+
+    #[test]
+    fn long_values_get_the_lines_that_they_take() {
+        let column = |value: &str, count| Varied { key: "placement".into(), values: vec![value.to_owned(); count] };
+        assert_eq!(column_lines(&column("fused", 10)), (60, 1));
+        assert_eq!(column_lines(&column("network+egress,verify,verify,verify,verify,order+execute", 10)), (60, 6));
+        assert_eq!(column_lines(&column("network+egress,verify", 2)), (300, 1));
+        assert_eq!(lines(&["auth=mac placement=network+egress,verify,order+execute".to_owned()], 130), 3);
+        assert_eq!(lines([], 130), 1);
     }
 }
