@@ -146,7 +146,6 @@ fn configuration_of_a_run_makes_the_same_run_again() {
         ["--rate", "200"],
         ["--arrivals", "poisson"],
         ["--load-threads", "2"],
-        ["--connections", "3"],
         ["--window", "64"],
         ["--checkpoint-interval", "16"],
         ["--wait", "park"],
