@@ -2,9 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::sys;
 
 /// How long bytes may stay unacknowledged, or a window closed, before a connection is given up: a host that lost its
 /// power says nothing, and the kernel's own patience is a quarter of an hour.
@@ -14,11 +17,11 @@ pub const BACKLOG: i32 = 128;
 /// The congestion control that every kernel has and lets everybody use.
 const PLAIN_CONGESTION_CONTROL: &[u8] = b"reno";
 
-/// Most bytes of a segment on loopback: as many as Linux lets a process ask for. Its own choice there is 65,483, and a
-/// receiver that was sent little has a window of 50 KiB: of data that waits behind such a window Linux sends nothing
-/// until a timer goes off, and each segment of the other direction sets that anew. So a replica that began to send
-/// replies to a busy load generator was seen to send none for as long as requests came.
-const LOOPBACK_SEGMENT_BYTES: u32 = 32_767;
+/// The window that a receiver on loopback begins with, bytes: some of the largest segments there, which have 65,483. One
+/// that was sent little has a window of 56 KiB else, and of data that waits behind such a window Linux sends nothing
+/// until a timer goes off, which each segment of the other direction sets anew. So a replica that began to send replies
+/// to a busy load generator was seen to send none for as long as requests came.
+const LOOPBACK_WINDOW_BYTES: u32 = 256 << 10;
 
 /// Listens at `address`, with all that the connections which it accepts inherit.
 ///
@@ -72,7 +75,7 @@ fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // chosen, as links between machines do. Failing costs speed only.
     if address.ip().to_canonical().is_loopback() {
         let _ = socket.set_tcp_congestion(PLAIN_CONGESTION_CONTROL);
-        let _ = socket.set_tcp_mss(LOOPBACK_SEGMENT_BYTES);
+        sys::make_receive_room(socket.as_raw_fd(), LOOPBACK_WINDOW_BYTES);
     }
     Ok(())
 }
@@ -104,7 +107,7 @@ mod tests {
         let (waited, _) = restarted.accept().unwrap();
         for socket in [SockRef::from(&accepted), SockRef::from(&socket), SockRef::from(&waited)] {
             assert!(is_plain(&socket));
-            assert!(socket.tcp_mss().unwrap() <= LOOPBACK_SEGMENT_BYTES);
+            assert!(socket.recv_buffer_size().unwrap() > LOOPBACK_WINDOW_BYTES as usize);
             assert!(socket.tcp_nodelay().unwrap());
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
         }

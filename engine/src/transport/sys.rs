@@ -33,6 +33,24 @@ pub(super) fn wait_readable<const N: usize>(files: [RawFd; N], wait: Option<Dura
     polled.map(|polled| polled.revents != 0)
 }
 
+/// Lets a socket receive so many bytes at least before it is read from, and leaves it to the kernel to let it receive
+/// more: to ask for a low-water mark makes room for as much, where to ask for a buffer ends its growth.
+pub(super) fn make_receive_room(socket: RawFd, bytes: u32) {
+    for mark in [bytes, 1] {
+        let mark = libc::c_int::try_from(mark).unwrap_or(libc::c_int::MAX);
+        // SAFETY: the kernel reads `mark`, which outlives the call, by its size. Failing leaves the socket as it was.
+        unsafe {
+            libc::setsockopt(
+                socket,
+                libc::SOL_SOCKET,
+                libc::SO_RCVLOWAT,
+                (&raw const mark).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+    }
+}
+
 /// Lets this process have as many file descriptors as it may, and gives that number.
 ///
 /// # Errors
