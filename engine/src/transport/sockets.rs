@@ -17,10 +17,10 @@ pub const BACKLOG: i32 = 128;
 /// The congestion control that every kernel has and lets everybody use.
 const PLAIN_CONGESTION_CONTROL: &[u8] = b"reno";
 
-/// The window that a receiver on loopback begins with, bytes: some of the largest segments there, which have 65,483. One
-/// that was sent little has a window of 56 KiB else, and of data that waits behind such a window Linux sends nothing
-/// until a timer goes off, which each segment of the other direction sets anew. So a replica that began to send replies
-/// to a busy load generator was seen to send none for as long as requests came.
+/// The window that a receiver on loopback begins with, bytes: some of the largest segments there, which have 65,483.
+/// One that was sent little has a window of 56 KiB else, and of data that waits behind such a window Linux sends
+/// nothing until a timer goes off, which each segment of the other direction sets anew. So a replica that began to send
+/// replies to a busy load generator was seen to send none for as long as requests came.
 const LOOPBACK_WINDOW_BYTES: u32 = 256 << 10;
 
 /// Listens at `address`, with all that the connections which it accepts inherit.
