@@ -164,3 +164,17 @@ fn pair(a: &Side, b: &Side, name: &str, in_rounds: bool, notes: &mut Vec<String>
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_cores_the_primary_had_is_no_difference_between_placements() {
+        let placement =
+            |core: u8| format!("fused: 2 cores for 4 replicas; 1 thread a replica, parked; pinned: fused to {core}");
+        assert_eq!(without_cores(&placement(0)), without_cores(&placement(1)));
+        assert_eq!(without_cores(&placement(0)), "fused: 2 cores for 4 replicas; 1 thread a replica, parked");
+        assert_ne!(without_cores("fused: asked for; spinning"), without_cores("fused: asked for; parked"));
+    }
+}

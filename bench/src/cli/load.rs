@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use hippodrome_engine::limits::CONNECTIONS_MAX;
 use hippodrome_loadgen::hostile::Kind;
 
-use super::options::{LOAD_THREADS_MAX, LoadTuning, TransportOptions, check_threads};
+use super::options::{LoadTuning, TransportOptions, check_threads};
 use super::values::{Sample, whole};
 use crate::failure::Failure;
 
@@ -67,7 +67,7 @@ pub(crate) struct LoadArgs {
     pub(crate) connections: Option<u32>,
 
     /// Threads, 1 to 64; each needs a connection of its own, so at most --connections
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, u64::from(LOAD_THREADS_MAX)), help_heading = "Load")]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1, u64::from(CONNECTIONS_MAX)), help_heading = "Load")]
     pub(crate) load_threads: u32,
 
     #[command(flatten)]

@@ -272,9 +272,6 @@ impl TransportOptions {
     }
 }
 
-/// Most threads of a load generator.
-pub(crate) const LOAD_THREADS_MAX: u32 = 64;
-
 /// How many threads and connections the load generator of a run has.
 #[derive(Clone, Copy, Debug, PartialEq, Args, Serialize)]
 #[command(next_help_heading = "Load")]
@@ -289,7 +286,7 @@ pub(crate) struct GeneratorOptions {
     /// `auto`: as many as there are physical cores that no thread of a replica is pinned to, less one for each thread
     /// of a replica that is pinned to none; at least 1, at most 4, and no more than there are clients or, if that is
     /// given, --connections. What came of it is in the summary and in `generator` of report.json.
-    #[arg(long, value_name = "N", default_value_t = Count::Auto, value_parser = count(LOAD_THREADS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = Count::Auto, value_parser = count(CONNECTIONS_MAX))]
     pub(crate) load_threads: Count,
 }
 

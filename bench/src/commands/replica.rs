@@ -1,7 +1,7 @@
 //! `hippodrome replica`.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use hippodrome_engine::replica::{self, ReplicaOptions};
 use hippodrome_engine::settings::{ClusterFile, Role};
 use hippodrome_engine::transport;
-use hippodrome_engine::types::ReplicaId;
+use hippodrome_engine::types::{NodeId, ReplicaId};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::replica::ReplicaArgs;
@@ -51,9 +51,7 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
         control: control.local_addr().context("control address")?,
         listen: listener.local_addr().context("listening address")?,
     };
-    let on_this_machine = || cluster.voters().filter(|voter| voter.address.map(|a| a.ip()) == Some(address.ip()));
-    let machine_replicas = on_this_machine().count();
-    let machine_index = on_this_machine().take_while(|voter| voter.id != node).count();
+    let (machine_replicas, machine_index) = place_on_machine(&cluster, node, address.ip());
     let asked = ready.control;
     let ready = serde_json::to_string(&ready).context("ready line")?;
     let options = ReplicaOptions {
@@ -86,6 +84,12 @@ pub(crate) fn run(arguments: ReplicaArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How many replicas the machine with this address has, and which of them `node` is, from 0.
+fn place_on_machine(cluster: &ClusterFile, node: NodeId, machine: IpAddr) -> (usize, usize) {
+    let there = || cluster.voters().filter(|voter| voter.address.map(|address| address.ip()) == Some(machine));
+    (there().count(), there().take_while(|voter| voter.id != node).count())
+}
+
 /// The listener that the launcher bound and passed as standard input: ports are chosen by the kernel and nobody can
 /// take them in between.
 fn inherited() -> anyhow::Result<TcpListener> {
@@ -109,5 +113,23 @@ fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
                 return Err(Failure::value(key, address, format!("an address that is free here ({error})")));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hippodrome_engine::settings::ClusterSettings;
+
+    use super::*;
+    use crate::cluster::NewCluster;
+
+    /// Replicas that alternate between two machines are the first and the second of each.
+    #[test]
+    fn a_replica_knows_its_place_on_its_machine_whatever_its_number_in_the_cluster() {
+        let machines: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+        let addresses = [(0, 7000), (1, 7000), (0, 7001), (1, 7001)].map(|(at, port)| (machines[at], port).into());
+        let cluster = NewCluster::with_shares(ClusterSettings::default(), &addresses, &[9]).unwrap().file;
+        let places = [0, 1, 2, 3].map(|id| place_on_machine(&cluster, NodeId(id), machines[usize::from(id) % 2]));
+        assert_eq!(places, [(2, 0), (2, 0), (2, 1), (2, 1)]);
     }
 }

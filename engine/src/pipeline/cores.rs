@@ -121,10 +121,9 @@ impl Cores {
         take(&mut nodes, size)
     }
 
-    /// The core for the only thread of replica number `index` of `replicas` that share this machine: one of its
-    /// [share](Self::share) or, where there are none, of all cores, dealt out in order and shared by replicas with
-    /// neighbouring numbers. Hardware threads of physical cores that are taken come last. `None` if there are not two
-    /// cores: then there is nothing to choose.
+    /// The core for the only thread of replica number `index` of `replicas` that have no [share](Self::share) of this
+    /// machine: all cores are dealt out in order, and shared by replicas with neighbouring numbers. Hardware threads of
+    /// physical cores that are taken come last. `None` if there are not two cores: then there is nothing to choose.
     ///
     /// # Panics
     /// If there is no replica.
@@ -132,9 +131,6 @@ impl Cores {
     pub fn seat(&self, replicas: usize, index: usize) -> Option<usize> {
         if self.all.len() < 2 {
             return None;
-        }
-        if let Some(own) = self.share(replicas, index, 1).first() {
-            return own.threads.first().copied();
         }
         let physical = self.by_node().concat();
         let deepest = physical.iter().map(|core| core.threads.len()).max()?;

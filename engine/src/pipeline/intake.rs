@@ -77,7 +77,7 @@ pub fn quantum(keyring: &Keyring) -> u32 {
     if is_signed(keyring) { QUANTUM_SIGNED } else { QUANTUM }
 }
 
-/// Whether requests or what replicas say is signed, which takes a thousand times as long to check as a tag.
+/// Whether requests or what replicas say is signed, and so dear to check that work is cut into slices.
 #[must_use]
 pub fn is_signed(keyring: &Keyring) -> bool {
     [LinkClass::ClientToReplica, LinkClass::ReplicaToReplica].iter().any(|class| keyring.strategy(*class).is_heavy())
@@ -109,7 +109,7 @@ impl Intake {
 
     /// The same for verify stages that have threads of their own.
     #[must_use]
-    pub fn apart(self) -> Self {
+    pub fn across_threads(self) -> Self {
         Self { quantum: self.quantum.min(QUANTUM_ACROSS_THREADS), ..self }
     }
 

@@ -111,7 +111,7 @@ impl Network {
         transport.listen(parts.listener)?;
         let emulated = parts.emulation.map(|links| Emulated::new(links, transport.waker())).transpose()?;
         let own = ReplicaId(parts.keyring.own().0);
-        let apart = parts.lanes.iter().any(|lanes| lanes.peers.is_across_threads());
+        let across = parts.lanes.iter().any(|lanes| lanes.peers.is_across_threads());
         let intake = Intake::new(&parts.keyring);
         Ok(Self {
             own,
@@ -122,7 +122,7 @@ impl Network {
             emulated,
             changes: parts.changes,
             bell: parts.bell,
-            intake: if apart { intake.apart() } else { intake },
+            intake: if across { intake.across_threads() } else { intake },
             ingress: Ingress::new(parts.keyring),
             lanes: parts.lanes,
             next_verify: 0,

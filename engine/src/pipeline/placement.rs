@@ -112,7 +112,8 @@ impl Plan {
                 (threads, "pipelined", format!("asked for; {available}"))
             }
             Placement::Auto => {
-                let seat = cores.seat(replicas_here, index % replicas_here);
+                let own = share.first().and_then(|core| core.threads.first().copied());
+                let seat = own.or_else(|| cores.seat(replicas_here, index % replicas_here));
                 let (threads, what, note) = auto(&share, work, seat);
                 (threads, what, available + note)
             }

@@ -239,8 +239,8 @@ impl Sleeps {
     /// A link between the stages with these roles.
     fn link<T>(&self, from: Role, to: Role, depth: usize) -> (Sender<T>, Receiver<T>) {
         let (producer, consumer) = ring(depth);
-        let far = self.thread_of[&from] != self.thread_of[&to];
-        (Sender::new(producer, self.bell(to)).across_threads(far), Receiver::new(consumer))
+        let across = self.thread_of[&from] != self.thread_of[&to];
+        (Sender::new(producer, self.bell(to)).across_threads(across), Receiver::new(consumer))
     }
 }
 

@@ -21,7 +21,7 @@ const PLAIN_CONGESTION_CONTROL: &[u8] = b"reno";
 /// One that was sent little has a window of 56 KiB else, and of data that waits behind such a window Linux sends
 /// nothing until a timer goes off, which each segment of the other direction sets anew. So a replica that began to send
 /// replies to a busy load generator was seen to send none for as long as requests came.
-const LOOPBACK_WINDOW_BYTES: u32 = 256 << 10;
+const LOOPBACK_WINDOW_BYTES: i32 = 256 << 10;
 
 /// Listens at `address`, with all that the connections which it accepts inherit.
 ///
@@ -107,7 +107,7 @@ mod tests {
         let (waited, _) = restarted.accept().unwrap();
         for socket in [SockRef::from(&accepted), SockRef::from(&socket), SockRef::from(&waited)] {
             assert!(is_plain(&socket));
-            assert!(socket.recv_buffer_size().unwrap() > LOOPBACK_WINDOW_BYTES as usize);
+            assert!(i32::try_from(socket.recv_buffer_size().unwrap()).unwrap() > LOOPBACK_WINDOW_BYTES);
             assert!(socket.tcp_nodelay().unwrap());
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
         }

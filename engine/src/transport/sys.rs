@@ -35,9 +35,8 @@ pub(super) fn wait_readable<const N: usize>(files: [RawFd; N], wait: Option<Dura
 
 /// Lets a socket receive so many bytes at least before it is read from, and leaves it to the kernel to let it receive
 /// more: to ask for a low-water mark makes room for as much, where to ask for a buffer ends its growth.
-pub(super) fn make_receive_room(socket: RawFd, bytes: u32) {
+pub(super) fn make_receive_room(socket: RawFd, bytes: libc::c_int) {
     for mark in [bytes, 1] {
-        let mark = libc::c_int::try_from(mark).unwrap_or(libc::c_int::MAX);
         // SAFETY: the kernel reads `mark`, which outlives the call, by its size. Failing leaves the socket as it was.
         unsafe {
             libc::setsockopt(

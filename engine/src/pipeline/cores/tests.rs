@@ -192,7 +192,6 @@ fn replicas_without_a_share_are_dealt_out_to_all_cores() {
     assert_eq!(seats((1, 2, 1), 7), [0, 0, 0, 1, 1, 1, 1]);
     assert_eq!(seats((1, 3, 1), 4), [0, 1, 2, 2], "the first one is the primary");
     assert_eq!(seats((1, 4, 1), 4), [0, 1, 2, 3], "one for each, though none is left");
-    assert_eq!(seats((1, 8, 1), 4), [0, 1, 2, 3], "each has a share of one");
     // 0 and 2 are one physical core, 1 and 3 the other.
     assert_eq!(seats((1, 2, 2), 4), [0, 1, 2, 3]);
     assert_eq!(seats((1, 4, 2), 4), [0, 1, 2, 3], "physical cores first");

@@ -43,12 +43,12 @@ fn reads_on(credit: &Credit, table: RequestTable) -> VerifiedReads {
 /// On one thread egress gets the replies of several batches at once.
 #[test]
 fn another_thread_gets_the_replies_of_each_batch_at_once() {
-    for (far, sent) in [(true, 3), (false, 1)] {
+    for (across, sent) in [(true, 3), (false, 1)] {
         let ((mut work, input), (feedback, _fed)) = (link(), link());
         let (answers, mut answered) = link();
         let (_ask, queries) = channel();
         let mut execute =
-            Execute::new(executor(8), Clock::start(), input, feedback, answers.across_threads(far), queries);
+            Execute::new(executor(8), Clock::start(), input, feedback, answers.across_threads(across), queries);
         let batch = |sequence| {
             let batch = Batch::new(table(&[(0, sequence, Vec::new())]));
             let (sequence, view, stamps) = (SequenceNumber(sequence), View(0), Stamps::default());

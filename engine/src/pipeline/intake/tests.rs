@@ -58,8 +58,12 @@ fn other_threads_get_smaller_pieces() {
     };
     let tags = || Intake::new(&keyring(&cluster("mac", 4, &[9, 9]), 0));
     assert_eq!(pieces(tags()), [8]);
-    assert_eq!(pieces(tags().apart()), [2; 4]);
-    assert_eq!([pieces(intake()), pieces(intake().apart())], [[1; 8], [1; 8]], "signatures are handed out one by one");
+    assert_eq!(pieces(tags().across_threads()), [2; 4]);
+    assert_eq!(
+        [pieces(intake()), pieces(intake().across_threads())],
+        [[1; 8], [1; 8]],
+        "signatures are handed out one by one"
+    );
 }
 
 /// A frame is charged for all that its decoder does, however few bytes a request takes, and for long operations.

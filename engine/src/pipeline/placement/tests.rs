@@ -66,6 +66,14 @@ fn few_cores_fuse_and_park() {
 }
 
 #[test]
+fn a_share_of_one_core_is_where_the_only_thread_is() {
+    let cores = |machine: &Cores| (0..4).map(|index| auto_on(machine, 4, index).threads[0].core).collect::<Vec<_>>();
+    assert_eq!(cores(&Cores::flat(&[0, 1, 2, 3, 4, 5, 6, 7])), [Some(0), Some(1), Some(2), Some(3)]);
+    // Replicas are dealt out to the nodes in turn.
+    assert_eq!(cores(&Sysfs::machine(2, 4, 1).cores(0..8)), [Some(0), Some(4), Some(1), Some(5)]);
+}
+
+#[test]
 fn many_cores_pipeline_on_cores_of_their_own_and_spin() {
     let mut used = Vec::new();
     for index in 0..4 {

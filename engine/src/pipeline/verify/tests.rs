@@ -44,8 +44,8 @@ impl Harness {
         Self::before((clients, strategy), validator, false)
     }
 
-    /// The same where the order stage has another thread if that is `far`.
-    fn before((clients, strategy): (&[u32], &str), validator: Validator, far: bool) -> Self {
+    /// The same where the order stage has another thread if it is `across` threads.
+    fn before((clients, strategy): (&[u32], &str), validator: Validator, across: bool) -> Self {
         let (peers, peers_out) = ring(16);
         let (clients_in, clients_out) = ring(16);
         let (output, verified) = ring(64);
@@ -56,7 +56,7 @@ impl Harness {
         let links = VerifyLinks {
             peers: Receiver::new(peers_out),
             clients: Receiver::new(clients_out),
-            output: Sender::new(output, Doorbell::parker().0).across_threads(far),
+            output: Sender::new(output, Doorbell::parker().0).across_threads(across),
             reads: Some(Sender::new(reads_in, Doorbell::parker().0)),
             blame: blame.clone(),
             credit: credit.clone(),
@@ -393,8 +393,8 @@ fn a_pre_prepare_is_marked_and_keeps_all_its_requests() {
 /// On one thread all that came is checked first; signatures share a batch on any.
 #[test]
 fn another_thread_gets_each_batch_as_soon_as_it_is_checked() {
-    for (strategy, far, sent) in [("mac", true, 3), ("mac", false, 1), ("ed25519-batch", true, 1)] {
-        let mut harness = Harness::before((&[9], strategy), all(), far);
+    for (strategy, across, sent) in [("mac", true, 3), ("mac", false, 1), ("ed25519-batch", true, 1)] {
+        let mut harness = Harness::before((&[9], strategy), all(), across);
         for sequence in 1..=3 {
             let batch = Batch::new(requests(strategy, &[2, 4]));
             let message = Message::PrePrepare(PrePrepare { view: View(0), sequence: SequenceNumber(sequence), batch });
