@@ -181,11 +181,9 @@ fn head(table: &RequestTable, index: usize) -> [u8; HEAD_BYTES] {
 }
 
 fn head_of(client: ClientId, timestamp: Timestamp, length: usize) -> [u8; HEAD_BYTES] {
+    let first = u64::from(client.0) | (length as u64) << 32; // operations are bounded by OPERATION_BYTES_MAX
     let mut head = [0; HEAD_BYTES];
-    #[allow(clippy::cast_possible_truncation, reason = "operations are bounded by OPERATION_BYTES_MAX")]
-    let length = length as u32;
-    head[..4].copy_from_slice(&client.0.to_le_bytes());
-    head[4..8].copy_from_slice(&length.to_le_bytes());
+    head[..8].copy_from_slice(&first.to_le_bytes());
     head[8..].copy_from_slice(&timestamp.0.to_le_bytes());
     head
 }

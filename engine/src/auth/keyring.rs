@@ -139,6 +139,23 @@ impl Keyring {
         self.client_ends.get(range).map(|&(_, node)| node)
     }
 
+    /// Who speaks for the first of these clients, and how many of them from there on have the same owner: at least one.
+    ///
+    /// # Panics
+    /// If there are no clients.
+    #[must_use]
+    pub fn owner_of_first(&self, clients: &[ClientId]) -> (Option<NodeId>, usize) {
+        let range = self.client_ends.partition_point(|&(end, _)| end <= clients[0].0);
+        let start = range.checked_sub(1).map_or(0, |before| self.client_ends[before].0);
+        let (end, owner) = match self.client_ends.get(range) {
+            Some(&(end, owner)) => (end, Some(owner)),
+            None => (u32::MAX, None),
+        };
+        // Those beyond the cluster's clients are many; that the very last one counts for itself does no harm.
+        let own = clients[1..].iter().take_while(|client| (start..end).contains(&client.0));
+        (owner, 1 + own.count())
+    }
+
     /// The logical clients that `node` speaks for; `None` if it is no client node.
     #[must_use]
     pub fn clients_of(&self, node: NodeId) -> Option<Range<u32>> {

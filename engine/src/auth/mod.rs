@@ -29,7 +29,7 @@ pub use keyring::Keyring;
 pub use keys::{KeyError, NodeKey};
 pub use sealer::Sealer;
 pub use strategies::Strategy;
-pub use verifier::{Check, Part, Verifier};
+pub use verifier::{Check, Part, RequestClaims, Verifier};
 
 /// A MAC: keyed BLAKE3 of an [`AuthBlock`], cut to 128 bits.
 pub type Tag = [u8; TAG_BYTES];
@@ -118,10 +118,10 @@ pub const BLOCK_VERSION: u8 = 1;
 
 impl AuthBlock {
     fn new(kind: BlockKind, sender: u32, view: u64, sequence: u64, cluster: [u8; 8], digest: &Digest) -> Self {
+        // Word by word: single bytes in between would have to wait until they are all in the cache to be read at once.
+        let first = u64::from_le_bytes([kind as u8, BLOCK_VERSION, 0, 0, 0, 0, 0, 0]) | u64::from(sender) << 32;
         let mut block = [0; 64];
-        block[0] = kind as u8;
-        block[1] = BLOCK_VERSION;
-        block[4..8].copy_from_slice(&sender.to_le_bytes());
+        block[..8].copy_from_slice(&first.to_le_bytes());
         block[8..16].copy_from_slice(&view.to_le_bytes());
         block[16..24].copy_from_slice(&sequence.to_le_bytes());
         block[24..32].copy_from_slice(&cluster);
@@ -144,6 +144,17 @@ impl AuthBlock {
         digest: &Digest,
     ) -> Self {
         Self::new(kind, client.0, 0, timestamp.0, cluster, digest)
+    }
+
+    /// The blocks of requests of this kind, which are given in columns.
+    pub(super) fn of_requests<'a>(
+        kind: BlockKind,
+        cluster: [u8; 8],
+        (clients, timestamps): (&'a [ClientId], &'a [Timestamp]),
+        digests: &'a [Digest],
+    ) -> impl Iterator<Item = Self> + use<'a> {
+        let requests = clients.iter().zip(timestamps).zip(digests);
+        requests.map(move |((&client, &timestamp), digest)| Self::of_client(kind, cluster, client, timestamp, digest))
     }
 
     /// The block of a group of `size` requests that client node `node` makes. `digest` covers all of theirs.

@@ -116,10 +116,8 @@ impl Sealer {
     }
 
     fn push_request_blocks(&mut self, kind: BlockKind, table: &RequestTable) {
-        let cluster = self.keyring.cluster();
-        self.blocks.extend((0..table.len()).map(|index| {
-            AuthBlock::of_client(kind, cluster, table.clients[index], table.timestamps[index], &table.digests[index])
-        }));
+        let columns = (&table.clients[..], &table.timestamps[..]);
+        self.blocks.extend(AuthBlock::of_requests(kind, self.keyring.cluster(), columns, &table.digests));
     }
 
     /// Groups of requests that follow each other, all but the last as large as groups may be.

@@ -8,7 +8,7 @@ use super::strategies::{Judge, Reach, Shares};
 use super::{AuthBlock, BlockKind, GroupDigester, Keyring, LinkClass};
 use crate::requests::{Groups, Proofs, RequestTable};
 use crate::scratch::emptied;
-use crate::types::{Digest, NodeId};
+use crate::types::{ClientId, Digest, NodeId, Timestamp};
 use crate::wire::Origin;
 
 /// A claim to check: that `signer` proves `block` by `proof`.
@@ -21,9 +21,6 @@ pub struct Check<'a> {
     /// The proof, of whatever length it came in.
     pub proof: &'a [u8],
 }
-
-/// Light checks of requests that are made at a time: four runs of the widest SIMD level, 6 KiB.
-const SLICE: usize = 64;
 
 /// Requests of one table to check.
 #[derive(Clone, Debug)]
@@ -61,32 +58,55 @@ impl<'a> Part<'a> {
     }
 }
 
-/// What the requests of a table claim, each by itself.
-struct Claims<'a> {
-    table: &'a RequestTable,
+/// Requests that one node signed one by one, in columns of the same length, and what is to prove each.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestClaims<'a> {
+    signer: NodeId,
     kind: BlockKind,
     cluster: [u8; 8],
-    /// The proofs for this node, and the bytes of each.
-    proofs: Option<(&'a [u8], usize)>,
+    clients: &'a [ClientId],
+    timestamps: &'a [Timestamp],
+    digests: &'a [Digest],
+    proofs: &'a [u8],
+    proof_bytes: usize,
 }
 
-impl<'a> Claims<'a> {
-    fn of(part: &Part<'a>, keyring: &Keyring) -> Self {
-        let table = part.table;
-        assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are verified");
-        let kind = if part.reads { BlockKind::Read } else { BlockKind::Request };
-        Self { table, kind, cluster: keyring.cluster(), proofs: own_proofs(keyring, table) }
+impl<'a> RequestClaims<'a> {
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.clients.len()
     }
 
-    /// That of request `index`.
-    #[inline]
-    fn check(&self, keyring: &Keyring, index: usize) -> Check<'a> {
-        let (client, timestamp) = (self.table.clients[index], self.table.timestamps[index]);
-        let proof = self.proofs.and_then(|(bytes, width)| bytes.get(index * width..(index + 1) * width));
-        // No node has this number, and no proof this length: either makes a check fail.
-        let signer = keyring.owner(client).filter(|_| proof.is_some()).unwrap_or(NodeId(u16::MAX));
-        let block = AuthBlock::of_client(self.kind, self.cluster, client, timestamp, &self.table.digests[index]);
-        Check { signer, block, proof: proof.unwrap_or_default() }
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Who is said to have made all proofs.
+    #[must_use]
+    pub const fn signer(&self) -> NodeId {
+        self.signer
+    }
+
+    /// The proofs, one after the other, and the bytes of each.
+    #[must_use]
+    pub const fn proofs(&self) -> (&'a [u8], usize) {
+        (self.proofs, self.proof_bytes)
+    }
+
+    /// What each proof is about, in order.
+    pub fn blocks(&self) -> impl Iterator<Item = AuthBlock> + use<'a> {
+        let Self { kind, cluster, clients, timestamps, digests, .. } = *self;
+        AuthBlock::of_requests(kind, cluster, (clients, timestamps), digests)
+    }
+
+    /// Each by itself.
+    pub fn checks(&self) -> impl Iterator<Item = Check<'a>> + use<'a> {
+        let Self { signer, proofs, proof_bytes, .. } = *self;
+        let proof = move |at: usize| &proofs[at * proof_bytes..(at + 1) * proof_bytes];
+        self.blocks().enumerate().map(move |(at, block)| Check { signer, block, proof: proof(at) })
     }
 }
 
@@ -141,7 +161,7 @@ impl Verifier {
     pub fn verify_requests(&mut self, parts: &[Part<'_>], good: &mut Vec<bool>) {
         let is_light = !self.keyring.strategy(LinkClass::ClientToReplica).is_heavy();
         if is_light && parts.iter().all(|part| part.groups().is_none()) {
-            return self.verify_in_slices(parts, good);
+            return self.verify_in_columns(parts, good);
         }
         let mut digests = self.digest_groups(parts).into_iter();
         let mut checks: Vec<Check<'_>> = emptied(std::mem::take(&mut self.checks));
@@ -188,35 +208,20 @@ impl Verifier {
         effort
     }
 
-    /// The same of requests that are proven one by one, where a check costs so little that moving claims through memory
-    /// counts: a few at a time, which stay in the L1 cache. Whose business they are makes no difference to what light
-    /// checks cost.
-    fn verify_in_slices(&mut self, parts: &[Part<'_>], good: &mut Vec<bool>) {
+    /// The same of requests that are proven one by one, where a check costs so little that making a claim of each
+    /// counts. Whose business they are makes no difference to what light checks cost.
+    fn verify_in_columns(&mut self, parts: &[Part<'_>], good: &mut Vec<bool>) {
         good.clear();
         good.resize(parts.iter().map(|part| part.range.len()).sum(), false);
-        if good.is_empty() {
-            return;
-        }
-        let Self { keyring, judges, checks, .. } = self;
-        let mut slice: Vec<Check<'_>> = emptied(std::mem::take(checks));
+        let judge = &mut self.judges[LinkClass::ClientToReplica as usize];
         let mut verdicts = &mut good[..];
-        let mut judge = |checks: &[Check<'_>]| {
-            let (own, others) = std::mem::take(&mut verdicts).split_at_mut(checks.len());
-            judges[LinkClass::ClientToReplica as usize].judge(checks, Shares::OfSigners, own);
-            verdicts = others;
-        };
         for part in parts {
-            let claims = Claims::of(part, keyring);
-            for index in part.range.clone() {
-                slice.push(claims.check(keyring, index));
-                if slice.len() == SLICE {
-                    judge(&slice);
-                    slice.clear();
-                }
-            }
+            let (own, others) = verdicts.split_at_mut(part.range.len());
+            for_each_signer(&self.keyring, part, |claims, at| {
+                judge.judge_requests(&claims, &mut own[at..at + claims.len()]);
+            });
+            verdicts = others;
         }
-        judge(&slice);
-        *checks = emptied(slice);
     }
 
     fn judge(&mut self, class: LinkClass, checks: &[Check<'_>], shares: Shares<'_>, good: &mut Vec<bool>) {
@@ -278,8 +283,38 @@ impl Verifier {
 
     /// Appends one check for each request of `part`.
     fn push_checks<'a>(&self, part: &Part<'a>, checks: &mut Vec<Check<'a>>) {
-        let claims = Claims::of(part, &self.keyring);
-        checks.extend(part.range.clone().map(|index| claims.check(&self.keyring, index)));
+        for_each_signer(&self.keyring, part, |claims, _| checks.extend(claims.checks()));
+    }
+}
+
+/// Hands the requests of `part`, which are proven one by one, to `take`: those of the same signer that follow each
+/// other together, with their place in the part.
+fn for_each_signer<'a>(keyring: &Keyring, part: &Part<'a>, mut take: impl FnMut(RequestClaims<'a>, usize)) {
+    let Part { table, range, .. } = part;
+    assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are verified");
+    let kind = if part.reads { BlockKind::Read } else { BlockKind::Request };
+    // No node has this number, and no proof this length: either makes a check fail.
+    let stranger = NodeId(u16::MAX);
+    let proofs = own_proofs(keyring, table);
+    let (bytes, proof_bytes) = proofs.unwrap_or_default();
+    let mut start = range.start;
+    while start < range.end {
+        let (owner, clients) = keyring.owner_of_first(&table.clients[start..range.end]);
+        let end = start + clients;
+        take(
+            RequestClaims {
+                signer: owner.filter(|_| proofs.is_some()).unwrap_or(stranger),
+                kind,
+                cluster: keyring.cluster(),
+                clients: &table.clients[start..end],
+                timestamps: &table.timestamps[start..end],
+                digests: &table.digests[start..end],
+                proofs: &bytes[start * proof_bytes..end * proof_bytes],
+                proof_bytes,
+            },
+            start - range.start,
+        );
+        start = end;
     }
 }
 

@@ -12,6 +12,7 @@
 
 use blake3::IncrementCounter;
 use blake3::platform::Platform;
+use subtle::ConstantTimeEq as _;
 
 use super::{AuthBlock, Tag};
 use crate::limits::TAG_BYTES;
@@ -43,7 +44,56 @@ pub fn platform() -> String {
 /// Appends the tag of each block under `key`: the first [`TAG_BYTES`] of `blake3::keyed_hash(key, block)`.
 pub fn keyed_tags(key: &[u8; 32], blocks: &[AuthBlock], out: &mut Vec<u8>) {
     out.reserve(blocks.len() * TAG_BYTES);
-    each_tag(key, blocks.iter(), |_, tag| out.extend_from_slice(tag));
+    let words = words(key);
+    let mut hashes = [[0; 32]; LANES];
+    let mut tags = [[0; TAG_BYTES]; LANES];
+    for blocks in blocks.chunks(LANES) {
+        let (hashes, tags) = (&mut hashes[..blocks.len()], &mut tags[..blocks.len()]);
+        hash_lanes(Platform::detect(), &words, (0, TAG), blocks.iter().map(|block| &block.0), hashes);
+        tags.iter_mut().zip(hashes).for_each(|(tag, hash)| *tag = *tag_of(hash));
+        out.extend_from_slice(tags.as_flattened());
+    }
+}
+
+/// Sets in `good`, for each of `blocks`, whether its place in `tags`, which follow each other, holds its tag under
+/// `key`. How long that takes may tell which of the tags are wrong, and never where.
+///
+/// # Panics
+/// If there are not as many of each.
+pub fn check_tags(key: &[u8; 32], blocks: &[AuthBlock], tags: &[u8], good: &mut [bool]) {
+    check_tags_on(Platform::detect(), key, blocks, tags, good);
+}
+
+fn check_tags_on(platform: Platform, key: &[u8; 32], blocks: &[AuthBlock], tags: &[u8], good: &mut [bool]) {
+    let (tags, rest) = tags.as_chunks::<TAG_BYTES>();
+    assert!(rest.is_empty() && tags.len() == blocks.len() && good.len() == blocks.len(), "a tag for each block");
+    let words = words(key);
+    let mut hashes = [[0; 32]; LANES];
+    for ((blocks, tags), good) in blocks.chunks(LANES).zip(tags.chunks(LANES)).zip(good.chunks_mut(LANES)) {
+        hash_lanes(platform, &words, (0, TAG), blocks.iter().map(|block| &block.0), &mut hashes[..blocks.len()]);
+        let differences = hashes.iter().zip(tags).map(|(hash, tag)| difference(hash, tag));
+        if is_zero(differences.clone().fold(0, |all, one| all | one)) {
+            good.fill(true);
+        } else {
+            good.iter_mut().zip(differences).for_each(|(good, difference)| *good = is_zero(difference));
+        }
+    }
+}
+
+/// The tag that is cut from this hash.
+fn tag_of(hash: &[u8; 32]) -> &Tag {
+    hash.first_chunk().expect("a tag is shorter than a hash")
+}
+
+/// Where a tag is not the beginning of this hash.
+fn difference(hash: &[u8; 32], tag: &Tag) -> u128 {
+    u128::from_le_bytes(*tag_of(hash)) ^ u128::from_le_bytes(*tag)
+}
+
+/// In time that does not depend on which bits are set. A number, because looking at bytes one by one in constant time
+/// costs more than the tag itself.
+fn is_zero(difference: u128) -> bool {
+    difference.ct_eq(&0).into()
 }
 
 /// Hands the tag of each block under `key` to `take`, with the block's place in the order of `blocks`.
@@ -72,11 +122,9 @@ fn each_tag_on<'a>(
             lanes += 1;
         }
         let hashed = lanes_hashed(platform, lanes);
-        let flags = Flags { all: KEYED_HASH, start: CHUNK_START, end: CHUNK_END | ROOT };
-        hash_many(platform, &words, (0, flags), &inputs[..hashed], &mut hashes[..hashed]);
+        hash_many(platform, &words, (0, TAG), &inputs[..hashed], &mut hashes[..hashed]);
         for (lane, hash) in hashes[..lanes].iter().enumerate() {
-            let tag: &Tag = hash.first_chunk().expect("a tag is shorter than a hash");
-            take(done + lane, tag);
+            take(done + lane, tag_of(hash));
         }
         done += lanes;
     }
@@ -219,6 +267,9 @@ struct Flags {
     start: u8,
     end: u8,
 }
+
+/// What is told of a block whose tag is made.
+const TAG: Flags = Flags { all: KEYED_HASH, start: CHUNK_START, end: CHUNK_END | ROOT };
 
 /// Hashes inputs that are all in the same place of their trees: chunks with this number, or parents, which have 0.
 fn hash_many<const BYTES: usize>(

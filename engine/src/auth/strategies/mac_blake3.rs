@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::shared_key::{Claims, SharedKey, TagScheme};
 use super::{About, Reach, Weight};
-use crate::auth::wide::{each_tag, keyed_tags};
+use crate::auth::wide::{check_tags, each_tag, keyed_tags};
 use crate::auth::{AuthBlock, Tag};
 use crate::limits::TAG_BYTES;
 
@@ -46,6 +46,10 @@ impl TagScheme for Blake3 {
 
     fn holds(key: &Self::Key, block: &AuthBlock, tag: &[u8]) -> bool {
         blake3::keyed_hash(key, &block.0).as_bytes().first_chunk().is_some_and(|expected| same_tag(expected, tag))
+    }
+
+    fn check_each(key: &Self::Key, blocks: &[AuthBlock], tags: &[u8], good: &mut [bool]) {
+        check_tags(key, blocks, tags, good);
     }
 
     fn check(key: &Self::Key, claims: Claims<'_>, mut verdict: impl FnMut(usize, bool)) {

@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::signature::Effort;
-use super::{AuthBlock, Check, Keyring, Part};
+use super::{AuthBlock, Check, Keyring, Part, RequestClaims};
 use crate::settings::OptionError;
 use crate::settings::options::text_serde;
 use crate::types::NodeId;
@@ -119,6 +119,13 @@ pub trait Judge: fmt::Debug + Send {
     /// Sets in `good`, which is all false, what is proven: one verdict for each of `checks`, in order. No verdict may
     /// depend on what else is checked with it. A signer outside the cluster or a proof of the wrong length is bad.
     fn judge(&mut self, checks: &[Check<'_>], shares: Shares<'_>, good: &mut [bool]);
+
+    /// The same of requests of one signer, where checks are light. To be written anew where it is cheaper not to make a
+    /// claim of each.
+    fn judge_requests(&mut self, claims: &RequestClaims<'_>, good: &mut [bool]) {
+        let checks: Vec<Check<'_>> = claims.checks().collect();
+        self.judge(&checks, Shares::OfSigners, good);
+    }
 
     /// Claims of the last call that are proven, and yet made combined checks fail, in no order.
     fn odd(&self) -> &[usize] {
