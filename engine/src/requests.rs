@@ -2,6 +2,7 @@
 //! from verify to egress. No stage handles a request as an object of its own, so digests and tags are computed side by
 //! side.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -164,6 +165,16 @@ impl RequestTable {
         &self.operations[start..self.operation_ends[index] as usize]
     }
 
+    /// The operations of the requests in `range`.
+    ///
+    /// # Panics
+    /// If there are no such requests.
+    #[must_use]
+    pub fn operations(&self, range: Range<usize>) -> Operations<'_> {
+        let start = if range.start == 0 { 0 } else { self.operation_ends[range.start - 1] };
+        Operations { bytes: &self.operations, start, ends: self.operation_ends[range].iter() }
+    }
+
     /// Roughly the bytes that this table keeps in memory.
     #[must_use]
     pub const fn bytes(&self) -> usize {
@@ -172,13 +183,23 @@ impl RequestTable {
 
     /// This table in memory of its own, if it is so small that it would keep more of a transport's chunk than it needs.
     #[must_use]
-    pub fn unchunked(mut self: Arc<Self>) -> Arc<Self> {
+    pub fn unchunked(self: Arc<Self>) -> Arc<Self> {
         if self.bytes() * CHUNK_SHARE >= READ_CHUNK_BYTES {
             return self;
         }
-        let table = Arc::make_mut(&mut self);
-        table.operations = Bytes::copy_from_slice(&table.operations);
-        table.proofs = std::mem::replace(&mut table.proofs, Proofs::None).unchunked();
+        Arc::new(Arc::unwrap_or_clone(self).detached())
+    }
+
+    /// This table in memory of its own. Operations and proofs that are a slice of a transport's chunk would keep the
+    /// whole chunk; what is longer than a chunk is no slice of one.
+    #[must_use]
+    fn detached(mut self) -> Self {
+        if self.operations.len() < READ_CHUNK_BYTES {
+            self.operations = Bytes::copy_from_slice(&self.operations);
+        }
+        if self.proofs.bytes() < READ_CHUNK_BYTES {
+            self.proofs = self.proofs.unchunked();
+        }
         self
     }
 
@@ -194,6 +215,31 @@ impl RequestTable {
         builder.finish()
     }
 }
+
+/// Operations of requests that follow each other in a table.
+#[derive(Clone, Debug)]
+pub struct Operations<'a> {
+    bytes: &'a [u8],
+    start: u32,
+    ends: std::slice::Iter<'a, u32>,
+}
+
+impl<'a> Iterator for Operations<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let end = *self.ends.next()?;
+        let start = std::mem::replace(&mut self.start, end);
+        Some(&self.bytes[start as usize..end as usize])
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.ends.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Operations<'_> {}
 
 /// The length of pieces that follow each other from `start` and end at `ends`, if all are of one length; 0 if there are
 /// none.
@@ -312,6 +358,16 @@ impl Batch {
         Arc::new(Self { digest: digest_of(&requests.digests), requests })
     }
 
+    /// A batch of `requests` as they came out of a transport. It is kept until a checkpoint and longer, so it takes
+    /// memory of its own while all of it is in the cache, and what it came in can be used again at once.
+    ///
+    /// # Panics
+    /// If the digests are missing.
+    #[must_use]
+    pub fn received(requests: RequestTable) -> Arc<Self> {
+        Self::new(requests.detached())
+    }
+
     /// The null request: executed as a no-op (Castro & Liskov, OSDI'99, section 4.4).
     #[must_use]
     pub fn null() -> Arc<Self> {
@@ -330,17 +386,12 @@ impl Batch {
         self.requests.bytes()
     }
 
-    /// This batch as it is kept for laggards, who trust its digest: without the requests' proofs, and in memory of its
-    /// own, so that what it keeps is what [`bytes`](Self::bytes) says. Operations that are a slice of a transport's
-    /// chunk would keep the whole chunk; what is longer than a chunk is no slice of one.
+    /// This batch as it is kept for laggards, who trust its digest: without the requests' proofs.
     #[must_use]
     pub fn to_keep(self: Arc<Self>) -> Arc<Self> {
         let Self { digest, mut requests } = Arc::try_unwrap(self)
             .unwrap_or_else(|shared| Self { digest: shared.digest, requests: shared.requests.clone() });
         requests.proofs = Proofs::None;
-        if requests.operations.len() < READ_CHUNK_BYTES {
-            requests.operations = Bytes::copy_from_slice(&requests.operations);
-        }
         Arc::new(Self { digest, requests })
     }
 }

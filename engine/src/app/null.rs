@@ -3,6 +3,7 @@
 
 use super::{Application, InvalidOperation};
 use crate::limits::RESULT_BYTES_MAX;
+use crate::requests::Operations;
 use crate::types::Digest;
 
 /// The result that every operation has: `reply_bytes` bytes of a fixed pattern, so that a client can check what it
@@ -39,6 +40,32 @@ impl Application for Null {
     fn execute(&mut self, _operation: &[u8], result: &mut Vec<u8>) {
         self.executed += 1;
         result.extend_from_slice(&self.result);
+    }
+
+    fn execute_run(
+        &mut self,
+        operations: Operations<'_>,
+        enough: usize,
+        results: &mut Vec<u8>,
+        lengths: &mut Vec<u32>,
+    ) {
+        let each = self.result.len();
+        let executed = match enough.saturating_sub(results.len()) {
+            0 => operations.len().min(1),
+            _ if each == 0 => operations.len(),
+            room => operations.len().min(room.div_ceil(each)),
+        };
+        self.executed += executed as u64;
+        #[allow(clippy::cast_possible_truncation, reason = "at most RESULT_BYTES_MAX")]
+        lengths.resize(lengths.len() + executed, each as u32);
+        // The first result is copied, then what there is, twice as much each time.
+        let (start, bytes) = (results.len(), executed * each);
+        results.reserve(bytes);
+        results.extend_from_slice(&self.result[..bytes.min(each)]);
+        while results.len() < start + bytes {
+            let more = (results.len() - start).min(start + bytes - results.len());
+            results.extend_from_within(start..start + more);
+        }
     }
 
     fn execute_undoably(&mut self, operation: &[u8], result: &mut Vec<u8>, _record: &mut Vec<u8>) {

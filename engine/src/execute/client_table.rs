@@ -127,6 +127,7 @@ impl ClientTable {
     ///
     /// # Panics
     /// If the client is not in the table.
+    #[inline]
     pub fn store(&mut self, client: ClientId, result: &[u8]) {
         let index = client.0 as usize;
         let row = &mut self.rows[index];
@@ -142,6 +143,21 @@ impl ClientTable {
             long.extend_from_slice(result);
         }
         self.dirty[index / PAGE_CLIENTS] = true;
+    }
+
+    /// Keeps the results of admitted requests, of these lengths and one after the other at the start of `results`.
+    /// Returns how many bytes they have.
+    ///
+    /// # Panics
+    /// If a client is not in the table.
+    pub(super) fn store_run(&mut self, clients: &[ClientId], lengths: &[u32], results: &[u8]) -> usize {
+        let mut start = 0;
+        for (&client, &length) in clients.iter().zip(lengths) {
+            let end = start + length as usize;
+            self.store(client, &results[start..end]);
+            start = end;
+        }
+        start
     }
 
     /// The cached result of the client's last executed request; empty if there is none.

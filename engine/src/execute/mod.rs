@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::app::Application;
+use crate::app::{Application, execute_each};
 use crate::auth::long::LongHasher;
 use crate::limits::RESULT_BYTES_MAX;
 use crate::protocol::Execution;
@@ -411,18 +411,12 @@ impl Executor {
         let mut hasher = LongHasher::for_context("hippodrome 2026 batch outcome");
         self.result_lengths.clear();
         let mut settled = 0;
-        for index in 0..requests.len() {
-            let length = match self.admissions[index] {
-                Admission::New => {
-                    let record = record.as_deref_mut();
-                    execute_one(self.state.app.as_mut(), requests.operation(index), &mut self.results, record)
-                }
-                _ => NOT_EXECUTED,
-            };
-            self.result_lengths.push(length);
+        while self.result_lengths.len() < requests.len() {
+            self.execute_some(requests, record.as_deref_mut());
             if self.results.len() >= SETTLE_BYTES {
-                self.settle(requests, settled..index + 1, (view, tentative), &mut hasher, out);
-                settled = index + 1;
+                let executed = self.result_lengths.len();
+                self.settle(requests, settled..executed, (view, tentative), &mut hasher, out);
+                settled = executed;
             }
         }
         self.settle(requests, settled..requests.len(), (view, tentative), &mut hasher, out);
@@ -433,6 +427,35 @@ impl Executor {
         hasher.update(&self.length_bytes);
         hasher.update(&(self.result_lengths.len() as u64).to_le_bytes());
         hasher.finish()
+    }
+
+    /// Executes those that were admitted of the next requests which follow each other, or notes that the next one was
+    /// not. Notes what it takes to undo them, if that is asked.
+    fn execute_some(&mut self, requests: &RequestTable, record: Option<&mut Record>) {
+        let start = self.result_lengths.len();
+        let new = run_of_new(&self.admissions[start..]);
+        if new == 0 {
+            self.result_lengths.push(NOT_EXECUTED);
+            return;
+        }
+        let operations = requests.operations(start..start + new);
+        let (app, results, lengths) = (self.state.app.as_mut(), &mut self.results, &mut self.result_lengths);
+        let before = results.len();
+        match record {
+            Some(record) => {
+                let execute = |operation: &[u8], results: &mut Vec<u8>| record.execute(app, operation, results);
+                execute_each(operations, SETTLE_BYTES, (results, lengths), execute);
+            }
+            None => app.execute_run(operations, SETTLE_BYTES, results, lengths),
+        }
+        let lengths = &self.result_lengths[start..];
+        let longest = lengths.iter().fold(0, |longest, &length| length.max(longest)) as usize;
+        let bytes: usize = lengths.iter().map(|&length| length as usize).sum();
+        assert!(longest <= RESULT_BYTES_MAX, "a result of {longest} bytes: at most {RESULT_BYTES_MAX} are allowed");
+        assert!(
+            (1..=new).contains(&lengths.len()) && before + bytes == self.results.len(),
+            "a result of each operation"
+        );
     }
 
     /// Hashes, caches and replies the results of the requests in `rows`, which are what `results` holds.
@@ -449,22 +472,13 @@ impl Executor {
         let mut rest = gathered.as_slice();
         let mut start = rows.start;
         while start < rows.end {
-            let admitted = self.admissions[start..rows.end].iter();
-            let new = start..start + admitted.take_while(|admission| **admission == Admission::New).count();
-            let mut results = rest;
-            for index in new.clone() {
-                let (result, after) = rest.split_at(self.result_lengths[index] as usize);
-                rest = after;
-                self.state.clients.store(requests.clients[index], result);
-            }
-            results = &results[..results.len() - rest.len()];
+            let new = start..start + run_of_new(&self.admissions[start..rows.end]);
+            let (clients, lengths) = (&requests.clients[new.clone()], &self.result_lengths[new.clone()]);
+            let timestamps = &requests.timestamps[new.clone()];
+            let (results, after) = rest.split_at(self.state.clients.store_run(clients, lengths, rest));
+            rest = after;
             self.counters.operations += new.len() as u64;
-            let run = Run {
-                clients: &requests.clients[new.clone()],
-                timestamps: &requests.timestamps[new.clone()],
-                lengths: &self.result_lengths[new.clone()],
-                results,
-            };
+            let run = Run { clients, timestamps, lengths, results };
             let replies = match &mut self.undo {
                 Some(undo) if tentative => &mut undo.replies,
                 _ => &mut self.replies,
@@ -514,18 +528,7 @@ impl State {
     }
 }
 
-/// Executes one operation and returns how many bytes of result it appended. Notes what it takes to undo it, if that is
-/// asked.
-fn execute_one(app: &mut dyn Application, operation: &[u8], results: &mut Vec<u8>, record: Option<&mut Record>) -> u32 {
-    let start = results.len();
-    match record {
-        Some(record) => record.execute(app, operation, results),
-        None => app.execute(operation, results),
-    }
-    let length = results.len().checked_sub(start).expect("an application only appends");
-    assert!(length <= RESULT_BYTES_MAX, "a result of {length} bytes: at most {RESULT_BYTES_MAX} are allowed");
-    #[allow(clippy::cast_possible_truncation, reason = "at most RESULT_BYTES_MAX")]
-    {
-        length as u32
-    }
+/// How many of these are new before the first that is not.
+fn run_of_new(admissions: &[Admission]) -> usize {
+    admissions.iter().take_while(|admission| **admission == Admission::New).count()
 }

@@ -97,7 +97,7 @@ pub(super) fn decode_message(
         FrameKind::PrePrepare => Message::PrePrepare(PrePrepare {
             view: View(reader.u64()?),
             sequence: SequenceNumber(reader.u64()?),
-            batch: Batch::new(decode_table(&mut reader, Some(requests), digester)?),
+            batch: Batch::received(decode_table(&mut reader, Some(requests), digester)?),
         }),
         FrameKind::DigestPrePrepare => Message::DigestPrePrepare(decode_by_digests(&mut reader)?),
         FrameKind::Prepare => Message::Prepare(decode_vote(&mut reader)?),
@@ -203,7 +203,7 @@ fn decode_status(reader: &mut Reader) -> Result<Status, DecodeError> {
 
 fn decode_body(reader: &mut Reader, digester: &mut Digester) -> Result<Body, DecodeError> {
     let sequence = SequenceNumber(reader.u64()?);
-    Ok(Body { sequence, batch: Batch::new(decode_table(reader, None, digester)?) })
+    Ok(Body { sequence, batch: Batch::received(decode_table(reader, None, digester)?) })
 }
 
 /// One message as sealed frames for any number of receivers. What all of them get is encoded once.

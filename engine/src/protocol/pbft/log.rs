@@ -253,20 +253,24 @@ mod tests {
     fn a_kept_batch_keeps_no_chunk_and_no_proofs() {
         let chunk = Bytes::from(vec![5; 3 * READ_CHUNK_BYTES]);
         for (bytes, shared) in [(0, false), (100, false), (READ_CHUNK_BYTES, true)] {
-            let batch = Batch::new(RequestTable {
+            let received = RequestTable {
                 clients: vec![ClientId(1)],
                 timestamps: vec![Timestamp(2)],
                 operation_ends: vec![u32::try_from(bytes).unwrap()],
                 operations: chunk.slice(64..64 + bytes),
                 digests: vec![Digest([3; 32])],
                 proofs: Proofs::Signatures(chunk.slice(..64)),
-            });
+            };
+            let batch = Batch::received(received.clone());
+            assert_eq!((&batch.requests, batch.digest), (&received, Batch::new(received.clone()).digest));
+            let Proofs::Signatures(proofs) = &batch.requests.proofs else { panic!("{:?}", batch.requests.proofs) };
+            assert_ne!(proofs.as_ptr(), chunk.as_ptr());
+            assert_eq!(batch.requests.operations.as_ptr() == received.operations.as_ptr(), shared, "{bytes}");
             let mut history = History::default();
             history.push(Arc::clone(&batch));
             let kept = history.get(SequenceNumber(9), SequenceNumber(9)).unwrap();
             assert_eq!((kept.digest, &kept.requests.operations), (batch.digest, &batch.requests.operations));
             assert_eq!(kept.requests.proofs, Proofs::None);
-            assert_eq!(kept.requests.operations.as_ptr() == batch.requests.operations.as_ptr(), shared, "{bytes}");
             assert_eq!(history.bytes, 64 + bytes);
         }
     }
