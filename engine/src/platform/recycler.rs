@@ -17,6 +17,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
+use super::cache;
+
 /// Blocks that are no larger are left to the system's allocator.
 const SMALLEST: usize = 1 << SMALLEST_LOG2;
 const SMALLEST_LOG2: u32 = 4;
@@ -130,7 +132,12 @@ impl Shelf {
     fn take(&self) -> Option<NonNull<Kept>> {
         let block = self.top.get()?;
         // SAFETY: a block on the shelf belongs to it alone, and begins with a `Kept` that `put` wrote.
-        self.top.set(unsafe { block.as_ref() }.next);
+        let next = unsafe { block.as_ref() }.next;
+        if let Some(next) = next {
+            // Most blocks were freed long ago, and whoever takes this one waits for what it links to.
+            cache::bring(next.as_ptr());
+        }
+        self.top.set(next);
         self.blocks.set(self.blocks.get() - 1);
         Some(block)
     }

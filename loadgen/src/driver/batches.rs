@@ -2,12 +2,16 @@
 //! them who is to.
 
 use hippodrome_engine::limits::REPLIES_BYTES_MAX;
+use hippodrome_engine::platform::cache;
 use hippodrome_engine::protocol::client::batches::{BatchOutcome, BatchReply, Batches, Heard};
 use hippodrome_engine::requests::ReplyTable;
-use hippodrome_engine::types::{ReplicaId, SequenceNumber, Time, View};
+use hippodrome_engine::types::{ClientId, ReplicaId, SequenceNumber, Time, View};
 use hippodrome_engine::wire::{DecodedBatchDigest, Frame, encode_answering};
 
 use super::Driver;
+
+/// How many replies before it is complete what an operation needs is brought to the cache: every client is another.
+const ROWS_AHEAD: usize = 8;
 
 impl Driver {
     /// A replica vouches for the replies to a batch.
@@ -41,10 +45,23 @@ impl Driver {
         self.results_in_a_frame = results_in_a_frame(&replies);
         self.watch(index, sequence, voters, &replies);
         for row in 0..replies.len() {
-            let client = replies.clients[row];
-            if self.parts.table.on_agreed(client, replies.timestamps[row], replies.result(row), voters) {
-                self.complete(now, client);
+            if let Some(&client) = replies.clients.get(row + ROWS_AHEAD) {
+                self.bring(client);
             }
+            let client = replies.clients[row];
+            let (timestamp, result) = (replies.timestamps[row], replies.result(row));
+            if self.parts.table.on_agreed(client, timestamp, result, voters) {
+                self.summary.wrong_results += u64::from(!self.parts.workload.check(client, timestamp, result));
+                self.complete_checked(now, client);
+            }
+        }
+    }
+
+    /// Has what is kept of a client brought to the cache.
+    fn bring(&self, client: ClientId) {
+        self.parts.table.bring(client);
+        if let Some(slot) = self.slots.get(client.0.wrapping_sub(self.parts.clients.start) as usize) {
+            cache::bring(slot);
         }
     }
 

@@ -24,6 +24,7 @@
 //!   it was another: a value that was overwritten and written again. Then one read tells of the second write, and a
 //!   later one, by a quorum that has not got there, of what was in between.
 
+use crate::platform::cache;
 use crate::protocol::Reply;
 use crate::protocol::planted::Planted;
 use crate::quorum::Quorums;
@@ -179,6 +180,14 @@ impl ClientTable {
         let outcome = operation.count(reply, self.needed[0], Some(&mut self.wrong));
         self.note_view(reply.replica, reply.view);
         outcome
+    }
+
+    /// Has what is kept of a client brought to the cache: it is about to be asked for.
+    #[inline]
+    pub fn bring(&self, client: ClientId) {
+        if let Some(operation) = self.operations.get(client.0.wrapping_sub(self.first.0) as usize) {
+            cache::bring(operation);
+        }
     }
 
     /// Takes a reply that enough replicas, `voters` (a bit each), have vouched for [together](batches). Whether it
