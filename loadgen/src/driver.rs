@@ -269,6 +269,7 @@ impl Driver {
     }
 
     /// Begins the next operation of a client (by its index in this thread), intended for `intended`.
+    #[inline]
     fn begin(&mut self, client: u32, intended: Time, now: Time) {
         let slot = &mut self.slots[client as usize];
         let id = ClientId(self.parts.clients.start + client);
@@ -292,6 +293,7 @@ impl Driver {
     }
 
     /// Has a client's operation ordered.
+    #[inline]
     fn order(&mut self, client: u32, now: Time) {
         let slot = &mut self.slots[client as usize];
         slot.reading = false;
@@ -402,26 +404,31 @@ impl Driver {
         self.good == [true]
     }
 
+    /// Completes a client's operation; its result is in the client table.
     fn complete(&mut self, now: Time, id: ClientId) {
+        let slot = &self.slots[(id.0 - self.parts.clients.start) as usize];
+        let table = &self.parts.table;
+        let result = if slot.reading { table.read_result(id) } else { table.result(id) };
+        if !self.parts.workload.check(id, slot.current(), result.unwrap_or_default()) {
+            self.summary.wrong_results += 1;
+        }
+        self.complete_checked(now, id);
+    }
+
+    /// Completes a client's operation, whose result was checked.
+    fn complete_checked(&mut self, now: Time, id: ClientId) {
         let client = id.0 - self.parts.clients.start;
-        let table = self.parts.timetable;
+        let table = &self.parts.timetable;
         let slot = &mut self.slots[client as usize];
         slot.outstanding = false;
         self.last_completion = now;
         let latency_ns = now.since(slot.intended);
-        let timestamp = slot.current();
-        let result = if slot.reading {
+        if slot.reading {
             self.summary.read_only += u64::from(table.measures(now));
             self.summary.read_only_total += 1;
             self.reads.on_complete(now, now.since(slot.sent));
-            self.parts.table.read_result(id)
         } else {
-            self.retries.on_complete(client, timestamp.0, now.since(slot.ordered));
-            self.parts.table.result(id)
-        };
-        let result = result.unwrap_or_default();
-        if !self.parts.workload.check(id, timestamp, result) {
-            self.summary.wrong_results += 1;
+            self.retries.on_complete(client, slot.timestamp, now.since(slot.ordered));
         }
         let is_open = matches!(self.parts.pacing, Pacing::Open(_));
         let counts = table.counts(is_open, slot.intended, now);

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use hippodrome_engine::auth::{Digester, Sealer};
 use hippodrome_engine::limits::{OPERATIONS_BYTES_MAX, REQUESTS_MAX};
 use hippodrome_engine::requests::{Proofs, RequestTable};
+use hippodrome_engine::short;
 use hippodrome_engine::types::{ClientId, Digest, NodeId, Timestamp};
 use hippodrome_engine::wire::{encode_reads, encode_requests};
 
@@ -36,10 +37,11 @@ impl Outbox {
     }
 
     /// Adds a request.
+    #[inline]
     pub(crate) fn push(&mut self, client: ClientId, timestamp: Timestamp, operation: &[u8]) {
         self.clients.push(client);
         self.timestamps.push(timestamp);
-        self.operations.extend_from_slice(operation);
+        short::append(operation, &mut self.operations);
         #[allow(clippy::cast_possible_truncation, reason = "bounded by OPERATIONS_BYTES_MAX")]
         self.operation_ends.push(self.operations.len() as u32);
     }

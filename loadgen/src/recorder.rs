@@ -66,13 +66,18 @@ impl Interval {
     /// Never: the histogram's bounds are what is compared with.
     #[inline]
     pub fn record(&mut self, latency_ns: u64) {
+        self.record_many(latency_ns, 1);
+    }
+
+    /// Records so many operations, at least one, that took the same time.
+    fn record_many(&mut self, latency_ns: u64, operations: u64) {
         self.max_ns = self.max_ns.max(latency_ns);
         if latency_ns < LATENCY_MIN_NS {
-            self.below_range += 1;
+            self.below_range += operations;
         } else if latency_ns > LATENCY_MAX_NS {
-            self.above_range += 1;
+            self.above_range += operations;
         } else {
-            self.latencies.record(latency_ns).expect("within the bounds");
+            self.latencies.record_n(latency_ns, operations).expect("within the bounds");
         }
     }
 
@@ -140,6 +145,9 @@ impl Interval {
 pub struct Recorder {
     current: Interval,
     finished: Vec<Interval>,
+    /// The latency that was recorded last, and how many operations in a row had it and are not in `current` yet:
+    /// operations that begin together mostly end together.
+    run: (u64, u64),
 }
 
 impl Default for Recorder {
@@ -152,7 +160,7 @@ impl Recorder {
     /// A recorder at the start of the load.
     #[must_use]
     pub fn new() -> Self {
-        Self { current: Interval::new(0), finished: Vec::new() }
+        Self { current: Interval::new(0), finished: Vec::new(), run: (0, 0) }
     }
 
     /// Records an operation that was completed `completed_ns` after the start of the load. Times do not go backwards;
@@ -162,12 +170,25 @@ impl Recorder {
         if completed_ns >= (self.current.second + 1) * INTERVAL_NS {
             self.rotate(completed_ns);
         }
-        self.current.record(latency_ns);
+        if self.run.0 != latency_ns {
+            self.end_run();
+            self.run.0 = latency_ns;
+        }
+        self.run.1 += 1;
+    }
+
+    fn end_run(&mut self) {
+        let (latency_ns, operations) = self.run;
+        if operations > 0 {
+            self.current.record_many(latency_ns, operations);
+            self.run.1 = 0;
+        }
     }
 
     /// Closes the seconds that are over `now_ns` after the start of the load. A thread that has nothing to record calls
     /// this too, or whoever merges would wait for it.
     pub fn rotate(&mut self, now_ns: u64) {
+        self.end_run();
         while self.current.second < now_ns / INTERVAL_NS {
             let next = Interval::new(self.current.second + 1);
             self.finished.push(std::mem::replace(&mut self.current, next));
@@ -182,6 +203,7 @@ impl Recorder {
     /// Takes all that is left, the open second at the end.
     #[must_use]
     pub fn finish(mut self) -> Vec<Interval> {
+        self.end_run();
         self.finished.push(self.current);
         self.finished
     }

@@ -196,6 +196,9 @@ impl Egress {
 /// thread of the load generator owns neighbouring clients.
 #[must_use]
 pub fn connection_of(client: ClientId, range: &Range<u32>, connections: u32) -> u32 {
+    if connections == 1 {
+        return 0; // a division for each request is dear
+    }
     let index = u64::from(client.0.saturating_sub(range.start));
     let count = u64::from(range.end - range.start).max(1);
     #[allow(clippy::cast_possible_truncation, reason = "less than connections")]

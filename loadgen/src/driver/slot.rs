@@ -34,14 +34,10 @@ impl Slot {
     /// Keeps the operation that is begun, in place if it fits.
     #[inline]
     pub(super) fn keep(&mut self, operation: &[u8]) {
-        if operation.len() <= INLINE_BYTES && !self.operation.spilled() {
-            let mut place = [0; INLINE_BYTES];
-            short::copy(operation, &mut place[..operation.len()]);
-            self.operation = SmallVec::from_buf_and_len(place, operation.len());
-        } else {
-            self.operation.clear();
-            self.operation.extend_from_slice(operation);
+        if self.operation.len() != operation.len() {
+            self.operation.resize(operation.len(), 0);
         }
+        short::copy(operation, &mut self.operation);
     }
 
     /// Whether the client still waits for this operation.

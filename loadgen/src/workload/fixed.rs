@@ -7,17 +7,15 @@ use hippodrome_engine::types::{ClientId, Timestamp};
 
 use super::Workload;
 
-/// Bytes of client and timestamp.
-const HEAD_BYTES: usize = 4 + 8;
 /// What operations are filled up with.
 const FILL: u8 = 0xA5;
+const FILL_WORD: u64 = u64::from_le_bytes([FILL; 8]);
 
 /// Operations of `request_bytes` bytes: client, timestamp, fill, cut to size; no two are equal from 12 bytes on. Every
 /// result must be that of the `null` application.
 #[derive(Clone, Debug)]
 pub struct Fixed {
-    /// What an operation consists of but for its head.
-    fill: Vec<u8>,
+    request_bytes: usize,
     result: Vec<u8>,
 }
 
@@ -25,20 +23,22 @@ impl Fixed {
     /// Operations of `request_bytes` with results of `reply_bytes`.
     #[must_use]
     pub fn new(request_bytes: usize, reply_bytes: usize) -> Self {
-        Self { fill: vec![FILL; request_bytes], result: null::result(reply_bytes) }
+        Self { request_bytes, result: null::result(reply_bytes) }
     }
 }
 
 impl Workload for Fixed {
     fn next(&mut self, client: ClientId, timestamp: Timestamp, operation: &mut Vec<u8>) {
-        let mut head = [0; HEAD_BYTES];
-        head[..4].copy_from_slice(&client.0.to_le_bytes());
-        head[4..].copy_from_slice(&timestamp.0.to_le_bytes());
-        let at = operation.len();
-        operation.extend_from_slice(&self.fill);
-        match operation[at..].first_chunk_mut() {
-            Some(start) => *start = head,
-            None => operation[at..].copy_from_slice(&head[..self.fill.len()]),
+        // Two words, as which it is copied further.
+        let words = [u64::from(client.0) | timestamp.0 << 32, timestamp.0 >> 32 | FILL_WORD << 32];
+        let Some(rest) = self.request_bytes.checked_sub(size_of_val(&words)) else {
+            let head = words.map(u64::to_le_bytes);
+            operation.extend_from_slice(&head.as_flattened()[..self.request_bytes]);
+            return;
+        };
+        words.iter().for_each(|word| operation.extend_from_slice(&word.to_le_bytes()));
+        if rest > 0 {
+            operation.resize(operation.len() + rest, FILL);
         }
     }
 
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn operations_have_their_size_and_differ() {
-        for request_bytes in [0, 4, 12, 100] {
+        for request_bytes in [0, 4, 12, 14, 16, 17, 100] {
             let mut workload = Fixed::new(request_bytes, 0);
             let mut operations = b"before".to_vec();
             workload.next(ClientId(1), Timestamp(2), &mut operations);
@@ -70,6 +70,8 @@ mod tests {
             assert_eq!(of(1, 2), operations[6..]);
             assert_eq!(of(1, 2) != of(2, 2), request_bytes >= 4);
             assert_eq!(of(1, 2) != of(1, 3), request_bytes >= 12);
+            let whole = [&1_u32.to_le_bytes()[..], &(u64::MAX - 1).to_le_bytes(), &[FILL; 100]].concat();
+            assert_eq!(of(1, u64::MAX - 1), whole[..request_bytes]);
         }
     }
 
