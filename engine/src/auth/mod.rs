@@ -117,16 +117,24 @@ pub struct AuthBlock(pub [u8; 64]);
 pub const BLOCK_VERSION: u8 = 1;
 
 impl AuthBlock {
+    pub(crate) const EMPTY: Self = Self([0; 64]);
+
     fn new(kind: BlockKind, sender: u32, view: u64, sequence: u64, cluster: [u8; 8], digest: &Digest) -> Self {
-        // Word by word: single bytes in between would have to wait until they are all in the cache to be read at once.
+        let mut block = Self::EMPTY;
+        block.set(kind, sender, view, sequence, cluster, digest);
+        block
+    }
+
+    /// Writes all of it, word by word: single bytes in between would have to wait until they are all in the cache to be
+    /// read at once.
+    #[inline]
+    fn set(&mut self, kind: BlockKind, sender: u32, view: u64, sequence: u64, cluster: [u8; 8], digest: &Digest) {
         let first = u64::from_le_bytes([kind as u8, BLOCK_VERSION, 0, 0, 0, 0, 0, 0]) | u64::from(sender) << 32;
-        let mut block = [0; 64];
-        block[..8].copy_from_slice(&first.to_le_bytes());
-        block[8..16].copy_from_slice(&view.to_le_bytes());
-        block[16..24].copy_from_slice(&sequence.to_le_bytes());
-        block[24..32].copy_from_slice(&cluster);
-        block[32..64].copy_from_slice(&digest.0);
-        Self(block)
+        self.0[..8].copy_from_slice(&first.to_le_bytes());
+        self.0[8..16].copy_from_slice(&view.to_le_bytes());
+        self.0[16..24].copy_from_slice(&sequence.to_le_bytes());
+        self.0[24..32].copy_from_slice(&cluster);
+        self.0[32..64].copy_from_slice(&digest.0);
     }
 
     /// The block of one request. `digest` covers client, timestamp and operation.
@@ -146,15 +154,17 @@ impl AuthBlock {
         Self::new(kind, client.0, 0, timestamp.0, cluster, digest)
     }
 
-    /// The blocks of requests of this kind, which are given in columns.
-    pub(super) fn of_requests<'a>(
-        kind: BlockKind,
-        cluster: [u8; 8],
-        (clients, timestamps): (&'a [ClientId], &'a [Timestamp]),
-        digests: &'a [Digest],
-    ) -> impl Iterator<Item = Self> + use<'a> {
+    /// Writes the blocks of requests of this kind, which are given in columns, into `blocks`, of the same length.
+    pub(super) fn set_requests(
+        (kind, cluster): (BlockKind, [u8; 8]),
+        (clients, timestamps): (&[ClientId], &[Timestamp]),
+        digests: &[Digest],
+        blocks: &mut [Self],
+    ) {
         let requests = clients.iter().zip(timestamps).zip(digests);
-        requests.map(move |((&client, &timestamp), digest)| Self::of_client(kind, cluster, client, timestamp, digest))
+        for (block, ((client, timestamp), digest)) in blocks.iter_mut().zip(requests) {
+            block.set(kind, client.0, 0, timestamp.0, cluster, digest);
+        }
     }
 
     /// The block of a group of `size` requests that client node `node` makes. `digest` covers all of theirs.

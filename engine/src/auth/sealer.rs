@@ -93,10 +93,9 @@ impl Sealer {
             Reach::Everybody => 1,
         };
         let groups = self.keyring.proves_groups().then(|| self.groups_of(table));
-        self.blocks.clear();
         match &groups {
-            Some(groups) => self.push_group_blocks(kind, table, groups),
-            None => self.push_request_blocks(kind, table),
+            Some(groups) => self.set_group_blocks(kind, table, groups),
+            None => self.set_request_blocks(kind, table),
         }
         let seal = &self.seals[LinkClass::ClientToReplica as usize];
         let mut proofs = Vec::with_capacity(usize::from(columns) * self.blocks.len() * about.proof_bytes);
@@ -115,9 +114,10 @@ impl Sealer {
         }
     }
 
-    fn push_request_blocks(&mut self, kind: BlockKind, table: &RequestTable) {
+    fn set_request_blocks(&mut self, kind: BlockKind, table: &RequestTable) {
         let columns = (&table.clients[..], &table.timestamps[..]);
-        self.blocks.extend(AuthBlock::of_requests(kind, self.keyring.cluster(), columns, &table.digests));
+        self.blocks.resize(table.len(), AuthBlock::EMPTY);
+        AuthBlock::set_requests((kind, self.keyring.cluster()), columns, &table.digests, &mut self.blocks);
     }
 
     /// Groups of requests that follow each other, all but the last as large as groups may be.
@@ -126,7 +126,7 @@ impl Sealer {
         table.digests.chunks(GROUP_REQUESTS_MAX).map(|digests| Group::whole(node, digests.len())).collect()
     }
 
-    fn push_group_blocks(&mut self, kind: BlockKind, table: &RequestTable, groups: &[Group]) {
+    fn set_group_blocks(&mut self, kind: BlockKind, table: &RequestTable, groups: &[Group]) {
         for digests in table.digests.chunks(GROUP_REQUESTS_MAX) {
             self.groups.push(digests);
         }
@@ -134,6 +134,7 @@ impl Sealer {
         let reads = kind == BlockKind::Read;
         let block =
             |(group, digest): (&Group, Digest)| AuthBlock::group(reads, cluster, group.node, group.size, &digest);
+        self.blocks.clear();
         self.blocks.extend(groups.iter().zip(digests).map(block));
     }
 }

@@ -96,17 +96,23 @@ impl<'a> RequestClaims<'a> {
         (self.proofs, self.proof_bytes)
     }
 
-    /// What each proof is about, in order.
-    pub fn blocks(&self) -> impl Iterator<Item = AuthBlock> + use<'a> {
-        let Self { kind, cluster, clients, timestamps, digests, .. } = *self;
-        AuthBlock::of_requests(kind, cluster, (clients, timestamps), digests)
+    /// Writes what the proofs from `start` on are about into `blocks`, as many as there is room for.
+    ///
+    /// # Panics
+    /// If there are fewer than that.
+    pub fn set_blocks(&self, start: usize, blocks: &mut [AuthBlock]) {
+        let rows = start..start + blocks.len();
+        let columns = (&self.clients[rows.clone()], &self.timestamps[rows.clone()]);
+        AuthBlock::set_requests((self.kind, self.cluster), columns, &self.digests[rows], blocks);
     }
 
     /// Each by itself.
     pub fn checks(&self) -> impl Iterator<Item = Check<'a>> + use<'a> {
-        let Self { signer, proofs, proof_bytes, .. } = *self;
-        let proof = move |at: usize| &proofs[at * proof_bytes..(at + 1) * proof_bytes];
-        self.blocks().enumerate().map(move |(at, block)| Check { signer, block, proof: proof(at) })
+        let Self { signer, kind, cluster, clients, timestamps, digests, proofs, proof_bytes } = *self;
+        (0..clients.len()).map(move |at| {
+            let block = AuthBlock::of_client(kind, cluster, clients[at], timestamps[at], &digests[at]);
+            Check { signer, block, proof: &proofs[at * proof_bytes..(at + 1) * proof_bytes] }
+        })
     }
 }
 

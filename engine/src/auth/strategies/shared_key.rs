@@ -119,7 +119,11 @@ impl<S: TagScheme> Definition for SharedKey<S> {
     }
 
     fn judge(&self, keyring: &Arc<Keyring>) -> Box<dyn Judge> {
-        Box::new(TagJudge::<S> { keys: Keys(keyring.incoming().map(S::key).collect()), order: BySigner::default() })
+        Box::new(TagJudge::<S> {
+            keys: Keys(keyring.incoming().map(S::key).collect()),
+            order: BySigner::default(),
+            blocks: Vec::new(),
+        })
     }
 }
 
@@ -151,6 +155,8 @@ impl<S: TagScheme> Seal for Keys<S> {
 struct TagJudge<S: TagScheme> {
     keys: Keys<S>,
     order: BySigner,
+    /// Of requests; memory that is used again.
+    blocks: Vec<AuthBlock>,
 }
 
 impl<S: TagScheme> fmt::Debug for TagJudge<S> {
@@ -173,11 +179,11 @@ impl<S: TagScheme> Judge for TagJudge<S> {
         let (proofs, proof_bytes) = claims.proofs();
         let Some(key) = self.keys.0.get(usize::from(claims.signer().0)) else { return };
         assert_eq!(proof_bytes, S::ABOUT.proof_bytes, "a table's proofs have the strategy's length");
-        let mut blocks = [AuthBlock([0; 64]); SLICE];
-        let mut all = claims.blocks();
-        for (tags, good) in proofs.chunks(SLICE * proof_bytes).zip(good.chunks_mut(SLICE)) {
-            let blocks = &mut blocks[..good.len()];
-            blocks.iter_mut().zip(&mut all).for_each(|(place, block)| *place = block);
+        self.blocks.resize(SLICE, AuthBlock::EMPTY);
+        let slices = proofs.chunks(SLICE * proof_bytes).zip(good.chunks_mut(SLICE));
+        for (start, (tags, good)) in (0..).step_by(SLICE).zip(slices) {
+            let blocks = &mut self.blocks[..good.len()];
+            claims.set_blocks(start, blocks);
             S::check_each(key, blocks, tags, good);
         }
     }
