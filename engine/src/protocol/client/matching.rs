@@ -40,6 +40,7 @@ enum Phase {
 }
 
 impl MatchingReplies {
+    #[inline]
     pub(super) fn begin(&mut self) {
         if self.phase == Phase::Tallied {
             self.hand_over().forget();
@@ -103,10 +104,12 @@ impl MatchingReplies {
     }
 
     /// Whether nobody waits for it.
+    #[inline]
     pub(super) fn is_over(&self) -> bool {
-        match self.tallied() {
-            Some(tally) => tally.is_over(),
-            None => self.phase != Phase::Open,
+        match self.phase {
+            Phase::Open => false,
+            Phase::Complete | Phase::GivenUp => true,
+            Phase::Tallied => self.tallied().is_none_or(Tally::is_over),
         }
     }
 

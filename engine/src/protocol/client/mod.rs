@@ -149,6 +149,7 @@ impl ClientTable {
     /// # Panics
     /// If the client is out of range, has an operation outstanding, or `timestamp` does not rise: these are our own
     /// bugs.
+    #[inline]
     pub fn begin(&mut self, client: ClientId, timestamp: Timestamp) {
         self.operations[(client.0 - self.first.0) as usize].begin(timestamp);
     }
@@ -345,6 +346,7 @@ fn outstanding(operations: &[Operation], first: ClientId, client: ClientId) -> O
 }
 
 impl Operation {
+    #[inline]
     fn begin(&mut self, timestamp: Timestamp) {
         assert!(self.replies.is_over() || self.timestamp.0 == 0, "one outstanding operation a client");
         assert!(timestamp > self.timestamp, "timestamps rise");
