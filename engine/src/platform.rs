@@ -1,10 +1,10 @@
 //! What the operating system tells about processes (Linux `/proc`), what this process tells whoever runs it, where its
-//! memory comes from ([recycler]), and when that is in the cache ([cache]).
+//! memory comes from ([recycler]), and when that is in the cache ([mod@prefetch]).
 
 use std::fs;
 use std::io::Write as _;
 
-pub mod cache;
+pub mod prefetch;
 pub mod recycler;
 
 /// `/proc` counts CPU time in ticks of 1/100 s on every Linux (`USER_HZ`), whatever the kernel's own clock.

@@ -183,17 +183,17 @@ impl RequestTable {
 
     /// This table in memory of its own, if it is so small that it would keep more of a transport's chunk than it needs.
     #[must_use]
-    pub fn unchunked(self: Arc<Self>) -> Arc<Self> {
+    pub fn unchunked_if_small(self: Arc<Self>) -> Arc<Self> {
         if self.bytes() * CHUNK_SHARE >= READ_CHUNK_BYTES {
             return self;
         }
-        Arc::new(Arc::unwrap_or_clone(self).detached())
+        Arc::new(Arc::unwrap_or_clone(self).unchunked())
     }
 
     /// This table in memory of its own. Operations and proofs that are a slice of a transport's chunk would keep the
     /// whole chunk; what is longer than a chunk is no slice of one.
     #[must_use]
-    fn detached(mut self) -> Self {
+    fn unchunked(mut self) -> Self {
         if self.operations.len() < READ_CHUNK_BYTES {
             self.operations = Bytes::copy_from_slice(&self.operations);
         }
@@ -334,18 +334,29 @@ impl Manifest {
     #[must_use]
     pub(crate) fn complete(&self, requests: RequestTable) -> Arc<Batch> {
         assert_eq!(requests.len(), self.len(), "a body for each request");
-        Arc::new(Batch { digest: self.digest, requests })
+        Arc::new(Batch { digest: self.digest, requests, is_detached: false })
     }
 }
 
 /// What one sequence number orders: a table of requests and its digest. A null request is a batch without requests.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Batch {
     /// Digest over the requests' digests, in order.
     pub digest: Digest,
     /// The requests.
     pub requests: RequestTable,
+    /// Whether the requests are in memory of their own.
+    is_detached: bool,
 }
+
+impl PartialEq for Batch {
+    /// Whose memory it is in makes no difference.
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.requests == other.requests
+    }
+}
+
+impl Eq for Batch {}
 
 impl Batch {
     /// A batch of `requests`, whose digests must have been computed.
@@ -355,17 +366,18 @@ impl Batch {
     #[must_use]
     pub fn new(requests: RequestTable) -> Arc<Self> {
         assert_eq!(requests.digests.len(), requests.len(), "digests are computed before a batch is made");
-        Arc::new(Self { digest: digest_of(&requests.digests), requests })
+        Arc::new(Self { digest: digest_of(&requests.digests), requests, is_detached: false })
     }
 
-    /// A batch of `requests` as they came out of a transport. It is kept until a checkpoint and longer, so it takes
-    /// memory of its own while all of it is in the cache, and what it came in can be used again at once.
+    /// A batch of `requests` as they came out of a transport, in memory of its own: it is kept until a checkpoint and
+    /// longer, so what it needs is copied while all of it is in the cache, and what it came in can be used again at once.
     ///
     /// # Panics
     /// If the digests are missing.
     #[must_use]
     pub fn received(requests: RequestTable) -> Arc<Self> {
-        Self::new(requests.detached())
+        assert_eq!(requests.digests.len(), requests.len(), "digests are computed before a batch is made");
+        Arc::new(Self { digest: digest_of(&requests.digests), requests: requests.unchunked(), is_detached: true })
     }
 
     /// The null request: executed as a no-op (Castro & Liskov, OSDI'99, section 4.4).
@@ -386,13 +398,14 @@ impl Batch {
         self.requests.bytes()
     }
 
-    /// This batch as it is kept for laggards, who trust its digest: without the requests' proofs.
+    /// This batch as it is kept for laggards, who trust its digest: without the requests' proofs, and in memory of its
+    /// own, so that what it keeps is what [`bytes`](Self::bytes) says.
     #[must_use]
     pub fn to_keep(self: Arc<Self>) -> Arc<Self> {
-        let Self { digest, mut requests } = Arc::try_unwrap(self)
-            .unwrap_or_else(|shared| Self { digest: shared.digest, requests: shared.requests.clone() });
+        let Self { digest, mut requests, is_detached } = Arc::unwrap_or_clone(self);
         requests.proofs = Proofs::None;
-        Arc::new(Self { digest, requests })
+        let requests = if is_detached { requests } else { requests.unchunked() };
+        Arc::new(Self { digest, requests, is_detached: true })
     }
 }
 

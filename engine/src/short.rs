@@ -2,8 +2,8 @@
 //!
 //! Most operations and results have some dozen bytes of a length that is not known before. The standard library copies
 //! and compares those by calls of `memcpy` and `memcmp`, which cost more than the work; here the first and the last
-//! bytes are taken in two loads, which overlap where there are fewer in between. Up to 16 bytes these are words: who
-//! writes a piece word by word, and has it read as a whole at once, waits until it is in the cache.
+//! bytes are taken in two loads, which overlap where there are fewer in between. Up to 16 bytes these are words, since
+//! pieces are written in words: a load that is wider than the stores before it is not forwarded from them, and stalls.
 
 /// Copies all of `from` to `to`.
 ///
@@ -19,7 +19,7 @@ pub fn copy(from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// Appends all of `from` to `to`.
+/// Appends all of `from` to `to`; 16 bytes, the usual length of operations here, as two words.
 #[inline]
 pub fn append(from: &[u8], to: &mut Vec<u8>) {
     if let Ok(from) = <&[u8; 16]>::try_from(from) {

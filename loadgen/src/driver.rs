@@ -409,36 +409,35 @@ impl Driver {
         let slot = &self.slots[(id.0 - self.parts.clients.start) as usize];
         let table = &self.parts.table;
         let result = if slot.reading { table.read_result(id) } else { table.result(id) };
-        if !self.parts.workload.check(id, slot.current(), result.unwrap_or_default()) {
-            self.summary.wrong_results += 1;
-        }
+        let is_possible = self.parts.workload.check(id, slot.current(), result.unwrap_or_default());
+        self.summary.wrong_results += u64::from(!is_possible);
         self.complete_checked(now, id);
     }
 
     /// Completes a client's operation, whose result was checked.
     fn complete_checked(&mut self, now: Time, id: ClientId) {
         let client = id.0 - self.parts.clients.start;
-        let table = &self.parts.timetable;
+        let timetable = &self.parts.timetable;
         let slot = &mut self.slots[client as usize];
         slot.outstanding = false;
         self.last_completion = now;
         let latency_ns = now.since(slot.intended);
         if slot.reading {
-            self.summary.read_only += u64::from(table.measures(now));
+            self.summary.read_only += u64::from(timetable.measures(now));
             self.summary.read_only_total += 1;
             self.reads.on_complete(now, now.since(slot.sent));
         } else {
             self.retries.on_complete(client, slot.timestamp, now.since(slot.ordered));
         }
         let is_open = matches!(self.parts.pacing, Pacing::Open(_));
-        let counts = table.counts(is_open, slot.intended, now);
+        let counts = timetable.counts(is_open, slot.intended, now);
         self.summary.operations += u64::from(counts.operation);
         self.summary.latencies += u64::from(counts.latency);
         if slot.followed {
             let agreed = |replica| self.parts.table.agreed(id, replica);
             self.followed.on_completed(id, (slot.intended, now), counts.latency, agreed);
         }
-        let since_start = now.since(table.start);
+        let since_start = now.since(timetable.start);
         self.summary.tenths.count(since_start);
         if counts.latency {
             self.measured.record(since_start, latency_ns);
@@ -446,7 +445,7 @@ impl Driver {
             self.unmeasured.record(since_start, latency_ns);
         }
         match &mut self.parts.pacing {
-            Pacing::Closed if now < table.measure_until => self.begin(client, now, now),
+            Pacing::Closed if now < timetable.measure_until => self.begin(client, now, now),
             Pacing::Closed => {}
             Pacing::Open(open) => open.release(now, client),
         }

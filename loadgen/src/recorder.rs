@@ -69,7 +69,7 @@ impl Interval {
         self.record_many(latency_ns, 1);
     }
 
-    /// Records so many operations, at least one, that took the same time.
+    /// Records `operations`, at least one, of this latency.
     fn record_many(&mut self, latency_ns: u64, operations: u64) {
         self.max_ns = self.max_ns.max(latency_ns);
         if latency_ns < LATENCY_MIN_NS {
@@ -145,9 +145,15 @@ impl Interval {
 pub struct Recorder {
     current: Interval,
     finished: Vec<Interval>,
-    /// The latency that was recorded last, and how many operations in a row had it and are not in `current` yet:
-    /// operations that begin together mostly end together.
-    run: (u64, u64),
+    /// What is not in `current` yet.
+    run: Run,
+}
+
+/// Operations in a row that took the same time: those that begin together mostly end together.
+#[derive(Debug, Default)]
+struct Run {
+    latency_ns: u64,
+    operations: u64,
 }
 
 impl Default for Recorder {
@@ -160,7 +166,7 @@ impl Recorder {
     /// A recorder at the start of the load.
     #[must_use]
     pub fn new() -> Self {
-        Self { current: Interval::new(0), finished: Vec::new(), run: (0, 0) }
+        Self { current: Interval::new(0), finished: Vec::new(), run: Run::default() }
     }
 
     /// Records an operation that was completed `completed_ns` after the start of the load. Times do not go backwards;
@@ -170,18 +176,18 @@ impl Recorder {
         if completed_ns >= (self.current.second + 1) * INTERVAL_NS {
             self.rotate(completed_ns);
         }
-        if self.run.0 != latency_ns {
+        if self.run.latency_ns != latency_ns {
             self.end_run();
-            self.run.0 = latency_ns;
+            self.run.latency_ns = latency_ns;
         }
-        self.run.1 += 1;
+        self.run.operations += 1;
     }
 
+    /// Puts the run in hand into the open second; the next one begins.
     fn end_run(&mut self) {
-        let (latency_ns, operations) = self.run;
+        let Run { latency_ns, operations } = std::mem::take(&mut self.run);
         if operations > 0 {
             self.current.record_many(latency_ns, operations);
-            self.run.1 = 0;
         }
     }
 
@@ -449,6 +455,29 @@ mod tests {
         assert_eq!(merger.take_complete().map(|interval| (interval.second, interval.operations())), Some((1, 1)));
         let rest: Vec<_> = merger.finish().map(|interval| (interval.second, interval.operations())).collect();
         assert_eq!(rest, [(2, 0), (3, 1)]);
+    }
+
+    proptest! {
+        /// Few latencies, so that many are equal in a row: recorded together or by themselves, seconds are the same.
+        #[test]
+        fn operations_that_took_the_same_time_count_one_by_one(
+            mut operations in prop::collection::vec(
+                (0u64..4 * SECOND, prop::sample::select(vec![0, 1, MS, 2 * MS, LATENCY_MAX_NS + 1])),
+                0..60,
+            ),
+        ) {
+            operations.sort_by_key(|(completed, _)| *completed);
+            let mut recorder = Recorder::new();
+            let mut expected: Vec<Interval> = vec![Interval::new(0)];
+            for (completed, latency) in operations {
+                recorder.record(completed, latency);
+                while (expected.len() as u64) <= completed / SECOND {
+                    expected.push(Interval::new(expected.len() as u64));
+                }
+                expected.last_mut().unwrap().record(latency);
+            }
+            prop_assert_eq!(recorder.finish(), expected);
+        }
     }
 
     #[test]

@@ -7,17 +7,18 @@ pub const TENTH_NS: u64 = 100_000_000;
 #[derive(Clone, Debug, Default)]
 pub struct Tenths {
     counts: Vec<u64>,
-    /// Which one was counted last, and when it began.
-    last: (usize, u64),
+    /// The one that was counted last.
+    last: usize,
+    /// When that began, ns after the load did.
+    last_began_ns: u64,
 }
 
 impl Tenths {
     /// Counts one operation that was completed `since_start_ns` after the load began.
     #[inline]
     pub fn count(&mut self, since_start_ns: u64) {
-        let (last, began_ns) = self.last;
-        match self.counts.get_mut(last) {
-            Some(count) if since_start_ns.wrapping_sub(began_ns) < TENTH_NS => *count += 1,
+        match self.counts.get_mut(self.last) {
+            Some(count) if since_start_ns.wrapping_sub(self.last_began_ns) < TENTH_NS => *count += 1,
             _ => self.count_elsewhere(since_start_ns),
         }
     }
@@ -27,7 +28,7 @@ impl Tenths {
         let tenth = since_start_ns / TENTH_NS;
         #[allow(clippy::cast_possible_truncation, reason = "ten a second")]
         let index = tenth as usize;
-        self.last = (index, tenth * TENTH_NS);
+        (self.last, self.last_began_ns) = (index, tenth * TENTH_NS);
         if index >= self.counts.len() {
             self.counts.resize(index + 1, 0);
         }

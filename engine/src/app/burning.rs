@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Application, InvalidOperation};
+use crate::requests::Operations;
 use crate::types::Digest;
 
 /// Time is burned in pieces of at least this, ns: to look at a thread's clock costs more than an operation does.
@@ -64,6 +65,18 @@ impl Application for Burning {
     fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>) {
         self.inner.execute(operation, result);
         self.owe();
+    }
+
+    fn execute_run(
+        &mut self,
+        operations: Operations<'_>,
+        enough_bytes: usize,
+        results: &mut Vec<u8>,
+        lengths: &mut Vec<u32>,
+    ) {
+        let before = lengths.len();
+        self.inner.execute_run(operations, enough_bytes, results, lengths);
+        (before..lengths.len()).for_each(|_| self.owe());
     }
 
     fn execute_undoably(&mut self, operation: &[u8], result: &mut Vec<u8>, record: &mut Vec<u8>) {

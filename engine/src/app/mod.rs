@@ -15,6 +15,8 @@ pub mod burning;
 pub mod faulty;
 pub mod kv;
 pub mod null;
+#[cfg(test)]
+mod tests;
 pub mod validator;
 
 pub use validator::Validator;
@@ -69,19 +71,22 @@ pub trait Application: Send {
     fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>);
 
     /// Executes operations one after the other, as [`execute`](Self::execute) does each, and appends to `lengths` how
-    /// many bytes each appended to `results`. Ends with the one that makes `results` at least `enough` bytes long, or
-    /// with the last. To be written anew where many at a time cost less.
+    /// many bytes each appended to `results`. Ends with the one that makes `results` at least `enough_bytes` long, or with
+    /// the last. To be written anew where many at a time cost less; whoever wraps another application and changes what
+    /// it executes keeps this one.
     ///
     /// # Panics
     /// If a result has 4 GiB: an application's results are shorter by far.
     fn execute_run(
         &mut self,
         operations: Operations<'_>,
-        enough: usize,
+        enough_bytes: usize,
         results: &mut Vec<u8>,
         lengths: &mut Vec<u32>,
     ) {
-        execute_each(operations, enough, (results, lengths), |operation, results| self.execute(operation, results));
+        execute_each(operations, enough_bytes, (results, lengths), |operation, results| {
+            self.execute(operation, results)
+        });
     }
 
     /// As [`execute`](Self::execute), and appends to `record` what [`undo`](Self::undo) needs to take the operation
@@ -124,7 +129,7 @@ pub trait Application: Send {
 /// [`execute_run`](Application::execute_run) for the rest.
 pub(crate) fn execute_each(
     operations: Operations<'_>,
-    enough: usize,
+    enough_bytes: usize,
     (results, lengths): (&mut Vec<u8>, &mut Vec<u32>),
     mut execute: impl FnMut(&[u8], &mut Vec<u8>),
 ) {
@@ -133,7 +138,7 @@ pub(crate) fn execute_each(
         execute(operation, results);
         let length = results.len().checked_sub(start).expect("an application only appends");
         lengths.push(u32::try_from(length).expect("a result is shorter than 4 GiB"));
-        if results.len() >= enough {
+        if results.len() >= enough_bytes {
             return;
         }
     }

@@ -45,12 +45,12 @@ impl Application for Null {
     fn execute_run(
         &mut self,
         operations: Operations<'_>,
-        enough: usize,
+        enough_bytes: usize,
         results: &mut Vec<u8>,
         lengths: &mut Vec<u32>,
     ) {
         let each = self.result.len();
-        let executed = match enough.saturating_sub(results.len()) {
+        let executed = match enough_bytes.saturating_sub(results.len()) {
             0 => operations.len().min(1),
             _ if each == 0 => operations.len(),
             room => operations.len().min(room.div_ceil(each)),

@@ -181,6 +181,7 @@ fn head(table: &RequestTable, index: usize) -> [u8; HEAD_BYTES] {
 }
 
 fn head_of(client: ClientId, timestamp: Timestamp, length: usize) -> [u8; HEAD_BYTES] {
+    // In words, as `AuthBlock` is written.
     let first = u64::from(client.0) | (length as u64) << 32; // operations are bounded by OPERATION_BYTES_MAX
     let mut head = [0; HEAD_BYTES];
     head[..8].copy_from_slice(&first.to_le_bytes());

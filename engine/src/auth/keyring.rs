@@ -135,8 +135,7 @@ impl Keyring {
     /// The client node that speaks for `client`; `None` beyond the cluster's clients.
     #[must_use]
     pub fn owner(&self, client: ClientId) -> Option<NodeId> {
-        let range = self.client_ends.partition_point(|&(end, _)| end <= client.0);
-        self.client_ends.get(range).map(|&(_, node)| node)
+        self.client_ends.get(self.range_of(client)).map(|&(_, node)| node)
     }
 
     /// Who speaks for the first of these clients, and how many of them from there on have the same owner: at least one.
@@ -145,15 +144,17 @@ impl Keyring {
     /// If there are no clients.
     #[must_use]
     pub fn owner_of_first(&self, clients: &[ClientId]) -> (Option<NodeId>, usize) {
-        let range = self.client_ends.partition_point(|&(end, _)| end <= clients[0].0);
+        let range = self.range_of(clients[0]);
         let start = range.checked_sub(1).map_or(0, |before| self.client_ends[before].0);
-        let (end, owner) = match self.client_ends.get(range) {
-            Some(&(end, owner)) => (end, Some(owner)),
-            None => (u32::MAX, None),
-        };
-        // Those beyond the cluster's clients are many; that the very last one counts for itself does no harm.
-        let own = clients[1..].iter().take_while(|client| (start..end).contains(&client.0));
-        (owner, 1 + own.count())
+        // Of those beyond the cluster's clients the very last one counts for itself, which does no harm.
+        let (end, owner) = self.client_ends.get(range).map_or((u32::MAX, None), |&(end, node)| (end, Some(node)));
+        let others = clients[1..].iter().take_while(|client| (start..end).contains(&client.0));
+        (owner, 1 + others.count())
+    }
+
+    /// Which of the ranges of clients this one is in; their number beyond the cluster's clients.
+    fn range_of(&self, client: ClientId) -> usize {
+        self.client_ends.partition_point(|&(end, _)| end <= client.0)
     }
 
     /// The logical clients that `node` speaks for; `None` if it is no client node.
@@ -249,6 +250,23 @@ mod tests {
             assert_eq!(keyring.owner(ClientId(client)), file.owner(ClientId(client)), "client {client}");
         }
         assert_eq!(keyring.owner(ClientId(u32::MAX)), None);
+        // Runs of one owner, one by one and together.
+        for clients in [
+            vec![0],
+            vec![0, 2, 1, 0],
+            vec![3, 3, 4],
+            vec![4, 10, 3, 2, 4],
+            vec![11, 12, 1 << 31, 10],
+            vec![u32::MAX, u32::MAX, 11, 0],
+            vec![2, u32::MAX],
+        ] {
+            let clients: Vec<ClientId> = clients.into_iter().map(ClientId).collect();
+            let (owner, count) = keyring.owner_of_first(&clients);
+            assert!((1..=clients.len()).contains(&count), "{clients:?}");
+            assert!(clients[..count].iter().all(|client| keyring.owner(*client) == owner), "{clients:?}");
+            let goes_on = owner.is_some() && clients.get(count).is_some_and(|next| keyring.owner(*next) == owner);
+            assert!(!goes_on, "{clients:?}: {count}");
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use keyring::Keyring;
 pub use keys::{KeyError, NodeKey};
 pub use sealer::Sealer;
 pub use strategies::Strategy;
-pub use verifier::{Check, Part, RequestClaims, Verifier};
+pub use verifier::{Check, Part, RequestChecks, Verifier};
 
 /// A MAC: keyed BLAKE3 of an [`AuthBlock`], cut to 128 bits.
 pub type Tag = [u8; TAG_BYTES];
@@ -117,6 +117,7 @@ pub struct AuthBlock(pub [u8; 64]);
 pub const BLOCK_VERSION: u8 = 1;
 
 impl AuthBlock {
+    /// To be written over.
     pub(crate) const EMPTY: Self = Self([0; 64]);
 
     fn new(kind: BlockKind, sender: u32, view: u64, sequence: u64, cluster: [u8; 8], digest: &Digest) -> Self {
@@ -125,8 +126,8 @@ impl AuthBlock {
         block
     }
 
-    /// Writes all of it, word by word: single bytes in between would have to wait until they are all in the cache to be
-    /// read at once.
+    /// Writes all of it, in words: a load that is wider than the stores before it is not forwarded from them, and
+    /// stalls.
     #[inline]
     fn set(&mut self, kind: BlockKind, sender: u32, view: u64, sequence: u64, cluster: [u8; 8], digest: &Digest) {
         let first = u64::from_le_bytes([kind as u8, BLOCK_VERSION, 0, 0, 0, 0, 0, 0]) | u64::from(sender) << 32;
@@ -161,6 +162,7 @@ impl AuthBlock {
         digests: &[Digest],
         blocks: &mut [Self],
     ) {
+        assert!([clients.len(), timestamps.len(), digests.len()] == [blocks.len(); 3], "columns of one length");
         let requests = clients.iter().zip(timestamps).zip(digests);
         for (block, ((client, timestamp), digest)) in blocks.iter_mut().zip(requests) {
             block.set(kind, client.0, 0, timestamp.0, cluster, digest);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::signature::{self, Effort};
 use super::strategies::{Judge, Reach, Shares};
-use super::{AuthBlock, BlockKind, GroupDigester, Keyring, LinkClass};
+use super::{AuthBlock, BlockKind, GroupDigester, Keyring, LinkClass, wide};
 use crate::requests::{Groups, Proofs, RequestTable};
 use crate::scratch::emptied;
 use crate::types::{ClientId, Digest, NodeId, Timestamp};
@@ -58,9 +58,9 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Requests that one node signed one by one, in columns of the same length, and what is to prove each.
+/// Checks of requests of one signer, each proven by itself, in columns of the same length.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestClaims<'a> {
+pub struct RequestChecks<'a> {
     signer: NodeId,
     kind: BlockKind,
     cluster: [u8; 8],
@@ -71,7 +71,7 @@ pub struct RequestClaims<'a> {
     proof_bytes: usize,
 }
 
-impl<'a> RequestClaims<'a> {
+impl<'a> RequestChecks<'a> {
     /// How many there are.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -214,20 +214,35 @@ impl Verifier {
         effort
     }
 
-    /// The same of requests that are proven one by one, where a check costs so little that making a claim of each
+    /// The same of requests that are proven one by one, where a check costs so little that moving each through memory
     /// counts. Whose business they are makes no difference to what light checks cost.
     fn verify_in_columns(&mut self, parts: &[Part<'_>], good: &mut Vec<bool>) {
         good.clear();
         good.resize(parts.iter().map(|part| part.range.len()).sum(), false);
-        let judge = &mut self.judges[LinkClass::ClientToReplica as usize];
-        let mut verdicts = &mut good[..];
+        let Self { keyring, judges, checks, verdicts, .. } = self;
+        let judge = &mut judges[LinkClass::ClientToReplica as usize];
+        // What does not fill SIMD lanes is gathered, so that signers who take turns are still checked side by side.
+        let (mut few, mut places): (Vec<Check<'_>>, Vec<usize>) = (emptied(std::mem::take(checks)), Vec::new());
+        let mut first = 0;
         for part in parts {
-            let (own, others) = verdicts.split_at_mut(part.range.len());
-            for_each_signer(&self.keyring, part, |claims, at| {
-                judge.judge_requests(&claims, &mut own[at..at + claims.len()]);
+            for_each_signer(keyring, part, |requests, at| {
+                let place = first + at..first + at + requests.len();
+                if requests.len() >= wide::LANES {
+                    judge.judge_requests(&requests, &mut good[place]);
+                } else {
+                    few.extend(requests.checks());
+                    places.extend(place);
+                }
             });
-            verdicts = others;
+            first += part.range.len();
         }
+        if !few.is_empty() {
+            verdicts.clear();
+            verdicts.resize(few.len(), false);
+            judge.judge(&few, Shares::OfSigners, verdicts);
+            places.into_iter().zip(&*verdicts).for_each(|(place, verdict)| good[place] = *verdict);
+        }
+        *checks = emptied(few);
     }
 
     fn judge(&mut self, class: LinkClass, checks: &[Check<'_>], shares: Shares<'_>, good: &mut Vec<bool>) {
@@ -295,11 +310,11 @@ impl Verifier {
 
 /// Hands the requests of `part`, which are proven one by one, to `take`: those of the same signer that follow each
 /// other together, with their place in the part.
-fn for_each_signer<'a>(keyring: &Keyring, part: &Part<'a>, mut take: impl FnMut(RequestClaims<'a>, usize)) {
+pub(super) fn for_each_signer<'a>(keyring: &Keyring, part: &Part<'a>, mut take: impl FnMut(RequestChecks<'a>, usize)) {
     let Part { table, range, .. } = part;
     assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are verified");
     let kind = if part.reads { BlockKind::Read } else { BlockKind::Request };
-    // No node has this number, and no proof this length: either makes a check fail.
+    // No node has this number: all its checks fail.
     let stranger = NodeId(u16::MAX);
     let proofs = own_proofs(keyring, table);
     let (bytes, proof_bytes) = proofs.unwrap_or_default();
@@ -308,7 +323,7 @@ fn for_each_signer<'a>(keyring: &Keyring, part: &Part<'a>, mut take: impl FnMut(
         let (owner, clients) = keyring.owner_of_first(&table.clients[start..range.end]);
         let end = start + clients;
         take(
-            RequestClaims {
+            RequestChecks {
                 signer: owner.filter(|_| proofs.is_some()).unwrap_or(stranger),
                 kind,
                 cluster: keyring.cluster(),

@@ -43,13 +43,17 @@ pub fn platform() -> String {
 
 /// Appends the tag of each block under `key`: the first [`TAG_BYTES`] of `blake3::keyed_hash(key, block)`.
 pub fn keyed_tags(key: &[u8; 32], blocks: &[AuthBlock], out: &mut Vec<u8>) {
+    keyed_tags_on(Platform::detect(), key, blocks, out);
+}
+
+fn keyed_tags_on(platform: Platform, key: &[u8; 32], blocks: &[AuthBlock], out: &mut Vec<u8>) {
     out.reserve(blocks.len() * TAG_BYTES);
     let words = words(key);
     let mut hashes = [[0; 32]; LANES];
     let mut tags = [[0; TAG_BYTES]; LANES];
     for blocks in blocks.chunks(LANES) {
         let (hashes, tags) = (&mut hashes[..blocks.len()], &mut tags[..blocks.len()]);
-        hash_lanes(Platform::detect(), &words, (0, TAG), blocks.iter().map(|block| &block.0), hashes);
+        hash_lanes(platform, &words, (0, TAG), blocks.iter().map(|block| &block.0), hashes);
         tags.iter_mut().zip(hashes).for_each(|(tag, hash)| *tag = *tag_of(hash));
         out.extend_from_slice(tags.as_flattened());
     }
@@ -94,40 +98,6 @@ fn difference(hash: &[u8; 32], tag: &Tag) -> u128 {
 /// costs more than the tag itself.
 fn is_zero(difference: u128) -> bool {
     difference.ct_eq(&0).into()
-}
-
-/// Hands the tag of each block under `key` to `take`, with the block's place in the order of `blocks`.
-pub fn each_tag<'a>(
-    key: &[u8; 32],
-    blocks: impl ExactSizeIterator<Item = &'a AuthBlock>,
-    take: impl FnMut(usize, &Tag),
-) {
-    each_tag_on(Platform::detect(), key, blocks, take);
-}
-
-fn each_tag_on<'a>(
-    platform: Platform,
-    key: &[u8; 32],
-    mut blocks: impl ExactSizeIterator<Item = &'a AuthBlock>,
-    mut take: impl FnMut(usize, &Tag),
-) {
-    let words = words(key);
-    let mut inputs = [&[0; BLOCK_BYTES]; LANES];
-    let mut hashes = [[0; 32]; LANES];
-    let mut done = 0;
-    while blocks.len() > 0 {
-        let mut lanes = 0;
-        for (input, block) in inputs.iter_mut().zip(blocks.by_ref().take(LANES)) {
-            *input = &block.0;
-            lanes += 1;
-        }
-        let hashed = lanes_hashed(platform, lanes);
-        hash_many(platform, &words, (0, TAG), &inputs[..hashed], &mut hashes[..hashed]);
-        for (lane, hash) in hashes[..lanes].iter().enumerate() {
-            take(done + lane, tag_of(hash));
-        }
-        done += lanes;
-    }
 }
 
 /// Digests of messages of `blocks` whole blocks each, which follow each other in `padded`: `blake3::hash` of each.
@@ -307,16 +277,32 @@ mod tests {
             for count in (0..=70).chain([127, 128, 1000]) {
                 let key: [u8; 32] = noise(32, count).try_into().unwrap();
                 let blocks: Vec<_> = (0..count).map(|index| AuthBlock(noise(64, index).try_into().unwrap())).collect();
-                let mut seen = 0;
-                each_tag_on(platform, &key, blocks.iter(), |index, tag| {
-                    let expected = blake3::keyed_hash(&key, &blocks[index].0);
-                    assert_eq!(tag[..], expected.as_bytes()[..TAG_BYTES], "{platform:?}: {index} of {count}");
-                    assert_eq!(index, seen, "in order, each once");
-                    seen += 1;
-                });
-                assert_eq!(seen, count);
+                let mut tags = Vec::new();
+                keyed_tags_on(platform, &key, &blocks, &mut tags);
+                let expected = blocks.iter().map(|block| blake3::keyed_hash(&key, &block.0));
+                let expected: Vec<u8> = expected.flat_map(|hash| hash.as_bytes()[..TAG_BYTES].to_vec()).collect();
+                assert_eq!(tags, expected, "{platform:?}: {count}");
+                // Which of them are wrong: none, all, each alone, every third.
+                let mut patterns = vec![vec![false; count], vec![true; count]];
+                patterns.push((0..count).map(|at| at % 3 == 1).collect());
+                patterns.extend((0..count.min(70)).map(|bad| (0..count).map(|at| at == bad).collect()));
+                for wrong in patterns {
+                    let mut tags = tags.clone();
+                    for (at, _) in wrong.iter().enumerate().filter(|(_, wrong)| **wrong) {
+                        tags[at * TAG_BYTES + at % TAG_BYTES] ^= 1 << (at % 8);
+                    }
+                    let mut good = vec![false; count];
+                    check_tags_on(platform, &key, &blocks, &tags, &mut good);
+                    assert!(good.iter().zip(&wrong).all(|(good, wrong)| good != wrong), "{platform:?}: {wrong:?}");
+                }
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "a tag for each block")]
+    fn a_tag_too_few_is_our_own_error() {
+        check_tags(&[1; 32], &[AuthBlock([1; 64]); 2], &[0; TAG_BYTES], &mut [false; 2]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
-use super::cache;
+use super::prefetch::prefetch;
 
 /// Blocks that are no larger are left to the system's allocator.
 const SMALLEST: usize = 1 << SMALLEST_LOG2;
@@ -135,7 +135,7 @@ impl Shelf {
         let next = unsafe { block.as_ref() }.next;
         if let Some(next) = next {
             // Most blocks were freed long ago, and whoever takes this one waits for what it links to.
-            cache::bring(next.as_ptr());
+            prefetch(next.as_ptr());
         }
         self.top.set(next);
         self.blocks.set(self.blocks.get() - 1);

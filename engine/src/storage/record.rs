@@ -160,7 +160,7 @@ pub fn decode(kind: Kind, body: Bytes, digester: &mut Digester) -> Result<Record
         Kind::PrePrepared => {
             let (view, sequence) = (View(fields.u64()?), SequenceNumber(fields.u64()?));
             let requests = decode_requests(std::mem::take(&mut fields.0), None, digester)?;
-            Record::PrePrepared(PrePrepare { view, sequence, batch: Batch::new(requests) })
+            Record::PrePrepared(PrePrepare { view, sequence, batch: Batch::received(requests) })
         }
         Kind::Prepared => Record::Prepared(fields.vote()?),
         Kind::Committed => {

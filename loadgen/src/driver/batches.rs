@@ -2,7 +2,7 @@
 //! them who is to.
 
 use hippodrome_engine::limits::REPLIES_BYTES_MAX;
-use hippodrome_engine::platform::cache;
+use hippodrome_engine::platform::prefetch::prefetch;
 use hippodrome_engine::protocol::client::batches::{BatchOutcome, BatchReply, Batches, Heard};
 use hippodrome_engine::requests::ReplyTable;
 use hippodrome_engine::types::{ClientId, ReplicaId, SequenceNumber, Time, View};
@@ -10,7 +10,7 @@ use hippodrome_engine::wire::{DecodedBatchDigest, Frame, encode_answering};
 
 use super::Driver;
 
-/// How many replies before it is complete what an operation needs is brought to the cache: every client is another.
+/// How many replies ahead a client's state is prefetched: each reply is to another client.
 const ROWS_AHEAD: usize = 8;
 
 impl Driver {
@@ -46,22 +46,23 @@ impl Driver {
         self.watch(index, sequence, voters, &replies);
         for row in 0..replies.len() {
             if let Some(&client) = replies.clients.get(row + ROWS_AHEAD) {
-                self.bring(client);
+                self.prefetch(client);
             }
             let client = replies.clients[row];
             let (timestamp, result) = (replies.timestamps[row], replies.result(row));
             if self.parts.table.on_agreed(client, timestamp, result, voters) {
-                self.summary.wrong_results += u64::from(!self.parts.workload.check(client, timestamp, result));
+                let is_possible = self.parts.workload.check(client, timestamp, result);
+                self.summary.wrong_results += u64::from(!is_possible);
                 self.complete_checked(now, client);
             }
         }
     }
 
-    /// Has what is kept of a client brought to the cache.
-    fn bring(&self, client: ClientId) {
-        self.parts.table.bring(client);
+    /// Prefetches what is kept of a client.
+    fn prefetch(&self, client: ClientId) {
+        self.parts.table.prefetch(client);
         if let Some(slot) = self.slots.get(client.0.wrapping_sub(self.parts.clients.start) as usize) {
-            cache::bring(slot);
+            prefetch(slot);
         }
     }
 

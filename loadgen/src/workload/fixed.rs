@@ -29,7 +29,7 @@ impl Fixed {
 
 impl Workload for Fixed {
     fn next(&mut self, client: ClientId, timestamp: Timestamp, operation: &mut Vec<u8>) {
-        // Two words, as which it is copied further.
+        // Written as the two words in which `short` copies it.
         let words = [u64::from(client.0) | timestamp.0 << 32, timestamp.0 >> 32 | FILL_WORD << 32];
         let Some(rest) = self.request_bytes.checked_sub(size_of_val(&words)) else {
             let head = words.map(u64::to_le_bytes);
@@ -37,9 +37,7 @@ impl Workload for Fixed {
             return;
         };
         words.iter().for_each(|word| operation.extend_from_slice(&word.to_le_bytes()));
-        if rest > 0 {
-            operation.resize(operation.len() + rest, FILL);
-        }
+        operation.resize(operation.len() + rest, FILL);
     }
 
     fn check(&mut self, _client: ClientId, _timestamp: Timestamp, result: &[u8]) -> bool {

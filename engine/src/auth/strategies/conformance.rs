@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::auth::testing::{cluster, key, keyring, table};
+use crate::auth::verifier::for_each_signer;
 use crate::auth::{BlockKind, LinkClass, Part, Sealer, Verifier};
 use crate::limits::{PROOF_BYTES_MAX, RECEIVER_PROOF_BYTES_MAX, REQUESTS_MAX};
 use crate::requests::{Proofs, RequestTable};
@@ -225,6 +226,69 @@ fn requests_of_several_tables_keep_their_verdicts_however_they_share_batches() {
             verifier.verify_requests(&parts, &mut good);
             assert_eq!(good, [!proven, true], "{strategy}: {batches:?}");
         }
+    }
+}
+
+/// A wrong proof among many, at the ends of what is checked together, and where signers take turns.
+#[test]
+fn a_wrong_proof_is_found_wherever_it_is() {
+    for strategy in Strategy::all().filter(|strategy| strategy.proof_bytes() > 0) {
+        let content: Vec<_> = (0..150).map(|at| (at % 3, u64::from(at), vec![at as u8; 16])).collect();
+        let sent = requests(strategy, 4, &content);
+        let mut verifier = verifier(strategy, 1);
+        let mut good = Vec::new();
+        for bad in [0, 15, 16, 63, 64, 127, 128, 149] {
+            let mut table = sent.clone();
+            let (bytes, column) = match &mut table.proofs {
+                Proofs::Tags { bytes, .. } => (bytes, 1),
+                Proofs::Signatures(bytes) => (bytes, 0),
+                Proofs::None | Proofs::Groups(_) => panic!("{strategy}: proven one by one"),
+            };
+            let mut spoiled = bytes.to_vec();
+            spoiled[(column * 150 + bad) * strategy.proof_bytes() + 14] ^= 1;
+            *bytes = spoiled.into();
+            for range in [0..150, bad..150, 0..bad + 1] {
+                verifier.verify_requests(&[Part { range: range.clone(), ..Part::whole(&table, 0) }], &mut good);
+                assert_eq!(good.len(), range.len());
+                assert!(
+                    range.clone().zip(&good).all(|(at, good)| *good == (at != bad)),
+                    "{strategy}: {bad} in {range:?}"
+                );
+            }
+        }
+        // Every other request is said to be another owner's, or nobody's: only those are bad.
+        for stranger in [ClientId(5), ClientId(u32::MAX)] {
+            let mut table = sent.clone();
+            table.clients.iter_mut().skip(1).step_by(2).for_each(|client| *client = stranger);
+            verifier.verify_requests(&[Part::whole(&table, 0), Part::whole(&sent, 0)], &mut good);
+            let expected = (0..150).map(|at| at % 2 == 0).chain([true; 150]);
+            assert!(expected.eq(good.iter().copied()), "{strategy}: {stranger}");
+        }
+    }
+}
+
+/// By columns or one by one, the verdicts are the same, also where nobody asks for columns.
+#[test]
+fn requests_in_columns_are_judged_as_one_by_one() {
+    for strategy in Strategy::all() {
+        let content: Vec<_> = (0..70).map(|at| (at % 3, u64::from(at), vec![at as u8; 9])).collect();
+        let mut table = requests(strategy, 4, &content);
+        table.timestamps[20] = Timestamp(u64::MAX);
+        let keyring = keyring(&cluster(strategy.name(), 4, &CLIENTS), 2);
+        let mut judge = strategy.judge(&keyring);
+        let mut seen = 0;
+        for_each_signer(&keyring, &Part::whole(&table, 0), |requests, at| {
+            assert_eq!((requests.signer(), requests.len(), at), (NodeId(4), 70, 0));
+            let (mut in_columns, mut one_by_one) = (vec![false; 70], vec![false; 70]);
+            judge.judge_requests(&requests, &mut in_columns);
+            let checks: Vec<_> = requests.checks().collect();
+            judge.judge(&checks, Shares::OfSigners, &mut one_by_one);
+            assert_eq!(in_columns, one_by_one, "{strategy}");
+            assert_eq!(one_by_one[20], strategy.proof_bytes() == 0, "{strategy}");
+            assert_eq!(one_by_one.iter().filter(|good| !**good).count(), usize::from(strategy.proof_bytes() > 0));
+            seen += 1;
+        });
+        assert_eq!(seen, 1);
     }
 }
 

@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::signature::Effort;
-use super::{AuthBlock, Check, Keyring, Part, RequestClaims};
+use super::{AuthBlock, Check, Keyring, Part, RequestChecks};
 use crate::settings::OptionError;
 use crate::settings::options::text_serde;
 use crate::types::NodeId;
@@ -120,10 +120,13 @@ pub trait Judge: fmt::Debug + Send {
     /// depend on what else is checked with it. A signer outside the cluster or a proof of the wrong length is bad.
     fn judge(&mut self, checks: &[Check<'_>], shares: Shares<'_>, good: &mut [bool]);
 
-    /// The same of requests of one signer, where checks are light. To be written anew where it is cheaper not to make a
-    /// claim of each.
-    fn judge_requests(&mut self, claims: &RequestClaims<'_>, good: &mut [bool]) {
-        let checks: Vec<Check<'_>> = claims.checks().collect();
+    /// The same of requests of one signer; `good` is all false here, too. To be written anew where checks are so light
+    /// that it is cheaper not to make each of them.
+    ///
+    /// # Panics
+    /// If the proofs are not of the strategy's length: a verifier asks for no others.
+    fn judge_requests(&mut self, requests: &RequestChecks<'_>, good: &mut [bool]) {
+        let checks: Vec<Check<'_>> = requests.checks().collect();
         self.judge(&checks, Shares::OfSigners, good);
     }
 

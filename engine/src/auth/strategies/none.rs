@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{About, Definition, Judge, Reach, Seal, Shares, Weight};
-use crate::auth::{AuthBlock, Check, Keyring, RequestClaims};
+use crate::auth::{AuthBlock, Check, Keyring, RequestChecks};
 use crate::types::NodeId;
 
 pub(super) static STRATEGY: Nothing = Nothing;
@@ -50,7 +50,7 @@ impl Judge for AnyNode {
         }
     }
 
-    fn judge_requests(&mut self, claims: &RequestClaims<'_>, good: &mut [bool]) {
-        good.fill(claims.proofs().0.is_empty() && usize::from(claims.signer().0) < self.nodes);
+    fn judge_requests(&mut self, requests: &RequestChecks<'_>, good: &mut [bool]) {
+        good.fill(requests.proofs().0.is_empty() && usize::from(requests.signer().0) < self.nodes);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::by_signer::BySigner;
 use super::{About, Definition, Judge, Seal, Shares};
-use crate::auth::{AuthBlock, Check, Keyring, RequestClaims};
+use crate::auth::{AuthBlock, Check, Keyring, RequestChecks};
 use crate::types::NodeId;
 
 /// How a key that two nodes share proves a block.
@@ -39,60 +39,10 @@ pub trait TagScheme: fmt::Debug + Send + Sync + 'static {
 
     /// Sets in `good`, for each of `blocks`, whether its place in `tags` holds one of its tags. To be written anew where
     /// many at a time cost less.
-    fn check_each(key: &Self::Key, blocks: &[AuthBlock], tags: &[u8], good: &mut [bool]) {
+    fn check_tags(key: &Self::Key, blocks: &[AuthBlock], tags: &[u8], good: &mut [bool]) {
         for ((block, tag), good) in blocks.iter().zip(tags.chunks(Self::ABOUT.proof_bytes)).zip(good) {
             *good = Self::holds(key, block, tag);
         }
-    }
-
-    /// Tells the verdict of each claim, all of which one signer is said to have made. To be written anew where many at
-    /// a time cost less.
-    fn check(key: &Self::Key, claims: Claims<'_>, mut verdict: impl FnMut(usize, bool)) {
-        for at in 0..claims.len() {
-            verdict(at, Self::holds(key, claims.block(at), claims.tag(at)));
-        }
-    }
-}
-
-/// Blocks of requests that are made at a time, which stay in the L1 cache: four runs of the widest SIMD level, 4 KiB.
-const SLICE: usize = 64;
-
-/// Claims of one signer, each with a tag of the right length.
-#[derive(Clone, Copy, Debug)]
-pub struct Claims<'a> {
-    checks: &'a [Check<'a>],
-    indices: &'a [u32],
-}
-
-impl<'a> Claims<'a> {
-    /// How many there are.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.indices.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.indices.is_empty()
-    }
-
-    /// What claim `at` is about.
-    #[must_use]
-    pub fn block(&self, at: usize) -> &'a AuthBlock {
-        &self.checks[self.indices[at] as usize].block
-    }
-
-    /// What should prove it.
-    #[must_use]
-    pub fn tag(&self, at: usize) -> &'a [u8] {
-        self.checks[self.indices[at] as usize].proof
-    }
-
-    /// What all of them are about, in order.
-    pub fn blocks(&self) -> impl ExactSizeIterator<Item = &'a AuthBlock> {
-        let Self { checks, indices } = *self;
-        indices.iter().map(move |&index| &checks[index as usize].block)
     }
 }
 
@@ -123,6 +73,8 @@ impl<S: TagScheme> Definition for SharedKey<S> {
             keys: Keys(keyring.incoming().map(S::key).collect()),
             order: BySigner::default(),
             blocks: Vec::new(),
+            tags: Vec::new(),
+            verdicts: Vec::new(),
         })
     }
 }
@@ -152,11 +104,16 @@ impl<S: TagScheme> Seal for Keys<S> {
     }
 }
 
+/// Blocks of which the tags are checked at a time, which stay in the L1 cache: four runs of the widest SIMD level, 4 KiB.
+const BLOCKS_PER_SLICE: usize = 64;
+
+/// Checks tags. What else it has is memory that is used again.
 struct TagJudge<S: TagScheme> {
     keys: Keys<S>,
     order: BySigner,
-    /// Of requests; memory that is used again.
     blocks: Vec<AuthBlock>,
+    tags: Vec<u8>,
+    verdicts: Vec<bool>,
 }
 
 impl<S: TagScheme> fmt::Debug for TagJudge<S> {
@@ -168,23 +125,33 @@ impl<S: TagScheme> fmt::Debug for TagJudge<S> {
 impl<S: TagScheme> Judge for TagJudge<S> {
     /// Signer by signer, because what one signer made shares a key; whose business it is makes no difference.
     fn judge(&mut self, checks: &[Check<'_>], _: Shares<'_>, good: &mut [bool]) {
-        let keys = &self.keys.0;
-        self.order.sort(checks, keys.len(), S::ABOUT.proof_bytes);
-        for ((_, indices), key) in self.order.signers().zip(keys) {
-            S::check(key, Claims { checks, indices }, |at, verdict| good[indices[at] as usize] = verdict);
+        let Self { keys: Keys(keys), order, blocks, tags, verdicts } = self;
+        order.sort(checks, keys.len(), S::ABOUT.proof_bytes);
+        for ((_, indices), key) in order.signers().zip(keys) {
+            for indices in indices.chunks(BLOCKS_PER_SLICE) {
+                let own = || indices.iter().map(|&index| &checks[index as usize]);
+                blocks.clear();
+                blocks.extend(own().map(|check| check.block));
+                tags.clear();
+                own().for_each(|check| tags.extend_from_slice(check.proof));
+                verdicts.clear();
+                verdicts.resize(indices.len(), false);
+                S::check_tags(key, blocks, tags, verdicts);
+                indices.iter().zip(&*verdicts).for_each(|(&index, verdict)| good[index as usize] = *verdict);
+            }
         }
     }
 
-    fn judge_requests(&mut self, claims: &RequestClaims<'_>, good: &mut [bool]) {
-        let (proofs, proof_bytes) = claims.proofs();
-        let Some(key) = self.keys.0.get(usize::from(claims.signer().0)) else { return };
+    fn judge_requests(&mut self, requests: &RequestChecks<'_>, good: &mut [bool]) {
+        let (proofs, proof_bytes) = requests.proofs();
+        let Some(key) = self.keys.0.get(usize::from(requests.signer().0)) else { return };
         assert_eq!(proof_bytes, S::ABOUT.proof_bytes, "a table's proofs have the strategy's length");
-        self.blocks.resize(SLICE, AuthBlock::EMPTY);
-        let slices = proofs.chunks(SLICE * proof_bytes).zip(good.chunks_mut(SLICE));
-        for (start, (tags, good)) in (0..).step_by(SLICE).zip(slices) {
+        self.blocks.resize(BLOCKS_PER_SLICE, AuthBlock::EMPTY);
+        let slices = proofs.chunks(BLOCKS_PER_SLICE * proof_bytes).zip(good.chunks_mut(BLOCKS_PER_SLICE));
+        for (start, (tags, good)) in (0..).step_by(BLOCKS_PER_SLICE).zip(slices) {
             let blocks = &mut self.blocks[..good.len()];
-            claims.set_blocks(start, blocks);
-            S::check_each(key, blocks, tags, good);
+            requests.set_blocks(start, blocks);
+            S::check_tags(key, blocks, tags, good);
         }
     }
 }

@@ -24,7 +24,7 @@
 //!   it was another: a value that was overwritten and written again. Then one read tells of the second write, and a
 //!   later one, by a quorum that has not got there, of what was in between.
 
-use crate::platform::cache;
+use crate::platform::prefetch::prefetch;
 use crate::protocol::Reply;
 use crate::protocol::planted::Planted;
 use crate::quorum::Quorums;
@@ -183,11 +183,11 @@ impl ClientTable {
         outcome
     }
 
-    /// Has what is kept of a client brought to the cache: it is about to be asked for.
+    /// Prefetches what is kept of a client, which is about to be asked for.
     #[inline]
-    pub fn bring(&self, client: ClientId) {
+    pub fn prefetch(&self, client: ClientId) {
         if let Some(operation) = self.operations.get(client.0.wrapping_sub(self.first.0) as usize) {
-            cache::bring(operation);
+            prefetch(operation);
         }
     }
 

@@ -106,7 +106,7 @@ impl Pbft {
     pub(super) fn on_disseminated(&mut self, table: Arc<RequestTable>, turn: &mut Turn<'_>) {
         let Some(first) = table.clients.first() else { return };
         let principal = principal_of(&self.config.principals, *first);
-        let table = table.unchunked();
+        let table = table.unchunked_if_small();
         let Kept { again, any, late } = self.bodies.keep(&table, principal, turn.now);
         if late {
             self.announced.note_wait(self.announced.patience_ns(self.config.status_interval_ns));

@@ -266,12 +266,15 @@ mod tests {
             let Proofs::Signatures(proofs) = &batch.requests.proofs else { panic!("{:?}", batch.requests.proofs) };
             assert_ne!(proofs.as_ptr(), chunk.as_ptr());
             assert_eq!(batch.requests.operations.as_ptr() == received.operations.as_ptr(), shared, "{bytes}");
-            let mut history = History::default();
-            history.push(Arc::clone(&batch));
-            let kept = history.get(SequenceNumber(9), SequenceNumber(9)).unwrap();
-            assert_eq!((kept.digest, &kept.requests.operations), (batch.digest, &batch.requests.operations));
-            assert_eq!(kept.requests.proofs, Proofs::None);
-            assert_eq!(history.bytes, 64 + bytes);
+            for batch in [Batch::new(received.clone()), batch] {
+                let mut history = History::default();
+                history.push(Arc::clone(&batch));
+                let kept = history.get(SequenceNumber(9), SequenceNumber(9)).unwrap();
+                assert_eq!((kept.digest, &kept.requests.operations), (batch.digest, &batch.requests.operations));
+                assert_eq!(kept.requests.operations.as_ptr() == received.operations.as_ptr(), shared, "{bytes}");
+                assert_eq!(kept.requests.proofs, Proofs::None);
+                assert_eq!(history.bytes, 64 + bytes);
+            }
         }
     }
 }

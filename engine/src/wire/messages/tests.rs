@@ -231,6 +231,27 @@ fn a_backups_copy_of_a_batch_is_sent_on_without_proofs() {
     assert_eq!(batch.requests.proofs, Proofs::None);
 }
 
+/// What is kept of a batch does not keep what it came in.
+#[test]
+fn a_received_batch_shares_no_memory_with_its_frame() {
+    let sealer = sealer("mac", 1);
+    let mut batches = 0;
+    for message in every_message(requests("mac")) {
+        let bytes = encode_message(&message, ReplicaId(0), &sealer);
+        let decoded = decode(&bytes, 1, &sealer).unwrap();
+        let batch = match &decoded.message {
+            Message::PrePrepare(pre_prepare) if !pre_prepare.batch.is_null() => &pre_prepare.batch,
+            Message::Body(body) => &body.batch,
+            _ => continue,
+        };
+        let own = batch.requests.operations.as_ptr_range();
+        let frame = bytes.as_ptr_range();
+        assert!(own.start < own.end && !frame.contains(&own.start), "{message:?}");
+        batches += 1;
+    }
+    assert_eq!(batches, 2);
+}
+
 #[test]
 fn other_frames_are_no_messages_and_bodies_carry_no_proofs() {
     let sealer = sealer("mac", 1);
