@@ -9,6 +9,7 @@
 pub mod app;
 pub mod auth;
 pub mod byzantine;
+mod columns;
 pub mod control;
 pub mod emulation;
 pub mod execute;

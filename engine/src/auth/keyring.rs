@@ -11,6 +11,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
 use super::{KeyError, LinkClass, NodeKey};
+use crate::columns::leading;
 use crate::quorum::Quorums;
 use crate::settings::{Authentication, ClusterFile, Granularity, Strategy};
 use crate::types::{ClientId, NodeId};
@@ -148,8 +149,7 @@ impl Keyring {
         let start = range.checked_sub(1).map_or(0, |before| self.client_ends[before].0);
         // Of those beyond the cluster's clients the very last one counts for itself, which does no harm.
         let (end, owner) = self.client_ends.get(range).map_or((u32::MAX, None), |&(end, node)| (end, Some(node)));
-        let others = clients[1..].iter().take_while(|client| (start..end).contains(&client.0));
-        (owner, 1 + others.count())
+        (owner, 1 + leading(&clients[1..], |client| (start..end).contains(&client.0)))
     }
 
     /// Which of the ranges of clients this one is in; their number beyond the cluster's clients.

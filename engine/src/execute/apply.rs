@@ -7,6 +7,7 @@ use super::undo::Record;
 use super::{Admission, Done, Executor, NOT_EXECUTED, SETTLE_BYTES};
 use crate::app::execute_each;
 use crate::auth::long::LongHasher;
+use crate::columns::leading;
 use crate::limits::RESULT_BYTES_MAX;
 use crate::protocol::planted::Planted;
 use crate::requests::RequestTable;
@@ -72,9 +73,10 @@ impl Executor {
         self.settle(requests, settled..requests.len(), (view, tentative), &mut hasher, out);
 
         // The lengths come last and their number at the very end, so the input can be read back in one way only.
-        self.length_bytes.clear();
-        self.length_bytes.extend(self.result_lengths.iter().flat_map(|length| length.to_le_bytes()));
-        hasher.update(&self.length_bytes);
+        self.length_bytes.resize(self.result_lengths.len(), [0; 4]);
+        let places = self.length_bytes.iter_mut().zip(&self.result_lengths);
+        places.for_each(|(place, length)| *place = length.to_le_bytes());
+        hasher.update(self.length_bytes.as_flattened());
         hasher.update(&(self.result_lengths.len() as u64).to_le_bytes());
         hasher.finish()
     }
@@ -166,5 +168,5 @@ impl Executor {
 
 /// How many of these are new before the first that is not.
 fn run_of_new(admissions: &[Admission]) -> usize {
-    admissions.iter().take_while(|admission| **admission == Admission::New).count()
+    leading(admissions, |admission| *admission == Admission::New)
 }

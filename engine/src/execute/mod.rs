@@ -135,7 +135,7 @@ pub struct Executor {
     admissions: Vec<Admission>,
     result_lengths: Vec<u32>,
     results: Vec<u8>,
-    length_bytes: Vec<u8>,
+    length_bytes: Vec<[u8; 4]>,
 }
 
 impl Executor {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Done, NO_BATCH};
+use crate::columns::leading;
 use crate::limits::{DIGEST_BYTES, REPLIES_BYTES_MAX, REQUESTS_MAX};
 use crate::protocol::client::designated;
 use crate::requests::{ReplyTable, result_digest};
@@ -91,8 +92,8 @@ impl Replies {
         while let Some(&client) = run.clients.first() {
             let row_by_row = self.designation.is_some();
             let sheet = self.sheet(client, 0, view, out);
-            let same = run.clients.iter().position(|client| !sheet.range.contains(&client.0));
-            let (part, rest) = run.split_at(same.unwrap_or(run.clients.len()));
+            let Range { start, end } = sheet.range;
+            let (part, rest) = run.split_at(leading(run.clients, |client| (start..end).contains(&client.0)));
             run = rest;
             if !row_by_row && sheet.has_room_for(&part) {
                 sheet.extend(&part);

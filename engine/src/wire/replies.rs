@@ -240,7 +240,8 @@ fn fitting(replies: &ReplyTable, start: usize) -> (usize, usize) {
     // Mostly all the rest does, and the ends tell so without a look at each result.
     let before = start.checked_sub(1).map_or(0, |last| replies.result_ends[last]);
     let ends = &replies.result_ends[start..];
-    let longest = ends.iter().zip([before].iter().chain(ends)).map(|(end, from)| end - from).fold(0, u32::max);
+    let first = ends.first().map_or(0, |end| end - before);
+    let longest = ends.windows(2).map(|ends| ends[1] - ends[0]).fold(first, u32::max);
     assert!(longest as usize <= RESULT_BYTES_MAX, "results are bounded");
     let rest = ends.len() * columns_bytes + (replies.results.len() - before as usize);
     if ends.len() <= REQUESTS_MAX && rest <= REPLIES_BYTES_MAX {
