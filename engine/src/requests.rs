@@ -172,7 +172,7 @@ impl RequestTable {
     #[must_use]
     pub fn operations(&self, range: Range<usize>) -> Operations<'_> {
         let start = if range.start == 0 { 0 } else { self.operation_ends[range.start - 1] };
-        Operations { bytes: &self.operations, start, ends: self.operation_ends[range].iter() }
+        Pieces { bytes: &self.operations, start, ends: self.operation_ends[range].iter() }
     }
 
     /// Roughly the bytes that this table keeps in memory.
@@ -217,14 +217,17 @@ impl RequestTable {
 }
 
 /// Operations of requests that follow each other in a table.
+pub type Operations<'a> = Pieces<'a>;
+
+/// Pieces of a column that follow each other.
 #[derive(Clone, Debug)]
-pub struct Operations<'a> {
+pub struct Pieces<'a> {
     bytes: &'a [u8],
     start: u32,
     ends: std::slice::Iter<'a, u32>,
 }
 
-impl<'a> Iterator for Operations<'a> {
+impl<'a> Iterator for Pieces<'a> {
     type Item = &'a [u8];
 
     #[inline]
@@ -239,7 +242,7 @@ impl<'a> Iterator for Operations<'a> {
     }
 }
 
-impl ExactSizeIterator for Operations<'_> {}
+impl ExactSizeIterator for Pieces<'_> {}
 
 /// The length of pieces that follow each other from `start` and end at `ends`, if all are of one length; 0 if there are
 /// none.
@@ -460,6 +463,11 @@ impl ReplyTable {
     pub fn result(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.result_ends[index - 1] as usize };
         &self.results[start..self.result_ends[index] as usize]
+    }
+
+    /// The results in order.
+    pub fn results(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        Pieces { bytes: &self.results, start: 0, ends: self.result_ends.iter() }
     }
 
     /// Whether reply `index` holds the digest of its result.

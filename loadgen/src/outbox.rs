@@ -6,8 +6,8 @@ use hippodrome_engine::auth::{Digester, Sealer};
 use hippodrome_engine::limits::{OPERATIONS_BYTES_MAX, REQUESTS_MAX};
 use hippodrome_engine::requests::{Proofs, RequestTable};
 use hippodrome_engine::short;
-use hippodrome_engine::types::{ClientId, Digest, NodeId, Timestamp};
-use hippodrome_engine::wire::{encode_reads, encode_requests};
+use hippodrome_engine::types::{ClientId, Digest, Timestamp};
+use hippodrome_engine::wire::seal_requests;
 
 /// Most requests in one frame: small enough that the primary can begin with the first frame while the next is being
 /// made.
@@ -46,20 +46,9 @@ impl Outbox {
         self.operation_ends.push(self.operations.len() as u32);
     }
 
-    /// One frame of all that waits, with its authenticators; the outbox is empty again.
-    pub(crate) fn seal(&mut self, own: NodeId, digester: &mut Digester, sealer: &mut Sealer) -> Bytes {
-        let mut table = self.take(digester);
-        table.proofs = sealer.seal_requests(&table);
-        let frame = encode_requests(&table, own);
-        self.reuse(table);
-        frame
-    }
-
-    /// The same, of read-only requests.
-    pub(crate) fn seal_reads(&mut self, own: NodeId, digester: &mut Digester, sealer: &mut Sealer) -> Bytes {
-        let mut table = self.take(digester);
-        table.proofs = sealer.seal_reads(&table);
-        let frame = encode_reads(&table, own);
+    /// One frame of all that waits, read-only requests or others, with their authenticators; the outbox is empty again.
+    pub(crate) fn seal(&mut self, reads: bool, digester: &mut Digester, sealer: &mut Sealer) -> Bytes {
+        let (frame, table) = seal_requests(self.take(digester), reads, sealer);
         self.reuse(table);
         frame
     }
@@ -89,6 +78,7 @@ impl Outbox {
 mod tests {
     use hippodrome_engine::auth::{Keyring, NodeKey};
     use hippodrome_engine::settings::{ClusterFile, ClusterSettings};
+    use hippodrome_engine::types::NodeId;
 
     use super::*;
 
@@ -99,7 +89,7 @@ mod tests {
         let file = ClusterFile::new(ClusterSettings::default(), &addresses, &[9], |node| key(node).public_hex());
         let keyring = Keyring::new(&file.unwrap(), NodeId(4), &key(NodeId(4))).unwrap();
         let (mut sealer, mut digester) = (Sealer::new(keyring), Digester::default());
-        let mut seal = |outbox: &mut Outbox| outbox.seal(NodeId(4), &mut digester, &mut sealer);
+        let mut seal = |outbox: &mut Outbox| outbox.seal(false, &mut digester, &mut sealer);
         let fill = |outbox: &mut Outbox, timestamp: u64| {
             for client in 0..9 {
                 outbox.push(ClientId(client), Timestamp(timestamp), &[timestamp as u8; 20]);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ed25519_dalek::Signer as _;
 
 use super::strategies::{Reach, Seal};
@@ -84,34 +85,71 @@ impl Sealer {
     }
 
     fn seal_table(&mut self, kind: BlockKind, table: &RequestTable) -> Proofs {
+        if !self.keyring.proves_groups() {
+            let (mut proofs, bytes) = self.proofs_to_come(table.len());
+            let mut sealed = Vec::with_capacity(bytes);
+            self.append_proofs(kind, table, &mut sealed);
+            if let Proofs::Tags { bytes, .. } | Proofs::Signatures(bytes) = &mut proofs {
+                *bytes = sealed.into();
+            }
+            return proofs;
+        }
+        let (columns, reach) = self.columns_of_proofs();
+        if reach == Reach::Nobody {
+            return Proofs::None;
+        }
         assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are sealed");
-        let about = self.keyring.strategy(LinkClass::ClientToReplica).about();
-        #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX replicas")]
-        let columns = match about.reach {
-            Reach::Nobody => return Proofs::None,
+        let groups = self.groups_of(table);
+        self.set_group_blocks(kind, table, &groups);
+        let mut proofs =
+            Vec::with_capacity(usize::from(columns) * groups.len() * self.proof_bytes(LinkClass::ClientToReplica));
+        self.append_columns(columns, &mut proofs);
+        let columns = if reach == Reach::Receiver { columns } else { 0 };
+        let groups = Groups::new(groups, Vec::new(), columns, proofs.into());
+        Proofs::Groups(groups.expect("whole groups, as many as there are requests at most"))
+    }
+
+    /// What proves `requests` requests one by one, but for the proofs themselves, and the bytes that these will have.
+    #[must_use]
+    pub fn proofs_to_come(&self, requests: usize) -> (Proofs, usize) {
+        let (columns, reach) = self.columns_of_proofs();
+        let proofs = match reach {
+            Reach::Nobody => Proofs::None,
+            Reach::Receiver => Proofs::Tags { columns, bytes: Bytes::new() },
+            Reach::Everybody => Proofs::Signatures(Bytes::new()),
+        };
+        (proofs, usize::from(columns) * requests * self.proof_bytes(LinkClass::ClientToReplica))
+    }
+
+    /// Appends the [proofs that were to come](Self::proofs_to_come) of a table's requests of this kind.
+    ///
+    /// # Panics
+    /// If the digests have not been computed: that would be our own error.
+    pub fn append_proofs(&mut self, kind: BlockKind, table: &RequestTable, out: &mut Vec<u8>) {
+        assert_eq!(table.digests.len(), table.len(), "digests are computed before requests are sealed");
+        let (columns, reach) = self.columns_of_proofs();
+        if reach != Reach::Nobody {
+            self.set_request_blocks(kind, table);
+            self.append_columns(columns, out);
+        }
+    }
+
+    /// How many proofs a request, or a group of them, has, and whom they convince.
+    #[allow(clippy::cast_possible_truncation, reason = "at most REPLICAS_MAX replicas")]
+    fn columns_of_proofs(&self) -> (u16, Reach) {
+        let reach = self.keyring.strategy(LinkClass::ClientToReplica).about().reach;
+        let columns = match reach {
+            Reach::Nobody => 0,
             Reach::Receiver => self.keyring.quorums().n() as u16,
             Reach::Everybody => 1,
         };
-        let groups = self.keyring.proves_groups().then(|| self.groups_of(table));
-        match &groups {
-            Some(groups) => self.set_group_blocks(kind, table, groups),
-            None => self.set_request_blocks(kind, table),
-        }
+        (columns, reach)
+    }
+
+    /// Appends the proofs of `blocks` column by column.
+    fn append_columns(&self, columns: u16, out: &mut Vec<u8>) {
         let seal = &self.seals[LinkClass::ClientToReplica as usize];
-        let mut proofs = Vec::with_capacity(usize::from(columns) * self.blocks.len() * about.proof_bytes);
-        for replica in 0..columns {
-            seal.seal_all(NodeId::of(ReplicaId(replica)), &self.blocks, &mut proofs);
-        }
-        let is_tags = about.reach == Reach::Receiver;
-        match groups {
-            Some(groups) => {
-                let columns = if is_tags { columns } else { 0 };
-                let groups = Groups::new(groups, Vec::new(), columns, proofs.into());
-                Proofs::Groups(groups.expect("whole groups, as many as there are requests at most"))
-            }
-            None if is_tags => Proofs::Tags { columns, bytes: proofs.into() },
-            None => Proofs::Signatures(proofs.into()),
-        }
+        (0..columns).for_each(|replica| seal.seal_all(NodeId::of(ReplicaId(replica)), &self.blocks, out));
     }
 
     fn set_request_blocks(&mut self, kind: BlockKind, table: &RequestTable) {

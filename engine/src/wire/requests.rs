@@ -28,7 +28,7 @@ use bytes::Bytes;
 use super::frame::{Frame, FrameKind, encode_frame};
 use super::numbers;
 use super::reader::{DecodeError, Reader, put_clients_and_timestamps, put_column, put_lengths};
-use crate::auth::{Digester, Strategy};
+use crate::auth::{BlockKind, Digester, Sealer, Strategy};
 use crate::limits::{
     DIGEST_BYTES, GROUP_BYTES, GROUPS_MAX, OPERATION_BYTES_MAX, OPERATIONS_BYTES_MAX, REPLICAS_MAX,
     REQUEST_COLUMNS_BYTES_MAX, REQUESTS_MAX,
@@ -69,6 +69,32 @@ pub fn encode_requests(table: &RequestTable, own: NodeId) -> Bytes {
 pub fn encode_reads(table: &RequestTable, own: NodeId) -> Bytes {
     let len = table_bytes_max(table, ProofColumns::All);
     encode_frame(FrameKind::Reads, own, len, |out| encode_table(out, table, ProofColumns::All))
+}
+
+/// A client node's frame of requests, read-only ones or others, with the proofs that `sealer` makes: where they stand in
+/// the frame, if each request is proven by itself.
+///
+/// # Panics
+/// If the digests have not been computed: that would be our own error.
+#[must_use]
+pub fn seal_requests(mut table: RequestTable, reads: bool, sealer: &mut Sealer) -> (Bytes, RequestTable) {
+    let own = sealer.keyring().own();
+    let (kind, block) =
+        if reads { (FrameKind::Reads, BlockKind::Read) } else { (FrameKind::Requests, BlockKind::Request) };
+    let frame = if sealer.keyring().proves_groups() {
+        table.proofs = if reads { sealer.seal_reads(&table) } else { sealer.seal_requests(&table) };
+        if reads { encode_reads(&table, own) } else { encode_requests(&table, own) }
+    } else {
+        let (proofs, proof_bytes) = sealer.proofs_to_come(table.len());
+        table.proofs = proofs;
+        let len = table_bytes_max(&table, ProofColumns::All) + proof_bytes;
+        encode_frame(kind, own, len, |out| {
+            encode_table(out, &table, ProofColumns::All);
+            sealer.append_proofs(block, &table, out);
+        })
+    };
+    table.proofs = Proofs::None;
+    (frame, table)
 }
 
 /// How many requests a frame says to have; 0 if it has no table of requests. One that has others is refused, before

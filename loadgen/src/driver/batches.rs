@@ -44,12 +44,12 @@ impl Driver {
         let BatchOutcome::Agreed { replies, voters } = batches.on_reply(reply, primary) else { return };
         self.results_in_a_frame = results_in_a_frame(&replies);
         self.watch(index, sequence, voters, &replies);
-        for row in 0..replies.len() {
+        for (row, result) in replies.results().enumerate() {
             if let Some(&client) = replies.clients.get(row + ROWS_AHEAD) {
                 self.prefetch(client);
             }
             let client = replies.clients[row];
-            let (timestamp, result) = (replies.timestamps[row], replies.result(row));
+            let timestamp = replies.timestamps[row];
             if self.parts.table.on_agreed(client, timestamp, result, voters) {
                 let is_possible = self.parts.workload.check(client, timestamp, result);
                 self.summary.wrong_results += u64::from(!is_possible);

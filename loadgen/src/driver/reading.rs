@@ -37,7 +37,7 @@ impl Driver {
     pub(super) fn flush_reads(&mut self, index: u32) {
         let outbox = &mut self.read_outboxes[index as usize];
         if !outbox.is_empty() {
-            let bytes = outbox.seal_reads(self.own, &mut self.digester, &mut self.sealer);
+            let bytes = outbox.seal(true, &mut self.digester, &mut self.sealer);
             self.send_to_all(self.parts.owned.start + index, &bytes);
         }
     }

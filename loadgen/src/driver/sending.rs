@@ -123,7 +123,7 @@ impl Driver {
         if outbox.is_empty() {
             return;
         }
-        let bytes = outbox.seal(self.own, &mut self.digester, &mut self.sealer);
+        let bytes = outbox.seal(false, &mut self.digester, &mut self.sealer);
         let connection = self.parts.owned.start + index;
         match to {
             Recipients::Primary => self.parts.links.send(self.parts.table.primary(), connection, bytes),
