@@ -180,8 +180,8 @@ fn configuration_of_a_run_makes_the_same_run_again() {
     for report in &reports {
         let generator = &report["generator"];
         assert_eq!([&generator["connections"], &generator["threads"]], [2, 2], "{generator}");
-        // A second of random arrivals may miss its rate, and where a busy machine stops for a moment at its end, some of
-        // its operations are complete just after; all else must hold.
+        // A second of random arrivals may miss its rate, and where a busy machine stops for a moment at its end, some
+        // of its operations are complete just after; all else must hold.
         let of_the_rate = |reason: &String| reason.contains("late") || reason.starts_with("overload");
         let reasons: Vec<String> = reasons(report).into_iter().filter(|reason| !of_the_rate(reason)).collect();
         assert_eq!(reasons, Vec::<String>::new());

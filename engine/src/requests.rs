@@ -373,7 +373,8 @@ impl Batch {
     }
 
     /// A batch of `requests` as they came out of a transport, in memory of its own: it is kept until a checkpoint and
-    /// longer, so what it needs is copied while all of it is in the cache, and what it came in can be used again at once.
+    /// longer, so what it needs is copied while all of it is in the cache, and what it came in can be used again at
+    /// once.
     ///
     /// # Panics
     /// If the digests are missing.

@@ -71,9 +71,9 @@ pub trait Application: Send {
     fn execute(&mut self, operation: &[u8], result: &mut Vec<u8>);
 
     /// Executes operations one after the other, as [`execute`](Self::execute) does each, and appends to `lengths` how
-    /// many bytes each appended to `results`. Ends with the one that makes `results` at least `enough_bytes` long, or with
-    /// the last. To be written anew where many at a time cost less; whoever wraps another application and changes what
-    /// it executes keeps this one.
+    /// many bytes each appended to `results`. Ends with the one that makes `results` at least `enough_bytes` long, or
+    /// with the last. To be written anew where many at a time cost less; whoever wraps another application and changes
+    /// what it executes keeps this one.
     ///
     /// # Panics
     /// If a result has 4 GiB: an application's results are shorter by far.

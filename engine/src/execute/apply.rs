@@ -81,8 +81,8 @@ impl Executor {
         hasher.finish()
     }
 
-    /// Executes the next run of admitted requests, up to [`SETTLE_BYTES`] of results, or notes that the next request was
-    /// not admitted. Notes what it takes to undo them, if that is asked.
+    /// Executes the next run of admitted requests, up to [`SETTLE_BYTES`] of results, or notes that the next request
+    /// was not admitted. Notes what it takes to undo them, if that is asked.
     fn execute_some(&mut self, requests: &RequestTable, record: Option<&mut Record>) {
         let start = self.result_lengths.len();
         let new = run_of_new(&self.admissions[start..]);

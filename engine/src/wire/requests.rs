@@ -71,8 +71,8 @@ pub fn encode_reads(table: &RequestTable, own: NodeId) -> Bytes {
     encode_frame(FrameKind::Reads, own, len, |out| encode_table(out, table, ProofColumns::All))
 }
 
-/// A client node's frame of requests, read-only ones or others, with the proofs that `sealer` makes: where they stand in
-/// the frame, if each request is proven by itself.
+/// A client node's frame of requests, read-only ones or others, with the proofs that `sealer` makes: where they stand
+/// in the frame, if each request is proven by itself. Hands the table back without them.
 ///
 /// # Panics
 /// If the digests have not been computed: that would be our own error.

@@ -37,8 +37,8 @@ pub trait TagScheme: fmt::Debug + Send + Sync + 'static {
     /// Whether `tag`, of [`About::proof_bytes`], is one of `block`, in time that does not depend on where it differs.
     fn holds(key: &Self::Key, block: &AuthBlock, tag: &[u8]) -> bool;
 
-    /// Sets in `good`, for each of `blocks`, whether its place in `tags` holds one of its tags. To be written anew where
-    /// many at a time cost less.
+    /// Sets in `good`, for each of `blocks`, whether its place in `tags` holds one of its tags. To be written anew
+    /// where many at a time cost less.
     fn check_tags(key: &Self::Key, blocks: &[AuthBlock], tags: &[u8], good: &mut [bool]) {
         for ((block, tag), good) in blocks.iter().zip(tags.chunks(Self::ABOUT.proof_bytes)).zip(good) {
             *good = Self::holds(key, block, tag);
@@ -104,7 +104,8 @@ impl<S: TagScheme> Seal for Keys<S> {
     }
 }
 
-/// Blocks of which the tags are checked at a time, which stay in the L1 cache: four runs of the widest SIMD level, 4 KiB.
+/// Blocks of which the tags are checked at a time, 4 KiB, which stay in the L1 cache: four runs of the widest SIMD
+/// level.
 const BLOCKS_PER_SLICE: usize = 64;
 
 /// Checks tags. What else it has is memory that is used again.
