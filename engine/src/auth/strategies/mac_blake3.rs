@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::shared_key::{SharedKey, TagScheme};
 use super::{About, Reach, Weight};
-use crate::auth::wide::{check_tags, keyed_tags};
 use crate::auth::AuthBlock;
+use crate::auth::wide::{check_tags, keyed_tags};
 use crate::limits::TAG_BYTES;
 
 pub(super) static STRATEGY: SharedKey<Blake3> = SharedKey::new();
