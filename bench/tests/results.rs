@@ -185,7 +185,7 @@ fn configuration_of_a_run_makes_the_same_run_again() {
         let of_the_rate = |reason: &String| reason.contains("late") || reason.starts_with("overload");
         let reasons: Vec<String> = reasons(report).into_iter().filter(|reason| !of_the_rate(reason)).collect();
         assert_eq!(reasons, Vec::<String>::new());
-        // That all of them are, the run waits for.
+        // In the end all of them are complete.
         assert_eq!(generator["unanswered"], 0, "{generator}");
         assert_eq!(report["replicas"].as_array().unwrap().len(), 5);
         // Checkpoints move the low watermark on.

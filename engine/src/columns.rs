@@ -8,6 +8,9 @@ const ROWS: usize = 64;
 pub(crate) fn leading<T>(rows: &[T], is_so: impl Fn(&T) -> bool) -> usize {
     let mut count = 0;
     for rows in rows.chunks(ROWS) {
+        if !rows.first().is_some_and(&is_so) {
+            return count;
+        }
         if !rows.iter().fold(true, |all, row| all & is_so(row)) {
             return count + rows.iter().take_while(|row| is_so(row)).count();
         }

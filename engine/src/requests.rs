@@ -190,16 +190,11 @@ impl RequestTable {
         Arc::new(Arc::unwrap_or_clone(self).unchunked())
     }
 
-    /// This table in memory of its own. Operations and proofs that are a slice of a transport's chunk would keep the
-    /// whole chunk; what is longer than a chunk is no slice of one.
+    /// This table in memory of its own, not in what it came in.
     #[must_use]
     fn unchunked(mut self) -> Self {
-        if self.operations.len() < READ_CHUNK_BYTES {
-            self.operations = Bytes::copy_from_slice(&self.operations);
-        }
-        if self.proofs.bytes() < READ_CHUNK_BYTES {
-            self.proofs = self.proofs.unchunked();
-        }
+        self.operations = Bytes::copy_from_slice(&self.operations);
+        self.proofs = self.proofs.unchunked();
         self
     }
 
@@ -337,7 +332,7 @@ impl Manifest {
     #[must_use]
     pub(crate) fn complete(&self, requests: RequestTable) -> Arc<Batch> {
         assert_eq!(requests.len(), self.len(), "a body for each request");
-        Arc::new(Batch { digest: self.digest, requests, is_detached: false })
+        Arc::new(Batch { digest: self.digest, requests, owns_memory: false })
     }
 }
 
@@ -348,8 +343,8 @@ pub struct Batch {
     pub digest: Digest,
     /// The requests.
     pub requests: RequestTable,
-    /// Whether the requests are in memory of their own.
-    is_detached: bool,
+    /// Whether operations and proofs are known to be in memory of their own, and not in what they came in.
+    owns_memory: bool,
 }
 
 impl PartialEq for Batch {
@@ -369,19 +364,22 @@ impl Batch {
     #[must_use]
     pub fn new(requests: RequestTable) -> Arc<Self> {
         assert_eq!(requests.digests.len(), requests.len(), "digests are computed before a batch is made");
-        Arc::new(Self { digest: digest_of(&requests.digests), requests, is_detached: false })
+        Arc::new(Self { digest: digest_of(&requests.digests), requests, owns_memory: false })
     }
 
-    /// A batch of `requests` as they came out of a transport, in memory of its own: it is kept until a checkpoint and
-    /// longer, so what it needs is copied while all of it is in the cache, and what it came in can be used again at
-    /// once.
+    /// A batch of `requests` as they came out of a transport or a log, in memory of its own: it is kept until a
+    /// checkpoint and longer, so what it needs is copied while all of it is in the cache, and what it came in can be
+    /// used again at once. What is as long as a transport's chunk is in no such cache, and is left where it is until it
+    /// is [kept](Self::to_keep).
     ///
     /// # Panics
     /// If the digests are missing.
     #[must_use]
     pub fn received(requests: RequestTable) -> Arc<Self> {
         assert_eq!(requests.digests.len(), requests.len(), "digests are computed before a batch is made");
-        Arc::new(Self { digest: digest_of(&requests.digests), requests: requests.unchunked(), is_detached: true })
+        let owns_memory = requests.operations.len() < READ_CHUNK_BYTES;
+        let requests = if owns_memory { requests.unchunked() } else { requests };
+        Arc::new(Self { digest: digest_of(&requests.digests), requests, owns_memory })
     }
 
     /// The null request: executed as a no-op (Castro & Liskov, OSDI'99, section 4.4).
@@ -406,10 +404,10 @@ impl Batch {
     /// own, so that what it keeps is what [`bytes`](Self::bytes) says.
     #[must_use]
     pub fn to_keep(self: Arc<Self>) -> Arc<Self> {
-        let Self { digest, mut requests, is_detached } = Arc::unwrap_or_clone(self);
+        let Self { digest, mut requests, owns_memory } = Arc::unwrap_or_clone(self);
         requests.proofs = Proofs::None;
-        let requests = if is_detached { requests } else { requests.unchunked() };
-        Arc::new(Self { digest, requests, is_detached: true })
+        let requests = if owns_memory { requests } else { requests.unchunked() };
+        Arc::new(Self { digest, requests, owns_memory: true })
     }
 }
 

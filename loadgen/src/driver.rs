@@ -269,7 +269,7 @@ impl Driver {
     }
 
     /// Begins the next operation of a client (by its index in this thread), intended for `intended`.
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self, client: u32, intended: Time, now: Time) {
         let slot = &mut self.slots[client as usize];
         let id = ClientId(self.parts.clients.start + client);
@@ -293,7 +293,7 @@ impl Driver {
     }
 
     /// Has a client's operation ordered.
-    #[inline]
+    #[inline(always)]
     fn order(&mut self, client: u32, now: Time) {
         let slot = &mut self.slots[client as usize];
         slot.reading = false;
@@ -415,6 +415,7 @@ impl Driver {
     }
 
     /// Completes a client's operation, whose result was checked.
+    #[inline(always)]
     fn complete_checked(&mut self, now: Time, id: ClientId) {
         let client = id.0 - self.parts.clients.start;
         let timetable = &self.parts.timetable;

@@ -37,7 +37,7 @@ impl Outbox {
     }
 
     /// Adds a request.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, client: ClientId, timestamp: Timestamp, operation: &[u8]) {
         self.clients.push(client);
         self.timestamps.push(timestamp);

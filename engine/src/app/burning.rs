@@ -115,6 +115,7 @@ impl Application for Burning {
 mod tests {
     use super::*;
     use crate::app::null::{self, Null};
+    use crate::requests::RequestTable;
 
     #[test]
     fn what_is_owed_is_burned_as_cpu_time_and_nothing_else_changes() {
@@ -132,6 +133,14 @@ mod tests {
         }
         let burned = thread_cpu().saturating_sub(began);
         assert!(burned >= Duration::from_micros(9980), "{burned:?} of 10 ms");
+
+        let table = RequestTable { operation_ends: vec![0; 10_000], ..RequestTable::empty() };
+        let (began, mut lengths) = (thread_cpu(), vec![1]);
+        burning.execute_run(table.operations(0..10_000), usize::MAX, &mut Vec::new(), &mut lengths);
+        plain.execute_run(table.operations(0..10_000), usize::MAX, &mut Vec::new(), &mut Vec::new());
+        let burned = thread_cpu().saturating_sub(began);
+        assert!(burned >= Duration::from_micros(9980), "{burned:?} of 10 ms for a run");
+        assert_eq!(lengths.len(), 10_001);
         assert!(burning.owed_ns.get() < PIECE_NS);
         assert_eq!(burning.digest(), plain.digest());
     }

@@ -125,8 +125,10 @@ pub struct Verifier {
     groups: GroupDigester,
     /// Of requests, empty between calls.
     checks: Vec<Check<'static>>,
-    /// One verdict for each check, where checks are not of single requests.
+    /// One verdict for each check, where that is not one for each request in their order.
     verdicts: Vec<bool>,
+    /// Which requests these are of, where each is of one.
+    places: Vec<usize>,
 }
 
 impl Verifier {
@@ -134,7 +136,14 @@ impl Verifier {
     #[must_use]
     pub fn new(keyring: Arc<Keyring>) -> Self {
         let judges = LinkClass::ALL.map(|class| keyring.strategy(class).judge(&keyring));
-        Self { keyring, judges, groups: GroupDigester::default(), checks: Vec::new(), verdicts: Vec::new() }
+        Self {
+            keyring,
+            judges,
+            groups: GroupDigester::default(),
+            checks: Vec::new(),
+            verdicts: Vec::new(),
+            places: Vec::new(),
+        }
     }
 
     /// Checks claims of one class of links. `good` gets one verdict for each, in order; whatever it held is gone. A
@@ -219,10 +228,11 @@ impl Verifier {
     fn verify_in_columns(&mut self, parts: &[Part<'_>], good: &mut Vec<bool>) {
         good.clear();
         good.resize(parts.iter().map(|part| part.range.len()).sum(), false);
-        let Self { keyring, judges, checks, verdicts, .. } = self;
+        let Self { keyring, judges, checks, verdicts, places, .. } = self;
         let judge = &mut judges[LinkClass::ClientToReplica as usize];
         // What does not fill SIMD lanes is gathered, so that signers who take turns are still checked side by side.
-        let (mut few, mut places): (Vec<Check<'_>>, Vec<usize>) = (emptied(std::mem::take(checks)), Vec::new());
+        let mut few: Vec<Check<'_>> = emptied(std::mem::take(checks));
+        places.clear();
         let mut first = 0;
         for part in parts {
             for_each_signer(keyring, part, |requests, at| {
@@ -240,7 +250,7 @@ impl Verifier {
             verdicts.clear();
             verdicts.resize(few.len(), false);
             judge.judge(&few, Shares::OfSigners, verdicts);
-            places.into_iter().zip(&*verdicts).for_each(|(place, verdict)| good[place] = *verdict);
+            places.iter().zip(&*verdicts).for_each(|(place, verdict)| good[*place] = *verdict);
         }
         *checks = emptied(few);
     }

@@ -60,7 +60,7 @@ fn keyed_tags_on(platform: Platform, key: &[u8; 32], blocks: &[AuthBlock], out: 
 }
 
 /// Sets in `good`, for each of `blocks`, whether its place in `tags`, which follow each other, holds its tag under
-/// `key`. How long that takes may tell which of the tags are wrong, and never where.
+/// `key`. How long that takes may tell which of the tags are wrong, and never which of a tag's bits.
 ///
 /// # Panics
 /// If there are not as many of each.

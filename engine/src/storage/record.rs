@@ -150,7 +150,7 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) {
     }
 }
 
-/// The record of this kind that `body` is, digests recomputed. Operations are slices of `body`.
+/// The record of this kind that `body` is, digests recomputed. Operations of 64 KiB and more are slices of `body`.
 ///
 /// # Errors
 /// If `body` is not one within the limits.

@@ -197,7 +197,8 @@ pub enum End {
     },
 }
 
-/// Reads the entries of a segment up to the first that is bad. Operations are slices of `bytes`.
+/// Reads the entries of a segment up to the first that is bad. Operations of 64 KiB and more are slices of
+/// `bytes`.
 #[must_use]
 pub fn scan(head: &Head, bytes: &Bytes, digester: &mut Digester) -> (Vec<Entry>, End) {
     let mut entries = Vec::new();

@@ -60,7 +60,8 @@ impl Decoder {
         Ok(table)
     }
 
-    /// A message of replica `sender`. Digests are recomputed; operations and proofs are slices of `body`.
+    /// A message of replica `sender`. Digests are recomputed; operations and proofs are slices of `body`, but for those
+    /// of [received](crate::requests::Batch::received) batches.
     ///
     /// # Errors
     /// If the frame is no message between replicas, not one within the limits, or the proofs of requests in it are not

@@ -75,8 +75,8 @@ pub(super) struct Context {
     pub(super) proof_bytes: usize,
 }
 
-/// Decodes a message. Digests are recomputed; operations and proofs are slices of
-/// `body`.
+/// Decodes a message. Digests are recomputed; operations and proofs are slices of `body`, but for those of
+/// [received](Batch::received) batches.
 ///
 /// # Errors
 /// If the frame is no message between replicas, or not one within the limits.

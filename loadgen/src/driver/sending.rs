@@ -38,7 +38,7 @@ impl Driver {
     }
 
     /// Puts a client's operation into the outbox of its connection, which is sent when full.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enqueue(&mut self, client: u32, to: Recipients) {
         let id = ClientId(self.parts.clients.start + client);
         let index = connection_of(id, &self.parts.node_clients, self.parts.connections) - self.parts.owned.start;

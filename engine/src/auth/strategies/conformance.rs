@@ -11,7 +11,7 @@ use crate::limits::{PROOF_BYTES_MAX, RECEIVER_PROOF_BYTES_MAX, REQUESTS_MAX};
 use crate::requests::{Proofs, RequestTable};
 use crate::settings::Authentication;
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp, View};
-use crate::wire::{Decoder, FrameKind, FrameReader, encode_requests, seal_requests};
+use crate::wire::{Decoder, FrameKind, FrameReader, encode_reads, encode_requests, seal_requests};
 
 /// Of the cluster of these tests: replicas 0 to 3, and two client nodes with clients 0 to 2 and 3 to 7.
 const NODES: u16 = 6;
@@ -232,26 +232,34 @@ fn requests_of_several_tables_keep_their_verdicts_however_they_share_batches() {
 /// What a load generator sends: proofs are made where they stand in the frame.
 #[test]
 fn requests_sealed_in_their_frame_are_those_sealed_before() {
-    for strategy in Strategy::all() {
-        for reads in [false, true] {
-            let content: Vec<_> = (0..70).map(|at| (at % 3, u64::from(at), vec![at as u8; 16])).collect();
-            let keyring = keyring(&cluster(strategy.name(), 4, &CLIENTS), 4);
-            let (frame, left) = seal_requests(table(&content), reads, &mut Sealer::new(keyring));
-            assert_eq!(left, table(&content), "{strategy}: the table is handed back");
+    let in_groups = Strategy::all().map(|strategy| (strategy, format!("{strategy}/frame")));
+    for (strategy, name) in Strategy::all().map(|strategy| (strategy, strategy.to_string())).chain(in_groups) {
+        let file = cluster(&name, 4, &CLIENTS);
+        for (reads, size) in [(false, 70), (true, 70), (false, 1), (true, 0)] {
+            let content: Vec<_> = (0..size).map(|at| (at % 3, u64::from(at), vec![at as u8; 16])).collect();
+            let mut sealer = Sealer::new(keyring(&file, 4));
+            let (frame, left) = seal_requests(table(&content), reads, &mut sealer);
+            assert_eq!(left, table(&content), "{name}: the table is handed back");
+            let mut before = left.clone();
+            before.proofs = if reads { sealer.seal_reads(&before) } else { sealer.seal_requests(&before) };
+            let encode = if reads { encode_reads } else { encode_requests };
+            let nonces = strategy.name() == "mac-gmac";
+            assert!(nonces || frame == encode(&before, NodeId(4)), "{name}: {size}");
             let mut reader = FrameReader::new(crate::limits::client_body_bytes_max(4));
             reader.push(frame);
             let frame = reader.next_frame().unwrap().expect("a whole frame");
             assert_eq!(frame.kind, if reads { FrameKind::Reads } else { FrameKind::Requests });
-            let keyring = self::keyring(&cluster(strategy.name(), 4, &CLIENTS), 3);
-            let received = Decoder::new(&keyring).requests(frame.body).unwrap();
-            let mut good = Vec::new();
-            let mut verify = |reads| {
-                verifier(strategy, 3).verify_requests(&[Part { reads, ..Part::whole(&received, 0) }], &mut good);
-                good.clone()
-            };
-            assert_eq!(verify(reads), [true; 70], "{strategy}");
-            assert_eq!(verify(!reads), [strategy.proof_bytes() == 0; 70], "{strategy}: reads are no other requests");
-            assert_eq!(RequestTable { proofs: Proofs::None, ..received }, left);
+            for replica in 0..4 {
+                let keyring = keyring(&file, replica);
+                let received = Decoder::new(&keyring).requests(frame.body.clone()).unwrap();
+                let mut verifier = Verifier::new(keyring);
+                let mut good = Vec::new();
+                for kind in [reads, !reads] {
+                    verifier.verify_requests(&[Part { reads: kind, ..Part::whole(&received, 0) }], &mut good);
+                    let expected = kind == reads || strategy.proof_bytes() == 0;
+                    assert_eq!(good, vec![expected; size as usize], "{name}: reads are no other requests");
+                }
+            }
         }
     }
 }
