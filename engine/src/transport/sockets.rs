@@ -53,10 +53,15 @@ pub fn reserve(address: SocketAddr) -> io::Result<Socket> {
 pub(super) fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     set_options(&socket, address)?;
+    if is_loopback(address) {
+        sys::make_receive_room(socket.as_raw_fd(), LOOPBACK_WINDOW_BYTES);
+    }
     Ok(socket)
 }
 
-/// Sets up a listener, whoever made it. Connections inherit what holds when their handshake begins.
+/// Sets up a listener, whoever made it. Connections inherit what holds when their handshake begins. It has room to
+/// receive only if it was made here: to make room sets a low-water mark for a moment, and a connection that inherits
+/// that would not be said to be readable before so many bytes have come.
 ///
 /// # Errors
 /// If it is none.
@@ -73,16 +78,21 @@ fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // began with BBR goes on pacing whatever it is given later, with a timer for each write, so this comes before there
     // is one: listeners are judged by their own address, so that one for all addresses keeps what the system has
     // chosen, as links between machines do. Failing costs speed only.
-    if address.ip().to_canonical().is_loopback() {
+    if is_loopback(address) {
         let _ = socket.set_tcp_congestion(PLAIN_CONGESTION_CONTROL);
-        sys::make_receive_room(socket.as_raw_fd(), LOOPBACK_WINDOW_BYTES);
     }
     Ok(())
+}
+
+const fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     use super::*;
 
@@ -111,6 +121,32 @@ mod tests {
             assert!(socket.tcp_nodelay().unwrap());
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
         }
+    }
+
+    /// Replicas connect while others are still being set up. One whose listener is not said to be readable for a few
+    /// bytes does not answer until the handshake's time is up.
+    #[test]
+    fn whoever_connects_while_a_listener_is_set_up_is_heard() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    pass_on(&listener).unwrap();
+                }
+            });
+            for _ in 0..2000 {
+                let _stream = TcpStream::connect(address).unwrap();
+                let (accepted, _) = listener.accept().unwrap();
+                let mark = sys::low_water_mark(accepted.as_raw_fd());
+                if mark != Some(1) {
+                    done.store(true, Ordering::Relaxed);
+                    panic!("low-water mark {mark:?}");
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
     }
 
     #[test]

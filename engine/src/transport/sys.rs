@@ -34,7 +34,8 @@ pub(super) fn wait_readable<const N: usize>(files: [RawFd; N], wait: Option<Dura
 }
 
 /// Lets a socket receive so many bytes at least before it is read from, and leaves it to the kernel to let it receive
-/// more: to ask for a low-water mark makes room for as much, where to ask for a buffer ends its growth.
+/// more: to ask for a low-water mark makes room for as much, where to ask for a buffer ends its growth. Not for one
+/// that listens: connections would inherit the mark while it is set.
 pub(super) fn make_receive_room(socket: RawFd, bytes: libc::c_int) {
     for mark in [bytes, 1] {
         // SAFETY: the kernel reads `mark`, which outlives the call, by its size. Failing leaves the socket as it was.
@@ -48,6 +49,18 @@ pub(super) fn make_receive_room(socket: RawFd, bytes: libc::c_int) {
             )
         };
     }
+}
+
+/// How many bytes have to be there before a socket is said to be readable.
+#[cfg(test)]
+pub(super) fn low_water_mark(socket: RawFd) -> Option<libc::c_int> {
+    let mut mark: libc::c_int = 0;
+    let mut bytes = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes no more than `bytes` to `mark`, and how many to `bytes`; both outlive the call.
+    let failed = unsafe {
+        libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, (&raw mut mark).cast(), &raw mut bytes)
+    };
+    (failed == 0).then_some(mark)
 }
 
 /// Lets this process have as many file descriptors as it may, and gives that number.
