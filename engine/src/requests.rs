@@ -363,8 +363,7 @@ impl Batch {
     /// If the digests are missing.
     #[must_use]
     pub fn new(requests: RequestTable) -> Arc<Self> {
-        assert_eq!(requests.digests.len(), requests.len(), "digests are computed before a batch is made");
-        Arc::new(Self { digest: digest_of(&requests.digests), requests, owns_memory: false })
+        Self::made(requests, false)
     }
 
     /// A batch of `requests` as they came out of a transport or a log, in memory of its own: it is kept until a
@@ -376,9 +375,12 @@ impl Batch {
     /// If the digests are missing.
     #[must_use]
     pub fn received(requests: RequestTable) -> Arc<Self> {
+        let is_short = requests.operations.len() < READ_CHUNK_BYTES;
+        Self::made(if is_short { requests.unchunked() } else { requests }, is_short)
+    }
+
+    fn made(requests: RequestTable, owns_memory: bool) -> Arc<Self> {
         assert_eq!(requests.digests.len(), requests.len(), "digests are computed before a batch is made");
-        let owns_memory = requests.operations.len() < READ_CHUNK_BYTES;
-        let requests = if owns_memory { requests.unchunked() } else { requests };
         Arc::new(Self { digest: digest_of(&requests.digests), requests, owns_memory })
     }
 

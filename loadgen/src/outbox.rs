@@ -7,7 +7,7 @@ use hippodrome_engine::limits::{OPERATIONS_BYTES_MAX, REQUESTS_MAX};
 use hippodrome_engine::requests::{Proofs, RequestTable};
 use hippodrome_engine::short;
 use hippodrome_engine::types::{ClientId, Digest, Timestamp};
-use hippodrome_engine::wire::seal_requests;
+use hippodrome_engine::wire::encode_and_seal;
 
 /// Most requests in one frame: small enough that the primary can begin with the first frame while the next is being
 /// made.
@@ -48,7 +48,7 @@ impl Outbox {
 
     /// One frame of all that waits, read-only requests or others, with their authenticators; the outbox is empty again.
     pub(crate) fn seal(&mut self, reads: bool, digester: &mut Digester, sealer: &mut Sealer) -> Bytes {
-        let (frame, table) = seal_requests(self.take(digester), reads, sealer);
+        let (frame, table) = encode_and_seal(self.take(digester), reads, sealer);
         self.reuse(table);
         frame
     }

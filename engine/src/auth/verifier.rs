@@ -314,7 +314,7 @@ impl Verifier {
 
     /// Appends one check for each request of `part`.
     fn push_checks<'a>(&self, part: &Part<'a>, checks: &mut Vec<Check<'a>>) {
-        for_each_signer(&self.keyring, part, |claims, _| checks.extend(claims.checks()));
+        for_each_signer(&self.keyring, part, |requests, _| checks.extend(requests.checks()));
     }
 }
 

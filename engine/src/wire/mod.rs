@@ -33,5 +33,5 @@ pub use replies::{
     DecodedBatchDigest, DecodedReplies, batch_digest, encode_batch_replies, encode_read_replies, encode_replies,
     encode_tentative_replies,
 };
-pub use requests::{encode_reads, encode_requests, requests_claimed, seal_requests};
+pub use requests::{encode_and_seal, encode_reads, encode_requests, requests_claimed};
 pub use views::Origin;

@@ -77,22 +77,24 @@ pub fn encode_reads(table: &RequestTable, own: NodeId) -> Bytes {
 /// # Panics
 /// If the digests have not been computed: that would be our own error.
 #[must_use]
-pub fn seal_requests(mut table: RequestTable, reads: bool, sealer: &mut Sealer) -> (Bytes, RequestTable) {
+pub fn encode_and_seal(mut table: RequestTable, reads: bool, sealer: &mut Sealer) -> (Bytes, RequestTable) {
     let own = sealer.keyring().own();
     let (kind, block) =
         if reads { (FrameKind::Reads, BlockKind::Read) } else { (FrameKind::Requests, BlockKind::Request) };
-    let frame = if sealer.keyring().proves_groups() {
-        table.proofs = if reads { sealer.seal_reads(&table) } else { sealer.seal_requests(&table) };
-        if reads { encode_reads(&table, own) } else { encode_requests(&table, own) }
-    } else {
-        let (proofs, proof_bytes) = sealer.proofs_to_come(table.len());
-        table.proofs = proofs;
-        let len = table_bytes_max(&table, ProofColumns::All) + proof_bytes;
-        encode_frame(kind, own, len, |out| {
-            encode_table(out, &table, ProofColumns::All);
-            sealer.append_proofs(block, &table, out);
-        })
+    let in_groups = sealer.keyring().proves_groups();
+    let (proofs, bytes_to_come) = match (in_groups, reads) {
+        (false, _) => sealer.proofs_to_come(table.len()),
+        (true, false) => (sealer.seal_requests(&table), 0),
+        (true, true) => (sealer.seal_reads(&table), 0),
     };
+    table.proofs = proofs;
+    let len = table_bytes_max(&table, ProofColumns::All) + bytes_to_come;
+    let frame = encode_frame(kind, own, len, |out| {
+        encode_table(out, &table, ProofColumns::All);
+        if !in_groups {
+            sealer.append_proofs(block, &table, out);
+        }
+    });
     table.proofs = Proofs::None;
     (frame, table)
 }

@@ -11,7 +11,7 @@ use crate::limits::{PROOF_BYTES_MAX, RECEIVER_PROOF_BYTES_MAX, REQUESTS_MAX};
 use crate::requests::{Proofs, RequestTable};
 use crate::settings::Authentication;
 use crate::types::{ClientId, Digest, ReplicaId, SequenceNumber, Timestamp, View};
-use crate::wire::{Decoder, FrameKind, FrameReader, encode_reads, encode_requests, seal_requests};
+use crate::wire::{Decoder, FrameKind, FrameReader, encode_and_seal, encode_reads, encode_requests};
 
 /// Of the cluster of these tests: replicas 0 to 3, and two client nodes with clients 0 to 2 and 3 to 7.
 const NODES: u16 = 6;
@@ -238,7 +238,7 @@ fn requests_sealed_in_their_frame_are_those_sealed_before() {
         for (reads, size) in [(false, 70), (true, 70), (false, 1), (true, 0)] {
             let content: Vec<_> = (0..size).map(|at| (at % 3, u64::from(at), vec![at as u8; 16])).collect();
             let mut sealer = Sealer::new(keyring(&file, 4));
-            let (frame, left) = seal_requests(table(&content), reads, &mut sealer);
+            let (frame, left) = encode_and_seal(table(&content), reads, &mut sealer);
             assert_eq!(left, table(&content), "{name}: the table is handed back");
             let mut before = left.clone();
             before.proofs = if reads { sealer.seal_reads(&before) } else { sealer.seal_requests(&before) };
